@@ -1,0 +1,52 @@
+"""The one error tree of nas_edge.
+
+    NasEdgeError            anything this package raises on purpose; one line, with what to do next
+    |-- UsageError          the request is wrong (exit code 2)
+    |   |-- ConfigError     a setting is unknown, missing or out of range
+    |   |-- DataError       the data cannot be used
+    |   `-- SpaceError      an architecture, decision or space that does not exist
+    |-- ExportError         a model could not be converted, or is not what its label says
+    |-- InfeasibleError     no architecture meets the limit on this device
+    `-- RunError            the run folder cannot be used or written
+
+A candidate that fails is not an error but a recorded outcome (see `device_agents.api.Verdict`); a broken bench raises
+`device_agents.errors.DeviceError`.
+"""
+
+from __future__ import annotations
+
+
+class NasEdgeError(Exception):
+    """Base of this package's errors; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(NasEdgeError):
+    """The request itself is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A setting is unknown, missing or out of range."""
+
+
+class DataError(UsageError):
+    """The data cannot be used."""
+
+
+class SpaceError(UsageError):
+    """An architecture, decision or space that does not exist."""
+
+
+class ExportError(NasEdgeError):
+    """A model could not be converted, or is not what its label says."""
+
+
+class InfeasibleError(NasEdgeError):
+    """No architecture meets the limit on this device."""
+
+
+class RunError(NasEdgeError):
+    """The run folder cannot be used or written."""

@@ -1,0 +1,155 @@
+"""`NetworkSpec`: an explicit, validated graph of primitive layers with shapes.
+
+The Keras model, the TFLite file, the analysis and the latency cache's key are all derived from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from nas_edge.networks import layers as L
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Shape: TypeAlias = tuple[int, ...]  # [height, width, channels] or [channels]; the batch is left out
+
+# Real weights of a network: per node, the arrays in the order its layer's docstring gives.
+Weights: TypeAlias = "Mapping[str, tuple[np.ndarray[Any, Any], ...]]"
+
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer of a network.
+
+    Attributes:
+        name: unique; the layer's path in the template, which is also where its weights are found.
+        layer: the primitive layer, every number resolved.
+        inputs: names of the nodes it reads (`input` is the network's input).
+        shape: output shape without the batch.
+    """
+
+    name: str
+    layer: L.Primitive
+    inputs: tuple[str, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network: nodes in topological order, the last one being the output.
+
+    Build it with `GraphBuilder`, which infers and checks the shapes.
+    """
+
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of the last node."""
+        return self.nodes[-1].shape
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Output shape per node name, the input included."""
+        return {INPUT: self.input_shape} | {node.name: node.shape for node in self.nodes}
+
+    def input_shapes(self, node: Node) -> tuple[Shape, ...]:
+        """Shapes of the tensors that `node` reads."""
+        return tuple(self.shapes[name] for name in node.inputs)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of what the network computes, whatever its nodes are called; latency caches key on it."""
+        position = {INPUT: -1} | {node.name: index for index, node in enumerate(self.nodes)}
+        rows: list[Any] = [list(self.input_shape)]
+        for node in self.nodes:
+            fields = dataclasses.asdict(node.layer)
+            fields.pop("kernel_init", None)
+            fields.pop("regularized", None)
+            rows.append([type(node.layer).__name__, fields, [position[name] for name in node.inputs]])
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class GraphBuilder:
+    """Adds nodes one by one, inferring each output shape.
+
+    Raises:
+        ValueError: from `add`, when a layer does not fit its inputs or a name is used twice.
+    """
+
+    def __init__(self, input_shape: Shape) -> None:
+        self._input_shape = input_shape
+        self._shapes: dict[str, Shape] = {INPUT: input_shape}
+        self._nodes: list[Node] = []
+
+    def add(self, name: str, layer: L.Primitive, *inputs: str) -> str:
+        """Appends a node and returns its name."""
+        if name in self._shapes:
+            raise ValueError(f"two nodes are called {name!r}; node names must be unique")
+        shape = infer_shape(layer, tuple(self._shapes[i] for i in inputs), name)
+        self._shapes[name] = shape
+        self._nodes.append(Node(name, layer, inputs, shape))
+        return name
+
+    def shape(self, name: str) -> Shape:
+        """Output shape of a node already added."""
+        return self._shapes[name]
+
+    def build(self) -> NetworkSpec:
+        """The finished network."""
+        if not self._nodes:
+            raise ValueError("a network needs at least one layer")
+        return NetworkSpec(self._input_shape, tuple(self._nodes))
+
+
+def infer_shape(layer: L.Primitive, inputs: tuple[Shape, ...], name: str) -> Shape:
+    """Output shape of `layer` on inputs of the given shapes.
+
+    Raises:
+        ValueError: when the layer does not fit them; `name` is used in the message.
+    """
+    expected = 2 if isinstance(layer, (L.Add, L.Multiply)) else 1
+    if len(inputs) != expected:
+        raise ValueError(f"{name}: {type(layer).__name__} takes {expected} input(s), received {len(inputs)}")
+    first = inputs[0]
+    if isinstance(layer, (L.Activation, L.BatchNorm, L.Dropout)):
+        return first
+    if isinstance(layer, L.Flatten):
+        return (_product(first),)
+    if len(first) != 3:
+        raise ValueError(f"{name}: {type(layer).__name__} needs [height, width, channels], received {list(first)}")
+    height, width, channels = first
+    if isinstance(layer, (L.Conv2D, L.DepthwiseConv2D)):
+        if isinstance(layer, L.Conv2D):
+            if not isinstance(layer.filters, int):
+                raise ValueError(f"{name}: the filter count is still open ({layer.filters!r}); decode it first")
+            channels = layer.filters
+        return (-(-height // layer.strides), -(-width // layer.strides), channels)
+    if isinstance(layer, L.GlobalAveragePool):
+        return (1, 1, channels)
+    if isinstance(layer, L.Add):
+        if inputs[1] != first:
+            raise ValueError(f"{name}: cannot add {list(inputs[1])} to {list(first)}; a residual needs equal shapes")
+        return first
+    if isinstance(layer, L.Multiply):
+        if inputs[1] != (1, 1, channels):
+            raise ValueError(f"{name}: a gate must be [1, 1, {channels}], received {list(inputs[1])}")
+        return first
+    raise ValueError(f"{name}: {type(layer).__name__} is not a layer this project knows")
+
+
+def _product(shape: Shape) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total

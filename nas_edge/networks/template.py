@@ -1,0 +1,124 @@
+"""Templates: reading a tree of layers with open choices.
+
+`decode` turns a template and one choice per decision into a `NetworkSpec`; `occurrences` says where each decision
+stands and what must be chosen above it for it to matter. Nothing else interprets templates except the supernet,
+which runs all their architectures with one set of weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from nas_edge.networks import layers as L
+from nas_edge.networks.graph import INPUT, GraphBuilder, NetworkSpec, Shape
+
+# A conjunction: the decision at each path must have chosen that index.
+Guard: TypeAlias = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A `OneOf` found in a template, with the choices above it that reach it."""
+
+    one_of: L.OneOf
+    guard: Guard
+
+
+def join(path: str, name: str) -> str:
+    """The path of a part inside a composite. Dots, because Keras forbids slashes in layer names."""
+    return f"{path}.{name}" if path else name
+
+
+def choice_path(path: str, one_of: L.OneOf, index: int) -> str:
+    """The path of an alternative. A lone one keeps the path it would have in a fixed network."""
+    return path if len(one_of.choices) == 1 else join(path, one_of.labels[index])
+
+
+def occurrences(layer: L.Layer, guard: Guard = ()) -> list[Occurrence]:
+    """Every `OneOf` of a template, parents before children."""
+    if isinstance(layer, L.Sequential):
+        return [found for _, part in layer.parts for found in occurrences(part, guard)]
+    if isinstance(layer, (L.Residual, L.Gate)):
+        return occurrences(layer.body, guard)
+    if isinstance(layer, L.OneOf):
+        found = [Occurrence(layer, guard)]
+        for index, choice in enumerate(layer.choices):
+            if not isinstance(choice, (int, float)):
+                found += occurrences(choice, (*guard, (layer.decision, index)))
+        return found
+    if isinstance(layer, L.Conv2D):
+        value = layer.filters.ratio if isinstance(layer.filters, L.Scaled) else layer.filters
+        return [Occurrence(value, guard)] if isinstance(value, L.OneOf) else []
+    return []
+
+
+def decode(template: L.Layer, input_shape: Shape, choices: Mapping[str, int]) -> NetworkSpec:
+    """The network that `choices` (decision path to choice index) makes of a template.
+
+    Raises:
+        ValueError: when the chosen layers do not fit together.
+        KeyError: when a decision of the template has no choice.
+    """
+    builder = GraphBuilder(input_shape)
+    _Decoder(builder, choices).emit(template, INPUT, "")
+    return builder.build()
+
+
+class _Decoder:
+    """Walks a template, adding the chosen primitives to a graph."""
+
+    def __init__(self, builder: GraphBuilder, choices: Mapping[str, int]) -> None:
+        self._graph = builder
+        self._choices = choices
+        self._gate_channels: list[int] = []
+
+    def emit(self, layer: L.Layer, source: str, path: str) -> str | None:
+        """Adds `layer` reading node `source`; returns the output node's name, or None for `Zero`."""
+        if isinstance(layer, L.Identity):
+            return source
+        if isinstance(layer, L.Zero):
+            return None
+        if isinstance(layer, L.Sequential):
+            current: str | None = source
+            for name, part in layer.parts:
+                if current is None:
+                    raise ValueError(f"{path}: a Zero layer may only stand directly inside a Residual")
+                current = self.emit(part, current, join(path, name))
+            return current
+        if isinstance(layer, L.Residual):
+            body = self.emit(layer.body, source, path)
+            return source if body is None else self._graph.add(join(path, "add"), L.Add(), source, body)
+        if isinstance(layer, L.Gate):
+            self._gate_channels.append(self._graph.shape(source)[-1])
+            gate = self.emit(layer.body, source, path)
+            self._gate_channels.pop()
+            if gate is None:
+                raise ValueError(f"{path}: a gate cannot be Zero")
+            return self._graph.add(join(path, "multiply"), L.Multiply(), source, gate)
+        if isinstance(layer, L.OneOf):
+            index = self._choices[layer.decision]
+            choice = layer.choices[index]
+            if isinstance(choice, (int, float)):
+                raise ValueError(f"{path}: expected a layer, received the number {choice}")
+            return self.emit(choice, source, choice_path(path, layer, index))
+        if isinstance(layer, L.Conv2D):
+            layer = replace(layer, filters=self._width(layer.filters, self._graph.shape(source)[-1]))
+        return self._graph.add(path, layer, source)
+
+    def _width(self, width: L.Width, input_channels: int) -> int:
+        if isinstance(width, L.OneOf):
+            return int(self._number(width))
+        if isinstance(width, L.Scaled):
+            ratio = self._number(width.ratio) if isinstance(width.ratio, L.OneOf) else width.ratio
+            return width.resolve(input_channels, ratio)
+        if isinstance(width, L.GateChannels):
+            return self._gate_channels[-1]
+        return width
+
+    def _number(self, one_of: L.OneOf) -> float:
+        choice = one_of.choices[self._choices[one_of.decision]]
+        if not isinstance(choice, (int, float)):
+            raise ValueError(f"{one_of.decision}: expected numbers to choose from, received layers")
+        return choice

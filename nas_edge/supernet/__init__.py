@@ -1,0 +1,1 @@
+"""Shared weights: one Keras layer per template layer, running any architecture of a space."""

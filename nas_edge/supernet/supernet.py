@@ -1,0 +1,415 @@
+"""The supernet: one set of weights for every architecture of a space.
+
+It interprets a space's template as `networks.template.decode` does, but keeps all alternatives and runs those that a
+*mask* selects. A mask is a float32 array `[decisions, most choices]`, one row per decision in the space's order:
+
+* one-hot selects an architecture;
+* a uniform row of an `op` decision runs all its branches and averages them (op warm-up).
+
+Masks enter as tensors, so one compiled function serves every architecture, and a branch of weight zero is not
+executed. Parts of the template that have the same form (the layers of mobile networks mostly do) share one traced
+function that takes weights, widths and masks as arguments: tracing and optimising the graph otherwise takes longer
+than a small search.
+
+Source: TuNAS, US11347995 and reference code `rematlib/layers.py` (Switch) and `mobile_model_v3.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nas_edge.networks import layers as L
+from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.networks.template import choice_path, join
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.supernet.elastic import (
+    ElasticBatchNorm,
+    ElasticConv2D,
+    ElasticDepthwiseConv2D,
+    ElasticLayer,
+    Execution,
+    Tensor,
+    activation,
+)
+
+
+def one_hot_masks(space: SearchSpace, architecture: Architecture) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The mask that selects one architecture."""
+    masks = np.zeros((len(space.decisions), max(len(d.choices) for d in space.decisions)), np.float32)
+    masks[np.arange(len(space.decisions)), architecture.choices] = 1.0
+    return masks
+
+
+@dataclass(frozen=True)
+class _Features:
+    """A tensor on its way through the network.
+
+    Attributes:
+        values: `[batch, height, width, channels]`; inactive channels are absent when sliced, zero when masked.
+        channels: active channels, scalar int32.
+        penalty: half the sum of squares of the regularised kernels used so far, scalar.
+    """
+
+    values: Tensor
+    channels: Tensor
+    penalty: Tensor
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """What a part of the template reads besides its input.
+
+    Attributes:
+        weights: values of the variables per leaf path.
+        numbers: the chosen number per decision of a width or ratio, scalar float64.
+        masks: weight of each alternative per decision between layers, `[choices]`.
+        gate_channels: channels at the input of the enclosing `Gate`.
+    """
+
+    weights: dict[str, tuple[Tensor, ...]]
+    numbers: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    gate_channels: Tensor
+
+
+class Supernet(keras.Model):  # type: ignore[misc]
+    """Runs any architecture of `space`.
+
+    Args:
+        space: the search space.
+        execution: `sliced` computes active channels only; `masked` keeps static shapes.
+        seed: of the weights; each variable's own seed is derived from it.
+    """
+
+    def __init__(self, space: SearchSpace, execution: Execution = "sliced", seed: int = 0) -> None:
+        super().__init__(name="supernet")
+        self.space = space
+        self.execution: Execution = execution
+        self._functions: dict[Hashable, Any] = {}
+        leaves: dict[str, ElasticLayer] = {}
+        _build(space.template, space.input_shape[-1], 0, "", leaves, np.random.default_rng(seed))
+        self.leaves = leaves
+        self.built = True
+
+    def call(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and L2 penalty of the network that `masks` selects.
+
+        Args:
+            images: `[batch, height, width, channels]`, float32.
+            masks: `[decisions, most choices]`, float32.
+
+        Returns:
+            Logits `[batch, classes]`, and half the sum of squares of the active regularised kernels (scalar).
+        """
+        rows = tf.unstack(masks, num=len(self.space.decisions))
+        environment = _Environment(
+            weights={
+                path: tuple(tf.convert_to_tensor(variable) for variable in leaf.weights)
+                for path, leaf in self.leaves.items()
+            },
+            numbers={
+                decision.path: tf.gather(tf.constant(decision.choices, tf.float64), tf.argmax(row))
+                for decision, row in zip(self.space.decisions, rows, strict=True)
+                if decision.kind == "filters"
+            },
+            masks={
+                decision.path: row[: len(decision.choices)]
+                for decision, row in zip(self.space.decisions, rows, strict=True)
+                if decision.kind == "op"
+            },
+            gate_channels=tf.zeros([], tf.int32),
+        )
+        features = _Features(images, tf.constant(self.space.input_shape[-1]), tf.zeros([]))
+        result = self._run(self.space.template, features, "", environment)
+        return tf.ensure_shape(result.values, [None, self.space.classes]), result.penalty
+
+    # ------------------------------------------------------------ interpreting the template
+
+    def _run(self, layer: L.Layer, x: _Features, path: str, env: _Environment) -> _Features:
+        if isinstance(layer, L.Identity):
+            return x
+        if isinstance(layer, L.Sequential):
+            for name, part in layer.parts:
+                x = self._run(part, x, join(path, name), env)
+            return x
+        if isinstance(layer, (L.Residual, L.OneOf)):
+            return self._run_shared(layer, x, path, env)
+        if isinstance(layer, L.Gate):
+            inner = _Environment(env.weights, env.numbers, env.masks, x.channels)
+            gate = self._run(layer.body, x, path, inner)
+            return _Features(x.values * gate.values, x.channels, gate.penalty)
+        if isinstance(layer, L.Conv2D):
+            out = _width(layer.filters, x.channels, env)
+            values, penalty = ElasticConv2D.run(layer, env.weights[path], x.values, x.channels, out, self.execution)
+            return _Features(values, out, x.penalty + penalty)
+        if isinstance(layer, L.DepthwiseConv2D):
+            values, penalty = ElasticDepthwiseConv2D.run(
+                layer, env.weights[path], x.values, x.channels, self.execution
+            )
+            return _Features(values, x.channels, x.penalty + penalty)
+        if isinstance(layer, L.BatchNorm):
+            values = ElasticBatchNorm.run(env.weights[path], x.values, x.channels, self.execution)
+            return _Features(values, x.channels, x.penalty)
+        if isinstance(layer, L.Activation):
+            return _Features(activation(layer.function, x.values), x.channels, x.penalty)
+        if isinstance(layer, L.GlobalAveragePool):
+            return _Features(tf.reduce_mean(x.values, [1, 2], keepdims=True), x.channels, x.penalty)
+        if isinstance(layer, L.Flatten):
+            return _Features(x.values[:, 0, 0, :], x.channels, x.penalty)
+        if isinstance(layer, L.Dropout):
+            return x  # the search trains without dropout, as TuNAS does below 150 epochs
+        raise TypeError(f"{path}: the supernet cannot run {type(layer).__name__}")
+
+    def _run_choice(self, layer: L.Residual | L.OneOf, x: _Features, path: str, env: _Environment) -> _Features:
+        """A residual or a choice: what comes in, or zero, plus the mask-weighted sum of the alternatives.
+
+        Each alternative is a conditional that adds to what came before, so what is off costs nothing.
+        """
+        body = layer.body if isinstance(layer, L.Residual) else layer
+        if isinstance(body, L.OneOf) and len(body.choices) == 1:
+            body = _as_layer(body.choices[0])
+        if not isinstance(body, L.OneOf):
+            result = self._run(body, x, path, env)
+            if isinstance(layer, L.Residual):
+                return _Features(x.values + result.values, x.channels, result.penalty)
+            return result
+        if isinstance(layer, L.Residual):
+            total, channels = x.values, x.channels
+        else:
+            total, channels = self._zero(body, x, env)
+        penalty = x.penalty
+        weights = env.masks[body.decision]
+        for index, choice in enumerate(map(_as_layer, body.choices)):
+            if isinstance(choice, L.Zero):
+                continue
+
+            def on(
+                choice: L.Layer = choice, index: int = index, total: Tensor = total, penalty: Tensor = penalty
+            ) -> tuple[Tensor, Tensor]:
+                inner = _Features(x.values, x.channels, tf.zeros([]))
+                result = self._run(choice, inner, choice_path(path, body, index), env)
+                return total + weights[index] * result.values, penalty + weights[index] * result.penalty
+
+            def off(total: Tensor = total, penalty: Tensor = penalty) -> tuple[Tensor, Tensor]:
+                return total, penalty
+
+            total, penalty = tf.cond(weights[index] > 0, on, off)
+        return _Features(tf.ensure_shape(total, [None] * 4), channels, penalty)
+
+    def _zero(self, body: L.OneOf, x: _Features, env: _Environment) -> tuple[Tensor, Tensor]:
+        """What a sum of alternatives starts from, and its active channels.
+
+        Sliced, something that broadcasts does; masked, the shape must be that of the sum so that XLA sees static shapes.
+        """
+        first = _as_layer(body.choices[0])
+        channels: Tensor = _channels(first, x.channels, lambda width, c: _width(width, c, env))
+        if self.execution == "sliced":
+            return tf.zeros([1, 1, 1, 1]), channels
+        batch, height, width, most = x.values.shape
+        strides = _strides(first)
+        shape = [-(-height // strides), -(-width // strides), _channels(first, most, _most)]
+        return tf.zeros([tf.shape(x.values)[0] if batch is None else batch, *shape]), channels
+
+    # ------------------------------------------------------------ sharing traced functions
+
+    def _run_shared(self, layer: L.Residual | L.OneOf, x: _Features, path: str, env: _Environment) -> _Features:
+        """Runs a part through the traced function of its form, tracing it at the first use."""
+        prefix = path + "."
+        weights = [value for name, values in env.weights.items() if name.startswith(prefix) for value in values]
+        decisions: list[str] = []
+        form = _form(layer, decisions)
+        numbers = [env.numbers[d] for d in decisions if d in env.numbers]
+        masks = [env.masks[d] for d in decisions if d in env.masks]
+        static = x.values.shape if self.execution == "masked" else None
+        key = (form, None if static is None else (tuple(static), *(tuple(w.shape) for w in weights)))
+        if key not in self._functions:
+            self._functions[key] = self._trace(layer, path, env, decisions, static)
+        values, channels, penalty = self._functions[key](
+            x.values, x.channels, x.penalty, env.gate_channels, weights, numbers, masks
+        )
+        return _Features(values, channels, penalty)
+
+    def _trace(
+        self, layer: L.Residual | L.OneOf, path: str, env: _Environment, decisions: list[str], static: Any
+    ) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        """The function of a part's form, its shapes left open when sliced."""
+        prefix = path + "."
+        counts = {name: len(values) for name, values in env.weights.items() if name.startswith(prefix)}
+        numbered = [d for d in decisions if d in env.numbers]
+        masked = [d for d in decisions if d in env.masks]
+
+        def run(
+            values: Tensor,
+            channels: Tensor,
+            penalty: Tensor,
+            gate_channels: Tensor,
+            weights: list[Tensor],
+            numbers: list[Tensor],
+            masks: list[Tensor],
+        ) -> tuple[Tensor, Tensor, Tensor]:
+            remaining = iter(weights)
+            inner = _Environment(
+                {name: tuple(next(remaining) for _ in range(count)) for name, count in counts.items()},
+                dict(zip(numbered, numbers, strict=True)),
+                dict(zip(masked, masks, strict=True)),
+                gate_channels,
+            )
+            result = self._run_choice(layer, _Features(values, channels, penalty), path, inner)
+            return result.values, result.channels, result.penalty
+
+        def open_shape(tensor: Tensor) -> tf.TensorSpec:
+            shape = tensor.shape if self.execution == "masked" else [None] * tensor.shape.rank
+            return tf.TensorSpec(shape, tensor.dtype)
+
+        scalar, count = tf.TensorSpec([], tf.float32), tf.TensorSpec([], tf.int32)
+        signature = [
+            tf.TensorSpec([None] * 4 if static is None else static, tf.float32),
+            count,
+            scalar,
+            count,
+            [open_shape(value) for name in counts for value in env.weights[name]],
+            [tf.TensorSpec([], tf.float64) for _ in numbered],
+            [tf.TensorSpec(env.masks[d].shape, tf.float32) for d in masked],
+        ]
+        # Not inlined, so that the runtime optimises each form once instead of once per use.
+        attributes = {"_noinline": True} if self.execution == "sliced" else None
+        return tf.function(  # type: ignore[no-any-return]
+            run, input_signature=signature, autograph=False, experimental_attributes=attributes
+        )
+
+    # ------------------------------------------------------------ handing weights over
+
+    def weights_of(self, spec: NetworkSpec) -> Weights:
+        """The weights that a decoded architecture of this space has in the supernet.
+
+        Batch-norm statistics are those of an untrained layer; re-estimate them before evaluating
+        (`training.trainer.recalibrate_batch_norm`).
+        """
+        weights = {}
+        for node in spec.nodes:
+            leaf = self.leaves.get(node.name)
+            if isinstance(leaf, ElasticConv2D):
+                weights[node.name] = leaf.active_weights(spec.input_shapes(node)[0][-1], node.shape[-1])
+            elif leaf is not None:
+                weights[node.name] = leaf.active_weights(node.shape[-1])
+        return weights
+
+    def named_variables(self) -> dict[str, Any]:
+        """Every variable by path and name, for example `stem.conv/kernel`."""
+        return {f"{path}/{variable.name}": variable for path, leaf in self.leaves.items() for variable in leaf.weights}
+
+
+def _build(
+    layer: L.Layer, most: int, gate: int, path: str, leaves: dict[str, ElasticLayer], rng: np.random.Generator
+) -> int:
+    """Creates the variables of `layer` at maximum width and returns its most output channels."""
+    if isinstance(layer, L.Sequential):
+        for name, part in layer.parts:
+            most = _build(part, most, gate, join(path, name), leaves, rng)
+        return most
+    if isinstance(layer, L.Residual):
+        return _build(layer.body, most, gate, path, leaves, rng)
+    if isinstance(layer, L.Gate):
+        return _build(layer.body, most, most, path, leaves, rng)
+    if isinstance(layer, L.OneOf):
+        choices = enumerate(map(_as_layer, layer.choices))
+        return max(_build(choice, most, gate, choice_path(path, layer, i), leaves, rng) for i, choice in choices)
+    seed = int(rng.integers(2**31))
+    if isinstance(layer, L.Conv2D):
+        most_out = gate if isinstance(layer.filters, L.GateChannels) else _most(layer.filters, most)
+        leaves[path] = ElasticConv2D(layer, most, most_out, seed, path)
+        return most_out
+    if isinstance(layer, L.DepthwiseConv2D):
+        leaves[path] = ElasticDepthwiseConv2D(layer, most, seed, path)
+    elif isinstance(layer, L.BatchNorm):
+        leaves[path] = ElasticBatchNorm(most, path)
+    return most
+
+
+def _as_layer(choice: L.Layer | int | float) -> L.Layer:
+    if isinstance(choice, (int, float)):
+        raise TypeError(f"expected a layer to choose from, received the number {choice}")
+    return choice
+
+
+def _largest(one_of: L.OneOf) -> float:
+    return max(choice for choice in one_of.choices if isinstance(choice, (int, float)))
+
+
+def _most(width: L.Width, most_in: int) -> int:
+    """The most channels a layer of this width can produce."""
+    if isinstance(width, L.OneOf):
+        return int(_largest(width))
+    if isinstance(width, L.Scaled):
+        return width.resolve(most_in, _largest(width.ratio) if isinstance(width.ratio, L.OneOf) else width.ratio)
+    if isinstance(width, L.GateChannels):
+        raise TypeError("GateChannels may only stand inside a Gate")
+    return width
+
+
+def _width(width: L.Width, in_channels: Tensor, env: _Environment) -> Tensor:
+    """The active channels a layer produces, scalar int32."""
+    if isinstance(width, L.OneOf):
+        return tf.cast(env.numbers[width.decision], tf.int32)
+    if isinstance(width, L.GateChannels):
+        return env.gate_channels
+    if isinstance(width, L.Scaled):
+        ratio = env.numbers[width.ratio.decision] if isinstance(width.ratio, L.OneOf) else width.ratio
+        product = tf.cast(in_channels, tf.float64) * ratio
+        rounded = tf.maximum(8.0 * tf.floor(product / 8.0 + 0.5), 8.0)
+        if width.rounding == "divisible":
+            rounded += tf.where(rounded < 0.9 * product, tf.constant(8.0, tf.float64), tf.constant(0.0, tf.float64))
+        return tf.cast(rounded, tf.int32)
+    return tf.constant(width)
+
+
+def _channels(layer: L.Layer, channels: Any, width: Callable[[L.Width, Any], Any]) -> Any:
+    """Output channels of a template layer, active or maximal as `width` computes them, without running it."""
+    if isinstance(layer, L.Sequential):
+        for _, part in layer.parts:
+            channels = _channels(part, channels, width)
+        return channels
+    if isinstance(layer, L.OneOf):
+        return _channels(_as_layer(layer.choices[0]), channels, width)
+    return width(layer.filters, channels) if isinstance(layer, L.Conv2D) else channels
+
+
+def _strides(layer: L.Layer) -> int:
+    """The product of the strides of a template layer."""
+    if isinstance(layer, L.Sequential):
+        return int(np.prod([_strides(part) for _, part in layer.parts]))
+    if isinstance(layer, L.OneOf):
+        return _strides(_as_layer(layer.choices[0]))
+    return layer.strides if isinstance(layer, (L.Conv2D, L.DepthwiseConv2D)) else 1
+
+
+def _form(layer: Any, decisions: list[str]) -> Hashable:
+    """What two parts must have in common to share a traced function.
+
+    Decisions are numbered in order of appearance and collected in `decisions`; numbers that are open are arguments of
+    the function, so what they offer is left out.
+    """
+    if isinstance(layer, L.OneOf):
+        if layer.decision not in decisions:
+            decisions.append(layer.decision)
+        if isinstance(layer.choices[0], (int, float)):
+            return ("number", decisions.index(layer.decision))
+        choices = tuple(_form(choice, decisions) for choice in layer.choices)
+        return ("choice", decisions.index(layer.decision), choices)
+    if isinstance(layer, L.Sequential):
+        return tuple((name, _form(part, decisions)) for name, part in layer.parts)
+    if isinstance(layer, (L.Residual, L.Gate)):
+        return (type(layer).__name__, _form(layer.body, decisions))
+    if isinstance(layer, L.Scaled):
+        return ("scaled", _form(layer.ratio, decisions), layer.rounding)
+    if isinstance(layer, L.Conv2D):
+        fields = (layer.kernel_size, layer.strides, layer.use_bias, layer.regularized)
+        return ("conv", _form(layer.filters, decisions), *fields)
+    hashable: Hashable = layer
+    return hashable

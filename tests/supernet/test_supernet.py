@@ -1,0 +1,200 @@
+"""The shared weights compute exactly what the stand-alone networks compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nas_edge.networks import layers as L
+from nas_edge.networks.keras_model import keras_model
+from nas_edge.spaces import blocks
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.supernet.elastic import EXECUTIONS, Execution
+from nas_edge.supernet.supernet import Supernet, one_hot_masks
+
+BATCH = 6
+
+
+def small_space() -> SearchSpace:
+    """Every kind of choice the spaces make: kernels, ratios, gates, skips, widths, separate branches."""
+    decisions = blocks.Decisions()
+    stem = blocks.number("stem.filters", (8, 16))
+    parts: dict[str, L.Layer] = {
+        "stem": decisions.layers("stem.kernel", {f"k{k}": blocks.conv_norm(stem, "hard_swish", k, 2) for k in (3, 5)})
+    }
+    decisions.declare(stem)
+    width1 = blocks.number("block1.filters", (8, 16, 24))
+    parts["block1"] = decisions.layers(
+        "block1.kernel", {f"k{k}": blocks.separable(width1, blocks.depthwise_norm(k, "relu", 1)) for k in (3, 5)}
+    )
+    decisions.declare(width1)
+    width2 = blocks.number("block2.filters", (16, 24))
+    layers: dict[str, L.Layer] = {}
+    for layer in (1, 2, 3):
+        path = f"block2.layer{layer}"
+        strides = 2 if layer == 1 else 1
+        kernel = decisions.layers(
+            f"{path}.kernel", {f"k{k}": blocks.depthwise_norm(k, "hard_swish", strides) for k in (3, 7)}
+        )
+        ratio = decisions.declare(blocks.number(f"{path}.ratio", (1, 2, 3)))
+        gate = decisions.layers(f"{path}.se", {"none": L.Identity(), "se": blocks.squeeze_excite()})
+        body = blocks.bottleneck(width2, L.Scaled(ratio), kernel, "hard_swish", gate)
+        layers[f"layer{layer}"] = body if layer == 1 else decisions.skippable(f"{path}.op", body)
+    decisions.declare(width2)
+    parts["block2"] = L.Sequential(tuple(layers.items()))
+    parts["pool"] = L.GlobalAveragePool()
+    parts |= blocks.classifier(5, 0.2)
+    return SearchSpace("small", L.Sequential(tuple(parts.items())), decisions.list, (12, 12, 3), 5)
+
+
+SPACE = small_space()
+RNG = np.random.default_rng(7)
+IMAGES = RNG.normal(size=(BATCH, 12, 12, 3)).astype(np.float32)
+LABELS = RNG.integers(5, size=BATCH)
+
+
+class Compiled:
+    """A supernet with one compiled step, which counts its traces."""
+
+    def __init__(self, execution: Execution) -> None:
+        self.net = Supernet(SPACE, execution, seed=3)
+        rng = np.random.default_rng(11)
+        for variable in self.net.trainable_variables:  # biases, gamma and beta start at values that hide mistakes
+            variable.assign(variable + rng.normal(scale=0.1, size=variable.shape))
+        self.traces = 0
+        self.step = tf.function(self._step, autograph=False)
+
+    def _step(self, masks: Any) -> Any:
+        self.traces += 1
+        with tf.GradientTape() as tape:
+            logits, penalty = self.net(tf.constant(IMAGES), masks)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(LABELS, logits)
+            loss = tf.reduce_mean(losses) + 1e-2 * penalty
+        gradients = tape.gradient(loss, [v.value for v in self.net.trainable_variables])
+        return logits, penalty, gradients
+
+    def run(self, masks: Any) -> tuple[Any, float, dict[str, Any]]:
+        logits, penalty, gradients = self.step(tf.constant(masks))
+        names = list(self.net.named_variables())
+        dense = [tf.convert_to_tensor(g).numpy() for g in gradients]
+        return logits.numpy(), float(penalty), dict(zip(names, dense, strict=True))
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[Execution, Compiled]:
+    return {execution: Compiled(execution) for execution in EXECUTIONS}
+
+
+def all_on() -> Any:
+    """Every branch averaged, every width at its largest: the start of warm-up."""
+    masks = np.zeros_like(one_hot_masks(SPACE, Architecture((0,) * len(SPACE.decisions))))
+    for row, decision in zip(masks, SPACE.decisions, strict=True):
+        if decision.kind == "op":
+            row[: len(decision.choices)] = 1 / len(decision.choices)
+        else:
+            row[decision.largest] = 1
+    return masks
+
+
+ARCHITECTURES = [SPACE.sample(RNG) for _ in range(12)]
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_forward_equals_the_stand_alone_network(compiled: dict[Execution, Compiled], execution: Execution) -> None:
+    for architecture in ARCHITECTURES:
+        spec = SPACE.decode(architecture)
+        model = keras_model(spec, compiled[execution].net.weights_of(spec))
+        # Batch statistics, as in the search; the dropout layer would add noise.
+        for layer in model.layers:
+            if type(layer).__name__ == "Dropout":
+                layer.rate = 0.0
+        expected = model(IMAGES, training=True).numpy()
+        logits, _, _ = compiled[execution].run(one_hot_masks(SPACE, architecture))
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_sliced_and_masked_agree(compiled: dict[Execution, Compiled], mixed: bool) -> None:
+    for architecture in ARCHITECTURES:
+        masks = one_hot_masks(SPACE, architecture)
+        if mixed:
+            chosen = RNG.random(len(masks)) < 0.5
+            masks[chosen] = all_on()[chosen]
+        logits, penalty, gradients = compiled["sliced"].run(masks)
+        masked_logits, masked_penalty, masked_gradients = compiled["masked"].run(masks)
+        np.testing.assert_allclose(logits, masked_logits, rtol=1e-4, atol=1e-4)
+        assert penalty == pytest.approx(masked_penalty, rel=1e-5)
+        for name, gradient in gradients.items():
+            np.testing.assert_allclose(gradient, masked_gradients[name], rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+def test_one_compiled_function_serves_every_architecture(compiled: dict[Execution, Compiled]) -> None:
+    for architecture in ARCHITECTURES:
+        compiled["sliced"].run(one_hot_masks(SPACE, architecture))
+    assert compiled["sliced"].traces == 1
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_with_every_branch_on_each_variable_learns(compiled: dict[Execution, Compiled], execution: Execution) -> None:
+    _, _, gradients = compiled[execution].run(all_on())
+    assert [name for name, gradient in gradients.items() if not np.any(gradient)] == []
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_a_branch_that_is_off_is_not_executed(execution: Execution) -> None:
+    poisoned = Compiled(execution)
+    architecture = SPACE.encode({"block2.layer2.op": "skip", "block2.layer3.kernel": "k3", "stem.kernel": "k5"})
+    active = set(poisoned.net.weights_of(SPACE.decode(architecture)))
+    for name, variable in poisoned.net.named_variables().items():
+        if name.split("/")[0] not in active:
+            variable.assign(np.full(variable.shape, np.nan, np.float32))
+    logits, penalty, gradients = poisoned.run(one_hot_masks(SPACE, architecture))
+    assert np.isfinite(logits).all() and np.isfinite(penalty)
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+
+def test_sliced_execution_does_not_read_inactive_channels() -> None:
+    poisoned = Compiled("sliced")
+    architecture = SPACE.encode({"stem.filters": 8, "block1.filters": 8, "block2.filters": 16})
+    kernel = poisoned.net.named_variables()["stem.k3.conv/kernel"]
+    values = kernel.numpy()
+    values[..., 8:] = np.nan
+    kernel.assign(values)
+    logits, _, _ = poisoned.run(one_hot_masks(SPACE, architecture))
+    assert np.isfinite(logits).all()
+
+
+def test_penalty_is_half_the_squares_of_the_active_kernels(compiled: dict[Execution, Compiled]) -> None:
+    architecture = ARCHITECTURES[0]
+    spec = SPACE.decode(architecture)
+    weights = compiled["sliced"].net.weights_of(spec)
+    expected = sum(
+        0.5 * float(np.sum(np.square(weights[node.name][0], dtype=np.float64)))
+        for node in spec.nodes
+        if isinstance(node.layer, L.DepthwiseConv2D) or (isinstance(node.layer, L.Conv2D) and node.layer.regularized)
+    )
+    _, penalty, _ = compiled["sliced"].run(one_hot_masks(SPACE, architecture))
+    assert penalty == pytest.approx(expected, rel=1e-5)
+
+
+def test_masked_execution_compiles_with_xla(compiled: dict[Execution, Compiled]) -> None:
+    net = compiled["masked"].net
+    jitted = tf.function(
+        lambda images, masks: net(images, masks)[0],
+        input_signature=[tf.TensorSpec(IMAGES.shape), tf.TensorSpec(all_on().shape)],
+        autograph=False,
+        jit_compile=True,
+    )
+    masks = one_hot_masks(SPACE, ARCHITECTURES[0])
+    logits, _, _ = compiled["masked"].run(masks)
+    np.testing.assert_allclose(jitted(IMAGES, masks).numpy(), logits, rtol=1e-4, atol=1e-4)
+
+
+def test_same_seed_same_weights() -> None:
+    first, second, other = (Supernet(SPACE, seed=seed).named_variables() for seed in (1, 1, 2))
+    name = "stem.k3.conv/kernel"
+    np.testing.assert_array_equal(first[name].numpy(), second[name].numpy())
+    assert not np.array_equal(first[name].numpy(), other[name].numpy())
