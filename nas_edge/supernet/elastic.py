@@ -19,27 +19,12 @@ import keras
 import tensorflow as tf
 
 from nas_edge.networks import layers as L
+from nas_edge.networks.keras_model import depthwise_he_normal
 
 Execution: TypeAlias = Literal["sliced", "masked"]
 EXECUTIONS: tuple[Execution, ...] = ("sliced", "masked")
 
 Tensor: TypeAlias = Any
-
-_TRUNCATION = 0.87962566  # standard deviation of a unit normal truncated at two
-
-
-class HeNormalDepthwise(keras.initializers.VarianceScaling):
-    """He-normal whose fan-in is the kernel's area; Keras would count the channels as well."""
-
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(scale=2.0, mode="fan_in", distribution="truncated_normal", seed=seed)
-
-    def __call__(self, shape: Any, dtype: Any = None) -> Tensor:
-        area = shape[0] * shape[1]
-        stddev = (2.0 / area) ** 0.5 / _TRUNCATION
-        normal: Any = keras.initializers.TruncatedNormal(stddev=stddev, seed=self.seed)
-        return normal(shape, dtype)
-
 
 def channel_mask(active: Tensor, total: int) -> Tensor:
     """1 for the first `active` of `total` channels, 0 for the rest. Shape `[total]`, float32."""
@@ -120,7 +105,7 @@ class ElasticDepthwiseConv2D(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(name=name)
         size = layer.kernel_size
         self.kernel = self.add_weight(
-            shape=(size, size, max_channels, 1), initializer=HeNormalDepthwise(seed), name="kernel"
+            shape=(size, size, max_channels, 1), initializer=depthwise_he_normal(size, seed), name="kernel"
         )
 
     @staticmethod

@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.networks.keras_model import layer_seed
 from nas_edge.networks.template import choice_path, join
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.supernet.elastic import (
@@ -84,7 +85,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
     Args:
         space: the search space.
         execution: `sliced` computes active channels only; `masked` keeps static shapes.
-        seed: of the weights; each variable's own seed is derived from it.
+        seed: of the weights; each layer's own seed follows from it and the layer's path.
     """
 
     def __init__(self, space: SearchSpace, execution: Execution = "sliced", seed: int = 0) -> None:
@@ -93,7 +94,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
         self.execution: Execution = execution
         self._functions: dict[Hashable, Any] = {}
         leaves: dict[str, ElasticLayer] = {}
-        _build(space.template, space.input_shape[-1], 0, "", leaves, np.random.default_rng(seed))
+        _build(space.template, space.input_shape[-1], 0, "", leaves, seed)
         self.leaves = leaves
         self.built = True
 
@@ -205,7 +206,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
     def _zero(self, body: L.OneOf, x: _Features, env: _Environment) -> tuple[Tensor, Tensor]:
         """What a sum of alternatives starts from, and its active channels.
 
-        Sliced, something that broadcasts does; masked, the shape must be that of the sum so that XLA sees static shapes.
+        Sliced, something that broadcasts does; masked, the shape must be the sum's, for XLA.
         """
         first = _as_layer(body.choices[0])
         channels: Tensor = _channels(first, x.channels, lambda width, c: _width(width, c, env))
@@ -306,27 +307,27 @@ class Supernet(keras.Model):  # type: ignore[misc]
 
 
 def _build(
-    layer: L.Layer, most: int, gate: int, path: str, leaves: dict[str, ElasticLayer], rng: np.random.Generator
+    layer: L.Layer, most: int, gate: int, path: str, leaves: dict[str, ElasticLayer], seed: int
 ) -> int:
     """Creates the variables of `layer` at maximum width and returns its most output channels."""
     if isinstance(layer, L.Sequential):
         for name, part in layer.parts:
-            most = _build(part, most, gate, join(path, name), leaves, rng)
+            most = _build(part, most, gate, join(path, name), leaves, seed)
         return most
     if isinstance(layer, L.Residual):
-        return _build(layer.body, most, gate, path, leaves, rng)
+        return _build(layer.body, most, gate, path, leaves, seed)
     if isinstance(layer, L.Gate):
-        return _build(layer.body, most, most, path, leaves, rng)
+        return _build(layer.body, most, most, path, leaves, seed)
     if isinstance(layer, L.OneOf):
         choices = enumerate(map(_as_layer, layer.choices))
-        return max(_build(choice, most, gate, choice_path(path, layer, i), leaves, rng) for i, choice in choices)
-    seed = int(rng.integers(2**31))
+        return max(_build(choice, most, gate, choice_path(path, layer, i), leaves, seed) for i, choice in choices)
+    own_seed = layer_seed(seed, path)
     if isinstance(layer, L.Conv2D):
         most_out = gate if isinstance(layer.filters, L.GateChannels) else _most(layer.filters, most)
-        leaves[path] = ElasticConv2D(layer, most, most_out, seed, path)
+        leaves[path] = ElasticConv2D(layer, most, most_out, own_seed, path)
         return most_out
     if isinstance(layer, L.DepthwiseConv2D):
-        leaves[path] = ElasticDepthwiseConv2D(layer, most, seed, path)
+        leaves[path] = ElasticDepthwiseConv2D(layer, most, own_seed, path)
     elif isinstance(layer, L.BatchNorm):
         leaves[path] = ElasticBatchNorm(most, path)
     return most

@@ -1,0 +1,442 @@
+"""The vocabulary of measuring on a device, shared with everybody who measures.
+
+    BenchmarkSpec + model bytes --DeviceAgent.measure--> Measurement (verdict, samples)
+
+A candidate that fails is a `Measurement` with a verdict, never an exception; an
+exception (`errors`) means that the bench is broken. There are no sentinel numbers:
+what was not measured is None.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from enum import Enum
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from device_agents.errors import ProtocolError
+from device_agents.worker.spec import DELEGATES, PRESETS, BenchmarkSpec
+from device_agents.worker.statistics import Statistics, summarize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "DELEGATES",
+    "PRESETS",
+    "BenchmarkSpec",
+    "Conditions",
+    "DeviceAgent",
+    "DeviceInfo",
+    "Measurement",
+    "OpTime",
+    "Statistics",
+    "Verdict",
+]
+
+MEASUREMENT_SCHEMA_VERSION = 1
+_LARGEST = 1e300
+_T = TypeVar("_T")
+
+
+class Verdict(str, Enum):
+    """What a measurement is worth. Only `ok` is a latency to rely on."""
+
+    OK = "ok"
+    UNSTEADY = "unsteady"
+    DRIFTED = "drifted"
+    THROTTLED = "throttled"
+    FALLBACK = "fallback"
+    CONVERT_FAILED = "convert_failed"
+    LOAD_FAILED = "load_failed"
+    RUN_FAILED = "run_failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    DEVICE_LOST = "device_lost"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What a device is.
+
+    Attributes:
+        address: The address that opens it, for example "host:".
+        kind: The way it is reached, for example "host".
+        model: Product or CPU name.
+        soc: System on chip or instruction set, for example "x86_64".
+        cores: Number of CPUs the worker may use.
+        memory_bytes: Physical memory, or None if unknown.
+        os: Operating system and version.
+        runtime: Name of the TFLite runtime, for example "ai_edge_litert".
+        runtime_version: Its version; latencies of two versions are not comparable.
+        measures_on_host: True if work on this machine disturbs the measurement, so
+            that nothing should train while a model is being timed.
+    """
+
+    address: str
+    kind: str
+    model: str
+    soc: str
+    cores: int
+    memory_bytes: int | None
+    os: str
+    runtime: str
+    runtime_version: str
+    measures_on_host: bool = False
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short stable hash of what makes two devices interchangeable.
+
+        Latencies share a column or a cache only between equal fingerprints. The
+        address and the runtime are not part of it; a cache keys on the runtime's
+        version separately.
+        """
+        identity = [self.kind, self.model, self.soc, self.cores, self.os]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which conditions samples were taken. None means: not known.
+
+    Attributes:
+        device_fingerprint: `DeviceInfo.fingerprint` of the device.
+        device_model: `DeviceInfo.model`.
+        delegate: What was asked for, see `DELEGATES`.
+        delegate_kernels: Parts of the graph the delegate took over; 0 means none.
+        threads: Threads given to the runtime.
+        cores: CPU ids the worker was allowed to run on.
+        governor: CPU frequency governor of those cores.
+        cpu_mhz_before: Mean clock of those cores before timing, in MHz.
+        cpu_mhz_after: The same after timing.
+        temperature_c_before: Hottest sensor before timing, in degrees Celsius.
+        temperature_c_after: The same after timing.
+        throttle_events: Thermal throttling events counted by the CPU during timing.
+        load_average_before: One-minute load average before timing.
+        load_average_after: The same after timing.
+        other_load_cores: CPU time other programs took on those cores while timing,
+            per second, so 0.5 is half a core.
+        wait_share: Share of the timing in which the worker waited for a core.
+        started_utc: Start of the measurement, ISO 8601.
+    """
+
+    device_fingerprint: str
+    device_model: str
+    runtime: str
+    runtime_version: str
+    delegate: str
+    threads: int
+    started_utc: str
+    delegate_kernels: int | None = None
+    cores: tuple[int, ...] | None = None
+    governor: str | None = None
+    cpu_mhz_before: float | None = None
+    cpu_mhz_after: float | None = None
+    temperature_c_before: float | None = None
+    temperature_c_after: float | None = None
+    throttle_events: int | None = None
+    load_average_before: float | None = None
+    load_average_after: float | None = None
+    other_load_cores: float | None = None
+    wait_share: float | None = None
+
+
+@dataclass(frozen=True)
+class OpTime:
+    """Time of one operator.
+
+    Attributes:
+        op: Operator type, for example "CONV_2D".
+        name: Name of its output tensor.
+        mean_ms: Mean time per inference, in milliseconds.
+        share: Share of the sum over all operators, 0 to 1.
+    """
+
+    op: str
+    name: str
+    mean_ms: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model measured on one device, or the reason why it could not be.
+
+    Attributes:
+        verdict: What the numbers are worth.
+        detail: One line saying why; empty for `ok`.
+        samples_ms: Every timed run in order, in milliseconds.
+        init_ms: Time to create the interpreter and allocate tensors.
+        first_inference_ms: Time of the first inference.
+        warmup_runs: Untimed runs after the first inference.
+        busy_s: Seconds in which the device warmed up or timed, over all attempts.
+        peak_memory_bytes: Approximate growth of resident memory while the model was
+            loaded and run, in bytes.
+        profile: Times of single operators, if asked for and available.
+        profile_note: Why there is no profile although one was asked for.
+        attempts: How often the model was measured.
+        conditions: See `Conditions`; None if nothing was measured.
+    """
+
+    verdict: Verdict
+    detail: str = ""
+    samples_ms: tuple[float, ...] = ()
+    init_ms: float | None = None
+    first_inference_ms: float | None = None
+    warmup_runs: int | None = None
+    busy_s: float = 0.0
+    peak_memory_bytes: int | None = None
+    profile: tuple[OpTime, ...] = ()
+    profile_note: str = ""
+    attempts: int = 1
+    conditions: Conditions | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if the latency can be relied on."""
+        return self.verdict is Verdict.OK
+
+    @cached_property
+    def statistics(self) -> Statistics | None:
+        """Statistics of the samples whatever the verdict; None without samples."""
+        return summarize(self.samples_ms) if self.samples_ms else None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """The median in milliseconds if the verdict is `ok`, else None.
+
+        The median of a measurement that is flagged but has samples (`unsteady`,
+        `drifted`, ...) is `statistics.median_ms`, to be used knowingly.
+        """
+        return self.statistics.median_ms if self.ok and self.statistics else None
+
+    def with_verdict(self, verdict: Verdict, detail: str) -> Measurement:
+        """Returns a copy with another verdict."""
+        return replace(self, verdict=verdict, detail=detail)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON object; statistics are left out, being derived."""
+        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        data["verdict"] = self.verdict.value
+        data["samples_ms"] = list(self.samples_ms)
+        data["profile"] = [asdict(row) for row in self.profile]
+        if self.conditions is not None:
+            data["conditions"] = asdict(self.conditions)
+            if self.conditions.cores is not None:
+                data["conditions"]["cores"] = list(self.conditions.cores)
+        return {"schema": MEASUREMENT_SCHEMA_VERSION, **data}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
+        """Reads what `to_json` wrote, trusting nothing.
+
+        Raises:
+            ProtocolError: If a field is missing, unknown, of a wrong type, negative
+                or not finite.
+        """
+        return _read_measurement(data)
+
+
+class DeviceAgent(ABC):
+    """A device that measures and runs TFLite models, one at a time.
+
+    Not thread-safe: `pool.DevicePool` gives each agent its own thread.
+    """
+
+    @abstractmethod
+    def info(self) -> DeviceInfo:
+        """Returns what the device is.
+
+        Raises:
+            DeviceError: If the device cannot be reached.
+        """
+
+    @abstractmethod
+    def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
+        """Measures a model.
+
+        Args:
+            model: A TFLite file; may be malformed or hostile.
+            spec: How to measure.
+
+        Returns:
+            The measurement; a bad model is a verdict, not an exception.
+
+        Raises:
+            DeviceError: If the bench itself is broken.
+        """
+
+    @abstractmethod
+    def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Runs a model once, for checking its outputs.
+
+        Args:
+            model: A TFLite file.
+            inputs: One array for each input, in the model's order.
+
+        Returns:
+            One array for each output, in the model's order.
+
+        Raises:
+            ModelError: If the model or the inputs do not work.
+            DeviceError: If the bench itself is broken.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees the device; may be called twice."""
+
+    def __enter__(self: _AgentT) -> _AgentT:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+_AgentT = TypeVar("_AgentT", bound=DeviceAgent)
+
+
+# Readers of untrusted JSON. Each says which field is wrong and what came instead.
+
+
+def _read_measurement(data: Mapping[str, Any]) -> Measurement:
+    if not isinstance(data, Mapping) or data.get("schema") != MEASUREMENT_SCHEMA_VERSION:
+        received = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
+        raise ProtocolError(
+            f"Not a measurement. Expected a JSON object of schema {MEASUREMENT_SCHEMA_VERSION}. Received: {received!r}"
+        )
+    raw = {k: v for k, v in data.items() if k != "schema"}
+    _check_names("measurement", raw, Measurement)
+    profile = _list("profile", raw["profile"])
+    conditions = raw["conditions"]
+    return Measurement(
+        verdict=_verdict(raw["verdict"]),
+        detail=_text("detail", raw["detail"]),
+        samples_ms=tuple(_number("samples_ms", x) for x in _list("samples_ms", raw["samples_ms"])),
+        init_ms=_optional_number("init_ms", raw["init_ms"]),
+        first_inference_ms=_optional_number("first_inference_ms", raw["first_inference_ms"]),
+        warmup_runs=_optional_count("warmup_runs", raw["warmup_runs"]),
+        busy_s=_number("busy_s", raw["busy_s"]),
+        peak_memory_bytes=_optional_count("peak_memory_bytes", raw["peak_memory_bytes"]),
+        profile=tuple(_read_op_time(row) for row in profile),
+        profile_note=_text("profile_note", raw["profile_note"]),
+        attempts=_count("attempts", raw["attempts"]),
+        conditions=None if conditions is None else _read_conditions(conditions),
+    )
+
+
+def _read_op_time(raw: Any) -> OpTime:
+    _check_names("profile row", raw, OpTime)
+    return OpTime(
+        op=_text("op", raw["op"]),
+        name=_text("name", raw["name"]),
+        mean_ms=_number("mean_ms", raw["mean_ms"]),
+        share=_number("share", raw["share"]),
+    )
+
+
+def _read_conditions(raw: Any) -> Conditions:
+    _check_names("conditions", raw, Conditions)
+    cores = raw["cores"]
+    values: dict[str, Any] = {name: _text(name, raw[name]) for name in _CONDITION_TEXTS}
+    for name in _CONDITION_NUMBERS:
+        values[name] = _optional_number(name, raw[name], signed=True)
+    return Conditions(
+        **values,
+        threads=_count("threads", raw["threads"]),
+        delegate_kernels=_optional_count("delegate_kernels", raw["delegate_kernels"]),
+        cores=None if cores is None else tuple(_count("cores", x) for x in _list("cores", cores)),
+        governor=None if raw["governor"] is None else _text("governor", raw["governor"]),
+        throttle_events=_optional_count("throttle_events", raw["throttle_events"]),
+    )
+
+
+_CONDITION_TEXTS = (
+    "device_fingerprint",
+    "device_model",
+    "runtime",
+    "runtime_version",
+    "delegate",
+    "started_utc",
+)
+_CONDITION_NUMBERS = (
+    "cpu_mhz_before",
+    "cpu_mhz_after",
+    "temperature_c_before",
+    "temperature_c_after",
+    "load_average_before",
+    "load_average_after",
+    "other_load_cores",
+    "wait_share",
+)
+
+
+def _check_names(what: str, raw: Any, cls: type[Any]) -> None:
+    expected = {field.name for field in fields(cls)}
+    if not isinstance(raw, Mapping):
+        raise _wrong(what, "a JSON object", raw)
+    if set(raw) != expected:
+        odd = sorted(map(str, expected ^ set(raw)))
+        raise ProtocolError(f"Missing or unknown fields in {what}. Received: {odd[:8]}")
+
+
+def _wrong(name: str, expected: str, received: object) -> ProtocolError:
+    return ProtocolError(f"Wrong value for {name}. Expected {expected}. Received: {received!r:.80}")
+
+
+def _verdict(value: object) -> Verdict:
+    try:
+        return Verdict(value)
+    except ValueError:
+        known = ", ".join(verdict.value for verdict in Verdict)
+        raise _wrong("verdict", f"one of {known}", value) from None
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _wrong(name, "text", value)
+    return value
+
+
+def _list(name: str, value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise _wrong(name, "a list", value)
+    return value
+
+
+def _number(name: str, value: object, signed: bool = False) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(name, "a number", value)
+    if not -_LARGEST <= value <= _LARGEST:  # NaN fails this too
+        raise _wrong(name, "a finite number", value)
+    if not signed and value < 0:
+        raise _wrong(name, "a number >= 0", value)
+    return float(value)
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise _wrong(name, "a whole number >= 0", value)
+    return value
+
+
+def _optional_number(name: str, value: object, signed: bool = False) -> float | None:
+    return None if value is None else _number(name, value, signed)
+
+
+def _optional_count(name: str, value: object) -> int | None:
+    return None if value is None else _count(name, value)

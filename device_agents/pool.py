@@ -1,0 +1,383 @@
+"""Keeps devices busy: one queue per device kind, one thread per device.
+
+    submit(model or function) -> waiting --prepare--> ready --device threads--> Future
+
+While a device measures one candidate, the bytes of the next are produced. Devices of
+different kinds (`DeviceInfo.fingerprint`) never share a queue, so their latencies cannot
+mix. A candidate whose device is lost is tried on another one of the same kind; a device
+that fails repeatedly is quarantined and comes back once it answers again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+
+from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
+from device_agents.errors import DeviceError, DeviceUnavailableError, SpecError
+from device_agents.worker.probes import allowed_cores
+
+Model = bytes | Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """How a pool works.
+
+    Attributes:
+        prefetch: Candidates per device whose bytes are kept ready.
+        max_tries: How many devices a candidate may lose before it is given up.
+        max_faults: Faults in a row after which a device is quarantined.
+        quarantine_s: Seconds until a quarantined device is asked again.
+        lost_after_s: Seconds without any working device of a kind after which the
+            candidates waiting for it are given up.
+    """
+
+    prefetch: int = 1
+    max_tries: int = 3
+    max_faults: int = 3
+    quarantine_s: float = 10.0
+    lost_after_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise SpecError(f"{name} must be above 0. Received: {value!r}")
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """One device of a pool at one moment.
+
+    Attributes:
+        info: The device.
+        state: "idle", "measuring" or "quarantined".
+        measured: Candidates it has answered.
+        faults: Times it failed itself.
+        last_fault: Why it failed the last time, or "".
+    """
+
+    info: DeviceInfo
+    state: str
+    measured: int
+    faults: int
+    last_fault: str
+
+
+class DevicePool:
+    """Measures candidates on several devices at once; owns and closes its agents.
+
+    Args:
+        agents: At least one, each another device.
+        settings: See `PoolSettings`.
+    """
+
+    def __init__(self, agents: Sequence[DeviceAgent], settings: PoolSettings = PoolSettings()) -> None:
+        if not agents:
+            raise DeviceUnavailableError("No device for the pool. Expected at least one agent")
+        self._groups: dict[str, _Group] = {}
+        for agent in agents:
+            info = agent.info()
+            group = self._groups.setdefault(info.fingerprint, _Group(settings))
+            group.devices.append(_Device(agent, info))
+        for group in self._groups.values():
+            group.start()
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Fingerprint and model name of each kind of device in the pool."""
+        return {key: group.devices[0].info.model for key, group in self._groups.items()}
+
+    def submit(self, model: Model, spec: BenchmarkSpec, kind: str | None = None) -> Future[Measurement]:
+        """Queues a candidate.
+
+        Args:
+            model: A TFLite file, or a function that returns one; the function is called in
+                another thread. If it raises, the verdict is `convert_failed`.
+            spec: How to measure.
+            kind: Fingerprint of the kind of device; may be left out if there is one kind.
+
+        Returns:
+            A future of the measurement. It raises only if the settings do not fit the device
+            or the agent has a bug.
+
+        Raises:
+            DeviceUnavailableError: If there is no such kind or the pool is closed.
+        """
+        return self._group(kind).submit(_Job(model, spec))
+
+    def status(self) -> list[DeviceStatus]:
+        """Returns the state of every device."""
+        return [status for group in self._groups.values() for status in group.status()]
+
+    def close(self) -> None:
+        """Cancels what waits, finishes what is being measured, closes the agents."""
+        for group in self._groups.values():
+            group.stop()
+        for group in self._groups.values():
+            group.join()
+
+    def __enter__(self) -> DevicePool:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _group(self, kind: str | None) -> _Group:
+        if kind is None and len(self._groups) == 1:
+            return next(iter(self._groups.values()))
+        if kind in self._groups:
+            return self._groups[kind]
+        known = ", ".join(f"{key} ({model})" for key, model in self.kinds.items())
+        raise DeviceUnavailableError(f"Expected a device kind out of {known}. Received: {kind!r}")
+
+
+@dataclass(eq=False)
+class _Job:
+    model: Model
+    spec: BenchmarkSpec
+    future: Future[Measurement] = field(default_factory=Future)
+    data: bytes = b""
+    tries: int = 0
+    lost: set[int] = field(default_factory=set)  # ids of devices that failed with it
+
+
+@dataclass(eq=False)
+class _Device:
+    agent: DeviceAgent
+    info: DeviceInfo
+    state: str = "idle"
+    measured: int = 0
+    faults: int = 0
+    faults_in_a_row: int = 0
+    last_fault: str = ""
+
+    def status(self) -> DeviceStatus:
+        return DeviceStatus(self.info, self.state, self.measured, self.faults, self.last_fault)
+
+
+class _Group:
+    """The devices of one kind and their queue. `_changed` guards everything in it."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self.devices: list[_Device] = []
+        self._settings = settings
+        self._changed = threading.Condition()
+        self._waiting: deque[_Job] = deque()
+        self._ready: deque[_Job] = deque()
+        self._closed = False
+        self._none_works_since_s: float | None = None
+        self._quiet = threading.Lock()  # held while this host times a model
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        targets = [lambda d=device: self._serve(d) for device in self.devices]
+        for target in (self._prepare_all, *targets):
+            thread = threading.Thread(target=target, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def submit(self, job: _Job) -> Future[Measurement]:
+        with self._changed:
+            if self._closed:
+                raise DeviceUnavailableError("The pool is closed. Submit before closing it")
+            self._waiting.append(job)
+            self._changed.notify_all()
+        return job.future
+
+    def status(self) -> list[DeviceStatus]:
+        with self._changed:
+            return [device.status() for device in self.devices]
+
+    def stop(self) -> None:
+        with self._changed:
+            self._closed = True
+            jobs = [*self._waiting, *self._ready]
+            self._waiting.clear()
+            self._ready.clear()
+            self._changed.notify_all()
+        for job in jobs:
+            _cancel(job)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        for device in self.devices:
+            device.agent.close()
+
+    # Preparing: one thread per group turns waiting jobs into ready ones.
+
+    def _prepare_all(self) -> None:
+        while (job := self._next_waiting()) is not None:
+            if not _begin(job):
+                continue
+            try:
+                job.data = self._produce(job)
+            except Exception as error:  # the caller's function may raise anything
+                detail = f"{type(error).__name__}: {error}"
+                job.future.set_result(Measurement(Verdict.CONVERT_FAILED, detail))
+                continue
+            self._put_ready(job)
+
+    def _next_waiting(self) -> _Job | None:
+        depth = self._settings.prefetch * len(self.devices)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (self._waiting and len(self._ready) < depth))
+            return None if self._closed else self._waiting.popleft()
+
+    def _put_ready(self, job: _Job, first: bool = False) -> None:
+        with self._changed:
+            if not self._closed:
+                (self._ready.appendleft if first else self._ready.append)(job)
+                self._changed.notify_all()
+                return
+        _cancel(job)
+
+    def _produce(self, job: _Job) -> bytes:
+        if isinstance(job.model, bytes):
+            return job.model
+        on_host = any(device.info.measures_on_host for device in self.devices)
+        with self._apart_from(job.spec) if on_host else contextlib.nullcontext():
+            return job.model()
+
+    @contextlib.contextmanager
+    def _apart_from(self, spec: BenchmarkSpec) -> Iterator[None]:
+        """Keeps the block off the cores this host measures on, or else waits its turn."""
+        usable = allowed_cores()
+        rest = set(usable or ()) - set(spec.cores or usable or ())
+        if not rest:
+            with self._quiet:
+                yield
+            return
+        # On Linux process id 0 means the calling thread here, not the whole process.
+        os.sched_setaffinity(0, rest)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, usable or rest)
+
+    # Measuring: one thread per device.
+
+    def _serve(self, device: _Device) -> None:
+        while (job := self._next_ready(device)) is not None:
+            fault = self._measure(device, job)
+            if fault is None:
+                continue
+            self._retry_or_give_up(job, device, fault)
+            if device.faults_in_a_row >= self._settings.max_faults:
+                self._quarantine(device)
+
+    def _next_ready(self, device: _Device) -> _Job | None:
+        with self._changed:
+            device.state = "idle"
+            self._changed.wait_for(lambda: self._closed or self._choose(device) is not None)
+            job = None if self._closed else self._choose(device)
+            if job is not None:
+                self._ready.remove(job)
+                device.state = "measuring"
+                self._changed.notify_all()
+            return job
+
+    def _choose(self, device: _Device) -> _Job | None:
+        """The first ready job, but not one this device lost if another could take it."""
+        others = {id(d) for d in self.devices if d.state != "quarantined"} - {id(device)}
+        for job in self._ready:
+            if id(device) not in job.lost or not others - job.lost:
+                return job
+        return None
+
+    def _measure(self, device: _Device, job: _Job) -> str | None:
+        """Measures and answers the job; returns why the device failed, if it did."""
+        try:
+            with self._quiet if device.info.measures_on_host else contextlib.nullcontext():
+                measurement = device.agent.measure(job.data, job.spec)
+        except SpecError as error:  # the caller's mistake, not the device's
+            job.future.set_exception(error)
+            return None
+        except DeviceError as error:
+            return f"{type(error).__name__}: {error}"
+        except Exception as error:  # a bug in an agent must not leave a future hanging
+            job.future.set_exception(error)
+            return None
+        if measurement.verdict is Verdict.DEVICE_LOST:
+            return measurement.detail or "the device was lost"
+        with self._changed:
+            device.measured += 1
+            device.faults_in_a_row = 0
+            self._none_works_since_s = None
+        job.future.set_result(measurement)
+        return None
+
+    def _retry_or_give_up(self, job: _Job, device: _Device, fault: str) -> None:
+        with self._changed:
+            device.faults += 1
+            device.faults_in_a_row += 1
+            device.last_fault = fault
+        job.tries += 1
+        job.lost.add(id(device))
+        if job.tries >= self._settings.max_tries:
+            _give_up(job, f"lost by {job.tries} devices or attempts; the last: {fault}")
+        else:
+            self._put_ready(job, first=True)
+
+    # Quarantine: the device's own thread sleeps and asks.
+
+    def _quarantine(self, device: _Device) -> None:
+        with self._changed:
+            device.state = "quarantined"
+            if all(d.state == "quarantined" for d in self.devices):
+                self._none_works_since_s = self._none_works_since_s or time.monotonic()
+            self._changed.notify_all()
+        while not self._wait_closed(self._settings.quarantine_s):
+            try:
+                device.agent.info()
+            except DeviceError as error:
+                device.last_fault = f"{type(error).__name__}: {error}"
+                self._give_up_when_hopeless(device.last_fault)
+                continue
+            # One more fault and it is back in quarantine.
+            device.faults_in_a_row = self._settings.max_faults - 1
+            return
+
+    def _wait_closed(self, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed, timeout=seconds)
+
+    def _give_up_when_hopeless(self, fault: str) -> None:
+        with self._changed:
+            since_s = self._none_works_since_s
+            if since_s is None or time.monotonic() - since_s < self._settings.lost_after_s:
+                return
+            jobs = [*self._ready, *self._waiting]
+            self._ready.clear()
+            self._waiting.clear()
+            self._changed.notify_all()
+        for job in jobs:
+            _give_up(job, f"no device of this kind works; the last fault: {fault}")
+
+
+def _give_up(job: _Job, why: str) -> None:
+    """Answers a job that lost its device for good."""
+    if job.future.done() or (not job.future.running() and not _begin(job)):
+        return
+    job.future.set_result(Measurement(Verdict.DEVICE_LOST, why, attempts=max(1, job.tries)))
+
+
+def _begin(job: _Job) -> bool:
+    """Marks a job's future as running; False if its caller has cancelled it."""
+    return job.future.set_running_or_notify_cancel()
+
+
+def _cancel(job: _Job) -> None:
+    """Cancels a job of a pool that is being closed."""
+    if job.future.cancel():
+        job.future.set_running_or_notify_cancel()  # wakes those who wait for it
+    elif not job.future.done():
+        # It was prepared already, and a running future cannot be cancelled any more.
+        job.future.set_exception(CancelledError("the pool was closed"))

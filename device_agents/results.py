@@ -1,0 +1,188 @@
+"""Reads a worker's answer into a `Measurement`, trusting nothing in it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from device_agents.api import (
+    BenchmarkSpec,
+    Conditions,
+    DeviceInfo,
+    Measurement,
+    OpTime,
+    Verdict,
+)
+from device_agents.errors import ProtocolError
+from device_agents.verdicts import judge
+from device_agents.worker.frames import Frame
+
+_LONGEST_TEXT = 500
+
+
+def read_measurement(frame: Frame, info: DeviceInfo, spec: BenchmarkSpec, started_utc: str) -> Measurement:
+    """Returns the judged measurement out of the worker's last frame.
+
+    Raises:
+        ProtocolError: If a field is missing, of a wrong type, negative or not finite.
+    """
+    facts = frame.header
+    if facts.get("done") != "measure" or len(frame.blobs) != 1:
+        raise ProtocolError(f"Expected the answer to 'measure'. Received: {facts.get('done')!r:.80}")
+    failure = _optional_mapping(facts, "failure")
+    measurement = Measurement(
+        verdict=Verdict.OK,
+        samples_ms=_samples(frame.blobs[0]),
+        init_ms=_optional_number(facts, "init_ms"),
+        first_inference_ms=_optional_number(facts, "first_inference_ms"),
+        warmup_runs=_optional_count(facts, "warmup_runs"),
+        busy_s=_optional_number(facts, "busy_s") or 0.0,
+        peak_memory_bytes=_optional_count(facts, "peak_memory_bytes"),
+        profile=_profile(facts.get("profile")),
+        profile_note=_text(facts, "profile_note"),
+        conditions=_conditions(facts, info, spec, started_utc),
+    )
+    if failure is not None:
+        return measurement.with_verdict(*read_failure(failure))
+    return judge(measurement, spec)
+
+
+def read_failure(failure: Mapping[str, Any]) -> tuple[Verdict, str]:
+    """Returns verdict and reason of a failure the worker reported.
+
+    Raises:
+        ProtocolError: If it is malformed.
+    """
+    stage, kind = _text(failure, "stage"), _text(failure, "kind")
+    if stage not in _STAGE_VERDICTS or kind not in ("error", "out_of_memory"):
+        raise ProtocolError(f"Unknown failure. Received: stage {stage!r:.40}, kind {kind!r:.40}")
+    verdict = Verdict.OUT_OF_MEMORY if kind == "out_of_memory" else _STAGE_VERDICTS[stage]
+    return verdict, _text(failure, "message")
+
+
+_STAGE_VERDICTS = {"load": Verdict.LOAD_FAILED, "run": Verdict.RUN_FAILED}
+
+
+def stage_verdict(stage: str) -> Verdict:
+    """Returns what a failure in this stage is called."""
+    return _STAGE_VERDICTS.get(stage, Verdict.LOAD_FAILED)
+
+
+def _conditions(facts: Mapping[str, Any], info: DeviceInfo, spec: BenchmarkSpec, started_utc: str) -> Conditions:
+    before = _Snapshot.read(_optional_mapping(facts, "before"))
+    after = _Snapshot.read(_optional_mapping(facts, "after"))
+    wall_s = _difference(after.clock_s, before.clock_s)
+    own_s = _difference(after.own_s, before.own_s)
+    busy_s = _difference(after.busy_s, before.busy_s)
+    others_s = None if busy_s is None or own_s is None else max(0.0, busy_s - own_s)
+    waited_s = _difference(after.wait_s, before.wait_s)
+    throttle_events = _difference(after.throttle_events, before.throttle_events)
+    return Conditions(
+        device_fingerprint=info.fingerprint,
+        device_model=info.model,
+        runtime=info.runtime,
+        runtime_version=info.runtime_version,
+        delegate=spec.delegate,
+        threads=spec.threads,
+        started_utc=started_utc,
+        delegate_kernels=_optional_count(facts, "delegate_kernels"),
+        cores=spec.cores,
+        governor=before.governor,
+        cpu_mhz_before=before.cpu_mhz,
+        cpu_mhz_after=after.cpu_mhz,
+        temperature_c_before=before.temperature_c,
+        temperature_c_after=after.temperature_c,
+        throttle_events=None if throttle_events is None else int(throttle_events),
+        load_average_before=before.load_average,
+        load_average_after=after.load_average,
+        other_load_cores=_ratio(others_s, wall_s),
+        wait_share=_ratio(waited_s, wall_s),
+    )
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """`worker.probes.snapshot`, checked."""
+
+    clock_s: float | None = None
+    own_s: float | None = None
+    busy_s: float | None = None
+    wait_s: float | None = None
+    cpu_mhz: float | None = None
+    temperature_c: float | None = None
+    throttle_events: float | None = None
+    load_average: float | None = None
+    governor: str | None = None
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any] | None) -> _Snapshot:
+        if raw is None:
+            return cls()
+        names = [name for name in cls.__dataclass_fields__ if name != "governor"]
+        governor = None if raw.get("governor") is None else _text(raw, "governor")
+        return cls(governor=governor, **{name: _optional_number(raw, name) for name in names})
+
+
+def _difference(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else max(0.0, after - before)
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
+
+
+def _samples(blob: bytes) -> tuple[float, ...]:
+    if len(blob) % 8:
+        raise ProtocolError(f"Samples must be float64 values. Received: {len(blob)} bytes")
+    samples = struct.unpack(f"<{len(blob) // 8}d", blob)
+    if not all(0 <= sample < 1e9 for sample in samples):
+        raise ProtocolError("A sample is negative, infinite or not a number")
+    return samples
+
+
+def _profile(rows: Any) -> tuple[OpTime, ...]:
+    if not isinstance(rows, list):
+        raise ProtocolError(f"profile must be a list. Received: {type(rows).__name__}")
+    return tuple(_op_time(row) for row in rows)
+
+
+def _op_time(row: Any) -> OpTime:
+    if not isinstance(row, dict):
+        raise ProtocolError(f"A profile row must be an object. Received: {type(row).__name__}")
+    mean_ms, share = _optional_number(row, "mean_ms"), _optional_number(row, "share")
+    if mean_ms is None or share is None:
+        raise ProtocolError("A profile row lacks mean_ms or share")
+    return OpTime(_text(row, "op"), _text(row, "name"), mean_ms, share)
+
+
+def _optional_mapping(facts: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    value = facts.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise ProtocolError(f"{name} must be an object. Received: {type(value).__name__}")
+    return value
+
+
+def _optional_number(facts: Mapping[str, Any], name: str) -> float | None:
+    value = facts.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e18:
+        raise ProtocolError(f"{name} must be a number >= 0. Received: {value!r:.80}")
+    return float(value)
+
+
+def _optional_count(facts: Mapping[str, Any], name: str) -> int | None:
+    value = _optional_number(facts, name)
+    if value is not None and not value.is_integer():
+        raise ProtocolError(f"{name} must be a whole number. Received: {value!r}")
+    return None if value is None else int(value)
+
+
+def _text(facts: Mapping[str, Any], name: str) -> str:
+    value = facts.get(name)
+    if not isinstance(value, str):
+        raise ProtocolError(f"{name} must be text. Received: {type(value).__name__}")
+    printable = "".join(c if c.isprintable() else " " for c in value[:_LONGEST_TEXT])
+    return printable.strip()

@@ -1,0 +1,92 @@
+"""What a measurement is worth: pure functions from facts to a verdict."""
+
+from __future__ import annotations
+
+from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
+from device_agents.worker.statistics import Statistics, median_of
+
+# An empty graph takes the runtime about half a microsecond per call.
+NEAR_ZERO_MS = 0.001
+# Clocks below this share of what they were before timing.
+THROTTLED_CLOCK_RATIO = 0.85
+# Share of the timing spent waiting for a core that another program had. Waits come in
+# slices of milliseconds that hit few runs, so the median bears some of them.
+MAX_WAIT_SHARE = 0.10
+# The medians of the first and the second half of the samples differ by more than this.
+MAX_SHIFT = 0.05
+MIN_SAMPLES_FOR_SHIFT = 12
+
+
+def judge(measurement: Measurement, spec: BenchmarkSpec) -> Measurement:
+    """Returns the measurement with the verdict its samples and conditions deserve.
+
+    Args:
+        measurement: One with samples, of any verdict.
+        spec: The settings it was made with.
+    """
+    verdict, detail = _judge(measurement, spec)
+    return measurement.with_verdict(verdict, detail)
+
+
+def _judge(measurement: Measurement, spec: BenchmarkSpec) -> tuple[Verdict, str]:
+    statistics, conditions = measurement.statistics, measurement.conditions
+    if statistics is None or conditions is None:
+        return Verdict.RUN_FAILED, "the worker returned no timed run"
+    if statistics.median_ms < NEAR_ZERO_MS:
+        return Verdict.RUN_FAILED, (
+            f"median of {statistics.median_ms * 1e6:.0f} ns: the graph does no work worth timing"
+        )
+    if spec.require_delegate and conditions.delegate_kernels == 0:
+        return Verdict.FALLBACK, f"delegate {spec.delegate!r} took over no operator"
+    throttled = _throttled(conditions)
+    if throttled:
+        return Verdict.THROTTLED, throttled
+    unsteady = _contended(conditions, spec) or _unsteady(measurement.samples_ms, statistics, spec)
+    return (Verdict.UNSTEADY, unsteady) if unsteady else (Verdict.OK, "")
+
+
+def _throttled(conditions: Conditions) -> str:
+    before, after = conditions.cpu_mhz_before, conditions.cpu_mhz_after
+    if conditions.throttle_events:
+        return f"the CPU throttled {conditions.throttle_events} times while timing"
+    if before and after and after < before * THROTTLED_CLOCK_RATIO:
+        return f"the clock fell from {before:.0f} to {after:.0f} MHz while timing"
+    return ""
+
+
+def _contended(conditions: Conditions, spec: BenchmarkSpec) -> str:
+    wait = conditions.wait_share
+    if wait is not None and wait > MAX_WAIT_SHARE:
+        return f"waited for a core {wait:.0%} of the time; other programs use the measured cores"
+    return ""
+
+
+def _unsteady(samples_ms: tuple[float, ...], statistics: Statistics, spec: BenchmarkSpec) -> str:
+    width = statistics.relative_half_width
+    if width is None:
+        return f"{statistics.count} runs are too few for an interval; raise min_runs to 6 or more"
+    if width > spec.max_relative_half_width:
+        return f"the median is known to {width:.1%} only; {spec.max_relative_half_width:.1%} is accepted"
+    shift = relative_shift(samples_ms)
+    if shift is not None and abs(shift) > MAX_SHIFT:
+        return f"the median moved by {shift:+.1%} between the first and the second half"
+    return ""
+
+
+def relative_shift(samples_ms: tuple[float, ...]) -> float | None:
+    """Returns median(second half) / median(first half) - 1, None with few samples."""
+    if len(samples_ms) < MIN_SAMPLES_FOR_SHIFT:
+        return None
+    middle = len(samples_ms) // 2
+    first, second = median_of(samples_ms[:middle]), median_of(samples_ms[middle:])
+    return second / first - 1 if first > 0 else None
+
+
+def steadier(one: Measurement, other: Measurement) -> Measurement:
+    """Returns the one whose median is known better; the first if neither says."""
+    return min(one, other, key=_width)
+
+
+def _width(measurement: Measurement) -> float:
+    width = measurement.statistics.relative_half_width if measurement.statistics else None
+    return float("inf") if width is None else width

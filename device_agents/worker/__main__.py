@@ -1,0 +1,159 @@
+"""`python -m device_agents.worker`: answers framed requests on stdin and stdout.
+
+Requests are {"do": "hello" | "measure" | "run", ...}; each is answered by any number of
+{"stage": ...} and then exactly one {"done": ...} or {"error": ...}. It ends at once when
+stdin does, in the middle of a request too, and so does not outlive the host.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import math
+import os
+import platform
+import queue
+import signal
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from . import probes
+from .errors import DeviceError, ProtocolError
+from .frames import Frame, encode_frame, pop_blobs, read_frame
+from .limits import no_core_dumps
+from .measure import CandidateError, measure_model, run_model
+from .runtime import Runtime, load_runtime
+from .spec import BenchmarkSpec
+from .tensors import decode_arrays, encode_arrays
+
+PROTOCOL_VERSION = 1
+# The host ends an overdue worker itself; this is for a worker whose host is gone.
+_ALARM_GRACE_S = 10
+
+
+class Worker:
+    """Answers requests one after the other."""
+
+    def __init__(self, runtime: Runtime, send: Callable[[Frame], None]) -> None:
+        self._runtime = runtime
+        self._send = send
+
+    def answer(self, request: Frame) -> None:
+        """Answers one request; a mistake in it is reported, not raised."""
+        handlers = {"hello": self._hello, "measure": self._measure, "run": self._run}
+        handler = handlers.get(str(request.header.get("do")))
+        try:
+            if handler is None:
+                raise ProtocolError(f"Unknown request. Expected one of {sorted(handlers)}")
+            self._send(handler(request))
+        except (DeviceError, OSError, NotImplementedError) as error:
+            self._send(Frame({"error": type(error).__name__, "message": str(error)}))
+
+    def _hello(self, _: Frame) -> Frame:
+        return Frame(
+            {
+                "done": "hello",
+                "protocol": PROTOCOL_VERSION,
+                "runtime": self._runtime.name,
+                "runtime_version": self._runtime.version,
+                "python": platform.python_version(),
+                "cores": list(probes.allowed_cores() or ()),
+            }
+        )
+
+    def _measure(self, request: Frame) -> Frame:
+        (model, *_) = pop_blobs(request, at_least=1)
+        spec = BenchmarkSpec.from_json(request.header.get("spec", {}))
+        with _alarm(spec.timeout_s + _ALARM_GRACE_S):
+            outcome = measure_model(self._runtime, model, spec, self._announce)
+        facts = dataclasses.asdict(outcome)
+        samples_ms = facts.pop("samples_ms")
+        return Frame({"done": "measure", **facts}, (pack_samples(samples_ms),))
+
+    def _run(self, request: Frame) -> Frame:
+        (model, *blobs) = pop_blobs(request, at_least=1)
+        inputs = decode_arrays(request.header.get("inputs"), blobs)
+        try:
+            outputs = run_model(self._runtime, model, inputs)
+        except CandidateError as failure:
+            return Frame({"done": "run", "failure": failure.report})
+        descriptions, data = encode_arrays(outputs)
+        return Frame({"done": "run", "failure": None, "outputs": descriptions}, data)
+
+    def _announce(self, stage: str) -> None:
+        self._send(Frame({"stage": stage}))
+
+
+def pack_samples(samples_ms: Iterable[float]) -> bytes:
+    """Returns the samples as little-endian float64."""
+    values = list(samples_ms)
+    return struct.pack(f"<{len(values)}d", *values)
+
+
+def main() -> None:
+    """Serves stdin and stdout until stdin ends."""
+    no_core_dumps()
+    read_fd, write_fd = _take_over_stdio()
+    requests: queue.Queue[Frame] = queue.Queue()
+    threading.Thread(target=_receive, args=(read_fd, requests), daemon=True).start()
+    runtime = load_runtime()
+    # What is loaded now stays; collecting garbage before each timing need not walk it.
+    gc.freeze()
+    with os.fdopen(write_fd, "wb", buffering=0) as sink:
+        worker = Worker(runtime, lambda frame: _write_all(sink, encode_frame(frame)))
+        while True:
+            worker.answer(requests.get())
+
+
+def _receive(read_fd: int, requests: queue.Queue[Frame]) -> None:
+    """Queues requests. The end of stdin, or rubbish in it, ends the process.
+
+    A thread, because the main one cannot look at stdin during an inference. It sleeps in
+    `read` while a model is timed and so does not disturb.
+    """
+    try:
+        while (request := read_frame(lambda count: os.read(read_fd, count))) is not None:
+            requests.put(request)
+    except ProtocolError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(2)
+    os._exit(0)
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Lets the system end this process if the block takes longer, even in native code."""
+    if not hasattr(signal, "alarm"):
+        yield
+        return
+    signal.alarm(math.ceil(seconds))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def _take_over_stdio() -> tuple[int, int]:
+    """Keeps stdin and stdout for frames alone.
+
+    Native libraries print to file descriptor 1 at will, which would corrupt the stream;
+    from here on such prints go to stderr.
+    """
+    read_fd, write_fd = os.dup(0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    return read_fd, write_fd
+
+
+def _write_all(sink: Any, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[sink.write(view) :]
+
+
+if __name__ == "__main__":
+    main()

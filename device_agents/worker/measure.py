@@ -1,0 +1,227 @@
+"""The measuring loop: load, first inference, warm up until stable, time until sure.
+
+It only reports what happened; what the numbers are worth is judged on the host
+(`device_agents.verdicts`).
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import probes
+from .limits import limited_memory, pinned, return_free_memory
+from .profile import profile_ops
+from .runtime import Runtime, count_delegate_kernels
+from .spec import BenchmarkSpec
+from .statistics import median_of, relative_half_width
+from .tensors import Array, random_input, wanted_shapes
+
+Announce = Callable[[str], None]
+
+# Warm-up is over when the last runs are no longer faster than those before them.
+_WARMUP_WINDOW = 4
+_WARMUP_TOLERANCE = 0.03
+# The interval is computed again only after so many more runs, so that sorting the
+# samples stays a small part of the time and leaves the caches to the model.
+_CHECK_GROWTH = 1.2
+_INPUT_SEED = 0
+
+
+@dataclass
+class Outcome:
+    """What happened to one model, field by field as it became known.
+
+    Attributes:
+        failure: None, or stage ("load" or "run"), kind ("error" or "out_of_memory")
+            and message of what went wrong.
+        busy_s: Seconds spent in the first inference, warming up and timing.
+        before: `probes.snapshot` just before timing.
+        after: The same just after.
+    """
+
+    samples_ms: list[float] = field(default_factory=list)
+    failure: dict[str, str] | None = None
+    init_ms: float | None = None
+    first_inference_ms: float | None = None
+    warmup_runs: int | None = None
+    busy_s: float = 0.0
+    peak_memory_bytes: int | None = None
+    delegate_kernels: int | None = None
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    profile: list[dict[str, Any]] = field(default_factory=list)
+    profile_note: str = ""
+
+
+class CandidateError(Exception):
+    """The model does not work; carries where and how."""
+
+    def __init__(self, stage: str, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.report = {"stage": stage, "kind": kind, "message": message}
+
+
+def measure_model(runtime: Runtime, model: bytes, spec: BenchmarkSpec, announce: Announce) -> Outcome:
+    """Measures one model; a model that fails is reported in the outcome.
+
+    Args:
+        runtime: What runs it.
+        model: A TFLite file.
+        spec: How to measure.
+        announce: Is told the stage ("load", "run") before it begins, so that the host
+            knows it should this process die.
+
+    Raises:
+        OSError: If the cores in the settings cannot be used.
+    """
+    outcome = Outcome()
+    return_free_memory()
+    can_reset_peak = probes.reset_peak_memory()
+    resident_before = probes.memory_bytes("VmRSS")
+    with pinned(spec.cores), limited_memory(spec.memory_limit_bytes):
+        try:
+            announce("load")
+            with _failures_of("load"):
+                interpreter = _load(runtime, model, spec, outcome)
+            announce("run")
+            with _failures_of("run"):
+                _time(interpreter, spec, outcome)
+            if spec.profile_ops:
+                outcome.profile, outcome.profile_note = profile_ops(runtime, model, spec)
+        except CandidateError as failure:
+            outcome.failure = failure.report
+    if can_reset_peak:
+        outcome.peak_memory_bytes = _growth(resident_before, probes.memory_bytes("VmHWM"))
+    return outcome
+
+
+def run_model(runtime: Runtime, model: bytes, inputs: Sequence[Array]) -> list[Array]:
+    """Runs a model once on given inputs and returns its outputs, in the model's order.
+
+    Raises:
+        CandidateError: If the model or the inputs do not work.
+    """
+    with _failures_of("load"):
+        interpreter = runtime.interpreter(model, threads=1, delegate="cpu")
+        details = interpreter.get_input_details()
+        if len(details) != len(inputs):
+            raise ValueError(f"The model has {len(details)} inputs. Received: {len(inputs)}")
+        for detail, value in zip(details, inputs, strict=True):
+            if tuple(detail["shape"]) != value.shape:
+                interpreter.resize_tensor_input(detail["index"], value.shape)
+        interpreter.allocate_tensors()
+    with _failures_of("run"):
+        for detail, value in zip(details, inputs, strict=True):
+            interpreter.set_tensor(detail["index"], value)
+        interpreter.invoke()
+        return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+
+
+@contextmanager
+def _failures_of(stage: str) -> Iterator[None]:
+    """Turns whatever the runtime raises into a `CandidateError` of this stage."""
+    try:
+        yield
+    except MemoryError as error:
+        raise CandidateError(stage, "out_of_memory", str(error) or "out of memory") from error
+    except Exception as error:
+        message = " ".join(str(error).split())
+        if isinstance(error, RuntimeError) and not message:
+            # The runtime explains every failure but one: tensors it cannot allocate.
+            message = "the tensors do not fit into the memory allowed"
+            raise CandidateError(stage, "out_of_memory", message) from error
+        raise CandidateError(stage, "error", f"{type(error).__name__}: {message}") from error
+
+
+def _load(runtime: Runtime, model: bytes, spec: BenchmarkSpec, outcome: Outcome) -> Any:
+    start_s = time.perf_counter()
+    interpreter = runtime.interpreter(model, spec.threads, spec.delegate)
+    shapes = wanted_shapes(interpreter.get_input_details(), spec.input_shapes)
+    for index, shape in shapes.items():
+        interpreter.resize_tensor_input(index, shape)
+    interpreter.allocate_tensors()
+    outcome.init_ms = (time.perf_counter() - start_s) * 1e3
+    outcome.delegate_kernels = count_delegate_kernels(interpreter)
+    return interpreter
+
+
+def _time(interpreter: Any, spec: BenchmarkSpec, outcome: Outcome) -> None:
+    rng = np.random.default_rng(_INPUT_SEED)
+    for detail in interpreter.get_input_details():
+        interpreter.set_tensor(detail["index"], random_input(detail, rng))
+    with _no_garbage_collection():
+        start_s = time.perf_counter()
+        outcome.first_inference_ms = _invoke_ms(interpreter)
+        outcome.warmup_runs = _warm_up(interpreter, spec)
+        outcome.before = probes.snapshot(spec.cores)
+        _time_runs(interpreter, spec, outcome.samples_ms)
+        outcome.after = probes.snapshot(spec.cores)
+        outcome.busy_s = time.perf_counter() - start_s
+
+
+def _warm_up(interpreter: Any, spec: BenchmarkSpec) -> int:
+    """Runs until times stop falling or the time for warming up is over."""
+    times_ms: list[float] = []
+    start_s = time.perf_counter()
+    while True:
+        elapsed_s = time.perf_counter() - start_s
+        if elapsed_s >= spec.warmup_max_duration_s:
+            return len(times_ms)
+        enough = len(times_ms) >= spec.warmup_min_runs and elapsed_s >= spec.warmup_min_duration_s
+        if enough and _is_stable(times_ms):
+            return len(times_ms)
+        times_ms.append(_invoke_ms(interpreter))
+
+
+def _is_stable(times_ms: Sequence[float]) -> bool:
+    if len(times_ms) < 2 * _WARMUP_WINDOW:
+        return False
+    recent = median_of(times_ms[-_WARMUP_WINDOW:])
+    before = median_of(times_ms[-2 * _WARMUP_WINDOW : -_WARMUP_WINDOW])
+    return recent >= before * (1 - _WARMUP_TOLERANCE)
+
+
+def _time_runs(interpreter: Any, spec: BenchmarkSpec, samples_ms: list[float]) -> None:
+    next_check = spec.min_runs
+    spent_ms = 0.0
+    while len(samples_ms) < spec.max_runs:
+        sample_ms = _invoke_ms(interpreter)
+        samples_ms.append(sample_ms)
+        spent_ms += sample_ms
+        count = len(samples_ms)
+        if count >= spec.min_runs and spent_ms >= spec.max_duration_s * 1e3:
+            return
+        if count >= next_check and spent_ms >= spec.min_duration_s * 1e3:
+            width = relative_half_width(samples_ms)
+            if width is not None and width <= spec.target_relative_half_width:
+                return
+            next_check = max(count + 1, int(count * _CHECK_GROWTH))
+
+
+def _invoke_ms(interpreter: Any) -> float:
+    start_ns = time.perf_counter_ns()
+    interpreter.invoke()
+    return (time.perf_counter_ns() - start_ns) / 1e6
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _growth(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else max(0, after - before)

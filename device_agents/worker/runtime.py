@@ -1,0 +1,81 @@
+"""The TFLite runtime: which one is installed, and interpreters made with it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import DeviceUnavailableError
+
+# (module, distribution), in the order in which they are tried.
+RUNTIMES = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An importable TFLite runtime.
+
+    Attributes:
+        name: Module name, for example "ai_edge_litert".
+        version: Version of its distribution.
+        module: Its `interpreter` module.
+    """
+
+    name: str
+    version: str
+    module: Any
+
+    def interpreter(self, model: bytes, threads: int, delegate: str) -> Any:
+        """Returns an interpreter; `delegate` is a key of `spec.DELEGATES`."""
+        resolvers = self.module.OpResolverType
+        # AUTO applies XNNPACK by itself; naming the delegate is not possible in Python.
+        resolver = resolvers.AUTO if delegate == "cpu" else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        return self.module.Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=resolver)
+
+
+def find_runtime() -> tuple[str, str]:
+    """Returns module name and version of the runtime that would be used, without loading it.
+
+    Raises:
+        DeviceUnavailableError: If none is installed.
+    """
+    for module, distribution in RUNTIMES:
+        try:
+            return module, importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    raise _no_runtime()
+
+
+def load_runtime() -> Runtime:
+    """Loads the first installed runtime.
+
+    Raises:
+        DeviceUnavailableError: If none is installed.
+    """
+    for module, distribution in RUNTIMES:
+        try:
+            interpreter = importlib.import_module(f"{module}.interpreter")
+        except ImportError:
+            continue
+        return Runtime(module, importlib.metadata.version(distribution), interpreter)
+    raise _no_runtime()
+
+
+def _no_runtime() -> DeviceUnavailableError:
+    return DeviceUnavailableError(
+        "No TFLite runtime found. Expected one of "
+        f"{', '.join(distribution for _, distribution in RUNTIMES)}. "
+        "Install it for this Python: pip install ai-edge-litert"
+    )
+
+
+def count_delegate_kernels(interpreter: Any) -> int | None:
+    """Returns how many parts of the graph a delegate took over, None if unknown."""
+    # Neither runtime has a public call for this; both have had this one for years.
+    list_ops = getattr(interpreter, "_get_ops_details", None)
+    if list_ops is None:
+        return None
+    return sum(1 for op in list_ops() if op.get("op_name") == "DELEGATE")

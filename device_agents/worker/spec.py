@@ -1,0 +1,210 @@
+"""`BenchmarkSpec`: how one model is to be measured. Sent to the worker as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import SpecError
+
+SCHEMA_VERSION = 1
+DELEGATES = {
+    "cpu": "XNNPACK where it has a kernel, the runtime's own kernels elsewhere",
+    "none": "the runtime's own kernels only",
+}
+# These decide whether a number is accepted or how long it may take, not what it is.
+_NOT_IN_SETTINGS_HASH = ("timeout_s", "memory_limit_bytes", "max_attempts", "require_delegate")
+# Name, smallest and largest value.
+_WHOLE_NUMBERS = {
+    "threads": (1, 256),
+    "min_runs": (1, 10**7),
+    "max_runs": (1, 10**7),
+    "warmup_min_runs": (0, 10**7),
+    "memory_limit_bytes": (1, 2**50),
+    "max_attempts": (1, 100),
+}
+
+
+@dataclass(frozen=True)
+class BenchmarkSpec:
+    """Settings of one measurement.
+
+    Timing goes on until at least `min_runs` runs and `min_duration_s` seconds are in
+    and the 95% interval of the median is narrow enough. It stops in any case at
+    `max_runs`, or once `max_duration_s` has passed and `min_runs` are in.
+
+    Attributes:
+        threads: Threads given to the runtime.
+        min_runs: Fewest timed runs.
+        max_runs: Most timed runs.
+        min_duration_s: Shortest time spent in timed runs, in seconds.
+        max_duration_s: Time in timed runs, in seconds, after which an interval that is
+            still too wide is accepted as it is.
+        target_relative_half_width: Half the width of the 95% interval of the median,
+            divided by the median, at which timing may stop. 0.02 is 2%.
+        max_relative_half_width: Above this the attempt counts as unsteady.
+        warmup_min_runs: Fewest untimed runs after the first inference.
+        warmup_min_duration_s: Shortest warm-up, in seconds.
+        warmup_max_duration_s: Longest warm-up, in seconds; ends one that is not stable.
+        delegate: "cpu" or "none", see `DELEGATES`.
+        require_delegate: Give the verdict `fallback` when the delegate took no operator.
+        cores: CPU ids to run on, or None for all that the process may use.
+        input_shapes: (input name, shape) pairs replacing the model's own shapes; a
+            mapping is accepted. Open dimensions not named here become 1.
+        profile_ops: Ask for times of single operators.
+        timeout_s: Wall-clock limit of one attempt, loading included, in seconds.
+        memory_limit_bytes: Memory one candidate may allocate, in bytes.
+        max_attempts: How often an unsteady model is measured before giving up.
+    """
+
+    threads: int = 1
+    min_runs: int = 20
+    max_runs: int = 2000
+    min_duration_s: float = 0.25
+    max_duration_s: float = 0.5
+    target_relative_half_width: float = 0.02
+    max_relative_half_width: float = 0.05
+    warmup_min_runs: int = 4
+    warmup_min_duration_s: float = 0.02
+    warmup_max_duration_s: float = 0.25
+    delegate: str = "cpu"
+    require_delegate: bool = False
+    cores: tuple[int, ...] | None = None
+    input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    profile_ops: bool = False
+    timeout_s: float = 60.0
+    memory_limit_bytes: int = 4 * 2**30
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cores", _as_cores(self.cores))
+        object.__setattr__(self, "input_shapes", _as_shapes(self.input_shapes))
+        for name, (at_least, at_most) in _WHOLE_NUMBERS.items():
+            _require_int(name, getattr(self, name), at_least, at_most)
+        for name in ("timeout_s", "max_duration_s"):
+            _require_number(name, getattr(self, name), above_zero=True)
+        for name in ("min_duration_s", "warmup_min_duration_s", "warmup_max_duration_s"):
+            _require_number(name, getattr(self, name), above_zero=False)
+        for name in ("target_relative_half_width", "max_relative_half_width"):
+            _require_number(name, getattr(self, name), above_zero=True)
+        for name in ("require_delegate", "profile_ops"):
+            if not isinstance(getattr(self, name), bool):
+                raise SpecError(f"{name} must be true or false. Received: {getattr(self, name)!r}")
+        self._check_order("min_runs", "max_runs")
+        self._check_order("min_duration_s", "max_duration_s")
+        self._check_order("warmup_min_duration_s", "warmup_max_duration_s")
+        self._check_order("target_relative_half_width", "max_relative_half_width")
+        if not isinstance(self.delegate, str) or self.delegate not in DELEGATES:
+            known = "; ".join(f"{name!r}: {what}" for name, what in DELEGATES.items())
+            raise SpecError(f"Unknown delegate. Expected one of {known}. Received: {self.delegate!r}")
+
+    def _check_order(self, low: str, high: str) -> None:
+        if getattr(self, low) > getattr(self, high):
+            raise SpecError(
+                f"{low} must not be above {high}. Received: {low}={getattr(self, low)}, {high}={getattr(self, high)}"
+            )
+
+    @property
+    def settings_hash(self) -> str:
+        """Short stable hash of everything that influences the measured number."""
+        kept = {k: v for k, v in self.to_json().items() if k not in _NOT_IN_SETTINGS_HASH}
+        text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def replace(self, **changes: Any) -> BenchmarkSpec:
+        """Returns a copy with some settings changed; unknown names are an error."""
+        unknown = sorted(set(changes) - set(_FIELDS))
+        if unknown:
+            raise SpecError(f"Unknown settings. Expected some of {_FIELDS}. Received: {unknown}")
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the settings as a JSON object."""
+        result: dict[str, Any] = {"schema": SCHEMA_VERSION}
+        result.update({name: getattr(self, name) for name in _FIELDS})
+        result["cores"] = None if self.cores is None else list(self.cores)
+        result["input_shapes"] = {name: list(shape) for name, shape in self.input_shapes}
+        return result
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BenchmarkSpec:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            SpecError: If a setting is unknown, of a wrong type or out of range.
+        """
+        if not isinstance(data, Mapping):
+            raise SpecError(f"Settings must be a JSON object. Received: {type(data).__name__}")
+        if data.get("schema") != SCHEMA_VERSION:
+            raise SpecError(
+                f"Settings of another version. Expected schema {SCHEMA_VERSION}. Received: {data.get('schema')!r}"
+            )
+        return cls().replace(**{str(k): v for k, v in data.items() if k != "schema"})
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(BenchmarkSpec))
+
+
+def _require_int(name: str, value: object, at_least: int, at_most: int) -> None:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or not at_least <= value <= at_most:  # type: ignore[operator]
+        raise SpecError(f"{name} must be a whole number from {at_least} to {at_most}. Received: {value!r:.80}")
+
+
+def _require_number(name: str, value: object, above_zero: bool) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and 0 <= value < 1e9) or (above_zero and value == 0):  # type: ignore[operator]
+        expected = "above 0" if above_zero else ">= 0"
+        raise SpecError(f"{name} must be a number {expected}. Received: {value!r}")
+
+
+def _as_cores(value: object) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    cores = tuple(value) if isinstance(value, (list, tuple, set, frozenset, range)) else ()
+    if not cores or not all(type(core) is int and 0 <= core < 4096 for core in cores):
+        raise SpecError(f"cores must be None or CPU ids such as (0, 1). Received: {value!r}")
+    return tuple(sorted(set(cores)))
+
+
+def _as_shapes(value: object) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    try:
+        pairs = dict(value.items() if isinstance(value, Mapping) else value)  # type: ignore[call-overload]
+        shapes = {name: tuple(shape) for name, shape in pairs.items()}
+    except (TypeError, ValueError):
+        raise SpecError(
+            f"input_shapes must map input names to shapes, as {{'x': (1, 8)}}. Received: {value!r}"
+        ) from None
+    for name, shape in shapes.items():
+        if not isinstance(name, str) or not all(type(d) is int and 0 < d < 2**31 for d in shape):
+            raise SpecError(
+                f"input_shapes must map input names to whole dimensions above 0. Received: {name!r}: {shape!r}"
+            )
+    return tuple(sorted(shapes.items()))
+
+
+def _mlperf(min_runs: int, min_duration_s: float) -> BenchmarkSpec:
+    """Count and minimum duration of MLPerf Mobile's single-stream modes."""
+    return BenchmarkSpec(
+        min_runs=min_runs,
+        max_runs=1_000_000,
+        min_duration_s=min_duration_s,
+        max_duration_s=2 * min_duration_s,
+        warmup_min_runs=10,
+        warmup_min_duration_s=0.5,
+        warmup_max_duration_s=5.0,
+        timeout_s=30.0 + 10 * min_duration_s,
+    )
+
+
+# `search` is for candidates in a search loop; the others are MLPerf Mobile's modes.
+PRESETS: dict[str, BenchmarkSpec] = {
+    "search": BenchmarkSpec(),
+    "rapid": _mlperf(64, 6.0),
+    "quick": _mlperf(128, 10.0),
+    "full": _mlperf(1024, 60.0),
+}

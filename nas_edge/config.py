@@ -1,0 +1,347 @@
+"""Every setting of a run, in one place.
+
+A `RunConfig` is composed of frozen parts. It is built from, each overriding the one before: defaults, a preset, a
+YAML or JSON file, command-line flags, and `--set path=value`. All of it is validated here, before anything heavy is
+imported. The defaults are those of TuNAS (reference code, `mobile_architecture_search.py`) where it has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from device_agents.api import PRESETS as MEASURING_PRESETS
+from device_agents.api import BenchmarkSpec
+from nas_edge.errors import ConfigError
+from nas_edge.rewards import Objective
+from nas_edge.spaces import SPACES
+from nas_edge.spaces.reference import REFERENCE_NETWORKS
+
+Precision: TypeAlias = Literal["int8", "float32"]
+
+# What a space's results are compared with, and whose latency is the target when none is given.
+DEFAULT_REFERENCES = {
+    "proxylessnas": "proxylessnas-mobile",
+    "proxylessnas-enlarged": "mobilenet-v2",
+    "mobilenet-v3-like": "mobilenet-v3-large",
+}
+
+
+class Part(BaseModel):
+    """A group of settings: unknown names are refused, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpaceConfig(Part):
+    """The search space."""
+
+    name: str = "proxylessnas"
+    input_size: int = Field(224, ge=8, description="side of the square input, pixels")
+    width_multiplier: float = Field(1.0, gt=0, le=4, description="scales every filter count")
+    reference: str | None = Field(None, description="published network to compare with")
+
+    @field_validator("name")
+    @classmethod
+    def _known_space(cls, name: str) -> str:
+        if name not in SPACES:
+            raise ValueError(f"expected one of {', '.join(SPACES)}")
+        return name
+
+    @field_validator("reference")
+    @classmethod
+    def _known_reference(cls, name: str | None) -> str | None:
+        if name is not None and name not in REFERENCE_NETWORKS:
+            raise ValueError(f"expected one of {', '.join(REFERENCE_NETWORKS)}")
+        return name
+
+    @property
+    def reference_name(self) -> str:
+        """The published network to compare with."""
+        return self.reference or DEFAULT_REFERENCES[self.name]
+
+
+class DataConfig(Part):
+    """The data and its split."""
+
+    source: str = Field("digits", description="digits, a folder of class folders, a .npz file, or tfds:NAME")
+    validation_fraction: float = Field(0.15, gt=0, lt=0.5, description="share that judges architectures")
+    test_fraction: float = Field(0.2, gt=0, lt=0.5, description="share kept for the final accuracy")
+    flip: bool = Field(False, description="whether a mirrored image is of the same class; for augmentation")
+
+
+class DeviceConfig(Part):
+    """Where networks are timed."""
+
+    addresses: tuple[str, ...] = Field(("host:",), min_length=1, description="interchangeable devices")
+    threads: int = Field(1, ge=1, le=64, description="threads of the TFLite runtime")
+
+
+class MeasuringConfig(Part):
+    """How one model is timed: a preset and what differs from it."""
+
+    preset: str = "search"
+    min_runs: int | None = None
+    max_runs: int | None = None
+    min_duration_s: float | None = None
+    max_duration_s: float | None = None
+    target_relative_half_width: float | None = None
+    max_relative_half_width: float | None = None
+    max_attempts: int | None = None
+    timeout_s: float | None = None
+    memory_limit_bytes: int | None = None
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, name: str) -> str:
+        if name not in MEASURING_PRESETS:
+            raise ValueError(f"expected one of {', '.join(MEASURING_PRESETS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> MeasuringConfig:
+        self.spec(threads=1)
+        return self
+
+    def spec(self, threads: int) -> BenchmarkSpec:
+        """The settings the device agent takes."""
+        changes = {name: value for name, value in self.model_dump(exclude={"preset"}).items() if value is not None}
+        return MEASURING_PRESETS[self.preset].replace(threads=threads, **changes)
+
+
+class TargetConfig(Part):
+    """What is asked of the winner."""
+
+    latency_ms: float | None = Field(
+        None, gt=0, description="latency to aim at; None takes the reference network's, measured on the device"
+    )
+    reference_share: float = Field(1.0, gt=0, le=10, description="the share of that latency, when latency_ms is None")
+    beta: float = Field(-0.1, lt=0, description="what missing the target costs, in quality per 100%")
+    limit: Literal["hard", "none"] = Field("hard", description="whether the winner may not exceed the target")
+    margin: float = Field(0.03, ge=0, lt=0.5, description="head-room a candidate must leave below a hard limit")
+    objectives: tuple[Objective, ...] = Field((), description="targets for other resources")
+
+
+class TrainingConfig(Part):
+    """How weights are trained, in the search or for a single network.
+
+    Source of the defaults: TuNAS reference code, `mobile_train_eval.py`.
+    """
+
+    optimizer: Literal["rmsprop", "sgd", "adam"] = Field("rmsprop", description="rmsprop has TensorFlow 1 semantics")
+    learning_rate: float = Field(0.165, gt=0, description="peak at a batch of 256; scaled in proportion to the batch")
+    epochs: float = Field(90, gt=0, description="passes over the training images; the search goes by steps instead")
+    batch_size: int = Field(128, ge=2)
+    warmup_fraction: float = Field(0.025, ge=0, lt=1, description="share of the steps in which the rate rises")
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(4e-5, ge=0, description="w in w / 2 * sum(kernel^2), part of the loss")
+    epsilon: float = Field(1.0, gt=0, description="of rmsprop, inside the root")
+    average_decay: float = Field(0.0, ge=0, lt=1, description="of a moving average of the weights; 0 keeps the last")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The rate at the end of the warm-up, for this batch size."""
+        return self.learning_rate * self.batch_size / 256
+
+    def steps(self, images: int) -> int:
+        """Steps of a training on that many images."""
+        return max(1, int(images * self.epochs / self.batch_size))
+
+
+class SearchConfig(Part):
+    """The search loop."""
+
+    steps: int = Field(27_050, ge=1)
+    samples_per_step: int = Field(1, ge=1, le=1024, description="architectures proposed per step")
+    controller: Literal["reinforce", "evolution", "random"] = "reinforce"
+    learning_rate: float = Field(0.0048, gt=0, description="of the controller at the end of the delay; rises tenfold")
+    baseline_momentum: float = Field(0.95, ge=0, lt=1)
+    entropy_weight: float = Field(0.0, ge=0)
+    temperature: float = Field(1.0, gt=0)
+    delay_fraction: float = Field(0.25, ge=0, lt=1, description="share of the steps in which only weights learn")
+    op_warmup_fraction: float = Field(0.25, ge=0, lt=1, description="share over which running all operators fades")
+    filter_warmup_fraction: float = Field(0.25, ge=0, lt=1, description="share over which the largest width fades")
+    reward: Literal["absolute", "soft", "hard"] = "absolute"
+    validation_batch_size: int = Field(512, ge=2)
+    execution: Literal["sliced", "masked"] = Field("sliced", description="masked keeps static shapes, for XLA and TPU")
+    weights: TrainingConfig = TrainingConfig()
+    random_baseline: bool = Field(True, description="also judge as many random architectures as the search measured")
+
+    @property
+    def delay_steps(self) -> int:
+        """Steps before the controller learns."""
+        return int(self.steps * self.delay_fraction)
+
+    @model_validator(mode="after")
+    def _warmup_within_delay(self) -> SearchConfig:
+        for name in ("op_warmup_fraction", "filter_warmup_fraction"):
+            if getattr(self, name) > self.delay_fraction:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} must not exceed delay_fraction {self.delay_fraction}, because a "
+                    "network that runs several operators at once has no latency"
+                )
+        return self
+
+
+class ExportConfig(Part):
+    """What is delivered."""
+
+    precision: Precision = Field("int8", description="what is measured in the search and delivered")
+    representative_images: int = Field(256, ge=1, description="training images that calibrate int8")
+    weights: Literal["scratch", "shared"] = Field("scratch", description="where the winner's training starts")
+    compare: bool = Field(True, description="also train the reference network and the best random architecture")
+
+
+class RunConfig(Part):
+    """A run."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    space: SpaceConfig = SpaceConfig()
+    data: DataConfig = DataConfig()
+    device: DeviceConfig = DeviceConfig()
+    measure: MeasuringConfig = MeasuringConfig()
+    final_measure: MeasuringConfig = MeasuringConfig(preset="rapid")
+    target: TargetConfig = TargetConfig()
+    search: SearchConfig = SearchConfig()
+    training: TrainingConfig = TrainingConfig()
+    export: ExportConfig = ExportConfig()
+
+
+Overrides: TypeAlias = dict[str, Any]
+
+# A thousand 8x8 digits want another optimiser than ImageNet; found by measurement.
+_SMALL_WEIGHTS: Overrides = {"optimizer": "adam", "learning_rate": 0.012, "batch_size": 64, "weight_decay": 1e-5}
+
+PRESETS: dict[str, Overrides] = {
+    "smoke": {
+        "space": {"name": "proxylessnas", "input_size": 16, "width_multiplier": 0.25},
+        "search": {
+            "steps": 24,
+            "samples_per_step": 2,
+            "learning_rate": 0.05,
+            "validation_batch_size": 256,
+            "weights": _SMALL_WEIGHTS,
+            "random_baseline": False,
+        },
+        "measure": {"max_duration_s": 0.1, "min_duration_s": 0.02},
+        "final_measure": {"preset": "search", "max_duration_s": 1.0},
+        "training": {**_SMALL_WEIGHTS, "epochs": 10},
+        "export": {"compare": False},
+    },
+    "demo": {
+        "space": {"name": "proxylessnas", "input_size": 32, "width_multiplier": 0.35},
+        "target": {"reference_share": 0.75},
+        "search": {
+            "steps": 200,
+            "samples_per_step": 2,
+            "learning_rate": 0.03,
+            "validation_batch_size": 256,
+            "weights": _SMALL_WEIGHTS,
+        },
+        "measure": {"max_duration_s": 0.2, "min_duration_s": 0.05},
+        "final_measure": {"preset": "search", "max_duration_s": 3.0},
+        "training": {**_SMALL_WEIGHTS, "epochs": 40},
+    },
+    "full": {},
+}
+
+
+def load_config(
+    preset: str | None = None,
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+) -> RunConfig:
+    """Builds and validates the configuration of a run.
+
+    Args:
+        preset: a name of `PRESETS`.
+        file: YAML or JSON with the same shape as `RunConfig`.
+        flags: values by dotted path, for example `{"search.steps": 100}`; None values are left out.
+        settings: `path=value` texts, the values read as YAML.
+
+    Raises:
+        ConfigError: one line naming the setting, what was expected and what was received.
+    """
+    merged: Overrides = {}
+    if preset is not None:
+        if preset not in PRESETS:
+            raise ConfigError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+        _merge(merged, PRESETS[preset])
+    if file is not None:
+        _merge(merged, _read(file))
+    for path, value in (flags or {}).items():
+        if value is not None:
+            _merge(merged, _nested(path, value))
+    for setting in settings:
+        path, separator, text = setting.partition("=")
+        if not separator or not path:
+            raise ConfigError(f"--set expects path=value, for example search.steps=100; received {setting!r}")
+        _merge(merged, _nested(path.strip(), yaml.safe_load(text)))
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from None
+
+
+def _read(file: Path) -> Overrides:
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is neither YAML nor JSON: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{file} must hold settings by name, received {type(loaded).__name__}")
+    return loaded
+
+
+def _nested(path: str, value: Any) -> Overrides:
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return value  # type: ignore[no-any-return]
+
+
+def _merge(base: Overrides, more: Mapping[str, Any]) -> None:
+    """Lays `more` over `base`, group by group."""
+    for name, value in more.items():
+        if isinstance(value, Mapping) and isinstance(base.get(name), dict):
+            _merge(base[name], value)
+        else:
+            base[name] = _copy(value)
+
+
+def _copy(value: Any) -> Any:
+    return {name: _copy(inner) for name, inner in value.items()} if isinstance(value, Mapping) else value
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting {path!r}; see `nas-edge search --list-settings`"
+    message = first["msg"].removeprefix("Value error, ")
+    received = "" if isinstance(first["input"], (dict, BaseModel)) else f"; received {first['input']!r}"
+    return f"{path}: {message[:1].lower()}{message[1:]}{received}"
+
+
+def describe_settings(config: RunConfig) -> str:
+    """Every setting with its value and meaning, one per line."""
+    return "\n".join(_describe(config, ""))
+
+
+def _describe(part: Part, prefix: str) -> list[str]:
+    lines = []
+    for name, field in type(part).model_fields.items():
+        value = getattr(part, name)
+        if isinstance(value, Part):
+            lines += _describe(value, f"{prefix}{name}.")
+        else:
+            shown = list(value) if isinstance(value, tuple) else value
+            comment = f"  # {field.description}" if field.description else ""
+            lines.append(f"{prefix}{name}={yaml.safe_dump(shown, default_flow_style=True).splitlines()[0]}{comment}")
+    return lines

@@ -1,0 +1,225 @@
+"""The TuNAS controller: one independent categorical per decision, learned with REINFORCE.
+
+Sources: TuNAS (arXiv:2008.06120, patent US11347995). The mathematics is in `reinforce.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from nas_edge.controllers import reinforce
+from nas_edge.controllers.base import Controller, Outcome, State
+from nas_edge.controllers.reinforce import FloatArray, MovingAverage
+from nas_edge.errors import ConfigError
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+
+
+class CategoricalController(Controller):
+    """Independent categoricals, learned with REINFORCE.
+
+    One update takes the outcomes of one step, one or several:
+
+    1. advantages are rewards minus the baseline;
+    2. Adam's second moment takes in the squared per-sample gradients;
+    3. the logits move by the scheduled learning rate along Adam's direction, plus, as plain gradient ascent so that
+       Adam does not rescale it, `entropy_weight` times the gradient of the mean entropy.
+
+    **The baseline.** With `baseline="before"` the moving average takes in the current rewards before it is subtracted,
+    as in the TuNAS code. A reward is then compared partly with itself: with one sample per step the first advantage is
+    exactly 0 and the next ones are shrunk (the second by half), which published searches with 32 samples per step
+    hardly felt but a search with one device does. With `"after"`, the default, rewards are compared with earlier
+    steps only, so the gradient is unbiased for any number of samples; the very first step, having no past, is
+    compared with its own mean.
+
+    **A candidate that failed** has no reward, yet must become less likely, or a search would go on proposing what
+    the device cannot run. It is given the lowest reward measured in the last `1 / (1 - momentum)` updates, the
+    baseline's own memory: as bad as the worst network of late, on the scale the search is on now. (The worst of the
+    whole run would compare a late candidate with an untrained supernet.) It enters the baseline like any reward.
+    While nothing was measured yet there is nothing to compare with, and it is left out.
+
+    Args:
+        space: where to search.
+        total_steps: length of the search in steps; the learning rate follows it.
+        samples_per_step: outcomes per update to expect; the default learning rate depends on it.
+        base_learning_rate: rate at the end of the delay; it rises tenfold from there. None takes
+            `reinforce.default_base_rate` for the steps that remain after the delay.
+        delay_fraction: share of the search in which the logits rest while the shared weights learn.
+        temperature: divides the logits.
+        momentum: of the baseline.
+        baseline: see above.
+        entropy_weight: what an entropy of one nat is worth in reward; 0 adds nothing.
+        accumulate_during_delay: whether Adam's second moment learns from outcomes of the delay, as in the TuNAS
+            code. Set it to False when rewards of the delay are on another scale than later ones.
+
+    Raises:
+        ConfigError: when a setting is out of range.
+    """
+
+    name: ClassVar[str] = "reinforce"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        total_steps: int,
+        *,
+        samples_per_step: int = 1,
+        base_learning_rate: float | None = None,
+        delay_fraction: float = 0.25,
+        temperature: float = 1.0,
+        momentum: float = 0.95,
+        baseline: Literal["before", "after"] = "after",
+        entropy_weight: float = 0.0,
+        accumulate_during_delay: bool = True,
+    ) -> None:
+        super().__init__(space)
+        _require(total_steps >= 1, "total_steps", "at least 1", total_steps)
+        _require(samples_per_step >= 1, "samples_per_step", "at least 1", samples_per_step)
+        _require(0 <= delay_fraction < 1, "delay_fraction", "in [0, 1)", delay_fraction)
+        if base_learning_rate is None:
+            updates = total_steps - math.floor(delay_fraction * total_steps)
+            base_learning_rate = reinforce.default_base_rate(updates, samples_per_step)
+        _require(base_learning_rate > 0, "base_learning_rate", "positive", base_learning_rate)
+        _require(temperature > 0, "temperature", "positive", temperature)
+        _require(0 <= momentum < 1, "momentum", "in [0, 1)", momentum)
+        _require(baseline in ("before", "after"), "baseline", "'before' or 'after'", baseline)
+        _require(entropy_weight >= 0, "entropy_weight", "0 or more", entropy_weight)
+        self._total_steps = total_steps
+        self._base_learning_rate = base_learning_rate
+        self._delay_fraction = delay_fraction
+        self._temperature = temperature
+        self._momentum = momentum
+        self._baseline_update = baseline
+        self._entropy_weight = entropy_weight
+        self._accumulate_during_delay = accumulate_during_delay
+
+        sizes = [len(decision.choices) for decision in space.decisions]
+        self._splits = np.cumsum(sizes)[:-1]
+        self._theta: FloatArray = np.zeros(sum(sizes))
+        self._v: FloatArray = np.zeros(sum(sizes))
+        self._count = 0
+        self._baseline = MovingAverage()
+        self._lowest: deque[float] = deque(maxlen=max(1, round(1.0 / (1.0 - momentum))))
+
+    @property
+    def logits(self) -> list[FloatArray]:
+        """The logits of each decision, in the space's order."""
+        return np.split(self._theta, self._splits)
+
+    @property
+    def baseline(self) -> float | None:
+        """The moving average of rewards, or None before the first."""
+        return self._baseline.value
+
+    def learning_rate(self, step: int) -> float:
+        """The rate at which `update` moves the logits at `step`."""
+        return reinforce.learning_rate(step, self._total_steps, self._delay_fraction, self._base_learning_rate)
+
+    def update(self, outcomes: Sequence[Outcome], step: int) -> None:
+        """One step of REINFORCE; see the class."""
+        judged = self._with_rewards(outcomes)
+        if not judged:
+            return
+        rewards = np.array([reward for _, reward in judged])
+        advantages = rewards - self._baseline_for(float(rewards.mean()))
+        logits = self.logits
+        gradients = np.stack(
+            [
+                advantage
+                * reinforce.log_prob_gradient(
+                    logits,
+                    outcome.proposal.architecture.choices,
+                    outcome.proposal.active,
+                    outcome.proposal.replaced,
+                    self._temperature,
+                )
+                for (outcome, _), advantage in zip(judged, advantages, strict=True)
+            ]
+        )  # [samples, logits]
+        rate = self.learning_rate(step)
+        if rate > 0 or self._accumulate_during_delay:
+            self._v = reinforce.second_moment(self._v, gradients)
+            self._count += 1
+        if rate > 0:
+            direction = reinforce.adam_direction(self._v, self._count, gradients)
+            if self._entropy_weight > 0:
+                direction += self._entropy_weight * np.mean(
+                    [reinforce.entropy_gradient(logits, o.proposal.active, self._temperature) for o, _ in judged],
+                    axis=0,
+                )
+            self._theta = self._theta + rate * direction
+
+    def most_likely(self) -> Architecture:
+        """The most likely choice of each decision; the first of equals."""
+        return self.space.canonical(Architecture(tuple(int(np.argmax(row)) for row in self.logits)))
+
+    def probabilities(self) -> dict[str, tuple[float, ...]]:
+        """The policy."""
+        return {
+            decision.path: tuple(reinforce.policy(logits, self._temperature).tolist())
+            for decision, logits in zip(self.space.decisions, self.logits, strict=True)
+        }
+
+    def _sample(self, rng: np.random.Generator) -> Architecture:
+        draws = rng.random(len(self.space.decisions))
+        choices = []
+        for logits, draw in zip(self.logits, draws, strict=True):
+            cumulative = np.cumsum(reinforce.policy(logits, self._temperature))
+            # The sum of a softmax may round to just under 1, and the draw fall above it.
+            choices.append(min(int(np.searchsorted(cumulative, draw, side="right")), len(logits) - 1))
+        return Architecture(tuple(choices))
+
+    def _log_prob(
+        self,
+        architecture: Architecture,
+        active: Sequence[bool],
+        replaced: Sequence[bool],
+        replace_probabilities: Sequence[float],
+    ) -> float:
+        return reinforce.log_prob(
+            self.logits, architecture.choices, active, replaced, replace_probabilities, self._temperature
+        )
+
+    def _with_rewards(self, outcomes: Sequence[Outcome]) -> list[tuple[Outcome, float]]:
+        """Outcomes with a reward, failed candidates getting the lowest of late."""
+        measured = [outcome.reward for outcome in outcomes if outcome.reward is not None]
+        if measured:
+            self._lowest.append(min(measured))
+        if not self._lowest:
+            return []
+        lowest = min(self._lowest)
+        return [(outcome, lowest if outcome.reward is None else outcome.reward) for outcome in outcomes]
+
+    def _baseline_for(self, mean_reward: float) -> float:
+        """What this step's rewards are compared with; takes them into the moving average."""
+        before = self._baseline.value
+        self._baseline = self._baseline.update(mean_reward, self._momentum)
+        if self._baseline_update == "after":
+            return mean_reward if before is None else before
+        assert self._baseline.value is not None
+        return self._baseline.value
+
+    def _learned(self) -> State:
+        return {
+            "logits": self._theta.tolist(),
+            "v": self._v.tolist(),
+            "count": self._count,
+            "baseline": [self._baseline.numerator, self._baseline.weight],
+            "lowest": list(self._lowest),
+        }
+
+    def _restore_learned(self, learned: Mapping[str, Any]) -> None:
+        self._theta = np.array(learned["logits"], dtype=np.float64)
+        self._v = np.array(learned["v"], dtype=np.float64)
+        self._count = int(learned["count"])
+        self._baseline = MovingAverage(*learned["baseline"])
+        self._lowest = deque(learned["lowest"], maxlen=self._lowest.maxlen)
+
+
+def _require(holds: bool, setting: str, expected: str, received: object) -> None:
+    if not holds:
+        raise ConfigError(f"controller.{setting} must be {expected}, received {received!r}")

@@ -1,0 +1,52 @@
+"""Full-integer quantisation after training: int8 weights, activations, input and output.
+
+Weights are quantised per output channel, activations per tensor with the ranges seen on a representative set
+(Jacob et al., 2018, arXiv:1712.05877).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nas_edge.errors import DataError
+from nas_edge.export.convert import run_converter
+from nas_edge.export.verify import check_int8
+
+
+def int8_tflite(model: keras.Model, representative: np.ndarray[Any, Any]) -> bytes:
+    """Converts a model to a TFLite file in which every operator is an integer one, with a fixed batch of one.
+
+    Args:
+        model: one input `[batch, height, width, channels]`, one output.
+        representative: float32 `[n, height, width, channels]`, training images preprocessed as at inference; one to a
+            few hundred suffice.
+
+    Returns:
+        The file, with signature `serving_default` from `input` to `output_0`, both int8.
+
+    Raises:
+        DataError: when the representative images do not fit the model or are not numbers.
+        ExportError: when the converter fails, or leaves a float operator.
+    """
+    expected = tuple(model.inputs[0].shape[1:])
+    if representative.ndim != 4 or len(representative) == 0 or representative.shape[1:] != expected:
+        raise DataError(
+            f"representative images: expected [n, {', '.join(map(str, expected))}] with n >= 1, "
+            f"received {list(representative.shape)}"
+        )
+    if not np.isfinite(representative).all():
+        raise DataError("representative images contain values that are not numbers")
+
+    def full_integer(converter: Any) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in representative)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+
+    file = run_converter(model, full_integer)
+    check_int8(file)
+    return file

@@ -1,0 +1,199 @@
+"""Checks a TFLite file as an app will run it: its operators, its outputs, its accuracy. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from nas_edge.errors import DataError, ExportError
+from nas_edge.export.quiet import held_stderr
+from nas_edge.networks.tflite_model import OperatorInfo, operators
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+# Types that a full-integer file may hold: values, and biases, shapes and axes.
+_INTEGER_TYPES = {"INT8", "INT32"}
+
+_NAMED_OFFENDERS = 5
+
+_MAX_THREADS = 4
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Input or output of a TFLite file.
+
+    Attributes:
+        name: in the file.
+        shape: batch included.
+        dtype: NumPy's name, for example `int8`.
+        scale: real value of one step, or None for a float tensor; `real = scale * (stored - zero_point)`.
+        zero_point: the stored value of zero, or None.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None
+    zero_point: int | None
+
+    def quantize(self, values: Array) -> Array:
+        """Real values as the tensor stores them."""
+        if self.scale is None or self.zero_point is None:
+            return np.asarray(values, self.dtype)
+        limits = np.iinfo(self.dtype)
+        stored = np.rint(values / np.float32(self.scale)) + self.zero_point
+        return np.asarray(np.clip(stored, limits.min, limits.max), self.dtype)
+
+    def dequantize(self, stored: Array) -> Array:
+        """Stored values as float32 real values."""
+        if self.scale is None or self.zero_point is None:
+            return np.asarray(stored, np.float32)
+        return np.asarray(np.float32(self.scale) * (stored.astype(np.float32) - np.float32(self.zero_point)))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two sets of outputs agree.
+
+    Attributes:
+        max_abs_difference: the largest difference of any output.
+        same_class: share of images, 0 to 1, with the same most likely class.
+    """
+
+    max_abs_difference: float
+    same_class: float
+
+
+def run_tflite(model: bytes, images: Array, threads: int | None = None) -> Array:
+    """Runs a file image by image, as an app does.
+
+    Args:
+        model: a TFLite file with one input, of batch one, and one output.
+        images: float32 `[n, height, width, channels]`, preprocessed; quantised here if the file's input is integer.
+        threads: of the runtime; None for up to four.
+
+    Returns:
+        Outputs, float32 `[n, ...]`, dequantised.
+
+    Raises:
+        DataError: when the images do not fit.
+        ExportError: when the runtime does not run the file.
+    """
+    interpreter = _interpreter(model, threads)
+    source, result = _tensor_info(interpreter.get_input_details()[0]), _tensor_info(interpreter.get_output_details()[0])
+    if source.shape != (1, *images.shape[1:]):
+        raise DataError(f"images: expected [n, {', '.join(map(str, source.shape[1:]))}], received {list(images.shape)}")
+    feed, fetch = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    stored = np.empty((len(images), *result.shape[1:]), result.dtype)
+    try:
+        for index, image in enumerate(images):
+            interpreter.set_tensor(feed, source.quantize(image[None]))
+            interpreter.invoke()
+            stored[index] = interpreter.get_tensor(fetch)[0]
+    except (RuntimeError, ValueError) as e:
+        raise ExportError(f"the runtime does not run the file: {e}") from e
+    return result.dequantize(stored)
+
+
+def accuracy(model: bytes, images: Array, labels: Array, threads: int | None = None) -> float:
+    """Top-1 accuracy of a file, 0 to 1. Arguments and errors are those of `run_tflite`; labels are int `[n]`."""
+    if len(images) == 0 or len(images) != len(labels):
+        raise DataError(f"expected as many labels as images, at least one; received {len(labels)} and {len(images)}")
+    return float(np.mean(run_tflite(model, images, threads).argmax(axis=-1) == labels))
+
+
+def agreement(first: Array, second: Array) -> Agreement:
+    """Compares two arrays of outputs `[n, classes]`."""
+    return Agreement(
+        max_abs_difference=float(np.abs(first - second).max()),
+        same_class=float(np.mean(first.argmax(axis=-1) == second.argmax(axis=-1))),
+    )
+
+
+def input_output(model: bytes) -> tuple[TensorInfo, TensorInfo]:
+    """The input and the output of a file.
+
+    Raises:
+        ExportError: when the file is damaged, or has several inputs or outputs.
+    """
+    interpreter = _interpreter(model, 1)
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ExportError(f"expected a file with one input and one output, received {len(inputs)} and {len(outputs)}")
+    return _tensor_info(inputs[0]), _tensor_info(outputs[0])
+
+
+def check_int8(model: bytes) -> None:
+    """Makes sure that a file deserves the label int8: integers in, integers out, and nothing else between.
+
+    Raises:
+        ExportError: naming the operators that read or write another type, or the input or output that is not int8.
+    """
+    offenders = [
+        f"{i}:{op.name} ({', '.join(sorted(set(_types(op)) - _INTEGER_TYPES)).lower()})"
+        for i, op in enumerate(_operators(model))
+        if set(_types(op)) - _INTEGER_TYPES
+    ]
+    offenders += [
+        f"{role} {tensor.name!r} ({tensor.dtype})"
+        for role, tensor in zip(("input", "output"), input_output(model), strict=True)
+        if tensor.dtype != "int8"
+    ]
+    if offenders:
+        named = ", ".join(offenders[:_NAMED_OFFENDERS]) + (" ..." if len(offenders) > _NAMED_OFFENDERS else "")
+        raise ExportError(
+            f"not a full-integer int8 file: {len(offenders)} operator(s), inputs or outputs are not int8: {named}; "
+            "quantise the model with a representative set, or deliver it as float32"
+        )
+
+
+def operator_histogram(model: bytes) -> dict[str, int]:
+    """How often each operator occurs, by name and output type, for example `{"ADD int8": 5, "CONV_2D int8": 30}`.
+
+    Raises:
+        ExportError: when the file is damaged.
+    """
+    counts = Counter(" ".join([op.name, *sorted(set(op.output_dtypes))[:1]]) for op in _operators(model))
+    return {f"{name.rpartition(' ')[0]} {name.rpartition(' ')[2].lower()}": counts[name] for name in sorted(counts)}
+
+
+def _types(operator: OperatorInfo) -> tuple[str, ...]:
+    return operator.input_dtypes + operator.output_dtypes
+
+
+def _operators(model: bytes) -> list[OperatorInfo]:
+    try:
+        return operators(model)
+    except ValueError as e:
+        raise ExportError(str(e)) from e
+
+
+def _interpreter(model: bytes, threads: int | None) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    with held_stderr():
+        try:
+            interpreter = Interpreter(
+                model_content=model, num_threads=threads or min(_MAX_THREADS, os.cpu_count() or 1)
+            )
+            interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as e:
+            raise ExportError(f"the runtime does not load the file: {e}") from e
+    return interpreter
+
+
+def _tensor_info(details: dict[str, Any]) -> TensorInfo:
+    scale, zero_point = details["quantization"]
+    quantized = scale != 0
+    return TensorInfo(
+        name=details["name"],
+        shape=tuple(int(size) for size in details["shape"]),
+        dtype=np.dtype(details["dtype"]).name,
+        scale=float(scale) if quantized else None,
+        zero_point=int(zero_point) if quantized else None,
+    )

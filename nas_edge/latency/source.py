@@ -1,0 +1,72 @@
+"""`LatencySource`: anything that says how long a network takes.
+
+A source is handed candidates and answers with futures, so that a search can train while a device measures. Wrappers
+(cache, retry, recording, replay) are sources around a source.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from device_agents.api import Measurement, Verdict
+from nas_edge.networks.graph import NetworkSpec
+from nas_edge.spaces.decisions import Architecture
+
+# The candidate's own doing, so it must become less likely. Any other failure is the bench's, and says nothing of it.
+CANDIDATE_FAULTS = frozenset(
+    {
+        Verdict.CONVERT_FAILED,
+        Verdict.LOAD_FAILED,
+        Verdict.RUN_FAILED,
+        Verdict.OUT_OF_MEMORY,
+        Verdict.TIMEOUT,
+        Verdict.FALLBACK,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to be timed.
+
+    Attributes:
+        network: what runs.
+        architecture: the point of the space it is; None for a network from outside the space.
+    """
+
+    network: NetworkSpec
+    architecture: Architecture | None = None
+
+
+class LatencySource(ABC):
+    """Says how long networks take. Close it, or use it in a `with` block."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What answers, for reports: a device's model, a table's file."""
+
+    @property
+    def measures_on_host(self) -> bool:
+        """Whether work on this machine disturbs the numbers, so that nothing may train while one is taken."""
+        return False
+
+    @abstractmethod
+    def submit(self, candidate: Candidate) -> Future[Measurement]:
+        """Asks for one candidate's latency.
+
+        Returns:
+            A future of the measurement. A candidate that fails is a measurement with that verdict; the future raises
+            `device_agents.errors.DeviceError` only when the bench itself is broken.
+        """
+
+    def close(self) -> None:
+        """Frees what the source holds; may be called twice."""
+
+    def __enter__(self) -> LatencySource:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

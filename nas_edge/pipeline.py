@@ -1,0 +1,625 @@
+"""THE file to read: what a run does, in order.
+
+    search = data -> space -> devices -> target -> one-shot search -> selection -> delivery
+    delivery = train -> convert -> quantise -> check -> measure -> bundle
+
+Each step is a function of this file over the rooms beside it. TensorFlow is imported inside the functions that need
+it, so that importing this module stays light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from device_agents.api import Measurement
+from device_agents.devices import open_device
+from device_agents.host import pick_cores
+from device_agents.pool import DevicePool
+from nas_edge.config import RunConfig
+from nas_edge.data.preprocessing import Augmentation, Batches, Preprocessing, in_order, standardize
+from nas_edge.data.sources import Dataset, load
+from nas_edge.data.splits import Split, split
+from nas_edge.errors import InfeasibleError
+from nas_edge.latency.device import DeviceSource
+from nas_edge.latency.source import Candidate
+from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.progress import Reporter
+from nas_edge.rewards import Objective
+from nas_edge.runs.run import Run
+from nas_edge.search.trials import Trial
+from nas_edge.seeds import generator, integer
+from nas_edge.spaces import SPACES
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.reference import reference_network
+
+if TYPE_CHECKING:
+    from nas_edge.controllers.base import Controller
+    from nas_edge.search.one_shot import OneShotSearch, StepReport
+
+
+# ---------------------------------------------------------------- what goes in
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset, how it is split, and how its pixels become inputs."""
+
+    dataset: Dataset
+    split: Split
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+
+    def arrays(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[Any, Any]:
+        """Inputs float32 `[n, size, size, channels]` and labels `[n]`, in order."""
+        batches = list(in_order(self.dataset, indices, 256, self.preprocessing))
+        return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
+
+
+def load_data(config: RunConfig) -> Data:
+    """Opens and splits the data.
+
+    Raises:
+        DataError: when it cannot be used.
+    """
+    dataset = load(config.data.source, config.space.input_size)
+    parts = split(
+        dataset, generator(config.seed, "split"), config.data.validation_fraction, config.data.test_fraction
+    )
+    channels = 1 if dataset.images.shape[-1] == 1 else 3
+    preprocessing = standardize(dataset, parts.train, config.space.input_size, channels)  # type: ignore[arg-type]
+    return Data(dataset, parts, preprocessing, Augmentation(flip=config.data.flip))
+
+
+def make_space(config: RunConfig, data: Data) -> SearchSpace:
+    """The search space at the run's input size and the data's classes."""
+    part = config.space
+    return SPACES[part.name](
+        part.input_size, part.width_multiplier, len(data.dataset.class_names), data.preprocessing.channels
+    )
+
+
+def open_source(config: RunConfig) -> DeviceSource:
+    """Opens the run's devices.
+
+    Raises:
+        DeviceAddressError: for an address that names no device.
+        DeviceError: when one cannot be reached.
+    """
+    pool = DevicePool([open_device(address) for address in config.device.addresses])
+    spec = config.measure.spec(config.device.threads)
+    source = DeviceSource(pool, config.export.precision, spec)
+    if source.measures_on_host:
+        # The cores left over are where the next candidate may be written meanwhile.
+        source.spec = spec.replace(cores=pick_cores(config.device.threads))
+    return source
+
+
+# ---------------------------------------------------------------- the main job
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network of the result table.
+
+    Attributes:
+        name: what it is.
+        architecture: its index string, or the published network's name.
+        quality: validation accuracy with shared weights; None for a network from outside the space.
+        accuracy: test accuracy by precision, 0 to 1.
+        latency: measurements by precision.
+    """
+
+    name: str
+    architecture: str
+    quality: float | None
+    accuracy: dict[str, float]
+    latency: dict[str, Measurement]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found.
+
+    Attributes:
+        target_ms: what was asked for.
+        precision: what was measured and delivered.
+        hard_limit: whether the target was a limit.
+        rows: the winner first, then what it is compared with.
+        bundle: where the delivered files are.
+        device: what it was measured on.
+    """
+
+    target_ms: float
+    precision: str
+    hard_limit: bool
+    rows: tuple[Row, ...]
+    bundle: Path
+    device: str
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Median latency of the delivered model."""
+        return _median_ms(self.rows[0].latency[self.precision])
+
+    @property
+    def meets_limit(self) -> bool:
+        """Whether the delivered model, as finally measured, is within a hard limit."""
+        return not self.hard_limit or (self.latency_ms is not None and self.latency_ms <= self.target_ms)
+
+    @property
+    def verdict(self) -> str:
+        """One line: was the limit met?"""
+        measured = "could not be timed" if self.latency_ms is None else f"takes {self.latency_ms:.3g} ms"
+        relation = "within" if self.meets_limit else "not within"
+        return (
+            f"the delivered {self.precision} model {measured} on {self.device}, {relation} {self.target_ms:.3g} ms; "
+            f"bundle: {self.bundle}"
+        )
+
+    def table(self) -> str:
+        """The result as text."""
+        header = ("network", "target ms", "int8 ms", "float ms", "int8 accuracy", "float accuracy")
+        rows = [header]
+        for row in self.rows:
+            times = (_ms(row.latency.get("int8")), _ms(row.latency.get("float32")))
+            accuracies = tuple(
+                f"{row.accuracy[p]:.2%}" if p in row.accuracy else "-" for p in ("int8", "float32")
+            )
+            rows.append((row.name, f"{self.target_ms:.3f}", *times, *accuracies))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([*lines, "", f"{self.verdict[0].upper()}{self.verdict[1:]}"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `result.json`."""
+        return {
+            "target_ms": self.target_ms,
+            "precision": self.precision,
+            "hard_limit": self.hard_limit,
+            "meets_limit": self.meets_limit,
+            "latency_ms": self.latency_ms,
+            "device": self.device,
+            "rows": [
+                {
+                    "name": row.name,
+                    "architecture": row.architecture,
+                    "quality": row.quality,
+                    "accuracy": row.accuracy,
+                    "latency": {precision: m.to_json() for precision, m in row.latency.items()},
+                }
+                for row in self.rows
+            ],
+        }
+
+
+def search(config: RunConfig, out: Path, reporter: Reporter) -> Result:
+    """Finds an architecture for the device at the target, and delivers it.
+
+    Args:
+        config: the settings.
+        out: new folder for the run.
+        reporter: what the user sees.
+
+    Returns:
+        The result, also written to `out/result.json`; the bundle is in `out/bundle`.
+
+    Raises:
+        DataError, RunError, InfeasibleError, DeviceError: see there.
+    """
+    data = load_data(config)
+    space = make_space(config, data)
+    with open_source(config) as source:
+        run = Run.create(out, config)
+        reference = _reference(config, data)
+        target_ms = _target_ms(config, source, reference, reporter)
+        loop = _make_search(config, space, data, source, target_ms)
+        reporter.say(
+            f"searching {space.name}: {float(space.size):.3g} architectures, target {target_ms:.3g} ms "
+            f"({config.export.precision}) on {source.name}"
+        )
+        trials = _run_search(loop, run, target_ms, reporter)
+        winner = _select(config, space, loop, data, target_ms, trials, reporter)
+        rival = _random_rival(config, space, loop, data, target_ms, len(trials), reporter)
+
+        contenders = [("winner", winner, space.decode(winner.architecture))]
+        if config.export.compare and rival is not None:
+            contenders.append(("best of random", rival, space.decode(rival.architecture)))
+        delivered = []
+        for name, trial, network in contenders:
+            shared = loop.weights.supernet.weights_of(network) if config.export.weights == "shared" else None
+            delivered.append(_train(config, data, name, str(trial.architecture), trial.quality, network, shared, reporter))
+        if config.export.compare:
+            label = config.space.reference_name
+            delivered.append(_train(config, data, label, label, None, reference, None, reporter))
+        rows = _measure(config, source, delivered, reporter)
+        result = _bundle(config, run, space, data, source, winner.architecture, delivered[0], rows, target_ms)
+    run.write_json("result.json", result.to_json())
+    return result
+
+
+def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> str:
+    """Writes the bundle of a finished run again, converted and measured anew.
+
+    Args:
+        folder: a run folder whose winner was trained.
+        out: new folder for the bundle.
+        device: where to measure; None for the run's own device.
+        reporter: what the user sees.
+
+    Returns:
+        One line for the user.
+
+    Raises:
+        RunError: when the run did not get as far as a trained winner.
+    """
+    run = Run.open(folder)
+    config, found = run.config, run.read_json("result.json")
+    if device is not None:
+        config = config.model_copy(update={"device": config.device.model_copy(update={"addresses": (device,)})})
+    weights = run.read_weights("winner/weights.npz")
+    data = load_data(config)
+    space = make_space(config, data)
+    architecture = space.parse(found["rows"][0]["architecture"])
+    with open_source(config) as source:
+        model = _convert(config, data, "winner", str(architecture), None, space.decode(architecture), weights)
+        rows = _measure(config, source, [model], reporter)
+        result = _write_bundle(config, out, space, data, source, architecture, model, rows, found["target_ms"])
+    return result.verdict
+
+
+# ---------------------------------------------------------------- the steps of a search
+
+
+def _reference(config: RunConfig, data: Data) -> NetworkSpec:
+    part = config.space
+    return reference_network(
+        part.reference_name,
+        part.input_size,
+        part.width_multiplier,
+        len(data.dataset.class_names),
+        data.preprocessing.channels,
+    )
+
+
+def _target_ms(config: RunConfig, source: DeviceSource, reference: NetworkSpec, reporter: Reporter) -> float:
+    """The latency to meet: what the user named, or a share of the reference network's on this device."""
+    if config.target.latency_ms is not None:
+        return config.target.latency_ms
+    measurement = source.submit(Candidate(reference)).result()
+    median_ms = _median_ms(measurement)
+    if median_ms is None:
+        raise InfeasibleError(
+            f"no --target-ms was given and the reference network {config.space.reference_name} could not be timed on "
+            f"{source.name}: {measurement.verdict}, {measurement.detail}; name a target"
+        )
+    target_ms = median_ms * config.target.reference_share
+    reporter.say(
+        f"{config.space.reference_name} takes {median_ms:.3g} ms on {source.name}; "
+        f"target: {config.target.reference_share:g} of it, {target_ms:.3g} ms"
+    )
+    return target_ms
+
+
+def _make_search(
+    config: RunConfig, space: SearchSpace, data: Data, source: DeviceSource, target_ms: float
+) -> OneShotSearch:
+    """Puts the parts of the loop together; every random stream has its own seed."""
+    from nas_edge.search.one_shot import OneShotSearch
+    from nas_edge.supernet.shared_weights import SharedWeights
+    from nas_edge.supernet.supernet import Supernet
+    from nas_edge.training.schedules import CosineWithWarmup
+    from nas_edge.training.trainer import make_optimizer
+
+    settings, seed = config.search, config.seed
+    weights = settings.weights
+    steps = settings.steps * settings.samples_per_step
+    schedule = CosineWithWarmup(weights.peak_learning_rate, steps, round(steps * weights.warmup_fraction))
+    shared = SharedWeights(
+        Supernet(space, settings.execution, integer(seed, "supernet")),
+        make_optimizer(weights, schedule),
+        weights.label_smoothing,
+        weights.weight_decay,
+    )
+    preprocessing = data.preprocessing
+    train = Batches(
+        data.dataset,
+        data.split.train,
+        weights.batch_size,
+        generator(seed, "train"),
+        preprocessing,
+        data.augmentation,
+    )
+    size = min(settings.validation_batch_size, len(data.split.validation))
+    validation = Batches(data.dataset, data.split.validation, size, generator(seed, "validation"), preprocessing)
+    objectives = (Objective("latency_ms", target_ms, config.target.beta), *config.target.objectives)
+    return OneShotSearch(
+        space,
+        _make_controller(config, space),
+        shared,
+        source,
+        objectives,
+        train,
+        validation,
+        generator(seed, "controller"),
+        settings,
+    )
+
+
+def _make_controller(config: RunConfig, space: SearchSpace) -> Controller:
+    from nas_edge.controllers.categorical import CategoricalController
+    from nas_edge.controllers.evolution import EvolutionController
+    from nas_edge.controllers.random_search import RandomSearchController
+
+    settings = config.search
+    if settings.controller == "evolution":
+        return EvolutionController(space)
+    if settings.controller == "random":
+        return RandomSearchController(space)
+    return CategoricalController(
+        space,
+        settings.steps,
+        base_learning_rate=settings.learning_rate,
+        delay_fraction=settings.delay_fraction,
+        temperature=settings.temperature,
+        momentum=settings.baseline_momentum,
+        entropy_weight=settings.entropy_weight,
+        # In the delay nothing is judged, so there is nothing to accumulate.
+        accumulate_during_delay=False,
+    )
+
+
+def _run_search(loop: OneShotSearch, run: Run, target_ms: float, reporter: Reporter) -> list[Trial]:
+    """Runs the loop, writing each trial to the journal as it happens."""
+    trials: list[Trial] = []
+    best: Trial | None = None
+
+    with reporter.stage("search", loop.config.steps) as show:
+
+        def on_step(report: StepReport) -> None:
+            nonlocal best
+            for trial in report.trials:
+                run.append(trial.to_json())
+                trials.append(trial)
+                if trial.reward is not None and (best is None or trial.reward > (best.reward or -1.0)):
+                    best = trial
+            show(report.step + 1, _facts(report, best, target_ms))
+
+        loop.run(on_step)
+    return trials
+
+
+def _facts(report: StepReport, best: Trial | None, target_ms: float) -> str:
+    """The words of the progress line."""
+    if not report.trials:
+        return f"loss {report.loss:.2f} (weights only)"
+    trial = report.trials[-1]
+    timed = (
+        f"{trial.latency_ms:.3g}/{target_ms:.3g} ms" if trial.latency_ms is not None
+        else str(trial.measurement.verdict) if trial.measurement is not None
+        else "not timed"
+    )
+    reward = "-" if trial.reward is None else f"{trial.reward:.3f}"
+    found = "" if best is None else f" best {best.reward:.3f}"
+    return f"loss {report.loss:.2f} reward {reward} quality {trial.quality:.3f} {timed}{found}"
+
+
+def _select(
+    config: RunConfig,
+    space: SearchSpace,
+    loop: OneShotSearch,
+    data: Data,
+    target_ms: float,
+    trials: Sequence[Trial],
+    reporter: Reporter,
+) -> Trial:
+    """The winner, measured again and checked against the limit."""
+    from nas_edge.search.selection import select
+
+    images, labels = data.arrays(data.split.validation)
+    limit_ms = target_ms * (1 - config.target.margin) if config.target.limit == "hard" else None
+    selection = select(
+        space, loop.controller, lambda architecture: loop.judge(architecture, images, labels), limit_ms, trials
+    )
+    winner = selection.winner
+    timed = "not timed" if winner.latency_ms is None else f"{winner.latency_ms:.3g} ms"
+    reporter.say(
+        f"selected from {len(selection.trials)} measured again: quality {winner.quality:.3f}, {timed}, "
+        f"{winner.architecture}"
+    )
+    return winner
+
+
+def _random_rival(
+    config: RunConfig,
+    space: SearchSpace,
+    loop: OneShotSearch,
+    data: Data,
+    target_ms: float,
+    count: int,
+    reporter: Reporter,
+) -> Trial | None:
+    """The best of as many random architectures as the search measured, judged by the same weights and device."""
+    if not (config.search.random_baseline and config.export.compare):
+        return None
+    images, labels = data.arrays(data.split.validation)
+    rng = generator(config.seed, "random baseline")
+    best: Trial | None = None
+    with reporter.stage("random baseline", count) as show:
+        for done in range(count):
+            trial = loop.judge(space.sample(rng), images, labels)
+            meets = trial.latency_ms is not None and trial.latency_ms <= target_ms
+            if meets and (best is None or (trial.quality or 0.0) > (best.quality or 0.0)):
+                best = trial
+            show(done + 1, "" if best is None else f"best quality {best.quality:.3f}")
+    return best
+
+
+# ---------------------------------------------------------------- delivery
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A trained network and the files made of it.
+
+    Attributes:
+        files: TFLite bytes by precision.
+        accuracy: test accuracy by precision, of exactly those files.
+    """
+
+    name: str
+    architecture: str
+    quality: float | None
+    weights: Weights
+    files: dict[str, bytes]
+    accuracy: dict[str, float]
+
+
+def _train(
+    config: RunConfig,
+    data: Data,
+    name: str,
+    architecture: str,
+    quality: float | None,
+    network: NetworkSpec,
+    initial: Weights | None,
+    reporter: Reporter,
+) -> _Model:
+    """Trains a network, re-estimates its batch statistics, and converts it."""
+    from nas_edge.networks.keras_model import get_weights, keras_model
+    from nas_edge.training.trainer import TrainingStep, recalibrate_batch_norm, regularized_layers, train
+
+    settings, seed = config.training, config.seed
+    model = keras_model(network, initial, seed=integer(seed, "training"))
+    indices = data.split.train
+    batches = Batches(
+        data.dataset, indices, settings.batch_size, generator(seed, "training"), data.preprocessing, data.augmentation
+    )
+    steps = settings.steps(len(indices))
+    with reporter.stage(f"training {name}", steps) as show:
+
+        def on_step(step: TrainingStep) -> None:
+            show(step.step, f"loss {step.loss:.3f} accuracy {step.accuracy:.3f}")
+
+        train(model, batches, steps, settings, regularized_layers(network), on_step)
+        recalibrate_batch_norm(model, in_order(data.dataset, indices, settings.batch_size, data.preprocessing))
+    return _convert(config, data, name, architecture, quality, network, get_weights(model, network))
+
+
+def _convert(
+    config: RunConfig,
+    data: Data,
+    name: str,
+    architecture: str,
+    quality: float | None,
+    network: NetworkSpec,
+    weights: Weights,
+) -> _Model:
+    """Converts a trained network to the files to deliver, and tests exactly those files."""
+    from nas_edge.export import verify
+    from nas_edge.export.convert import float32_tflite
+    from nas_edge.export.quantize import int8_tflite
+    from nas_edge.networks.keras_model import keras_model
+
+    model = keras_model(network, weights)
+    files = {"float32": float32_tflite(model)}
+    if config.export.precision == "int8":
+        count = min(config.export.representative_images, len(data.split.train))
+        chosen = generator(config.seed, "representative").choice(data.split.train, count, replace=False)
+        files["int8"] = int8_tflite(model, data.arrays(np.sort(chosen))[0])
+        verify.check_int8(files["int8"])
+    images, labels = data.arrays(data.split.test)
+    accuracy = {precision: verify.accuracy(file, images, labels) for precision, file in files.items()}
+    return _Model(name, architecture, quality, weights, files, accuracy)
+
+
+def _measure(config: RunConfig, source: DeviceSource, models: Sequence[_Model], reporter: Reporter) -> list[Row]:
+    """Measures the delivered files, with more care than in the loop."""
+    spec = config.final_measure.spec(config.device.threads).replace(cores=source.spec.cores)
+    rows = []
+    with reporter.stage("measuring", sum(len(model.files) for model in models)) as show:
+        done = 0
+        for model in models:
+            latency = {}
+            for precision, file in model.files.items():
+                latency[precision] = source.measure_file(file, spec)
+                done += 1
+                show(done, f"{model.name} {precision} {_ms(latency[precision])} ms")
+            rows.append(Row(model.name, model.architecture, model.quality, model.accuracy, latency))
+    return rows
+
+
+def _bundle(
+    config: RunConfig,
+    run: Run,
+    space: SearchSpace,
+    data: Data,
+    source: DeviceSource,
+    architecture: Architecture,
+    model: _Model,
+    rows: Sequence[Row],
+    target_ms: float,
+) -> Result:
+    run.write_weights("winner/weights.npz", model.weights)
+    return _write_bundle(config, run.path("bundle"), space, data, source, architecture, model, rows, target_ms)
+
+
+def _write_bundle(
+    config: RunConfig,
+    folder: Path,
+    space: SearchSpace,
+    data: Data,
+    source: DeviceSource,
+    architecture: Architecture,
+    model: _Model,
+    rows: Sequence[Row],
+    target_ms: float,
+) -> Result:
+    """Writes what an app team receives."""
+    from nas_edge.export.bundle import DeliveredModel, write_bundle
+
+    winner = rows[0]
+    hard = config.target.limit == "hard"
+    result = Result(target_ms, config.export.precision, hard, tuple(rows), folder, source.name)
+    models = {
+        precision: DeliveredModel(file, winner.accuracy[precision], winner.latency[precision].to_json())
+        for precision, file in model.files.items()
+    }
+    write_bundle(
+        folder,
+        float32=models["float32"],
+        int8=models.get("int8"),
+        labels=data.dataset.class_names,
+        preprocessing=data.preprocessing,
+        golden_image=data.preprocessing.fit(data.dataset.images[data.split.test[:1]])[0],
+        space=space.name,
+        architecture=str(architecture),
+        decisions=space.describe(architecture),
+        details={
+            "seed": config.seed,
+            "data": config.data.source,
+            "target_ms": target_ms,
+            "meets_limit": result.meets_limit,
+            "device": source.info.model,
+        },
+    )
+    return result
+
+
+def _median_ms(measurement: Measurement) -> float | None:
+    """The median, also of a measurement that was unsteady: better a flagged number than none."""
+    return measurement.statistics.median_ms if measurement.statistics is not None else None
+
+
+def _ms(measurement: Measurement | None) -> str:
+    if measurement is None:
+        return "-"
+    if measurement.statistics is None:
+        return str(measurement.verdict)
+    flag = "" if measurement.ok else f" ({measurement.verdict})"
+    return f"{measurement.statistics.median_ms:.3f}{flag}"

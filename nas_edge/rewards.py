@@ -1,0 +1,114 @@
+"""Rewards: one number from a quality and the resources a network uses. Pure functions.
+
+    Symbol  Meaning
+    Q       quality, usually accuracy in [0, 1]
+    T, T0   a resource's measured value and its target, in the same unit
+    x       T / T0: 1 on target, 2 when twice as slow
+    beta    how much a deviation costs; negative
+
+    absolute    r = Q + sum_i beta_i * |x_i - 1|              TuNAS, arXiv:2008.06120; patent US11347995
+    soft        r = Q * prod_i x_i ** beta_i                  MnasNet, arXiv:1807.11626, equation 2 (alpha = beta)
+    hard        r = Q * prod_i min(x_i ** beta_i, 1)          MnasNet, arXiv:1807.11626 (alpha = 0)
+
+`absolute` is the default of the search because one beta serves every task and target: its peak is on the target, so
+a search ends there, while the exponent forms trade quality for time at a rate that must be tuned per task.
+
+With no objective every form is `r = Q`, the unconstrained search. A candidate that could not be measured has no
+reward: it is reported to a controller as such, never as a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from nas_edge.errors import ConfigError
+
+Resource: TypeAlias = Literal["latency_ms", "macs", "parameters", "peak_memory_bytes"]
+Usage: TypeAlias = Mapping[str, float]  # what one network uses, by `Resource`
+
+RESOURCES: tuple[Resource, ...] = get_args(Resource)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A resource and how much of it a network should use.
+
+    Attributes:
+        resource: which one; its unit is in its name.
+        target: the value aimed at, `T0`.
+        beta: what a deviation costs. The default is that of the TuNAS code.
+
+    Raises:
+        ConfigError: for an unknown resource, a target that is not positive or a beta that is not negative.
+    """
+
+    resource: Resource
+    target: float
+    beta: float = -0.10
+
+    def __post_init__(self) -> None:
+        if self.resource not in RESOURCES:
+            raise ConfigError(f"expected a resource of {', '.join(RESOURCES)}; received {self.resource!r}")
+        if not (math.isfinite(self.target) and self.target > 0):
+            raise ConfigError(f"the target of {self.resource} must be a positive number, received {self.target}")
+        if not (math.isfinite(self.beta) and self.beta < 0):
+            raise ConfigError(
+                f"beta of {self.resource} must be negative, received {self.beta}; leave the objective out to ignore it"
+            )
+
+    def ratio(self, usage: Usage) -> float:
+        """`x = T / T0`.
+
+        Raises:
+            ValueError: when the resource is missing or its value is not a positive number.
+        """
+        value = usage.get(self.resource)
+        if value is None or not (math.isfinite(value) and value > 0):
+            raise ValueError(
+                f"expected a positive {self.resource}, received {value}; what was not measured has no reward"
+            )
+        return value / self.target
+
+
+def absolute(quality: float, usage: Usage, objectives: Sequence[Objective]) -> float:
+    """`Q + sum_i beta_i * |x_i - 1|`; falls with the distance from the target on either side.
+
+    Args:
+        quality: `Q`.
+        usage: measured value per resource.
+        objectives: what is aimed at.
+
+    Source: TuNAS, arXiv:2008.06120.
+    """
+    return _finite(quality) + sum(o.beta * abs(o.ratio(usage) - 1.0) for o in objectives)
+
+
+def soft(quality: float, usage: Usage, objectives: Sequence[Objective]) -> float:
+    """`Q * prod_i x_i ** beta_i`; being faster than the target is rewarded too. Arguments as `absolute`.
+
+    Source: MnasNet, arXiv:1807.11626, the soft constraint.
+    """
+    factors: list[float] = [o.ratio(usage) ** o.beta for o in objectives]
+    return _finite(quality) * math.prod(factors)
+
+
+def hard(quality: float, usage: Usage, objectives: Sequence[Objective]) -> float:
+    """`Q * prod_i min(x_i ** beta_i, 1)`; only exceeding a target costs. Arguments as `absolute`.
+
+    Source: MnasNet, arXiv:1807.11626, the hard constraint.
+    """
+    return _finite(quality) * math.prod(min(o.ratio(usage) ** o.beta, 1.0) for o in objectives)
+
+
+Reward: TypeAlias = Callable[[float, Usage, Sequence[Objective]], float]
+
+REWARDS: dict[str, Reward] = {"absolute": absolute, "soft": soft, "hard": hard}
+
+
+def _finite(quality: float) -> float:
+    if not math.isfinite(quality):
+        raise ValueError(f"expected a finite quality, received {quality}; a candidate without one has no reward")
+    return quality

@@ -1,0 +1,214 @@
+"""The TuNAS loop: one set of shared weights, one controller, one device in the loop.
+
+One step:
+
+1. propose architectures (during warm-up, some decisions run all their choices or their widest);
+2. ask the device for their latencies; when the device is this very host, wait for them before anything trains;
+3. train the shared weights, one batch per proposal, one after another: on one machine that is worth more than
+   averaging the gradients of all proposals as a TPU pod must;
+4. score each proposal on a validation batch with the updated weights;
+5. join quality and latency in a reward, and update the controller.
+
+While the controller rests (the delay) only step 3 is done: rewards of an untrained supernet would teach nothing.
+
+Source: TuNAS, arXiv:2008.06120; US11347995; reference code `mobile_architecture_search.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from device_agents.api import Measurement
+from nas_edge.config import SearchConfig
+from nas_edge.controllers.base import Controller, Outcome, Proposal
+from nas_edge.controllers.reinforce import warmup_probability
+from nas_edge.errors import RunError
+from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
+from nas_edge.networks.analysis import analyze
+from nas_edge.networks.graph import NetworkSpec
+from nas_edge.rewards import REWARDS, Objective
+from nas_edge.search.trials import Trial
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.supernet.shared_weights import SharedWeights
+from nas_edge.supernet.supernet import one_hot_masks
+
+Batch: TypeAlias = "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]"
+
+# A bench that gives this many unusable answers in a row is broken, and a search on it would learn nothing.
+UNUSABLE_IN_A_ROW = 20
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did.
+
+    Attributes:
+        step: from 0.
+        loss: mean training loss of the step's proposals.
+        trials: judged architectures; empty during the delay.
+        entropy: of the controller, in nats.
+    """
+
+    step: int
+    loss: float
+    trials: tuple[Trial, ...]
+    entropy: float
+
+
+class OneShotSearch:
+    """The loop and everything it carries from step to step.
+
+    Args:
+        space: where to search.
+        controller: what proposes.
+        weights: the shared weights.
+        source: what says how long a network takes.
+        objectives: resources with targets; the reward joins them with quality.
+        train: batches for the weights, without end.
+        validation: batches for the quality, without end.
+        rng: the controller's randomness.
+        config: settings of the loop.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        controller: Controller,
+        weights: SharedWeights,
+        source: LatencySource,
+        objectives: Sequence[Objective],
+        train: Iterator[Batch],
+        validation: Iterator[Batch],
+        rng: np.random.Generator,
+        config: SearchConfig,
+    ) -> None:
+        self.space, self.controller, self.weights, self.source = space, controller, weights, source
+        self.objectives = tuple(objectives)
+        self._train, self._validation, self._rng, self.config = train, validation, rng, config
+        self._reward = REWARDS[config.reward]
+        self._unusable = 0
+        self.step = 0
+
+    def run(self, on_step: Callable[[StepReport], None] | None = None) -> None:
+        """Does the remaining steps.
+
+        Raises:
+            RunError: when the loss is no longer a number, or the bench keeps giving answers that cannot be used.
+            DeviceError: when the bench is broken.
+        """
+        while self.step < self.config.steps:
+            report = self.take_step()
+            if on_step is not None:
+                on_step(report)
+
+    def take_step(self) -> StepReport:
+        """Does one step."""
+        step, config = self.step, self.config
+        learning = step >= config.delay_steps
+        proposals = self.controller.propose(
+            config.samples_per_step,
+            self._rng,
+            warmup_probability(step, math.floor(config.steps * config.op_warmup_fraction)),
+            warmup_probability(step, math.floor(config.steps * config.filter_warmup_fraction)),
+        )
+        networks = [self.space.decode(self.space.canonical(p.architecture)) for p in proposals] if learning else []
+        latencies = [self._ask(proposal, network) for proposal, network in zip(proposals, networks, strict=False)]
+        if self.source.measures_on_host:
+            wait([future for future in latencies if future is not None])
+
+        losses = []
+        for proposal in proposals:
+            images, labels = next(self._train)
+            losses.append(self.weights.train_step(images, labels, self._masks(proposal)))
+        if not all(map(math.isfinite, losses)):
+            raise RunError(
+                f"the loss of the shared weights is {losses} at step {step}; "
+                "a lower search.weights.learning_rate usually helps"
+            )
+        trials: list[Trial] = []
+        if learning:
+            images, labels = next(self._validation)
+            for proposal, network, future in zip(proposals, networks, latencies, strict=True):
+                quality = self.weights.accuracy(images, labels, self._masks(proposal))
+                measurement = None if future is None else future.result()
+                trials.append(self._judge(step, proposal.architecture, network, quality, measurement))
+            self._learn(proposals, trials, step)
+        self.step += 1
+        return StepReport(step, float(np.mean(losses)), tuple(trials), self.controller.entropy())
+
+    def judge(self, architecture: Architecture, images: Any, labels: Any) -> Trial:
+        """Scores and measures one architecture with the weights as they are, outside the loop.
+
+        Args:
+            architecture: any point of the space.
+            images: validation images `[batch, height, width, channels]`.
+            labels: `[batch]`.
+        """
+        canonical = self.space.canonical(architecture)
+        network = self.space.decode(canonical)
+        future = self.source.submit(Candidate(network, canonical))
+        measurement = future.result()
+        quality = self.weights.accuracy(images, labels, one_hot_masks(self.space, canonical))
+        return self._judge(self.step, canonical, network, quality, measurement)
+
+    def _ask(self, proposal: Proposal, network: NetworkSpec) -> Future[Measurement] | None:
+        """Asks for a proposal's latency. One that runs several operators at once is no single network."""
+        if proposal.mixed:
+            return None
+        return self.source.submit(Candidate(network, self.space.canonical(proposal.architecture)))
+
+    def _masks(self, proposal: Proposal) -> np.ndarray[Any, np.dtype[np.float32]]:
+        masks = np.zeros((len(proposal.weights), max(map(len, proposal.weights))), np.float32)
+        for row, weights in zip(masks, proposal.weights, strict=True):
+            row[: len(weights)] = weights
+        return masks
+
+    def _judge(
+        self,
+        step: int,
+        architecture: Architecture,
+        network: NetworkSpec,
+        quality: float,
+        measurement: Measurement | None,
+    ) -> Trial:
+        usage = self._usage(network, measurement)
+        reward = None if usage is None else self._reward(quality, usage, self.objectives)
+        return Trial(step, self.space.canonical(architecture), quality, measurement, usage, reward)
+
+    def _usage(self, network: NetworkSpec, measurement: Measurement | None) -> dict[Any, float] | None:
+        """Value of each resource, or None when the latency is not to be relied on."""
+        latency_ms = None if measurement is None else measurement.latency_ms
+        if latency_ms is None:
+            return None
+        analysis = analyze(network)
+        values = {
+            "latency_ms": latency_ms,
+            "macs": float(analysis.macs),
+            "parameters": float(analysis.parameters),
+            "peak_memory_bytes": float(analysis.peak_memory_bytes),
+        }
+        return {objective.resource: values[objective.resource] for objective in self.objectives}
+
+    def _learn(self, proposals: Sequence[Proposal], trials: Sequence[Trial], step: int) -> None:
+        """Tells the controller what can be told: what the bench failed to time is not the candidate's doing."""
+        outcomes = []
+        for proposal, trial in zip(proposals, trials, strict=True):
+            verdict = None if trial.measurement is None else trial.measurement.verdict
+            if trial.reward is not None or verdict in CANDIDATE_FAULTS:
+                outcomes.append(Outcome(proposal, trial.reward))
+                self._unusable = 0
+            elif verdict is not None:
+                self._unusable += 1
+        if self._unusable >= UNUSABLE_IN_A_ROW:
+            last = next(t.measurement for t in reversed(trials) if t.measurement is not None)
+            raise RunError(
+                f"the last {self._unusable} measurements on {self.source.name} cannot be used: {last.verdict}, "
+                f"{last.detail}. Close other programs, or measure longer with --set measure.max_duration_s=2"
+            )
+        self.controller.update(outcomes, step)

@@ -1,0 +1,145 @@
+"""Choosing the winner: the controller's most likely architecture, checked against the limit on the device.
+
+The most likely choice of each decision ignores how decisions combine and whether the result meets the target (known
+weaknesses of the published method), so with a hard limit the winner and its nearest neighbours are measured again,
+more carefully than in the loop, and the best that meets the limit is returned. Neighbours differ in the decisions the
+controller is least sure of. If none is fast enough, the walk goes on from the fastest one found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from nas_edge.controllers.base import Controller
+from nas_edge.errors import InfeasibleError
+from nas_edge.search.trials import Trial
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The winner and everything that was measured to find it."""
+
+    winner: Trial
+    trials: tuple[Trial, ...]
+
+
+def select(
+    space: SearchSpace,
+    controller: Controller,
+    judge: Callable[[Architecture], Trial],
+    limit_ms: float | None,
+    earlier: Sequence[Trial] = (),
+    neighbours: int = 8,
+    rounds: int = 6,
+) -> Selection:
+    """Finds the best architecture that meets the limit.
+
+    Args:
+        space: where the search was.
+        controller: after the search.
+        judge: scores and measures an architecture.
+        limit_ms: the latency that may not be exceeded; None returns the raw winner.
+        earlier: trials of the search; the best of those under the limit are judged again too.
+        neighbours: architectures measured around each centre.
+        rounds: how often the walk moves on to the fastest architecture found, when none meets the limit.
+
+    Raises:
+        InfeasibleError: when no measured architecture meets the limit; it names the fastest one.
+    """
+    judged: dict[Architecture, Trial] = {}
+
+    def measure(architectures: Iterable[Architecture]) -> None:
+        for architecture in map(space.canonical, architectures):
+            if architecture not in judged:
+                judged[architecture] = judge(architecture)
+
+    most_likely = space.canonical(controller.most_likely())
+    measure([most_likely])
+    if limit_ms is None:
+        return Selection(judged[most_likely], tuple(judged.values()))
+
+    probabilities = controller.probabilities()
+    measure(nearest(space, most_likely, probabilities, neighbours))
+    measure(_best_of(earlier, limit_ms, neighbours // 2))
+    measured: set[Architecture] = {most_likely}
+    for _ in range(rounds):
+        winner = _best_within(judged.values(), limit_ms)
+        if winner is not None:
+            return Selection(winner, tuple(judged.values()))
+        centre = _fastest([trial for trial in judged.values() if trial.architecture not in measured])
+        if centre is None:
+            break
+        measured.add(centre.architecture)
+        measure(nearest(space, centre.architecture, probabilities, neighbours))
+
+    # The walk found nothing; what is small in every decision is the last thing worth asking.
+    measure([smallest(space)])
+    winner = _best_within(judged.values(), limit_ms)
+    if winner is not None:
+        return Selection(winner, tuple(judged.values()))
+    fastest = _fastest([*judged.values(), *earlier])
+    if fastest is None:
+        raise InfeasibleError("none of the candidates of the selection could be timed on the device")
+    raise InfeasibleError(
+        f"no architecture meets {limit_ms:.3g} ms on this device; the fastest measured takes "
+        f"{fastest.latency_ms:.3g} ms: {fastest.architecture}. Ask for at least that, or for a smaller space "
+        "(--set space.width_multiplier, --set space.input_size)"
+    )
+
+
+def nearest(
+    space: SearchSpace, centre: Architecture, probabilities: dict[str, tuple[float, ...]], count: int
+) -> list[Architecture]:
+    """The `count` architectures one decision away from `centre` that the controller finds most likely.
+
+    Only decisions that are active in `centre` and have an alternative count: the least confident come first.
+    """
+    active = space.active(centre)
+    candidates = []
+    for i, decision in enumerate(space.decisions):
+        if not active[i] or len(decision.choices) < 2:
+            continue
+        row = probabilities[decision.path]
+        for choice in range(len(decision.choices)):
+            if choice != centre.choices[i]:
+                changed = (*centre.choices[:i], choice, *centre.choices[i + 1 :])
+                # How much less likely than the centre; ties keep the space's order.
+                candidates.append((row[centre.choices[i]] - row[choice], i, choice, Architecture(changed)))
+    candidates.sort(key=lambda candidate: candidate[:3])
+    return [architecture for *_, architecture in candidates[:count]]
+
+
+def smallest(space: SearchSpace) -> Architecture:
+    """The architecture with every skip taken, every number at its least and every operator at its first choice."""
+    choices = []
+    for decision in space.decisions:
+        if "skip" in decision.choices:
+            choices.append(decision.choices.index("skip"))  # type: ignore[arg-type]
+        else:
+            choices.append(min(range(len(decision.choices)), key=lambda i: (_number(decision.choices[i]), i)))
+    return space.canonical(Architecture(tuple(choices)))
+
+
+def _number(choice: int | float | str) -> float:
+    return 0.0 if isinstance(choice, str) else float(choice)
+
+
+def _best_within(trials: Iterable[Trial], limit_ms: float) -> Trial | None:
+    """The most accurate trial that meets the limit; the faster of two equals."""
+    meeting = [t for t in trials if t.latency_ms is not None and t.latency_ms <= limit_ms and t.quality is not None]
+    return max(meeting, key=lambda t: (t.quality or 0.0, -(t.latency_ms or 0.0)), default=None)
+
+
+def _best_of(trials: Iterable[Trial], limit_ms: float, count: int) -> list[Architecture]:
+    """The architectures that did best under the limit in the latter half of the search."""
+    meeting = [t for t in trials if t.latency_ms is not None and t.latency_ms <= limit_ms and t.quality is not None]
+    late = meeting[len(meeting) // 2 :]
+    late.sort(key=lambda t: (-(t.quality or 0.0), t.latency_ms or 0.0))
+    return list(dict.fromkeys(t.architecture for t in late))[:count]
+
+
+def _fastest(trials: Iterable[Trial]) -> Trial | None:
+    timed = [trial for trial in trials if trial.latency_ms is not None]
+    return min(timed, key=lambda trial: trial.latency_ms or 0.0, default=None)

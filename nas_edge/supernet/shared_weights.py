@@ -1,0 +1,76 @@
+"""Training the shared weights and judging architectures with them.
+
+One compiled function takes a training step and another scores a batch; both serve every architecture.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nas_edge.supernet.supernet import Supernet
+
+Array = np.ndarray[Any, Any]
+
+
+class SharedWeights:
+    """A supernet with its optimiser.
+
+    Args:
+        supernet: whose weights are trained.
+        optimizer: any Keras optimiser; its schedule counts training steps.
+        label_smoothing: share of the target that is spread evenly over all classes.
+        weight_decay: w in the penalty `w / 2 * sum(kernel^2)` over the active kernels, part of the loss as in TuNAS.
+    """
+
+    def __init__(
+        self, supernet: Supernet, optimizer: keras.optimizers.Optimizer, label_smoothing: float, weight_decay: float
+    ) -> None:
+        self.supernet = supernet
+        self.optimizer = optimizer
+        self._smoothing = label_smoothing
+        self._weight_decay = weight_decay
+        # Variables must exist before the first trace.
+        optimizer.build(supernet.trainable_variables)
+        space = supernet.space
+        most = max(len(decision.choices) for decision in space.decisions)
+        signature = [
+            tf.TensorSpec([None, *space.input_shape], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([len(space.decisions), most], tf.float32),
+        ]
+        self._train = tf.function(self._train_step, input_signature=signature, autograph=False)
+        self._score = tf.function(self._score_step, input_signature=signature, autograph=False)
+
+    def train_step(self, images: Array, labels: Array, masks: Array) -> float:
+        """One step on the network that `masks` selects; returns the loss.
+
+        Args:
+            images: `[batch, height, width, channels]`, float32.
+            labels: `[batch]`, int.
+            masks: `[decisions, most choices]`, see `supernet`.
+        """
+        return float(self._train(images, labels.astype(np.int32), masks))
+
+    def accuracy(self, images: Array, labels: Array, masks: Array) -> float:
+        """Share of the images classified correctly, with the batch's own statistics."""
+        return int(self._score(images, labels.astype(np.int32), masks)) / len(labels)
+
+    def _train_step(self, images: Any, labels: Any, masks: Any) -> Any:
+        variables = self.supernet.trainable_variables
+        with tf.GradientTape() as tape:
+            logits, penalty = self.supernet(images, masks)
+            classes = logits.shape[-1]
+            targets = tf.one_hot(labels, classes) * (1.0 - self._smoothing) + self._smoothing / classes
+            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            loss = tf.reduce_mean(losses) + self._weight_decay * penalty
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply(gradients, variables)
+        return loss
+
+    def _score_step(self, images: Any, labels: Any, masks: Any) -> Any:
+        logits, _ = self.supernet(images, masks)
+        return tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == labels)

@@ -1,0 +1,1 @@
+"""Training a stand-alone network: optimiser, learning-rate schedule, and one plain loop."""

@@ -1,0 +1,74 @@
+"""The controller on published data: the Pixel-1 table of the ProxylessNAS space and the 84 ms target of TuNAS."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas_edge.controllers import CategoricalController, RandomSearchController
+from nas_edge.latency.table import LinearTable, read_tunas_pixel1
+from nas_edge.rewards import Objective, absolute
+from nas_edge.spaces import SPACES
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+from tests.controllers.small import search
+
+DATA = Path(os.environ.get("NAS_EDGE_DATA", Path(__file__).parents[2] / "../shared/data")) / "tunas_pixel1"
+TARGET_MS = 84.0
+
+pytestmark = pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"needs the published Pixel-1 table in {DATA}; set NAS_EDGE_DATA to the data folder"
+)
+
+
+@pytest.fixture(scope="module")
+def space() -> SearchSpace:
+    return SPACES["proxylessnas"](224, 1.0, 1001, 3)
+
+
+@pytest.fixture(scope="module")
+def table(space: SearchSpace) -> LinearTable:
+    return read_tunas_pixel1(DATA, space)
+
+
+def reward_of(space: SearchSpace, table: LinearTable, architecture: Architecture) -> float:
+    """Quality grows with kernels, ratios and depth, later blocks repaying more per millisecond."""
+    quality = 0.70
+    for decision, choice, on in zip(space.decisions, architecture.choices, space.active(architecture), strict=True):
+        if on and len(decision.choices) > 1:
+            block = int(decision.path[5])
+            quality += 0.0004 * block * (choice if not decision.path.endswith(".op") else 2 * (1 - choice))
+    return absolute(quality, {"latency_ms": table.latency_ms(architecture)}, [Objective("latency_ms", TARGET_MS, -0.3)])
+
+
+@pytest.mark.parametrize(("samples", "steps"), [(1, 400), (4, 200)])
+def test_controller_meets_the_target_and_beats_random_search(
+    space: SearchSpace, table: LinearTable, samples: int, steps: int
+) -> None:
+    noise = np.random.default_rng(7)
+
+    def reward(architecture: Architecture) -> float:
+        return reward_of(space, table, architecture) + 0.005 * float(noise.normal())
+
+    for seed in range(2):
+        learner = CategoricalController(space, steps, samples_per_step=samples, delay_fraction=0.0)
+        random = RandomSearchController(space)
+        search(learner, reward, steps, np.random.default_rng(seed), samples)
+        search(random, reward, steps, np.random.default_rng(seed), samples)
+        found = learner.most_likely()
+        assert table.latency_ms(found) == pytest.approx(TARGET_MS, rel=0.05)
+        assert reward_of(space, table, found) > reward_of(space, table, random.most_likely())
+
+
+def test_random_search_accepts_only_a_latency_window(space: SearchSpace, table: LinearTable) -> None:
+    """About 4.3% of uniform draws lie in 83..85 ms."""
+    draws = 0
+
+    def inside(architecture: Architecture) -> bool:
+        nonlocal draws
+        draws += 1
+        return 83.0 <= table.latency_ms(architecture) <= 85.0
+
+    proposals = RandomSearchController(space, accept=inside).propose(100, np.random.default_rng(0))
+    assert all(83.0 <= table.latency_ms(p.architecture) <= 85.0 for p in proposals)
+    assert 100 / draws == pytest.approx(0.043, abs=0.01)

@@ -1,0 +1,333 @@
+"""Every source loads what it should, and bad data is one clear line naming the file."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nas_edge.data.sources import Dataset, load
+from nas_edge.errors import DataError
+
+RNG = np.random.default_rng(0)
+
+
+def refused(source: str | Path, because: str, **options: int) -> None:
+    """The source is refused in one line that says `because`."""
+    with pytest.raises(DataError, match=because) as error:
+        load(str(source), **options)
+    assert "\n" not in str(error.value)
+
+
+def all_images(dataset: Dataset) -> Any:
+    return dataset.images[np.arange(len(dataset))]
+
+
+# ---------------------------------------------------------------- digits
+
+
+def test_digits_are_the_1797_scans_at_full_range() -> None:
+    digits = load("digits")
+    assert digits.images.shape == (1797, 8, 8, 1)
+    pixels = all_images(digits)
+    assert pixels.dtype == np.uint8
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert digits.labels.dtype == np.int32
+    assert np.bincount(digits.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert digits.class_names == tuple("0123456789")
+    assert digits.test_start is None
+
+
+# ---------------------------------------------------------------- npz
+
+
+def npz(folder: Path, **arrays: Any) -> Path:
+    path = folder / "data.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def images(n: int, *, size: int = 5, channels: int = 3) -> Any:
+    return RNG.integers(0, 256, (n, size, size, channels), dtype=np.uint8)
+
+
+def test_npz_with_x_and_y(tmp_path: Path) -> None:
+    x, y = images(6), np.array([0, 1, 2, 0, 1, 2])
+    dataset = load(str(npz(tmp_path, x=x, y=y)))
+    np.testing.assert_array_equal(all_images(dataset), x)
+    np.testing.assert_array_equal(dataset.labels, y)
+    assert dataset.class_names == ("0", "1", "2")
+
+
+def test_npz_with_a_test_part_keeps_it_apart(tmp_path: Path) -> None:
+    path = npz(tmp_path, x_train=images(4), y_train=[0, 1, 0, 1], x_test=images(2), y_test=[[1], [0]])
+    dataset = load(str(path))
+    assert dataset.test_start == 4
+    assert dataset.labels.tolist() == [0, 1, 0, 1, 1, 0]
+
+
+def test_npz_may_name_its_classes(tmp_path: Path) -> None:
+    path = npz(tmp_path, x=images(2), y=[0, 1], class_names=np.array(["cat", "dog"]))
+    assert load(str(path)).class_names == ("cat", "dog")
+
+
+def test_grey_images_without_a_channel_axis_get_one(tmp_path: Path) -> None:
+    assert load(str(npz(tmp_path, x=images(2)[..., 0], y=[0, 1]))).images.shape == (2, 5, 5, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_fractions_become_pixels(tmp_path: Path, dtype: Any) -> None:
+    x = np.array([0.0, 0.5, 1.0, 0.2], dtype).reshape(2, 1, 2, 1)
+    assert all_images(load(str(npz(tmp_path, x=x, y=[0, 1])))).ravel().tolist() == [0, 128, 255, 51]
+
+
+def test_wider_integers_become_pixels(tmp_path: Path) -> None:
+    x = images(2)
+    np.testing.assert_array_equal(all_images(load(str(npz(tmp_path, x=x.astype(np.int64), y=[0, 1])))), x)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "because"),
+    [
+        ({"a": [1]}, "must hold x and y, .* found a"),
+        ({"x_train": images(2), "y_train": [0, 1], "x_test": images(1)}, "only one of x_test and y_test"),
+        ({"x": images(3), "y": [0, 1]}, "x has 3 images but y has 2 labels"),
+        ({"x": images(2)[0], "y": [0, 1]}, "x has 5 images but y has 2 labels"),
+        ({"x": np.zeros((2, 5)), "y": [0, 1]}, r"must be \[n, height, width\]"),
+        ({"x": images(2, channels=2), "y": [0, 1]}, r"1 or 3\], received \[2, 5, 5, 2\]"),
+        ({"x": images(0), "y": []}, r"received \[0, 5, 5, 3\]"),
+        ({"x": images(2), "y": [0.0, 1.0]}, "must be whole numbers, received float64"),
+        ({"x": images(2), "y": [-1, 1]}, r"must be class numbers from 0, received -1\.\.1"),
+        ({"x": images(2), "y": [[0, 1], [1, 0]]}, r"one class number per image"),
+        ({"x": images(2), "y": [0, 0]}, "one class only"),
+        ({"x": images(2), "y": [1, 2]}, "no image with label 0"),
+        ({"x": images(2), "y": [0, 2]}, "no image with label 1"),
+        ({"x": images(2), "y": [0, 2**30]}, "no image with label 1"),
+        ({"x": images(2), "y": [0, 2], "class_names": ["a", "b"]}, "label 2 but there are only 2 class names"),
+        ({"x": images(2), "y": [0, 1], "class_names": ["a", "b", "c"]}, "no image with label 2, of 3 classes"),
+        ({"x": np.full((2, 4, 4), np.nan), "y": [0, 1]}, "not finite"),
+        ({"x": np.full((2, 4, 4), np.inf), "y": [0, 1]}, "not finite"),
+        ({"x": np.full((2, 4, 4), 17.5), "y": [0, 1]}, r"must lie in 0\.\.1, received 17\.5"),
+        ({"x": np.full((2, 4, 4), 256), "y": [0, 1]}, r"must lie in 0\.\.255"),
+        ({"x": np.full((2, 4, 4), "a"), "y": [0, 1]}, "must hold numbers"),
+        ({"x_train": images(2), "y_train": [0, 1], "x_test": images(1, size=4), "y_test": [0]}, "different shapes"),
+        ({"x_train": images(2), "y_train": [0, 1], "x_test": images(1), "y_test": [2]}, "no training image has"),
+    ],
+)
+def test_bad_arrays_are_refused_with_the_reason(tmp_path: Path, arrays: dict[str, Any], because: str) -> None:
+    path = npz(tmp_path, **arrays)
+    refused(path, because)
+    refused(path, "data.npz")
+
+
+def test_pickled_arrays_are_never_opened(tmp_path: Path) -> None:
+    refused(npz(tmp_path, x=np.array([{"a": 1}], object), y=[0]), "holds pickled objects")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 broken"])
+def test_a_file_that_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "data.npz"
+    path.write_bytes(content)
+    refused(path, "data.npz")
+
+
+def test_a_single_array_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    with path.open("wb") as file:
+        np.save(file, images(2))
+    refused(path, "holds a single array")
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_npz_is_refused(tmp_path: Path, keep: float) -> None:
+    path = npz(tmp_path, x=images(20), y=[0, 1] * 10)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    refused(path, "data.npz is not a readable")
+
+
+def test_a_damaged_npz_is_refused(tmp_path: Path) -> None:
+    path = npz(tmp_path, x=images(20), y=[0, 1] * 10)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+    refused(path, "data.npz is not a readable")
+
+
+# ---------------------------------------------------------------- folders
+
+
+def image_folder(root: Path, classes: dict[str, int], suffix: str = "png") -> Path:
+    for name, count in classes.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(images(1, size=20)[0]).save(root / name / f"{i}.{suffix}")
+    return root
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "JPEG"])
+def test_folder_of_class_folders(tmp_path: Path, suffix: str) -> None:
+    folder = image_folder(tmp_path, {"dog": 2, "cat": 3}, suffix)
+    (folder / "README.txt").write_text("not a class")
+    (folder / ".cache").mkdir()
+    dataset = load(str(folder), image_size=12)
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.labels.tolist() == [0, 0, 0, 1, 1]
+    assert dataset.images.shape == (5, 12, 12, 3)
+    assert dataset.images[np.array([4, 0])].shape == (2, 12, 12, 3)
+
+
+def test_folder_with_train_and_test_keeps_them_apart(tmp_path: Path) -> None:
+    image_folder(tmp_path / "train", {"a": 2, "b": 2})
+    image_folder(tmp_path / "test", {"a": 1, "b": 1})
+    dataset = load(str(tmp_path))
+    assert dataset.test_start == 4
+    assert dataset.labels.tolist() == [0, 0, 1, 1, 0, 1]
+
+
+def test_images_are_the_centre_square_at_the_size_asked_for(tmp_path: Path) -> None:
+    """A wide picture with a bright middle: the dark sides are cropped away."""
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 200
+    Image.fromarray(wide).save(tmp_path / "a" / "0.png")
+    assert (load(str(tmp_path), image_size=5).images[np.array([0])] == 200).all()
+
+
+def test_phone_photographs_are_turned_upright(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1}, "jpg")
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by half
+    Image.fromarray(pixels).save(tmp_path / "a" / "0.jpg", exif=exif)
+    loaded = load(str(tmp_path), image_size=16).images[np.array([0])][0]
+    assert loaded[:6].max() < 50
+    assert loaded[10:].min() > 200
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
+def test_every_common_image_mode_is_read(tmp_path: Path, mode: str) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    path = tmp_path / "a" / ("0.jpg" if mode == "CMYK" else "0.png")
+    Image.fromarray(images(1, size=20)[0]).convert(mode).save(path)
+    assert all_images(load(str(tmp_path), image_size=8)).shape[1:] == (8, 8, 3)
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    Image.fromarray(images(1, size=20)[0]).convert("P").save(tmp_path / "a" / "0.png", transparency=bytes(range(256)))
+    all_images(load(str(tmp_path), image_size=8))
+
+
+def test_sixteen_bit_images_are_refused_rather_than_clipped(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "a" / "0.png")
+    refused(tmp_path, r"a/0\.png has more than 8 bits")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.95])
+def test_a_truncated_image_is_found_before_the_search(tmp_path: Path, suffix: str, keep: float) -> None:
+    image_folder(tmp_path, {"a": 2, "b": 1}, suffix)
+    path = tmp_path / "a" / f"1.{suffix}"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    refused(tmp_path, rf"a/1\.{suffix} .*replace or remove it")
+
+
+def test_an_image_that_is_whole_but_has_bytes_appended_is_accepted(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1}, "jpg")
+    with (tmp_path / "a" / "0.jpg").open("ab") as file:
+        file.write(b"camera notes")
+    assert len(load(str(tmp_path))) == 2
+
+
+def test_an_image_deleted_during_the_search_is_named(tmp_path: Path) -> None:
+    dataset = load(str(image_folder(tmp_path, {"a": 1, "b": 1})))
+    (tmp_path / "b" / "0.png").unlink()
+    with pytest.raises(DataError, match=r"b/0\.png cannot be decoded"):
+        all_images(dataset)
+
+
+def test_text_under_an_image_name_is_refused(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "notes.png").write_text("hello")
+    refused(tmp_path, r"notes\.png is not a PNG or JPEG image")
+
+
+def test_bad_folders_are_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", "nowhere does not exist")
+    refused(image_folder(tmp_path / "one", {"a": 2}), "at least two; found 1")
+    (image_folder(tmp_path / "empty", {"a": 2, "b": 1}) / "c").mkdir()
+    refused(tmp_path / "empty", "class folder .*/c holds no PNG or JPEG files")
+    (tmp_path / "flat").mkdir()
+    refused(tmp_path / "flat", "one sub-folder per class")
+    (tmp_path / "photo.png").write_bytes(b"")
+    refused(tmp_path / "photo.png", "not a folder or a .npz file")
+
+
+def test_train_and_test_folders_must_agree(tmp_path: Path) -> None:
+    image_folder(tmp_path / "train", {"a": 1, "b": 1})
+    image_folder(tmp_path / "test", {"a": 1, "c": 1})
+    refused(tmp_path, "must hold the same class folders")
+    (tmp_path / "val").mkdir()
+    refused(tmp_path, "holds val/ beside train/ and test/")
+
+
+def test_an_absurd_path_is_refused() -> None:
+    refused("a" * 5000, "cannot look at|does not exist")
+
+
+# ---------------------------------------------------------------- TFDS
+
+
+FAKE_TFDS = '''
+"""Stands in for tensorflow_datasets: the part of its interface that is used."""
+import numpy as np
+
+class Label: names = ["cat", "dog"]
+
+class Builder:
+    def __init__(self, name):
+        if name == "unknown": raise ValueError("Dataset unknown not found.\\nDid you mean ...")
+        self.info = self
+        self.features = {"image": None, "label": Label()} if name == "pets" else {"text": None}
+        self.splits = {"train": 4, "test": 2}
+    def download_and_prepare(self): pass
+    def as_dataset(self, split):
+        for i in range(self.splits[split]):
+            yield {"image": np.full((6 + i, 9, 3), i, np.uint8), "label": i % 2}
+
+def builder(name): return Builder(name)
+def as_numpy(dataset): return dataset
+'''
+
+
+@pytest.fixture
+def fake_tfds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorflow_datasets.py").write_text(FAKE_TFDS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tensorflow_datasets", raising=False)
+
+
+@pytest.mark.usefixtures("fake_tfds")
+def test_tfds_images_are_brought_to_one_size() -> None:
+    dataset = load("tfds:pets", image_size=4)
+    assert dataset.images.shape == (6, 4, 4, 3)
+    assert dataset.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.test_start == 4
+
+
+@pytest.mark.usefixtures("fake_tfds")
+def test_tfds_failures_are_one_line() -> None:
+    refused("tfds:unknown", "tfds:unknown cannot be loaded: Dataset unknown not found")
+    refused("tfds:words", "has no image and label")
+
+
+def test_missing_tfds_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    refused("tfds:mnist", r"pip install 'nas_edge\[tfds\]'")

@@ -1,0 +1,71 @@
+"""Splits are disjoint, complete, stratified and repeatable, whatever the data."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_edge.data.sources import Dataset, load
+from nas_edge.data.splits import split
+from nas_edge.errors import ConfigError, DataError
+
+
+def dataset(counts: list[int], test: int = 0, seed: int = 0) -> Dataset:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    labels = np.concatenate([labels, np.arange(test) % len(counts)]).astype(np.int32)
+    names = tuple(map(str, range(len(counts))))
+    images = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    return Dataset(images, labels, names, len(labels) - test if test else None)
+
+
+@given(
+    counts=st.lists(st.integers(3, 60), min_size=2, max_size=6),
+    test=st.sampled_from([0, 1, 7]),
+    seed=st.integers(0, 2**32),
+    fractions=st.tuples(st.floats(0.01, 0.49), st.floats(0.01, 0.49)),
+)
+def test_parts_are_disjoint_complete_and_stratified(
+    counts: list[int], test: int, seed: int, fractions: tuple[float, float]
+) -> None:
+    data = dataset(counts, test)
+    parts = split(data, np.random.default_rng(seed), *fractions)
+    everything = np.concatenate([parts.train, parts.validation, parts.test])
+    assert sorted(everything.tolist()) == list(range(len(data)))
+    for part, fraction in ((parts.validation, fractions[0]), (parts.test, fractions[1])):
+        if part is parts.test and test:
+            assert part.tolist() == list(range(len(data) - test, len(data)))
+            continue
+        for label, count in enumerate(counts):
+            members = int((data.labels[part] == label).sum())
+            assert members >= 1
+            assert abs(members - fraction * count) <= 2
+    assert set(data.labels[parts.train]) == set(range(len(counts)))
+
+
+@given(seed=st.integers(0, 2**32))
+def test_the_same_generator_gives_the_same_split(seed: int) -> None:
+    data = dataset([10, 20])
+    first, second = (split(data, np.random.default_rng(seed)) for _ in range(2))
+    assert all(np.array_equal(getattr(first, p), getattr(second, p)) for p in ("train", "validation", "test"))
+
+
+def test_another_seed_gives_another_split() -> None:
+    data = dataset([50, 50])
+    first, second = (split(data, np.random.default_rng(seed)) for seed in (0, 1))
+    assert not np.array_equal(first.test, second.test)
+
+
+def test_digits_split_in_the_proportions_asked_for() -> None:
+    parts = split(load("digits"), np.random.default_rng(0), 0.25, 0.15)
+    assert [len(parts.train), len(parts.validation), len(parts.test)] == pytest.approx([1078, 449, 270], abs=5)
+
+
+@pytest.mark.parametrize("fractions", [(0.0, 0.2), (0.2, 0.0), (0.5, 0.5), (-0.1, 0.2), (float("nan"), 0.2)])
+def test_fractions_that_leave_a_part_empty_are_refused(fractions: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="must be positive and leave some to train on"):
+        split(dataset([10, 10]), np.random.default_rng(0), *fractions)
+
+
+def test_a_class_too_small_to_split_is_named() -> None:
+    with pytest.raises(DataError, match=r"class '1' has 2 image\(s\) to split; it needs at least 3"):
+        split(dataset([10, 2]), np.random.default_rng(0))

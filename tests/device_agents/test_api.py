@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agents.api import Conditions, DeviceInfo, Measurement, OpTime, Verdict
+from device_agents.errors import ProtocolError
+
+CONDITIONS = Conditions(
+    device_fingerprint="f",
+    device_model="CPU",
+    runtime="ai_edge_litert",
+    runtime_version="2.3.0",
+    delegate="cpu",
+    threads=1,
+    started_utc="2026-01-01T00:00:00+00:00",
+    cores=(0, 1),
+    temperature_c_before=40.0,
+    wait_share=0.01,
+)
+MEASUREMENT = Measurement(
+    Verdict.OK,
+    samples_ms=(1.0, 2.0, 3.0),
+    init_ms=0.5,
+    first_inference_ms=4.0,
+    warmup_runs=3,
+    busy_s=0.5,
+    peak_memory_bytes=1000,
+    profile=(OpTime("CONV_2D", "out", 1.0, 1.0),),
+    conditions=CONDITIONS,
+)
+numbers = st.floats(0, 1e6)
+
+
+@given(
+    st.sampled_from(Verdict),
+    st.text(),
+    st.lists(numbers, max_size=20),
+    st.none() | numbers,
+    st.integers(1, 9),
+)
+def test_measurement_survives_json(
+    verdict: Verdict, detail: str, samples: list[float], init_ms: float | None, attempts: int
+) -> None:
+    measurement = replace(
+        MEASUREMENT,
+        verdict=verdict,
+        detail=detail,
+        samples_ms=tuple(samples),
+        init_ms=init_ms,
+        attempts=attempts,
+    )
+    assert Measurement.from_json(json.loads(json.dumps(measurement.to_json()))) == measurement
+
+
+@pytest.mark.parametrize("verdict", [v for v in Verdict if v is not Verdict.OK])
+def test_only_an_ok_measurement_has_a_latency(verdict: Verdict) -> None:
+    flagged = MEASUREMENT.with_verdict(verdict, "why")
+    assert MEASUREMENT.latency_ms == 2.0
+    assert flagged.latency_ms is None
+    assert not flagged.ok
+    assert flagged.statistics is not None
+    assert flagged.statistics.median_ms == 2.0
+
+
+def test_failed_measurement_has_neither_latency_nor_statistics() -> None:
+    failed = Measurement(Verdict.LOAD_FAILED, "broken")
+    assert failed.latency_ms is None
+    assert failed.statistics is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 99},
+        {"verdict": "splendid"},
+        {"samples_ms": [float("nan")]},
+        {"samples_ms": [-1.0]},
+        {"samples_ms": [True]},
+        {"samples_ms": "1,2"},
+        {"init_ms": float("inf")},
+        {"init_ms": 10**400},
+        {"attempts": -1},
+        {"conditions": {}},
+        {"profile": [{}]},
+        {"surprise": 1},
+        {"detail": None},
+    ],
+)
+def test_malformed_measurement_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        Measurement.from_json({**MEASUREMENT.to_json(), **change})
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@given(st.data())
+def test_hostile_measurement_raises_nothing_but_protocol_errors(data: st.DataObject) -> None:
+    valid = MEASUREMENT.to_json()
+    target = data.draw(st.sampled_from([valid, valid["conditions"], valid["profile"][0]]))
+    target[data.draw(st.sampled_from(sorted(target)))] = data.draw(json_values)
+    try:
+        measurement = Measurement.from_json(valid)
+    except ProtocolError:
+        return
+    assert measurement.latency_ms is None or measurement.latency_ms >= 0
+
+
+def test_fingerprint_ignores_address_and_runtime_but_not_the_hardware(info: DeviceInfo) -> None:
+    assert replace(info, address="host:2").fingerprint == info.fingerprint
+    assert replace(info, runtime_version="9").fingerprint == info.fingerprint
+    assert replace(info, model="other").fingerprint != info.fingerprint
+    assert replace(info, os="Linux 7.0").fingerprint != info.fingerprint

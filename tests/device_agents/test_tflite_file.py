@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_agents.anchor import builtin_anchor_model
+from device_agents.errors import ModelError, ModelFileError
+from device_agents.tflite_file import ModelSummary, inspect_model
+from tests.device_agents import models
+
+SMALL = models.conv_model(layers=2, channels=1, side=2)
+
+
+def check(data: bytes) -> None:
+    try:
+        summary = inspect_model(data)
+    except ModelFileError:
+        return
+    assert isinstance(summary, ModelSummary)
+
+
+def test_summary_counts_what_is_in_the_file() -> None:
+    assert inspect_model(SMALL) == ModelSummary(len(SMALL), 1, 1, 1, 2)
+    assert inspect_model(models.binary_model()).inputs == 2
+    assert inspect_model(models.empty_model()).operators == 0
+    assert inspect_model(builtin_anchor_model()).operators == 4
+
+
+def test_real_files_are_accepted(coral: Path) -> None:
+    for name in ("mobilenet_v1_0.25_128_quant", "model_invoking_error"):
+        assert inspect_model((coral / f"{name}.tflite").read_bytes()).operators >= 1
+
+
+def test_a_file_truncated_at_any_byte_raises_nothing_but_model_errors() -> None:
+    for end in range(len(SMALL)):
+        check(SMALL[:end])
+
+
+@given(st.binary(max_size=300))
+def test_rubbish_raises_nothing_but_model_errors(data: bytes) -> None:
+    check(data)
+    check(data[:4] + b"TFL3" + data[4:])
+
+
+@given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)), max_size=8))
+def test_changed_bytes_raise_nothing_but_model_errors(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(SMALL)
+    for position, value in changes:
+        data[position] = value
+    check(bytes(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\x08\0\0\0ONNX" + b"\0" * 50])
+def test_other_files_get_a_message_that_says_what_was_received(data: bytes) -> None:
+    with pytest.raises(ModelFileError, match="Received"):
+        inspect_model(data)
+    assert issubclass(ModelFileError, ModelError)

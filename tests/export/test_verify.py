@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from nas_edge.errors import DataError, ExportError
+from nas_edge.export.verify import TensorInfo, accuracy, agreement, check_int8, operator_histogram, run_tflite
+from tests.export.conftest import Exported
+
+
+def test_float_file_is_refused_as_int8_and_its_operators_are_named(exported: Exported) -> None:
+    with pytest.raises(ExportError, match=r"0:CONV_2D \(float32\)") as caught:
+        check_int8(exported.float32)
+    assert "deliver it as float32" in str(caught.value)
+
+
+def test_mixed_file_is_refused_and_the_float_parts_are_named(exported: Exported) -> None:
+    assert operator_histogram(exported.mixed)["CONV_2D int8"] == 5
+    with pytest.raises(ExportError) as caught:
+        check_int8(exported.mixed)
+    message = str(caught.value)
+    assert "0:QUANTIZE (float32)" in message
+    assert "DEQUANTIZE (float32)" in message
+    assert "CONV_2D" not in message
+    assert "input" in message
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a model at all", None])
+def test_damaged_file_is_an_export_error(exported: Exported, damage: bytes | None) -> None:
+    model = exported.int8[:300] if damage is None else damage
+    with pytest.raises(ExportError):
+        check_int8(model)
+    with pytest.raises(ExportError):
+        run_tflite(model, exported.images)
+
+
+def test_accuracy_counts_the_most_likely_class(exported: Exported) -> None:
+    labels = run_tflite(exported.int8, exported.images).argmax(-1)
+    assert accuracy(exported.int8, exported.images, labels) == 1.0
+    labels[:16] = (labels[:16] + 1) % 3
+    assert accuracy(exported.int8, exported.images, labels) == 0.75
+
+
+def test_images_must_fit_the_file(exported: Exported) -> None:
+    with pytest.raises(DataError, match=r"expected \[n, 12, 12, 1\], received \[2, 8, 8, 1\]"):
+        run_tflite(exported.int8, np.zeros((2, 8, 8, 1), np.float32))
+    with pytest.raises(DataError, match="as many labels"):
+        accuracy(exported.int8, exported.images, np.zeros(3))
+
+
+def test_quantisation_rounds_and_saturates() -> None:
+    tensor = TensorInfo("x", (1, 3), "int8", 0.5, -3)
+    stored = tensor.quantize(np.float32([0.0, 1.3, 1e9]))
+    assert stored.tolist() == [-3, 0, 127]
+    assert stored.dtype == np.int8
+    assert tensor.dequantize(stored).tolist() == [0.0, 1.5, 65.0]
+    np.testing.assert_array_equal(tensor.quantize(tensor.dequantize(stored)), stored)
+
+
+def test_agreement_of_outputs() -> None:
+    found = agreement(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 1.5], [0.0, 1.0]]))
+    assert (found.max_abs_difference, found.same_class) == (1.0, 0.5)
+
+
+def test_checking_a_file_needs_no_tensorflow() -> None:
+    code = "import sys, nas_edge.export.verify, nas_edge.export.bundle; sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
