@@ -162,7 +162,7 @@ def measure(name: str, spec: NetworkSpec, model: Any, precision: Precision, quic
     writes = [timed(lambda: tflite_model(spec, precision)) for _ in range(5 if quick else 15)]
     written, writer_ms = writes[0][0], statistics.median(ms for _, ms in writes)
     converted, converter_ms = timed(lambda: convert(model, precision))
-    written_ms, converted_ms, ratio = alternate((written, converted), wanted=100 if quick else 1000)
+    written_ms, converted_ms, ratio = alternate((written, converted), wanted=60 if quick else 1000)
     return Result(
         name,
         precision,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def search(
     Examples:
       nas-edge search --preset smoke --out runs/smoke
       nas-edge search --space mobilenet-v3-like --data photos/ --target-ms 12 --out runs/photos
-    """
+    """  # noqa: D301 - click wants the control character, not its name
     from nas_edge.config import describe_settings, load_config
 
     config = load_config(
@@ -157,7 +158,7 @@ def spaces(name: str | None) -> None:
     click.echo(f"\nReference networks: {', '.join(REFERENCE_NETWORKS)}")
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

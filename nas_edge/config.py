@@ -158,7 +158,9 @@ class SearchConfig(Part):
     steps: int = Field(27_050, ge=1)
     samples_per_step: int = Field(1, ge=1, le=1024, description="architectures proposed per step")
     controller: Literal["reinforce", "evolution", "random"] = "reinforce"
-    learning_rate: float = Field(0.0048, gt=0, description="of the controller at the end of the delay; rises tenfold")
+    learning_rate: float | None = Field(
+        None, gt=0, description="of the controller at the end of the delay, rising tenfold; None fits the length"
+    )
     baseline_momentum: float = Field(0.95, ge=0, lt=1)
     entropy_weight: float = Field(0.0, ge=0)
     temperature: float = Field(1.0, gt=0)
@@ -222,7 +224,6 @@ PRESETS: dict[str, Overrides] = {
         "search": {
             "steps": 24,
             "samples_per_step": 2,
-            "learning_rate": 0.05,
             "validation_batch_size": 256,
             "weights": _SMALL_WEIGHTS,
             "random_baseline": False,
@@ -238,7 +239,6 @@ PRESETS: dict[str, Overrides] = {
         "search": {
             "steps": 200,
             "samples_per_step": 2,
-            "learning_rate": 0.03,
             "validation_batch_size": 256,
             "weights": _SMALL_WEIGHTS,
         },

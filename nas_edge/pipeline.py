@@ -164,7 +164,7 @@ class Result:
     def table(self) -> str:
         """The result as text."""
         header = ("network", "target ms", "int8 ms", "float ms", "int8 accuracy", "float accuracy")
-        rows = [header]
+        rows: list[tuple[str, ...]] = [header]
         for row in self.rows:
             times = (_ms(row.latency.get("int8")), _ms(row.latency.get("float32")))
             accuracies = tuple(
@@ -212,6 +212,7 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> Result:
     Raises:
         DataError, RunError, InfeasibleError, DeviceError: see there.
     """
+    Run.check_new(out)  # before anything takes time
     data = load_data(config)
     space = make_space(config, data)
     with open_source(config) as source:
@@ -233,7 +234,8 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> Result:
         delivered = []
         for name, trial, network in contenders:
             shared = loop.weights.supernet.weights_of(network) if config.export.weights == "shared" else None
-            delivered.append(_train(config, data, name, str(trial.architecture), trial.quality, network, shared, reporter))
+            text = str(trial.architecture)
+            delivered.append(_train(config, data, name, text, trial.quality, network, shared, reporter))
         if config.export.compare:
             label = config.space.reference_name
             delivered.append(_train(config, data, label, label, None, reference, None, reporter))
@@ -358,12 +360,16 @@ def _make_controller(config: RunConfig, space: SearchSpace) -> Controller:
 
     settings = config.search
     if settings.controller == "evolution":
-        return EvolutionController(space)
+        judged = (settings.steps - settings.delay_steps) * settings.samples_per_step
+        # The paper's population of 100 and samples of 25, scaled down so that short runs evolve at all.
+        population = max(2, min(100, judged // 4))
+        return EvolutionController(space, population_size=population, sample_size=max(1, population // 4))
     if settings.controller == "random":
         return RandomSearchController(space)
     return CategoricalController(
         space,
         settings.steps,
+        samples_per_step=settings.samples_per_step,
         base_learning_rate=settings.learning_rate,
         delay_fraction=settings.delay_fraction,
         temperature=settings.temperature,

@@ -93,12 +93,14 @@ def measure_model(runtime: Runtime, model: bytes, spec: BenchmarkSpec, announce:
             announce("run")
             with _failures_of("run"):
                 _time(interpreter, spec, outcome)
-            if spec.profile_ops:
-                outcome.profile, outcome.profile_note = profile_ops(runtime, model, spec)
         except CandidateError as failure:
             outcome.failure = failure.report
     if can_reset_peak:
         outcome.peak_memory_bytes = _growth(resident_before, probes.memory_bytes("VmHWM"))
+    # After the peak is read: the profiler loads the model once more.
+    if spec.profile_ops and outcome.failure is None:
+        with pinned(spec.cores), limited_memory(spec.memory_limit_bytes):
+            outcome.profile, outcome.profile_note = profile_ops(runtime, model, spec)
     return outcome
 
 

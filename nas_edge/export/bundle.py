@@ -57,8 +57,8 @@ class DeliveredModel:
     Attributes:
         file: the TFLite file's bytes.
         accuracy: on the test split, 0 to 1, of exactly this file; None if not tested.
-        latency: the measurement with its conditions (device, runtime, threads ...), as JSON values; the README shows its
-            `median_ms`. None if not measured.
+        latency: the measurement with its conditions (device, runtime, threads ...), as JSON values; the README shows
+            its `median_ms`. None if not measured.
     """
 
     file: bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 from device_agents.api import Measurement, Verdict
 from nas_edge.networks.graph import NetworkSpec
@@ -62,11 +63,14 @@ class LatencySource(ABC):
             `device_agents.errors.DeviceError` only when the bench itself is broken.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a source may have nothing to free
         """Frees what the source holds; may be called twice."""
 
-    def __enter__(self) -> LatencySource:
+    def __enter__(self: _SourceT) -> _SourceT:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+_SourceT = TypeVar("_SourceT", bound=LatencySource)

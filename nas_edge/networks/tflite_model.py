@@ -34,7 +34,7 @@ Array: TypeAlias = NDArray[Any]
 _Range: TypeAlias = tuple[float, float]
 
 # Length of the random block that a probe's kernels repeat: short enough that general-purpose compression finds the
-# repeats in its window, and prime, so that no two filters of a layer are equal.
+# repeats in its window, and prime, so that neighbouring filters differ.
 _BLOCK = 1021
 
 # What a probe's tensors are assumed to hold, as they would after batch norm.
@@ -146,7 +146,8 @@ class _Graph:
         self.output = self.input
         self.operators: list[_Operator] = []
         self.tensors: dict[str, _Tensor] = {INPUT: self.input}  # the tensor that holds each node's output
-        self.readers = Counter(name for node in spec.nodes for name in node.inputs)
+        self._node_readers = Counter(name for node in spec.nodes for name in node.inputs)
+        self._readers = {self.input: self._node_readers[INPUT]}
         self._writers: dict[_Tensor, _Operator] = {}
         self._constants: dict[tuple[int, ...], _Tensor] = {}
 
@@ -155,24 +156,28 @@ class _Graph:
         operator = _Operator(kind, inputs, _Tensor(node.name, (1, *node.shape)), options=options, nodes=[node])
         self.operators.append(operator)
         self._writers[operator.output] = operator
+        self._readers[operator.output] = self._node_readers[node.name]
         self.tensors[node.name] = operator.output
         return operator
 
     def alias(self, node: Node) -> None:
         """Makes `node`'s output the tensor it reads."""
-        self.tensors[node.name] = self.tensors[node.inputs[0]]
+        self.tensors[node.name] = tensor = self.tensors[node.inputs[0]]
+        self._readers[tensor] += self._node_readers[node.name] - 1
 
     def writer_to_fuse(self, node: Node, kinds: tuple[str, ...]) -> _Operator | None:
         """The operator that `node` can be fused into: one of `kinds`, not activated, with no other reader."""
-        operator = self._writers.get(self.tensors[node.inputs[0]])
+        tensor = self.tensors[node.inputs[0]]
+        operator = self._writers.get(tensor)
         if operator is None or operator.kind not in kinds or operator.activation != "NONE":
             return None
-        return operator if self.readers[node.inputs[0]] == 1 else None
+        return operator if self._readers[tensor] == 1 else None
 
     def fuse(self, node: Node, operator: _Operator) -> None:
         """Makes `operator` compute `node` as well."""
         operator.nodes.append(node)
         operator.output.name = node.name
+        self._readers[operator.output] = self._node_readers[node.name]
         self.tensors[node.name] = operator.output
 
     def constant(self, *values: int) -> _Tensor:
@@ -388,7 +393,7 @@ def _quantize_convolution(source: _Tensor, kernel: _Tensor, bias: _Tensor) -> No
         kernel.data = np.rint(kernel.data / kernel.scale.reshape(shape)).astype(np.int8)
         kernel.dtype = "int8"
     bias.scale = source.scale * kernel.scale
-    bias.data = np.rint(bias.data / bias.scale).astype(np.int32)
+    bias.data = np.clip(np.rint(bias.data / bias.scale), -_LARGEST_BIAS, _LARGEST_BIAS).astype(np.int32)
     bias.dtype = "int32"
 
 

@@ -116,7 +116,7 @@ def smallest(space: SearchSpace) -> Architecture:
     choices = []
     for decision in space.decisions:
         if "skip" in decision.choices:
-            choices.append(decision.choices.index("skip"))  # type: ignore[arg-type]
+            choices.append(decision.choices.index("skip"))
         else:
             choices.append(min(range(len(decision.choices)), key=lambda i: (_number(decision.choices[i]), i)))
     return space.canonical(Architecture(tuple(choices)))

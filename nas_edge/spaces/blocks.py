@@ -37,7 +37,7 @@ class Decisions:
 
 def number(path: str, choices: Sequence[int] | Sequence[float]) -> L.OneOf:
     """An open number: a width or an expansion ratio. It may stand in several places."""
-    return L.OneOf(path, tuple(choices), tuple(map(str, choices)))  # type: ignore[arg-type]
+    return L.OneOf(path, tuple(choices), tuple(map(str, choices)))
 
 
 def widths(base: int, multipliers: Sequence[float], width_multiplier: float) -> list[int]:

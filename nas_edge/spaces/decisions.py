@@ -144,7 +144,7 @@ class SearchSpace:
             value = values.get(decision.path, decision.choices[0])
             if value not in decision.choices:
                 raise SpaceError(f"{self.name}: {decision.path} offers {decision.choices}, received {value!r}")
-            indices.append(decision.choices.index(value))  # type: ignore[arg-type]
+            indices.append(decision.choices.index(value))
         return Architecture(tuple(indices))
 
     def active(self, architecture: Architecture) -> tuple[bool, ...]:

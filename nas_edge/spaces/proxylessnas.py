@@ -57,10 +57,6 @@ def _space(
         choices: dict[str, L.Layer] = {f"k{k}": blocks.depthwise_norm(k, "relu", strides) for k in KERNELS}
         return decisions.layers(f"{path}.kernel", choices)
 
-    def depthwise(path: str, strides: int) -> L.OneOf:
-        choices: dict[str, L.Layer] = {f"k{k}": blocks.depthwise_norm(k, "relu", strides) for k in KERNELS}
-        return decisions.layers(f"{path}.kernel", choices)
-
     parts: dict[str, L.Layer] = {"stem": blocks.conv_norm(width(0), "relu", 3, 2)}
     decisions.declare(width(0))
 

@@ -62,8 +62,9 @@ class TrainingConfig:
         return max(1, math.floor(images * self.epochs / self.batch_size))
 
 
-# For small networks on small images, a thousand or so of them. On scikit-learn's digits at 32 x 32, with random shifts,
-# rotations and scales, this takes points of `proxylessnas` at width 0.25 to 98.6-99.2% test accuracy, float and int8.
+# For small networks on about a thousand small images. Measured on scikit-learn's digits at 32 x 32 (1,079 to train on),
+# with random shifts, rotations and zooms: three random points of `proxylessnas` at width 0.25 reach 98.1 to 99.2% test
+# accuracy, in float and int8 alike.
 SMALL_DATA = TrainingConfig(learning_rate=0.4, epochs=25, batch_size=64, warmup_fraction=0.1)
 
 

@@ -288,6 +288,14 @@ def test_parameter_buffers_are_aligned() -> None:
         assert (model.Buffers(i).DataAsNumpy().__array_interface__["data"][0] - base) % 16 == 0
 
 
+def test_what_is_read_elsewhere_is_not_fused_through_a_dropout() -> None:
+    graph = GraphBuilder((8, 8, 8))
+    graph.add("dropout", L.Dropout(0.5), graph.add("conv", L.Conv2D(8), "input"))
+    graph.add("add", L.Add(), "conv", graph.add("act", L.Activation("relu"), "dropout"))
+    found = operators(tflite_model(graph.build(), "float32"))
+    assert [(o.name, o.fused_activation) for o in found] == [("CONV_2D", "NONE"), ("RELU", "NONE"), ("ADD", "NONE")]
+
+
 def test_signature_can_be_called_by_name() -> None:
     file = tflite_model(reference_network("mobilenet-v2", 32, 0.25, 10), "float32")
     runner = Interpreter(model_content=file).get_signature_runner("serving_default")

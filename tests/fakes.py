@@ -1,0 +1,40 @@
+"""Function-backed stand-ins, so that tests inject behaviour instead of patching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from device_agents.api import Measurement, Verdict
+from nas_edge.latency.source import Candidate, LatencySource
+
+
+class FunctionSource(LatencySource):
+    """A latency source that answers with `measure(candidate)` at once."""
+
+    def __init__(self, measure: Callable[[Candidate], Measurement]) -> None:
+        self._measure = measure
+        self.asked: list[Candidate] = []
+
+    @property
+    def name(self) -> str:
+        return "a function"
+
+    def submit(self, candidate: Candidate) -> Future[Measurement]:
+        self.asked.append(candidate)
+        future: Future[Measurement] = Future()
+        try:
+            future.set_result(self._measure(candidate))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def timed(latency_ms: float) -> Measurement:
+    """A measurement of one sample."""
+    return Measurement(Verdict.OK, samples_ms=(latency_ms,))
+
+
+def failed(verdict: Verdict) -> Measurement:
+    """A measurement that failed."""
+    return Measurement(verdict, detail="injected by the test")

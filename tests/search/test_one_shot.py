@@ -1,0 +1,144 @@
+"""The TuNAS loop, with real shared weights and injected latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from device_agents.api import Measurement, Verdict
+from nas_edge.config import SearchConfig
+from nas_edge.controllers.categorical import CategoricalController
+from nas_edge.errors import RunError
+from nas_edge.latency.source import Candidate
+from nas_edge.networks.analysis import analyze
+from nas_edge.rewards import Objective
+from nas_edge.search.one_shot import UNUSABLE_IN_A_ROW, OneShotSearch, StepReport
+from nas_edge.search.trials import Trial
+from nas_edge.supernet.shared_weights import SharedWeights
+from nas_edge.supernet.supernet import Supernet
+from tests.fakes import FunctionSource, failed, timed
+from tests.spaces.small import small_space
+
+SPACE = small_space(input_size=8, channels=1, classes=3)
+
+
+def batches(seed: int) -> Iterator[tuple[Any, Any]]:
+    """Three classes told apart by brightness."""
+    rng = np.random.default_rng(seed)
+    while True:
+        labels = rng.integers(3, size=16).astype(np.int32)
+        images = rng.normal(scale=0.3, size=(16, 8, 8, 1)) + labels[:, None, None, None] - 1
+        yield images.astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def shared() -> SharedWeights:
+    """Compiled once; tests that train it further do not care where it stands."""
+    return SharedWeights(Supernet(SPACE, seed=0), keras.optimizers.SGD(0.05), 0.1, 1e-5)
+
+
+def make_search(
+    shared: SharedWeights, measure: Callable[[Candidate], Measurement], seed: int = 0, **settings: Any
+) -> OneShotSearch:
+    config = SearchConfig(**{"steps": 8, "delay_fraction": 0.25, **settings})
+    controller = CategoricalController(SPACE, config.steps, delay_fraction=config.delay_fraction)
+    rng = np.random.default_rng(seed)
+    objectives = [Objective("latency_ms", 1.0)]
+    source = FunctionSource(measure)
+    return OneShotSearch(SPACE, controller, shared, source, objectives, batches(1), batches(2), rng, config)
+
+
+def run(search: OneShotSearch) -> list[StepReport]:
+    reports: list[StepReport] = []
+    search.run(reports.append)
+    return reports
+
+
+def test_only_weights_are_trained_during_the_delay(shared: SharedWeights) -> None:
+    search = make_search(shared, lambda _: timed(1.0))
+    reports = run(search)
+    assert [len(report.trials) for report in reports] == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert len(search.source.asked) == 6  # type: ignore[attr-defined]
+
+
+def test_every_sampled_candidate_is_measured_and_its_latency_enters_its_reward(shared: SharedWeights) -> None:
+    def measure(candidate: Candidate) -> Measurement:
+        return timed(analyze(candidate.network).macs / 1e5)
+
+    for report in run(make_search(shared, measure, samples_per_step=3)):
+        for trial in report.trials:
+            expected_ms = analyze(SPACE.decode(trial.architecture)).macs / 1e5
+            assert trial.latency_ms == expected_ms
+            assert trial.quality is not None
+            assert trial.reward == pytest.approx(trial.quality - 0.1 * abs(expected_ms - 1.0))
+
+
+def test_failed_candidate_does_not_stop_the_search(shared: SharedWeights) -> None:
+    verdicts = iter([Verdict.RUN_FAILED, Verdict.TIMEOUT, Verdict.OUT_OF_MEMORY])
+
+    def measure(_: Candidate) -> Measurement:
+        verdict = next(verdicts, None)
+        return timed(1.0) if verdict is None else failed(verdict)
+
+    trials = [trial for report in run(make_search(shared, measure)) for trial in report.trials]
+    assert [trial.reward is None for trial in trials] == [True] * 3 + [False] * 3
+    assert trials[0].measurement is not None
+    assert trials[0].measurement.verdict is Verdict.RUN_FAILED
+
+
+def test_what_the_bench_could_not_time_teaches_the_controller_nothing(shared: SharedWeights) -> None:
+    search = make_search(shared, lambda _: failed(Verdict.DEVICE_LOST))
+    run(search)
+    assert all(len(set(row)) == 1 for row in search.controller.probabilities().values())
+
+
+def test_a_bench_that_never_answers_ends_the_search_with_the_reason(shared: SharedWeights) -> None:
+    search = make_search(shared, lambda _: failed(Verdict.UNSTEADY), steps=UNUSABLE_IN_A_ROW + 8)
+    with pytest.raises(RunError, match="unsteady"):
+        run(search)
+
+
+def test_a_broken_bench_is_an_exception(shared: SharedWeights) -> None:
+    def measure(_: Candidate) -> Measurement:
+        raise ConnectionError("unplugged")
+
+    with pytest.raises(ConnectionError):
+        run(make_search(shared, measure))
+
+
+def test_same_seed_same_search() -> None:
+    def trials(seed: int) -> list[Trial]:
+        fresh = SharedWeights(Supernet(SPACE, seed=4), keras.optimizers.SGD(0.05), 0.1, 1e-5)
+        search = make_search(fresh, lambda c: timed(analyze(c.network).macs / 1e5), seed=seed, steps=4)
+        return [trial for report in run(search) for trial in report.trials]
+
+    first = trials(0)
+    assert trials(0) == first
+    assert [t.architecture for t in trials(1)] != [t.architecture for t in first]
+
+
+def test_shared_weights_learn_and_the_controller_hits_the_target(shared: SharedWeights) -> None:
+    target_macs = 60_000
+    search = make_search(
+        shared,
+        lambda c: timed(analyze(c.network).macs / target_macs),
+        steps=240,
+        samples_per_step=2,
+    )
+    search.controller = CategoricalController(
+        SPACE, 240, base_learning_rate=0.05, delay_fraction=0.25, accumulate_during_delay=False
+    )
+    reports = run(search)
+    late = [trial for report in reports[-20:] for trial in report.trials]
+    assert np.mean([trial.quality for trial in late]) > 0.8
+    winner = SPACE.decode(search.controller.most_likely())
+    assert analyze(winner).macs == pytest.approx(target_macs, rel=0.35)
+
+
+def test_trial_survives_the_journal(shared: SharedWeights) -> None:
+    trial = run(make_search(shared, lambda _: timed(1.25)))[-1].trials[0]
+    assert Trial.from_json(trial.to_json()) == trial

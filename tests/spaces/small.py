@@ -1,0 +1,40 @@
+"""A small space with every kind of choice the published spaces make."""
+
+from __future__ import annotations
+
+from nas_edge.networks import layers as L
+from nas_edge.spaces import blocks
+from nas_edge.spaces.decisions import SearchSpace
+
+
+def small_space(input_size: int = 12, channels: int = 3, classes: int = 5) -> SearchSpace:
+    """Kernels, ratios, gates, skips, widths and separate branches."""
+    decisions = blocks.Decisions()
+    stem = blocks.number("stem.filters", (8, 16))
+    parts: dict[str, L.Layer] = {
+        "stem": decisions.layers("stem.kernel", {f"k{k}": blocks.conv_norm(stem, "hard_swish", k, 2) for k in (3, 5)})
+    }
+    decisions.declare(stem)
+    width1 = blocks.number("block1.filters", (8, 16, 24))
+    parts["block1"] = decisions.layers(
+        "block1.kernel", {f"k{k}": blocks.separable(width1, blocks.depthwise_norm(k, "relu", 1)) for k in (3, 5)}
+    )
+    decisions.declare(width1)
+    width2 = blocks.number("block2.filters", (16, 24))
+    layers: dict[str, L.Layer] = {}
+    for layer in (1, 2, 3):
+        path = f"block2.layer{layer}"
+        strides = 2 if layer == 1 else 1
+        kernel = decisions.layers(
+            f"{path}.kernel", {f"k{k}": blocks.depthwise_norm(k, "hard_swish", strides) for k in (3, 7)}
+        )
+        ratio = decisions.declare(blocks.number(f"{path}.ratio", (1, 2, 3)))
+        gate = decisions.layers(f"{path}.se", {"none": L.Identity(), "se": blocks.squeeze_excite()})
+        body = blocks.bottleneck(width2, L.Scaled(ratio), kernel, "hard_swish", gate)
+        layers[f"layer{layer}"] = body if layer == 1 else decisions.skippable(f"{path}.op", body)
+    decisions.declare(width2)
+    parts["block2"] = L.Sequential(tuple(layers.items()))
+    parts["pool"] = L.GlobalAveragePool()
+    parts |= blocks.classifier(classes, 0.2)
+    shape = (input_size, input_size, channels)
+    return SearchSpace("small", L.Sequential(tuple(parts.items())), decisions.list, shape, classes)

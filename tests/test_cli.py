@@ -1,0 +1,152 @@
+"""The command line as a user meets it: one clear line, the right exit code, nothing overwritten."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas_edge import cli
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `nas-edge ARGUMENTS`."""
+    monkeypatch.setattr(sys, "argv", ["nas-edge", *arguments])
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main()
+    captured = capsys.readouterr()
+    code = exit_info.value.code
+    assert isinstance(code, int)
+    return code, captured.out, captured.err
+
+
+def one_line(text: str) -> str:
+    """The message, which must be a single line without a traceback."""
+    assert "Traceback" not in text
+    lines = [line for line in text.strip().splitlines() if line.startswith(("nas-edge:", "Error:"))]
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--device", "toaster:"], "toaster:"),
+        (["--device", "host:somewhere"], "host:somewhere"),
+        (["--space", "imaginary"], "proxylessnas-enlarged"),
+        (["--target-ms", "0"], "greater than 0"),
+        (["--target-ms", "soon"], "soon"),
+        (["--steps", "-3"], "-3"),
+        (["--data", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["--set", "search.stepz=3"], "search.stepz"),
+        (["--set", "steps"], "path=value"),
+        (["--config", "/nowhere/settings.yaml"], "/nowhere/settings.yaml"),
+        (["--precision", "int4"], "int4"),
+        (["--preset", "huge"], "huge"),
+    ],
+)
+def test_misuse_gets_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    expected: str,
+) -> None:
+    out = tmp_path / "run"
+    preset = [] if "--preset" in arguments else ["--preset", "smoke"]
+    code, _, err = run(monkeypatch, capsys, "search", *preset, *arguments, "--out", str(out))
+    assert code == 2
+    assert expected in one_line(err)
+    assert not out.exists()
+
+
+def test_out_is_required(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(monkeypatch, capsys, "search", "--preset", "smoke")
+    assert code == 2
+    assert "--out" in one_line(err)
+
+
+def test_an_existing_run_is_never_overwritten(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "precious").write_text("keep me")
+    code, _, err = run(monkeypatch, capsys, "search", "--preset", "smoke", "--out", str(tmp_path))
+    assert code == 2
+    assert str(tmp_path) in one_line(err)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_an_output_folder_that_cannot_be_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    if os.geteuid() == 0:
+        out = Path("/proc/nas-edge-run")  # permissions do not stop the superuser, but this file system does
+    else:
+        tmp_path.chmod(0o555)
+        out = tmp_path / "run"
+    code, _, err = run(monkeypatch, capsys, "search", "--preset", "smoke", "--out", str(out))
+    assert code == 2
+    assert str(out) in one_line(err)
+
+
+def test_bad_data_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "one_class.npz"
+    np.savez(path, x=np.zeros((20, 8, 8, 1), np.uint8), y=np.zeros(20, np.int32))
+    out = tmp_path / "run"
+    code, _, err = run(monkeypatch, capsys, "search", "--preset", "smoke", "--data", str(path), "--out", str(out))
+    assert code == 2
+    assert "one_class.npz" in one_line(err)
+    assert not out.exists()
+
+
+def test_export_of_what_is_no_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, _, err = run(monkeypatch, capsys, "export", str(tmp_path), "--out", str(tmp_path / "bundle"))
+    assert code == 2
+    assert "config.json" in one_line(err)
+
+
+def test_spaces_and_devices_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(monkeypatch, capsys, "spaces")
+    assert code == 0
+    assert "2.156e+21" in out
+    assert "8.481e+42" in out
+    code, out, _ = run(monkeypatch, capsys, "spaces", "mobilenet-v3-like")
+    assert code == 0
+    assert len(out.strip().splitlines()) == 87
+    code, out, _ = run(monkeypatch, capsys, "devices")
+    assert code == 0
+    assert "host:" in out
+
+
+def test_settings_are_listed_with_their_meaning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(monkeypatch, capsys, "search", "--preset", "demo", "--steps", "7", "--list-settings")
+    assert code == 0
+    assert "search.steps=7" in out
+    assert "target.latency_ms=null  # latency to aim at" in out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["devices"], ["spaces"]])
+def test_light_commands_do_not_load_tensorflow(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from nas_edge import cli\n"
+        f"sys.argv = ['nas-edge', *{arguments!r}]\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'tensorflow', 'keras', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_pipeline_is_imported_without_tensorflow() -> None:
+    code = "import sys, nas_edge, nas_edge.pipeline; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
