@@ -65,13 +65,22 @@ class SpaceConfig(Part):
         return self.reference or DEFAULT_REFERENCES[self.name]
 
 
+class AugmentationConfig(Part):
+    """Random changes to training images that leave their class as it is."""
+
+    shift: float = Field(0.08, ge=0, lt=1, description="up to this share of the size in each direction")
+    rotation_degrees: float = Field(10.0, ge=0, le=180, description="up to this angle in each direction")
+    zoom: float = Field(0.1, ge=0, lt=1, description="in or out by up to this share")
+    flip: bool = Field(False, description="mirror half of the images; on for photographs, off for digits and signs")
+
+
 class DataConfig(Part):
     """The data and its split."""
 
     source: str = Field("digits", description="digits, a folder of class folders, a .npz file, or tfds:NAME")
     validation_fraction: float = Field(0.15, gt=0, lt=0.5, description="share that judges architectures")
     test_fraction: float = Field(0.2, gt=0, lt=0.5, description="share kept for the final accuracy")
-    flip: bool = Field(False, description="whether a mirrored image is of the same class; for augmentation")
+    augmentation: AugmentationConfig = AugmentationConfig()
 
 
 class DeviceConfig(Part):
@@ -140,7 +149,6 @@ class TrainingConfig(Part):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(4e-5, ge=0, description="w in w / 2 * sum(kernel^2), part of the loss")
     epsilon: float = Field(1.0, gt=0, description="of rmsprop, inside the root")
-    average_decay: float = Field(0.0, ge=0, lt=1, description="of a moving average of the weights; 0 keeps the last")
 
     @property
     def peak_learning_rate(self) -> float:
@@ -215,8 +223,9 @@ class RunConfig(Part):
 
 Overrides: TypeAlias = dict[str, Any]
 
-# A thousand 8x8 digits want another optimiser than ImageNet; found by measurement.
-_SMALL_WEIGHTS: Overrides = {"optimizer": "adam", "learning_rate": 0.012, "batch_size": 64, "weight_decay": 1e-5}
+# For small networks on about a thousand small images. Measured on scikit-learn's digits at 32 x 32: three random points
+# of `proxylessnas` at width 0.25 reach 98.1 to 99.2% test accuracy, in float and int8 alike.
+_SMALL_DATA: Overrides = {"learning_rate": 0.4, "epochs": 25, "batch_size": 64, "warmup_fraction": 0.1}
 
 PRESETS: dict[str, Overrides] = {
     "smoke": {
@@ -225,12 +234,12 @@ PRESETS: dict[str, Overrides] = {
             "steps": 24,
             "samples_per_step": 2,
             "validation_batch_size": 256,
-            "weights": _SMALL_WEIGHTS,
+            "weights": _SMALL_DATA,
             "random_baseline": False,
         },
         "measure": {"max_duration_s": 0.1, "min_duration_s": 0.02},
         "final_measure": {"preset": "search", "max_duration_s": 1.0},
-        "training": {**_SMALL_WEIGHTS, "epochs": 10},
+        "training": {**_SMALL_DATA, "epochs": 8},
         "export": {"compare": False},
     },
     "demo": {
@@ -240,11 +249,11 @@ PRESETS: dict[str, Overrides] = {
             "steps": 200,
             "samples_per_step": 2,
             "validation_batch_size": 256,
-            "weights": _SMALL_WEIGHTS,
+            "weights": _SMALL_DATA,
         },
         "measure": {"max_duration_s": 0.2, "min_duration_s": 0.05},
         "final_measure": {"preset": "search", "max_duration_s": 3.0},
-        "training": {**_SMALL_WEIGHTS, "epochs": 40},
+        "training": _SMALL_DATA,
     },
     "full": {},
 }

@@ -5,6 +5,7 @@
     |   |-- ConfigError     a setting is unknown, missing or out of range
     |   |-- DataError       the data cannot be used
     |   `-- SpaceError      an architecture, decision or space that does not exist
+    |-- TrainingError       the loss is no longer a number
     |-- ExportError         a model could not be converted, or is not what its label says
     |-- InfeasibleError     no architecture meets the limit on this device
     `-- RunError            the run folder cannot be used or written
@@ -38,6 +39,10 @@ class DataError(UsageError):
 
 class SpaceError(UsageError):
     """An architecture, decision or space that does not exist."""
+
+
+class TrainingError(NasEdgeError):
+    """Training diverged."""
 
 
 class ExportError(NasEdgeError):

@@ -72,7 +72,8 @@ def load_data(config: RunConfig) -> Data:
     )
     channels = 1 if dataset.images.shape[-1] == 1 else 3
     preprocessing = standardize(dataset, parts.train, config.space.input_size, channels)  # type: ignore[arg-type]
-    return Data(dataset, parts, preprocessing, Augmentation(flip=config.data.flip))
+    augmentation = Augmentation(**config.data.augmentation.model_dump())
+    return Data(dataset, parts, preprocessing, augmentation)
 
 
 def make_space(config: RunConfig, data: Data) -> SearchSpace:
@@ -502,7 +503,8 @@ def _train(
 
     settings, seed = config.training, config.seed
     model = keras_model(network, initial, seed=integer(seed, "training"))
-    indices = data.split.train
+    # Once the architecture is chosen, the images that judged it may teach it; the test images stay unseen.
+    indices = np.sort(np.concatenate([data.split.train, data.split.validation]))
     batches = Batches(
         data.dataset, indices, settings.batch_size, generator(seed, "training"), data.preprocessing, data.augmentation
     )

@@ -130,37 +130,66 @@ def standardize(dataset: Dataset, train: Indices, input_size: int, channels: Lit
 class Augmentation:
     """Random changes to training images that leave their class as it is.
 
+    Each image is rotated, zoomed and shifted in one bilinear resampling, black where nothing is; then perhaps mirrored.
+
     Attributes:
-        shift: images move by up to this share of their size in each direction, the gap filled with black: pad and
-            crop, as He et al., arXiv:1512.03385, section 4.2.
+        shift: up to this share of the size in each direction.
+        rotation_degrees: up to this angle in each direction.
+        zoom: in or out by up to this share.
         flip: mirror half of the images left to right. Off by default: a mirrored digit, letter or sign is another
             class. Turn it on for photographs of things.
     """
 
     shift: float = 0.1
+    rotation_degrees: float = 0.0
+    zoom: float = 0.0
     flip: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.shift < 1:
             raise ConfigError(f"augmentation shift must be in [0, 1), a share of the image size; received {self.shift}")
+        if not 0 <= self.zoom < 1:
+            raise ConfigError(f"augmentation zoom must be in [0, 1), a share of the image size; received {self.zoom}")
+        if not 0 <= self.rotation_degrees <= 180:
+            raise ConfigError(f"augmentation rotation must be 0 to 180 degrees; received {self.rotation_degrees}")
 
     def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         """Augmented copies of `pixels`, `[n, height, width, channels]`."""
         n, height, width, _ = pixels.shape
-        down, right = round(self.shift * height), round(self.shift * width)
-        padded = np.pad(pixels, ((0, 0), (down, down), (right, right), (0, 0)))
-        tops = rng.integers(2 * down + 1, size=n)
-        lefts = rng.integers(2 * right + 1, size=n)
-        moved = np.stack(
-            [
-                image[top : top + height, left : left + width]
-                for image, top, left in zip(padded, tops, lefts, strict=True)
-            ]
-        )
+        angle = np.radians(rng.uniform(-self.rotation_degrees, self.rotation_degrees, n))
+        scale = np.reciprocal(rng.uniform(1.0 - self.zoom, 1.0 + self.zoom, n))
+        down = rng.uniform(-self.shift, self.shift, n) * height
+        right = rng.uniform(-self.shift, self.shift, n) * width
+        changed = _resample(pixels, angle, scale, down, right)
         if self.flip:
             mirrored = rng.random(n) < 0.5
-            moved[mirrored] = moved[mirrored, :, ::-1]
-        return moved
+            changed[mirrored] = changed[mirrored, :, ::-1]
+        return changed
+
+
+def _resample(
+    pixels: Pixels,
+    angle: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    down: NDArray[np.float64],
+    right: NDArray[np.float64],
+) -> Pixels:
+    """Reads each image `[height, width, channels]` at rotated, scaled and shifted places, all `[n]`, bilinearly."""
+    n, height, width, _ = pixels.shape
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    y, x = np.mgrid[:height, :width] - np.array([middle_y, middle_x])[:, None, None]
+    cos, sin = (scale * np.cos(angle))[:, None, None], (scale * np.sin(angle))[:, None, None]
+    # One pixel of black all around, and what lies further out reads it.
+    padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0))).astype(np.float32)
+    from_y = np.clip(cos * y - sin * x + middle_y + down[:, None, None] + 1, 0, height + 0.999)  # [n, height, width]
+    from_x = np.clip(sin * y + cos * x + middle_x + right[:, None, None] + 1, 0, width + 0.999)
+    top, left = from_y.astype(int), from_x.astype(int)
+    part_y, part_x = (from_y - top)[..., None], (from_x - left)[..., None]
+    image = np.arange(n)[:, None, None]
+    upper = (1 - part_x) * padded[image, top, left] + part_x * padded[image, top, left + 1]
+    lower = (1 - part_x) * padded[image, top + 1, left] + part_x * padded[image, top + 1, left + 1]
+    resampled: Pixels = np.rint((1 - part_y) * upper + part_y * lower).astype(np.uint8)
+    return resampled
 
 
 class Batches:

@@ -1,7 +1,6 @@
 """Trains a stand-alone Keras model: one plain loop around one compiled step.
 
-The defaults are TuNAS's stand-alone training of ImageNet; `SMALL_DATA` holds what was found by measurement to train a
-small network on about a thousand images. The loop takes batches from any iterator, so it knows nothing of data
+The settings are `config.TrainingConfig`. The loop takes batches from any iterator, so it knows nothing of data
 sources, augmentation or search.
 """
 
@@ -16,7 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nas_edge.errors import ConfigError, DataError
+from nas_edge.config import TrainingConfig
+from nas_edge.errors import DataError, TrainingError
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.training.optimizers import RMSProp
@@ -24,48 +24,6 @@ from nas_edge.training.schedules import CosineWithWarmup, cosine_with_warmup
 
 # Images float32 [batch, height, width, channels], normalised, and labels int [batch].
 Batch: TypeAlias = tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a network is trained from scratch.
-
-    Attributes:
-        optimizer: `rmsprop` with TensorFlow 1 semantics, `sgd` with Nesterov momentum 0.9, or `adam`.
-        learning_rate: peak rate at a batch of 256 images; it is scaled in proportion to the batch.
-        epochs: passes over the training images.
-        batch_size: images per step.
-        warmup_fraction: share of the steps in which the rate rises from zero.
-        label_smoothing: share of the target that is spread evenly over all classes.
-        weight_decay: w in the penalty `w / 2 * sum(kernel^2)`, which is part of the loss.
-        epsilon: of RMSProp, inside the root.
-
-    Source of the defaults: TuNAS reference code, `mobile_train_eval.py`.
-    """
-
-    optimizer: Literal["rmsprop", "sgd", "adam"] = "rmsprop"
-    learning_rate: float = 0.165
-    epochs: float = 90
-    batch_size: int = 4096
-    warmup_fraction: float = 0.025
-    label_smoothing: float = 0.1
-    weight_decay: float = 4e-5
-    epsilon: float = 1.0
-
-    @property
-    def peak_learning_rate(self) -> float:
-        """The rate at the end of the warm-up, for this batch size."""
-        return self.learning_rate * self.batch_size / 256
-
-    def steps(self, images: int) -> int:
-        """Steps of a training on that many images."""
-        return max(1, math.floor(images * self.epochs / self.batch_size))
-
-
-# For small networks on about a thousand small images. Measured on scikit-learn's digits at 32 x 32 (1,079 to train on),
-# with random shifts, rotations and zooms: three random points of `proxylessnas` at width 0.25 reach 98.1 to 99.2% test
-# accuracy, in float and int8 alike.
-SMALL_DATA = TrainingConfig(learning_rate=0.4, epochs=25, batch_size=64, warmup_fraction=0.1)
 
 
 @dataclass(frozen=True)
@@ -109,7 +67,7 @@ def train(
         on_step: called after every step.
 
     Raises:
-        ConfigError: when the loss is no longer a number.
+        TrainingError: when the loss is no longer a number.
         DataError: when images are not numbers, or batches run out.
     """
     warmup_steps = round(steps * config.warmup_fraction)
@@ -198,7 +156,7 @@ def make_optimizer(
         return keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True)
     if config.optimizer == "adam":
         return keras.optimizers.Adam(learning_rate)
-    raise ConfigError(f"unknown optimizer {config.optimizer!r}; expected rmsprop, sgd or adam")
+    raise TrainingError(f"unknown optimizer {config.optimizer!r}; expected rmsprop, sgd or adam")
 
 
 def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
@@ -256,7 +214,7 @@ def _next_batch(source: Iterator[Batch], step: int, steps: int) -> tuple[Any, An
 def _divergence(images: Any, loss: float, step: int, learning_rate: float) -> Exception:
     if not np.isfinite(images).all():
         return DataError(f"training step {step}: the images contain values that are not numbers")
-    return ConfigError(
+    return TrainingError(
         f"training diverged: the loss is {loss} at step {step}, at learning rate {learning_rate:.3g}; "
         "lower the learning rate or lengthen the warm-up"
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nas_edge.data.preprocessing import Augmentation, Batches, Preprocessing, in_order, standardize, to_unit_range
-from nas_edge.data.sources import Dataset, load
+from nas_edge.data.sources import Dataset, Pixels, load
 from nas_edge.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -101,15 +101,45 @@ def test_a_preprocessing_that_cannot_be_is_refused() -> None:
 # ---------------------------------------------------------------- augmentation
 
 
+def centre_of_mass(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """`[n, 2]`, in pixels."""
+    weights = images[..., 0].astype(float)
+    grid = np.mgrid[: weights.shape[1], : weights.shape[2]]
+    return np.einsum("nyx,kyx->nk", weights, grid) / weights.sum(axis=(1, 2))[:, None]
+
+
+def one_dot(n: int, row: int, column: int) -> Pixels:
+    pixels = np.zeros((n, 11, 11, 1), np.uint8)
+    pixels[:, row, column] = 255
+    return pixels
+
+
 def test_shift_moves_the_whole_image_and_fills_with_black() -> None:
-    pixels = np.zeros((200, 10, 10, 1), np.uint8)
-    pixels[:, 4, 5] = 255
+    pixels = one_dot(300, 4, 6)
     moved = Augmentation(shift=0.2)(pixels, np.random.default_rng(0))
-    _, rows, columns, _ = np.nonzero(moved)
-    assert len(rows) == 200
-    assert set(rows) == {2, 3, 4, 5, 6}
-    assert set(columns) == {3, 4, 5, 6, 7}
-    assert pixels[0, 4, 5] == 255
+    offsets = centre_of_mass(moved) - [4, 6]
+    assert np.abs(offsets).max() <= 0.2 * 11 + 0.01
+    assert (offsets.min(axis=0) < -1.5).all()
+    assert (offsets.max(axis=0) > 1.5).all()
+    np.testing.assert_allclose(moved.sum(axis=(1, 2, 3), dtype=float), 255, atol=3)
+    assert (pixels[:, 4, 6] == 255).all()
+
+
+def test_rotation_keeps_the_distance_from_the_middle() -> None:
+    turned = Augmentation(shift=0.0, rotation_degrees=30)(one_dot(300, 1, 5), np.random.default_rng(0))
+    arms = centre_of_mass(turned) - [5, 5]
+    np.testing.assert_allclose(np.hypot(*arms.T), 4, atol=0.1)
+    angles = np.degrees(np.arctan2(arms[:, 1], -arms[:, 0]))
+    assert np.abs(angles).max() <= 31
+    assert angles.min() < -25
+    assert angles.max() > 25
+
+
+def test_zoom_scales_the_distance_from_the_middle() -> None:
+    zoomed = Augmentation(shift=0.0, zoom=0.2)(one_dot(300, 1, 5), np.random.default_rng(0))
+    distance = 5 - centre_of_mass(zoomed)[:, 0]
+    assert distance.min() == pytest.approx(4 * 0.8, abs=0.15)
+    assert distance.max() == pytest.approx(4 * 1.2, abs=0.15)
 
 
 def test_nothing_is_mirrored_unless_asked() -> None:

@@ -120,7 +120,8 @@ def test_a_branch_that_is_off_is_not_executed(execution: Execution) -> None:
         if name.split("/")[0] not in active:
             variable.assign(np.full(variable.shape, np.nan, np.float32))
     logits, penalty, gradients = poisoned.run(one_hot_masks(SPACE, architecture))
-    assert np.isfinite(logits).all() and np.isfinite(penalty)
+    assert np.isfinite(logits).all()
+    assert np.isfinite(penalty)
     assert all(np.isfinite(gradient).all() for gradient in gradients.values())
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -9,14 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nas_edge.errors import ConfigError, DataError
+from nas_edge.config import TrainingConfig
+from nas_edge.errors import DataError, TrainingError
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.keras_model import keras_model
 from nas_edge.networks.template import decode
 from nas_edge.training.trainer import (
     Batch,
-    TrainingConfig,
     TrainingStep,
     evaluate,
     recalibrate_batch_norm,
@@ -74,7 +73,7 @@ def test_training_learns_and_reports_every_step() -> None:
 def test_same_seed_gives_the_same_weights(optimizer: Any) -> None:
     def trained() -> list[np.ndarray[Any, Any]]:
         model = keras_model(tiny_spec(), seed=3)
-        train(model, batches(), 3, replace(CONFIG, optimizer=optimizer))
+        train(model, batches(), 3, CONFIG.model_copy(update={"optimizer": optimizer}))
         return list(model.get_weights())
 
     for first, second in zip(trained(), trained(), strict=True):
@@ -87,18 +86,18 @@ def test_weight_decay_applies_to_convolutions_but_not_to_the_classifier() -> Non
     model, reports = keras_model(spec), list[TrainingStep]()
     before = [np.sum(model.get_layer(name).kernel.numpy() ** 2) for name in ("conv", "depthwise")]
     batch = next(batches())
-    train(model, [batch], 1, replace(CONFIG, weight_decay=0.0), regularized_layers(spec), reports.append)
+    train(model, [batch], 1, CONFIG.model_copy(update={"weight_decay": 0.0}), regularized_layers(spec), reports.append)
     # The rate of step 0 is zero, so the weights are still the same.
     train(
         model,
         [batch],
         1,
-        replace(CONFIG, weight_decay=0.1, warmup_fraction=1.0),
+        CONFIG.model_copy(update={"weight_decay": 0.1, "warmup_fraction": 1.0}),
         regularized_layers(spec),
         reports.append,
     )
     model_again = keras_model(spec)
-    train(model_again, [batch], 1, replace(CONFIG, weight_decay=0.1), regularized_layers(spec), reports.append)
+    train(model_again, [batch], 1, CONFIG.model_copy(update={"weight_decay": 0.1}), regularized_layers(spec), reports.append)
     assert reports[2].loss - reports[0].loss == pytest.approx(0.05 * sum(before), rel=1e-4)
 
 
@@ -112,8 +111,8 @@ def test_label_smoothing_is_the_published_mixture() -> None:
 
 
 def test_divergence_is_one_clear_error() -> None:
-    with pytest.raises(ConfigError, match="lower the learning rate"):
-        train(keras_model(tiny_spec()), batches(), 60, replace(CONFIG, optimizer="sgd", learning_rate=1e9))
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        train(keras_model(tiny_spec()), batches(), 60, CONFIG.model_copy(update={"optimizer": "sgd", "learning_rate": 1e9}))
 
 
 def test_images_that_are_not_numbers_are_a_data_error() -> None:
@@ -142,7 +141,7 @@ def test_recalibration_gives_the_plain_average_of_batch_statistics() -> None:
 
 
 def test_defaults_are_those_of_tunas() -> None:
-    config = TrainingConfig()
+    config = TrainingConfig(batch_size=4096)
     assert config.peak_learning_rate == pytest.approx(2.64)
     assert config.steps(1_231_121) == 27_050
     assert round(config.steps(1_231_121) * config.warmup_fraction) == 676
