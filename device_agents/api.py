@@ -126,6 +126,8 @@ class Conditions:
         other_load_cores: CPU time other programs took on those cores while timing,
             per second, so 0.5 is half a core.
         wait_share: Share of the timing in which the worker waited for a core.
+        anchor_ratio: Time of the session's anchor model when it was last measured, over
+            its first; 1.0 is no drift. See `anchored`.
         started_utc: Start of the measurement, ISO 8601.
     """
 
@@ -148,6 +150,7 @@ class Conditions:
     load_average_after: float | None = None
     other_load_cores: float | None = None
     wait_share: float | None = None
+    anchor_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -382,6 +385,7 @@ _CONDITION_NUMBERS = (
     "load_average_after",
     "other_load_cores",
     "wait_share",
+    "anchor_ratio",
 )
 
 

@@ -59,7 +59,7 @@ class MeasuringSession:
 
     Args:
         agent: The device; stays open.
-        spec: How everything is measured, the anchor included.
+        spec: How the anchor is measured, and every model that comes without a spec of its own.
         anchor_model: TFLite file of the anchor, or None for the built-in one.
         settings: When to check and what to accept.
         clock: Seconds from any origin; tests may pass their own.
@@ -79,7 +79,7 @@ class MeasuringSession:
         self._settings = settings
         self._clock = clock
         self._results: list[Measurement] = []
-        self._unchecked: list[tuple[int, bytes]] = []  # (position in results, model)
+        self._unchecked: list[tuple[int, bytes, BenchmarkSpec]] = []  # the first: position in results
         self._anchors: list[AnchorReading] = []
         self._anchor_read_s = clock()
 
@@ -88,18 +88,23 @@ class MeasuringSession:
         """Every reading of the anchor so far."""
         return tuple(self._anchors)
 
-    def measure(self, model: bytes) -> Measurement:
+    def measure(self, model: bytes, spec: BenchmarkSpec | None = None) -> Measurement:
         """Returns a provisional measurement of a model.
+
+        Args:
+            model: A TFLite file.
+            spec: How to measure it; None for the session's.
 
         Raises:
             DeviceError: If the bench is broken, the anchor not being measurable included.
         """
         if not self._anchors:
             self._read_anchor()
-        measurement = self._agent.measure(model, self._spec)
+        spec = spec or self._spec
+        measurement = self._agent.measure(model, spec)
         self._results.append(measurement)
         if measurement.samples_ms:
-            self._unchecked.append((len(self._results) - 1, model))
+            self._unchecked.append((len(self._results) - 1, model, spec))
         if self._is_anchor_due():
             self._check()
         return self._results[-1]
@@ -120,8 +125,8 @@ class MeasuringSession:
         for _ in range(self._settings.rounds):
             if self._is_accepted(ratio):
                 break
-            for position, model in self._unchecked:
-                self._results[position] = self._agent.measure(model, self._spec)
+            for position, model, spec in self._unchecked:
+                self._results[position] = self._agent.measure(model, spec)
             ratio = self._read_anchor()
         if not self._is_accepted(ratio):
             self._mark_drifted(ratio)
@@ -132,7 +137,7 @@ class MeasuringSession:
 
     def _mark_drifted(self, ratio: float) -> None:
         detail = f"the anchor model took {ratio:.2f} times as long as at the start of the session"
-        for position, _ in self._unchecked:
+        for position, _, _ in self._unchecked:
             if self._results[position].ok:
                 self._results[position] = self._results[position].with_verdict(Verdict.DRIFTED, detail)
 

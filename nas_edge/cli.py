@@ -123,6 +123,112 @@ def export(run: Path, out: Path, device: str | None) -> None:
 
 
 @nas_edge.command()
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--device", "devices", multiple=True, default=("host:",), show_default=True, metavar="ADDRESS")
+@click.option("--threads", default="1", show_default=True, metavar="N,N...", help="Each is measured on its own.")
+@click.option("--preset", type=click.Choice(["search", "rapid", "quick", "full"]), default="quick", show_default=True)
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="New file for that format; the table is printed as well.")
+@click.option("--compare", "baseline", type=click.Path(path_type=Path), help="A file written with --format json.")
+@click.option("--profile-ops", is_flag=True, help="Also times operators; csv: into OUT.ops.csv.")
+@click.option("--input-shape", "shapes", multiple=True, metavar="NAME=N,N...", help="Replaces an input's shape.")
+@click.option("--delegate", type=click.Choice(["cpu", "none"]), default="cpu", show_default=True)
+@click.option("--require-delegate", is_flag=True, help="Fail models of which the delegate takes over no operator.")
+@click.option(
+    "--cores", metavar="ID,ID...", help="CPUs to run on. Default on this machine: the last ones, if one is spare."
+)
+def benchmark(
+    models: tuple[Path, ...],
+    devices: tuple[str, ...],
+    threads: str,
+    preset: str,
+    form: str,
+    out: Path | None,
+    baseline: Path | None,
+    profile_ops: bool,
+    shapes: tuple[str, ...],
+    delegate: str,
+    require_delegate: bool,
+    cores: str | None,
+) -> None:
+    r"""Measures any TFLite files side by side and compares them.
+
+    \b
+    Examples:
+      nas-edge benchmark a.tflite b.tflite --threads 1,2
+      nas-edge benchmark models/*.tflite --format json --out before.json
+      nas-edge benchmark models/*.tflite --compare before.json
+    """
+    from device_agents.api import PRESETS
+    from nas_edge import benchmarking
+    from nas_edge.progress import Reporter
+
+    spec = PRESETS[preset].replace(
+        delegate=delegate,
+        require_delegate=require_delegate,
+        profile_ops=profile_ops,
+        cores=None if cores is None else _whole_numbers("--cores", cores),
+        input_shapes=dict(_input_shape(text) for text in shapes),
+    )
+    counts = _whole_numbers("--threads", threads)
+    for count in counts:
+        spec.replace(threads=count)
+    earlier = None if baseline is None else benchmarking.read_report(baseline)
+    ops_out = None if out is None or form != "csv" or not profile_ops else out.with_suffix(".ops.csv")
+    for new_file in filter(None, (out, ops_out)):
+        _check_new_file(new_file)
+    request = benchmarking.Request(
+        benchmarking.read_models(models), benchmarking.unique_addresses(devices), counts, preset, spec
+    )
+    with Reporter().stage("measuring", request.measurements) as show:
+        report = benchmarking.run_benchmark(request, show)
+    among = benchmarking.compare_models(report)
+    with_baseline = None if earlier is None else benchmarking.compare_with_baseline(report, earlier)
+    texts = {
+        "table": lambda: benchmarking.to_table(report, among, with_baseline) + "\n",
+        "csv": lambda: benchmarking.to_csv(report, with_baseline),
+        "json": lambda: benchmarking.to_json(report, among, with_baseline) + "\n",
+    }
+    if out is not None:
+        out.write_text(texts[form](), encoding="utf-8")
+    if ops_out is not None:
+        ops_out.write_text(benchmarking.to_ops_csv(report), encoding="utf-8")
+    click.echo(texts["table" if out is not None else form](), nl=False)
+    failed = [row.model.name for row in report.rows if row.failed]
+    if failed:
+        raise NasEdgeError(
+            f"{len(failed)} of {len(report.rows)} measurements failed: {', '.join(dict.fromkeys(failed))}"
+        )
+
+
+def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise click.UsageError(f"{option} expects whole numbers, for example 1,2; received {text!r}") from None
+
+
+def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, separator, dimensions = text.rpartition("=")
+    if not separator or not name:
+        raise click.UsageError(f"--input-shape expects NAME=N,N..., for example x=1,224,224,3; received {text!r}")
+    try:
+        return name, tuple(int(dimension) for dimension in dimensions.split(","))
+    except ValueError:
+        raise click.UsageError(
+            f"--input-shape expects whole dimensions, as in x=1,224,224,3; received {text!r}"
+        ) from None
+
+
+def _check_new_file(out: Path) -> None:
+    """Refuses now what would otherwise fail after the measuring."""
+    if out.exists():
+        raise click.UsageError(f"--out {out} exists already; name a new file, or remove it")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise click.UsageError(f"--out {out} cannot be written: {out.parent} is not a folder that may be written to")
+
+
+@nas_edge.command()
 def devices() -> None:
     """Lists the devices that can be reached, and how to name others."""
     from device_agents.devices import SCHEMES, list_devices

@@ -246,8 +246,11 @@ PRESETS: dict[str, Overrides] = {
         "space": {"name": "proxylessnas", "input_size": 32, "width_multiplier": 0.35},
         "target": {"reference_share": 0.75},
         "search": {
-            "steps": 200,
-            "samples_per_step": 2,
+            # Most steps go to the shared weights, which are cheap; the rest are measured on the device.
+            "steps": 1200,
+            "delay_fraction": 0.85,
+            "op_warmup_fraction": 0.3,
+            "filter_warmup_fraction": 0.3,
             "validation_batch_size": 256,
             "weights": _SMALL_DATA,
         },

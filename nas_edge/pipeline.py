@@ -10,7 +10,8 @@ it, so that importing this module stays light.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +20,18 @@ import numpy as np
 from device_agents.api import Measurement
 from device_agents.devices import open_device
 from device_agents.host import pick_cores
-from device_agents.pool import DevicePool
 from nas_edge.config import RunConfig
 from nas_edge.data.preprocessing import Augmentation, Batches, Preprocessing, in_order, standardize
 from nas_edge.data.sources import Dataset, load
 from nas_edge.data.splits import Split, split
 from nas_edge.errors import InfeasibleError
+from nas_edge.latency.cache import CachedSource
 from nas_edge.latency.device import DeviceSource
-from nas_edge.latency.source import Candidate
+from nas_edge.latency.retry import RetryingSource
+from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.progress import Reporter
+from nas_edge.quiet import start_tensorflow
 from nas_edge.rewards import Objective
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
@@ -91,13 +94,12 @@ def open_source(config: RunConfig) -> DeviceSource:
         DeviceAddressError: for an address that names no device.
         DeviceError: when one cannot be reached.
     """
-    pool = DevicePool([open_device(address) for address in config.device.addresses])
+    agents = [open_device(address) for address in config.device.addresses]
     spec = config.measure.spec(config.device.threads)
-    source = DeviceSource(pool, config.export.precision, spec)
-    if source.measures_on_host:
+    if any(agent.info().measures_on_host for agent in agents):
         # The cores left over are where the next candidate may be written meanwhile.
-        source.spec = spec.replace(cores=pick_cores(config.device.threads))
-    return source
+        spec = spec.replace(cores=pick_cores(config.device.threads))
+    return DeviceSource(agents, config.export.precision, spec)
 
 
 # ---------------------------------------------------------------- the main job
@@ -216,16 +218,22 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> Result:
     Run.check_new(out)  # before anything takes time
     data = load_data(config)
     space = make_space(config, data)
-    with open_source(config) as source:
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(config))
         run = Run.create(out, config)
+        retrying = RetryingSource(source)
+        cached = stack.enter_context(CachedSource(retrying, run.path("measurements.sqlite"), source.key))
+        source.on_drift(cached.forget_since)
+        start_tensorflow()
         reference = _reference(config, data)
         target_ms = _target_ms(config, source, reference, reporter)
-        loop = _make_search(config, space, data, source, target_ms)
+        loop = _make_search(config, space, data, cached, target_ms)
         reporter.say(
             f"searching {space.name}: {float(space.size):.3g} architectures, target {target_ms:.3g} ms "
             f"({config.export.precision}) on {source.name}"
         )
         trials = _run_search(loop, run, target_ms, reporter)
+        loop.source = retrying  # finalists are measured anew: the one with the luckiest measurement must not win
         winner = _select(config, space, loop, data, target_ms, trials, reporter)
         rival = _random_rival(config, space, loop, data, target_ms, len(trials), reporter)
 
@@ -269,6 +277,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> s
     data = load_data(config)
     space = make_space(config, data)
     architecture = space.parse(found["rows"][0]["architecture"])
+    start_tensorflow()
     with open_source(config) as source:
         model = _convert(config, data, "winner", str(architecture), None, space.decode(architecture), weights)
         rows = _measure(config, source, [model], reporter)
@@ -310,7 +319,7 @@ def _target_ms(config: RunConfig, source: DeviceSource, reference: NetworkSpec, 
 
 
 def _make_search(
-    config: RunConfig, space: SearchSpace, data: Data, source: DeviceSource, target_ms: float
+    config: RunConfig, space: SearchSpace, data: Data, source: LatencySource, target_ms: float
 ) -> OneShotSearch:
     """Puts the parts of the loop together; every random stream has its own seed."""
     from nas_edge.search.one_shot import OneShotSearch
@@ -595,7 +604,7 @@ def _write_bundle(
     hard = config.target.limit == "hard"
     result = Result(target_ms, config.export.precision, hard, tuple(rows), folder, source.name)
     models = {
-        precision: DeliveredModel(file, winner.accuracy[precision], winner.latency[precision].to_json())
+        precision: DeliveredModel(file, winner.accuracy[precision], _latency_facts(winner.latency[precision]))
         for precision, file in model.files.items()
     }
     write_bundle(
@@ -617,6 +626,12 @@ def _write_bundle(
         },
     )
     return result
+
+
+def _latency_facts(measurement: Measurement) -> dict[str, Any]:
+    """A measurement for a manifest: its statistics first, then every sample and the conditions."""
+    statistics = {} if measurement.statistics is None else asdict(measurement.statistics)
+    return {**statistics, **measurement.to_json()}
 
 
 def _median_ms(measurement: Measurement) -> float | None:

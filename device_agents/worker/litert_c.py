@@ -164,9 +164,7 @@ class ProfiledModel:
         options = self._handle("LiteRtCreateOptions", destroy="LiteRtDestroyOptions")
         self._call("LiteRtSetOptionsHardwareAccelerators", options, ctypes.c_int(_CPU_ACCELERATOR))
         self._add_option(options, b"runtime_options_string", "enable_profiling = true\n")
-        self._add_option(
-            options, b"xnnpack", f"num_threads = {threads}\nkernel_mode = {_KERNEL_MODES[delegate]}\n"
-        )
+        self._add_option(options, b"xnnpack", f"num_threads = {threads}\nkernel_mode = {_KERNEL_MODES[delegate]}\n")
         return options
 
     def _add_option(self, options: ctypes.c_void_p, identifier: bytes, toml: str) -> None:

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from nas_edge.errors import ExportError
-from nas_edge.export.quiet import held_stderr
+from nas_edge.quiet import held_stderr
 
 _ERROR_LINES = 3
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nas_edge.errors import DataError, ExportError
-from nas_edge.export.quiet import held_stderr
+from nas_edge.quiet import held_stderr
 from nas_edge.networks.tflite_model import OperatorInfo, operators
 
 Array: TypeAlias = "np.ndarray[Any, Any]"

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from device_agents.api import BenchmarkSpec, DeviceInfo, Measurement
+from device_agents.anchored import AnchoredAgent
+from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement
 from device_agents.pool import DevicePool
+from nas_edge.latency.cache import MeasuringKey
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.tflite_model import Precision, tflite_model
 
 
 class DeviceSource(LatencySource):
-    """Measures candidates on a pool of interchangeable devices, which it closes.
+    """Measures candidates on interchangeable devices, each watched by an anchor model.
+
+    A search cannot take back what it has learnt, so answers are given at once and a drift found later is told to
+    `on_drift`; see `device_agents.anchored`.
 
     Args:
-        pool: devices of one kind.
+        agents: devices of one kind; closed with the source.
         precision: `int8` or `float32`: what will be delivered is what is measured.
         spec: how to measure.
     """
 
-    def __init__(self, pool: DevicePool, precision: Precision, spec: BenchmarkSpec) -> None:
-        self._pool, self._precision, self.spec = pool, precision, spec
-        self._infos = tuple(status.info for status in pool.status())
+    def __init__(self, agents: Sequence[DeviceAgent], precision: Precision, spec: BenchmarkSpec) -> None:
+        self._precision, self.spec = precision, spec
+        self._listeners: list[Callable[[float], None]] = []
+        self._pool = DevicePool([AnchoredAgent(agent, spec, on_drift=self._tell_drift) for agent in agents])
+        self._infos = tuple(status.info for status in self._pool.status())
 
     @property
     def name(self) -> str:
@@ -32,6 +40,12 @@ class DeviceSource(LatencySource):
     def info(self) -> DeviceInfo:
         """What the devices are."""
         return self._infos[0]
+
+    @property
+    def key(self) -> MeasuringKey:
+        """What else than the network decides about a latency."""
+        runtime = f"{self.info.runtime} {self.info.runtime_version}"
+        return MeasuringKey(self._precision, self.info.fingerprint, runtime, self.spec.settings_hash)
 
     @property
     def measures_on_host(self) -> bool:
@@ -46,6 +60,14 @@ class DeviceSource(LatencySource):
         """Measures a TFLite file, for models that are delivered rather than probed."""
         return self._pool.submit(model, spec).result()
 
+    def on_drift(self, listener: Callable[[float], None]) -> None:
+        """Has a function told when a device drifted: the time (`time.time()`) since which answers are suspect."""
+        self._listeners.append(listener)
+
     def close(self) -> None:
-        """Closes the pool and its devices."""
+        """Closes the devices."""
         self._pool.close()
+
+    def _tell_drift(self, since_s: float) -> None:
+        for listener in self._listeners:
+            listener(since_s)

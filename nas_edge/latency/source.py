@@ -7,7 +7,7 @@ A source is handed candidates and answers with futures, so that a search can tra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -74,3 +74,41 @@ class LatencySource(ABC):
 
 
 _SourceT = TypeVar("_SourceT", bound=LatencySource)
+
+
+class SourceWrapper(LatencySource):
+    """A source around a source, which it closes; subclasses change what is asked or answered."""
+
+    def __init__(self, source: LatencySource) -> None:
+        self._source = source
+
+    @property
+    def name(self) -> str:
+        """What answers in the end."""
+        return self._source.name
+
+    @property
+    def measures_on_host(self) -> bool:
+        """As the wrapped source."""
+        return self._source.measures_on_host
+
+    def close(self) -> None:
+        """Closes the wrapped source."""
+        self._source.close()
+
+
+def resolve(future: Future[Measurement], answer: Measurement | BaseException) -> None:
+    """Answers a future that a wrapper handed out, unless its caller has cancelled it."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def outcome(done: Future[Measurement]) -> Measurement | BaseException:
+    """What a finished future holds: a callback that raised would leave those who wait for it waiting."""
+    if done.cancelled():
+        return CancelledError("the measurement was cancelled, because its device was closed")
+    return done.exception() or done.result()

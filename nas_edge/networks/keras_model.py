@@ -54,7 +54,8 @@ def keras_model(
             raise ValueError(f"{node.name}: no Keras layer is known for {type(node.layer).__name__}") from None
         inputs = [tensors[name] for name in node.inputs]
         tensors[node.name] = make(node, seed)(inputs if len(inputs) > 1 else inputs[0])
-    model = keras.Model(tensors[INPUT], tensors[spec.nodes[-1].name])
+    # A name of its own would count up, and end in the converted file.
+    model = keras.Model(tensors[INPUT], tensors[spec.nodes[-1].name], name="network")
     if weights is not None:
         set_weights(model, weights)
     return model

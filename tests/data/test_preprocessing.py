@@ -138,8 +138,8 @@ def test_rotation_keeps_the_distance_from_the_middle() -> None:
 def test_zoom_scales_the_distance_from_the_middle() -> None:
     zoomed = Augmentation(shift=0.0, zoom=0.2)(one_dot(300, 1, 5), np.random.default_rng(0))
     distance = 5 - centre_of_mass(zoomed)[:, 0]
-    assert distance.min() == pytest.approx(4 * 0.8, abs=0.15)
-    assert distance.max() == pytest.approx(4 * 1.2, abs=0.15)
+    assert distance.min() == pytest.approx(4 * 0.8, abs=0.3)
+    assert distance.max() == pytest.approx(4 * 1.2, abs=0.3)
 
 
 def test_nothing_is_mirrored_unless_asked() -> None:

@@ -56,6 +56,19 @@ def test_what_lies_between_drifted_anchors_is_measured_again() -> None:
     assert [a.ratio for a in run.anchors] == pytest.approx([1.0, 1.2, 1.01])
 
 
+def test_a_model_may_come_with_a_spec_of_its_own() -> None:
+    specs: list[tuple[bytes, int]] = []
+    device = Device([1.0, 1.2, 1.01])
+
+    def measure(model: bytes, spec: BenchmarkSpec) -> Measurement:
+        specs.append((model, spec.threads))
+        return device.measure(model, spec)
+
+    run = MeasuringSession(FunctionAgent(measure), BenchmarkSpec(), ANCHOR, SessionSettings(every=1))
+    run.measure(b"a", BenchmarkSpec(threads=3))
+    assert specs == [(ANCHOR, 1), (b"a", 3), (ANCHOR, 1), (b"a", 3), (ANCHOR, 1)]
+
+
 def test_lasting_drift_is_a_verdict_that_names_the_ratio() -> None:
     results = measure_all(session(Device([1.0, 1.3])), b"a", b"b")
     assert [r.verdict for r in results] == [Verdict.DRIFTED] * 2

@@ -17,7 +17,7 @@ from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import bundle as bundles
 from nas_edge.export.bundle import Bundle, DeliveredModel, replay_golden, verify_bundle, write_bundle
-from nas_edge.export.quiet import held_stderr
+from nas_edge.quiet import held_stderr
 from tests.export.conftest import LABELS, Exported
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)

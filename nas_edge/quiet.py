@@ -34,3 +34,12 @@ def held_stderr() -> Iterator[Callable[[], str]]:
             sys.stderr.flush()
             os.dup2(original, 2)
             os.close(original)
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow and starts its devices without the notes they print, and makes its results repeatable."""
+    with held_stderr():
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+        tf.zeros([])

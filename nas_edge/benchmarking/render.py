@@ -1,0 +1,228 @@
+"""A benchmark as a table for people, as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from nas_edge.benchmarking.comparison import Comparison
+from nas_edge.benchmarking.report import Report, Row
+
+_TOP_OPERATORS = 10
+_LONGEST_NAME = 50
+_HEADER = (
+    *("MODEL", "DEVICE", "THREADS", "VERDICT", "MEDIAN ms", "95% INTERVAL", "P90", "MIN", "MAD", "RUNS"),
+    *("INIT ms", "FIRST ms", "PEAK MB", "SIZE MB"),
+)
+# Left of this column every row has a cell; a failed one has its reason there and nothing further.
+_REASON_COLUMN = 4
+_CONDITIONS = (
+    *("device_model", "device_fingerprint", "runtime", "runtime_version", "delegate", "delegate_kernels", "cores"),
+    *("governor", "cpu_mhz_before", "cpu_mhz_after", "temperature_c_before", "temperature_c_after"),
+    *("throttle_events", "load_average_before", "load_average_after", "other_load_cores", "wait_share", "started_utc"),
+)
+_STATISTICS = ("median_ms", "mean_ms", "p5_ms", "p90_ms", "p95_ms", "min_ms", "max_ms", "mad_ms")
+
+
+def to_table(
+    report: Report, among: Sequence[Comparison] = (), with_baseline: Sequence[Comparison] | None = None
+) -> str:
+    """Returns the results as text.
+
+    Args:
+        report: The benchmark.
+        among: Its models compared with each other.
+        with_baseline: The same models compared with an earlier benchmark; None if there is none.
+    """
+    blocks = [_devices(report), _align([_HEADER, *map(_cells, report.rows)])]
+    doubts = [
+        f"? {_who(row)}: {row.measurement.verdict}: {row.measurement.detail}" for row in report.rows if row.flagged
+    ]
+    if doubts:
+        blocks.append("Not to be relied on:\n" + "\n".join(doubts))
+    if among:
+        blocks.append(_comparison_table("Compared with the fastest that can be relied on (ratio of medians):", among))
+    if with_baseline is not None:
+        blocks.append(_comparison_table("Compared with the baseline (ratio of medians):", with_baseline))
+    if report.spec.profile_ops:
+        blocks += [_operators(row) for row in report.rows if not row.failed]
+    return "\n\n".join(blocks)
+
+
+def to_json(report: Report, among: Sequence[Comparison] = (), with_baseline: Sequence[Comparison] | None = None) -> str:
+    """Returns everything, samples included, for `report.read_report` and other programs."""
+    comparisons = {"among_models": [*map(asdict, among)], "with_baseline": [*map(asdict, with_baseline or ())]}
+    return json.dumps({**report.to_json(), "comparisons": comparisons})
+
+
+def to_csv(report: Report, with_baseline: Sequence[Comparison] | None = None) -> str:
+    """Returns a line for each row; what was not measured is empty."""
+    compared = {(c.model, c.device, c.threads): c for c in with_baseline or ()}
+    records = []
+    for row in report.rows:
+        record = _record(row, report)
+        comparison = compared.get((row.model.name, row.device, row.threads))
+        if with_baseline is not None:
+            low, high = comparison.interval if comparison and comparison.interval else (None, None)
+            record |= {
+                "baseline_ratio": comparison.ratio if comparison else None,
+                "baseline_ratio_low": low,
+                "baseline_ratio_high": high,
+                "baseline_conclusion": comparison.conclusion if comparison else None,
+            }
+        records.append(record)
+    return _write_csv(records)
+
+
+def to_ops_csv(report: Report) -> str:
+    """Returns a line for each operator of each row, in the order of running."""
+    return _write_csv(
+        [
+            {"model": row.model.name, "device": row.device, "threads": row.threads, "position": i, **asdict(op)}
+            for row in report.rows
+            for i, op in enumerate(row.measurement.profile)
+        ],
+        ("model", "device", "threads", "position", "op", "name", "mean_ms", "share"),
+    )
+
+
+def _record(row: Row, report: Report) -> dict[str, Any]:
+    measurement = row.measurement
+    statistics, conditions = measurement.statistics, measurement.conditions
+    low, high = statistics.interval_ms if statistics and statistics.interval_ms else (None, None)
+    record: dict[str, Any] = {
+        "model": row.model.name,
+        "path": row.model.path,
+        "sha256": row.model.sha256,
+        "size_bytes": row.model.size_bytes,
+        "device": row.device,
+        "threads": row.threads,
+        "preset": report.preset,
+        "verdict": measurement.verdict.value,
+        "detail": measurement.detail,
+        **{name: getattr(statistics, name, None) for name in _STATISTICS},
+        "median_low_ms": low,
+        "median_high_ms": high,
+        "runs": len(measurement.samples_ms),
+        "rounds": len(row.round_runs),
+        "attempts": measurement.attempts,
+        "init_ms": measurement.init_ms,
+        "first_inference_ms": measurement.first_inference_ms,
+        "peak_memory_bytes": measurement.peak_memory_bytes,
+        **{name: getattr(conditions, name, None) for name in _CONDITIONS},
+    }
+    if record["cores"] is not None:
+        record["cores"] = " ".join(map(str, record["cores"]))
+    if report.spec.profile_ops:
+        record["profile_note"] = measurement.profile_note
+    return record
+
+
+def _write_csv(records: Sequence[dict[str, Any]], header: Sequence[str] = ()) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header or list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _devices(report: Report) -> str:
+    lines = []
+    for address, device in report.devices.items():
+        info = device.info
+        line = f"{address} {info.model}, {info.cores} cores, {info.os}, {info.runtime} {info.runtime_version}"
+        ratios = [reading.ratio for reading in device.anchors]
+        if len(ratios) > 1:
+            line += f"; anchor model {min(ratios) - 1:+.1%} to {max(ratios) - 1:+.1%} of its first time"
+        lines.append(line)
+        most = max((row.threads for row in report.rows if row.device == address), default=0)
+        if most > info.cores:
+            lines.append(f"note: {most} threads share {info.cores} cores on {address}")
+    spec = report.spec
+    rounds = max((len(row.round_runs) for row in report.rows), default=0)
+    lines.append(
+        f"preset {report.preset}: at least {spec.min_runs} runs and {spec.min_duration_s:g} s each, "
+        f"in {rounds} round{'s' * (rounds != 1)} side by side; delegate {spec.delegate}"
+    )
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    measurement = row.measurement
+    statistics = measurement.statistics
+    start = (row.model.name, row.device, str(row.threads), str(measurement.verdict))
+    if row.failed or statistics is None:
+        return (*start, measurement.detail)
+    interval = statistics.interval_ms
+    return (
+        *start,
+        f"{_ms(statistics.median_ms)}{' ?' if row.flagged else ''}",
+        f"{_ms(interval[0])}..{_ms(interval[1])}" if interval else "-",
+        *map(_ms, (statistics.p90_ms, statistics.min_ms, statistics.mad_ms)),
+        str(statistics.count),
+        *map(_ms, (measurement.init_ms, measurement.first_inference_ms)),
+        _megabytes(measurement.peak_memory_bytes),
+        _megabytes(row.model.size_bytes),
+    )
+
+
+def _comparison_table(title: str, comparisons: Sequence[Comparison]) -> str:
+    rows = [("MODEL", "DEVICE", "THREADS", "REFERENCE", "RATIO", "95% INTERVAL", "CONCLUSION")]
+    for c in comparisons:
+        interval = f"{c.interval[0]:.3f}..{c.interval[1]:.3f}" if c.interval else "-"
+        ratio = f"{c.ratio:.3f}" if c.ratio is not None else "-"
+        rows.append((c.model, c.device, str(c.threads), c.reference, ratio, interval, c.conclusion))
+    if not comparisons:
+        return f"{title}\nnothing to compare: no model has a latency"
+    return f"{title}\n{_align(rows)}"
+
+
+def _operators(row: Row) -> str:
+    measurement = row.measurement
+    if not measurement.profile:
+        return f"Operators of {_who(row)}: no times: {measurement.profile_note}"
+    slowest = sorted(measurement.profile, key=lambda op: op.mean_ms, reverse=True)[:_TOP_OPERATORS]
+    total_ms = sum(op.mean_ms for op in measurement.profile)
+    title = (
+        f"Operators of {_who(row)}: the slowest {len(slowest)} of {len(measurement.profile)}, "
+        f"{_ms(total_ms)} ms in all with the profiler on; all of them: --out with csv or json"
+    )
+    rows = [("MEAN ms", "SHARE", "OPERATOR", "NAME")]
+    rows += [(_ms(op.mean_ms), f"{op.share:.1%}", op.op, _shortened(op.name)) for op in slowest]
+    return f"{title}\n{_align(rows)}"
+
+
+def _who(row: Row) -> str:
+    return f"{row.model.name} on {row.device} with {row.threads} thread{'s' if row.threads > 1 else ''}"
+
+
+def _shortened(name: str) -> str:
+    # Converters join the names of fused operators with semicolons; the first is the telling one.
+    first = name.split(";")[0]
+    return first if len(first) <= _LONGEST_NAME else f"...{first[3 - _LONGEST_NAME :]}"
+
+
+def _ms(value: float | None) -> str:
+    """Four significant digits; a nanosecond is the finest the clock gives."""
+    if value is None:
+        return "-"
+    decimals = 1 if value >= 100 else 2 if value >= 10 else 3 if value >= 1 else 4
+    return f"{value:.{decimals}f}"
+
+
+def _megabytes(value: int | None) -> str:
+    return "-" if value is None else f"{value / 1e6:.2f}"
+
+
+def _align(rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns as wide as their widest cell; a shorter row may run on freely in its last cell."""
+    full = max(map(len, rows))
+    widths = [
+        max(len(row[column]) for row in rows if len(row) == full or column < _REASON_COLUMN) for column in range(full)
+    ]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,123 @@
+"""The whole way on the real components: search on this host, train, int8, bundle, export again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from device_agents.api import Measurement
+from nas_edge import pipeline
+from nas_edge.config import RunConfig, load_config
+from nas_edge.errors import InfeasibleError
+from nas_edge.export.bundle import replay_golden, verify_bundle
+from nas_edge.export.verify import check_int8
+from nas_edge.progress import Reporter
+from nas_edge.runs.run import Run
+from nas_edge.search.trials import Trial
+
+# As short as a run can be that still does everything.
+SHORT = (
+    "search.steps=8",
+    "search.samples_per_step=1",
+    "search.delay_fraction=0.5",
+    "training.epochs=2",
+    "measure.max_relative_half_width=5",
+    "final_measure.max_relative_half_width=5",
+    "measure.max_attempts=1",
+)
+
+
+def quiet() -> Reporter:
+    return Reporter(Console(quiet=True))
+
+
+def short_run(*settings: str) -> RunConfig:
+    return load_config("smoke", settings=(*SHORT, *settings))
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, pipeline.Result]]:
+    """One short run with everything in it."""
+    folder = tmp_path_factory.mktemp("runs") / "smoke"
+    config = short_run("export.compare=true", "search.random_baseline=true", "target.reference_share=5")
+    yield folder, pipeline.search(config, folder, quiet())
+
+
+def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) -> None:
+    folder, result = smoke
+    assert [row.name for row in result.rows] == ["winner", "best of random", "proxylessnas-mobile"]
+    for row in result.rows:
+        assert set(row.accuracy) == set(row.latency) == {"int8", "float32"}
+        assert all(measurement.statistics is not None for measurement in row.latency.values())
+    bundle = verify_bundle(folder / "bundle")
+    check_int8(bundle.models["int8"])
+    assert bundle.labels == tuple(map(str, range(10)))
+    assert max(replay_golden(bundle).values()) <= 2
+    manifest = bundle.manifest
+    assert manifest["architecture"] == result.rows[0].architecture
+    assert manifest["models"]["int8"]["accuracy"] == result.rows[0].accuracy["int8"]
+    assert manifest["models"]["int8"]["latency"]["conditions"]["runtime"] == "ai_edge_litert"
+    found = json.loads((folder / "result.json").read_text())
+    assert found["target_ms"] == result.target_ms
+    assert Measurement.from_json(found["rows"][0]["latency"]["int8"]) == result.rows[0].latency["int8"]
+    assert "best of random" in result.table()
+
+
+def test_every_trial_is_in_the_journal_with_its_samples(smoke: tuple[Path, pipeline.Result]) -> None:
+    run = Run.open(smoke[0])
+    trials = [Trial.from_json(record) for record in run.journal()]
+    assert [trial.step for trial in trials] == [4, 5, 6, 7]
+    for trial in trials:
+        assert trial.measurement is not None
+        assert trial.measurement.samples_ms
+
+
+def test_a_finished_run_is_exported_again(smoke: tuple[Path, pipeline.Result], tmp_path: Path) -> None:
+    folder, _ = smoke
+    line = pipeline.export(folder, tmp_path / "bundle", None, quiet())
+    assert str(tmp_path / "bundle") in line
+    first, again = verify_bundle(folder / "bundle"), verify_bundle(tmp_path / "bundle")
+    assert again.models == first.models
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Colour images of two classes, in a file."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = rng.integers(0, 100, (60, 20, 20, 3)) + labels[:, None, None, None] * 120
+    np.savez(tmp_path / "photos.npz", x=images.astype(np.uint8), y=labels, class_names=np.array(["dark", "light"]))
+    return tmp_path / "photos.npz"
+
+
+def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path: Path) -> None:
+    settings: list[str] = [
+        "space.name=mobilenet-v3-like",
+        "export.precision=float32",
+        "export.weights=shared",
+        "search.weights.batch_size=8",
+        "training.batch_size=8",
+        "search.samples_per_step=2",
+        "target.limit=none",
+        "target.latency_ms=0.5",
+        "target.objectives=[{resource: macs, target: 1000000, beta: -0.05}]",
+        f"data.source={photos}",
+    ]
+    result = pipeline.search(short_run(*settings), tmp_path / "run", quiet())
+    bundle = verify_bundle(tmp_path / "run" / "bundle")
+    assert set(bundle.models) == {"float32"}
+    assert bundle.labels == ("dark", "light")
+    assert result.meets_limit
+    trials: list[Any] = list(Run.open(tmp_path / "run").journal())
+    assert all(set(trial["usage"]) == {"latency_ms", "macs"} for trial in trials if trial["usage"])
+
+
+def test_an_infeasible_target_is_answered_with_the_fastest(tmp_path: Path) -> None:
+    with pytest.raises(InfeasibleError, match="the fastest measured takes"):
+        pipeline.search(short_run("target.latency_ms=0.00001"), tmp_path / "run", quiet())
