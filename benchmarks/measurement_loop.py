@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def candidates(count: int) -> list[NetworkSpec]:
 def measure_pipelined(pool: DevicePool, networks: Sequence[NetworkSpec], spec: BenchmarkSpec, tally: Tally) -> None:
     """Submits all, as `nas_edge.latency.device` does."""
     start_s = time.perf_counter()
-    futures = [pool.submit(lambda network=network: tflite_model(network, "int8"), spec) for network in networks]
+    futures = [pool.submit(partial(tflite_model, network, "int8"), spec) for network in networks]
     tally.measurements += [future.result() for future in futures]
     tally.wall_s += time.perf_counter() - start_s
 

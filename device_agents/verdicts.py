@@ -55,9 +55,17 @@ def _throttled(conditions: Conditions) -> str:
 
 
 def _contended(conditions: Conditions, spec: BenchmarkSpec) -> str:
-    wait = conditions.wait_share
-    if wait is not None and wait > MAX_WAIT_SHARE:
-        return f"waited for a core {wait:.0%} of the time; other programs use the measured cores"
+    cores = None if conditions.cores is None else len(conditions.cores)
+    if cores is not None and spec.threads > cores:
+        # The runtime's own threads wait for each other, so waiting says nothing; what others took does.
+        taken = conditions.other_load_cores
+        share = None if taken is None else taken / cores
+        what = "other programs took"
+    else:
+        share = None if conditions.wait_share is None else conditions.wait_share / spec.threads
+        what = "waited for a core"
+    if share is not None and share > MAX_WAIT_SHARE:
+        return f"{what} {share:.0%} of the time; other programs use the measured cores"
     return ""
 
 

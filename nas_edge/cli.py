@@ -151,14 +151,14 @@ def benchmark(
     require_delegate: bool,
     cores: str | None,
 ) -> None:
-    r"""Measures any TFLite files side by side and compares them.
+    """Measures any TFLite files side by side and compares them.
 
     \b
     Examples:
       nas-edge benchmark a.tflite b.tflite --threads 1,2
       nas-edge benchmark models/*.tflite --format json --out before.json
       nas-edge benchmark models/*.tflite --compare before.json
-    """
+    """  # noqa: D301 - click wants the control character, not its name
     from device_agents.api import PRESETS
     from nas_edge import benchmarking
     from nas_edge.progress import Reporter

@@ -43,6 +43,16 @@ def test_a_core_shared_with_other_programs_is_unsteady_even_if_the_samples_look_
     assert judged(wait_share=None).ok
 
 
+def test_threads_that_outnumber_the_cores_may_wait_for_each_other() -> None:
+    spec = BenchmarkSpec(threads=4)
+    crowded = judged(spec=spec, cores=(0, 1), wait_share=2.0, other_load_cores=0.02)
+    assert crowded.ok
+    loaded = judged(spec=spec, cores=(0, 1), wait_share=2.0, other_load_cores=1.0)
+    assert loaded.verdict is Verdict.UNSTEADY
+    assert "50%" in loaded.detail
+    assert judged(spec=BenchmarkSpec(threads=2), cores=(0, 1), wait_share=0.15).ok
+
+
 def test_near_zero_median_is_refused() -> None:
     result = judged((0.0005,) * 30)
     assert result.verdict is Verdict.RUN_FAILED

@@ -219,9 +219,9 @@ def test_a_measurement_that_cannot_be_read_is_an_error_that_names_it(path: Path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE measurements SET measurement = substr(measurement, 1, 20)")
         connection.commit()
-    with CachedSource(ManualSource(), path, KEY) as source:
-        with pytest.raises(RunError, match=candidate(0).network.fingerprint):
-            source.submit(candidate(0))
+    fingerprint = candidate(0).network.fingerprint
+    with CachedSource(ManualSource(), path, KEY) as source, pytest.raises(RunError, match=fingerprint):
+        source.submit(candidate(0))
 
 
 def test_a_folder_that_does_not_exist_is_a_clear_error(tmp_path: Path) -> None:
@@ -232,6 +232,8 @@ def test_a_folder_that_does_not_exist_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_measurement_that_cannot_be_stored_is_an_error(path: Path) -> None:
     with CachedSource(FunctionSource(lambda _: timed(1.0)), path, KEY) as source:
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute("CREATE TRIGGER full BEFORE INSERT ON measurements BEGIN SELECT RAISE(FAIL, 'full'); END")
+            connection.execute(
+                "CREATE TRIGGER full BEFORE INSERT ON measurements BEGIN SELECT RAISE(FAIL, 'full'); END"
+            )
         with pytest.raises(RunError, match="full"):
             ask(source)
