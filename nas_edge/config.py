@@ -175,6 +175,9 @@ class SearchConfig(Part):
     delay_fraction: float = Field(0.25, ge=0, lt=1, description="share of the steps in which only weights learn")
     op_warmup_fraction: float = Field(0.25, ge=0, lt=1, description="share over which running all operators fades")
     filter_warmup_fraction: float = Field(0.25, ge=0, lt=1, description="share over which the largest width fades")
+    reward_delay_steps: int = Field(
+        0, ge=0, le=1000, description="steps by which a reward may reach the controller late, to keep devices busy"
+    )
     reward: Literal["absolute", "soft", "hard"] = "absolute"
     validation_batch_size: int = Field(512, ge=2)
     execution: Literal["sliced", "masked"] = Field("sliced", description="masked keeps static shapes, for XLA and TPU")

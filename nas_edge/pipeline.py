@@ -70,9 +70,7 @@ def load_data(config: RunConfig) -> Data:
         DataError: when it cannot be used.
     """
     dataset = load(config.data.source, config.space.input_size)
-    parts = split(
-        dataset, generator(config.seed, "split"), config.data.validation_fraction, config.data.test_fraction
-    )
+    parts = split(dataset, generator(config.seed, "split"), config.data.validation_fraction, config.data.test_fraction)
     channels = 1 if dataset.images.shape[-1] == 1 else 3
     preprocessing = standardize(dataset, parts.train, config.space.input_size, channels)  # type: ignore[arg-type]
     augmentation = Augmentation(**config.data.augmentation.model_dump())
@@ -170,9 +168,7 @@ class Result:
         rows: list[tuple[str, ...]] = [header]
         for row in self.rows:
             times = (_ms(row.latency.get("int8")), _ms(row.latency.get("float32")))
-            accuracies = tuple(
-                f"{row.accuracy[p]:.2%}" if p in row.accuracy else "-" for p in ("int8", "float32")
-            )
+            accuracies = tuple(f"{row.accuracy[p]:.2%}" if p in row.accuracy else "-" for p in ("int8", "float32"))
             rows.append((row.name, f"{self.target_ms:.3f}", *times, *accuracies))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -416,8 +412,10 @@ def _facts(report: StepReport, best: Trial | None, target_ms: float) -> str:
         return f"loss {report.loss:.2f} (weights only)"
     trial = report.trials[-1]
     timed = (
-        f"{trial.latency_ms:.3g}/{target_ms:.3g} ms" if trial.latency_ms is not None
-        else str(trial.measurement.verdict) if trial.measurement is not None
+        f"{trial.latency_ms:.3g}/{target_ms:.3g} ms"
+        if trial.latency_ms is not None
+        else str(trial.measurement.verdict)
+        if trial.measurement is not None
         else "not timed"
     )
     reward = "-" if trial.reward is None else f"{trial.reward:.3f}"

@@ -9,6 +9,10 @@ One step:
 4. score each proposal on a validation batch with the updated weights;
 5. join quality and latency in a reward, and update the controller.
 
+So a remote device measures while the weights train. With `reward_delay_steps` it may go on doing so over the next
+steps: a reward then reaches the controller exactly that many steps late, whatever the device's pace, so results do not
+depend on timing; every trial records both steps.
+
 While the controller rests (the delay) only step 3 is done: rewards of an untrained supernet would teach nothing.
 
 Source: TuNAS, arXiv:2008.06120; US11347995; reference code `mobile_architecture_search.py`.
@@ -17,6 +21,7 @@ Source: TuNAS, arXiv:2008.06120; US11347995; reference code `mobile_architecture
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -61,6 +66,17 @@ class StepReport:
     entropy: float
 
 
+@dataclass(frozen=True)
+class _Pending:
+    """Proposals of one step whose latencies are being measured."""
+
+    step: int
+    proposals: Sequence[Proposal]
+    networks: Sequence[NetworkSpec]
+    latencies: Sequence[Future[Measurement] | None]
+    qualities: Sequence[float]
+
+
 class OneShotSearch:
     """The loop and everything it carries from step to step.
 
@@ -93,6 +109,7 @@ class OneShotSearch:
         self._train, self._validation, self._rng, self.config = train, validation, rng, config
         self._reward = REWARDS[config.reward]
         self._unusable = 0
+        self._pending: deque[_Pending] = deque()
         self.step = 0
 
     def run(self, on_step: Callable[[StepReport], None] | None = None) -> None:
@@ -131,16 +148,27 @@ class OneShotSearch:
                 f"the loss of the shared weights is {losses} at step {step}; "
                 "a lower search.weights.learning_rate usually helps"
             )
-        trials: list[Trial] = []
         if learning:
             images, labels = next(self._validation)
-            for proposal, network, future in zip(proposals, networks, latencies, strict=True):
-                quality = self.weights.accuracy(images, labels, self._masks(proposal))
-                measurement = None if future is None else future.result()
-                trials.append(self._judge(step, proposal.architecture, network, quality, measurement))
-            self._learn(proposals, trials, step)
+            qualities = [self.weights.accuracy(images, labels, self._masks(proposal)) for proposal in proposals]
+            self._pending.append(_Pending(step, proposals, networks, latencies, qualities))
+        trials: list[Trial] = []
+        is_last = step + 1 == config.steps
+        while self._pending and (is_last or step - self._pending[0].step >= config.reward_delay_steps):
+            trials += self._settle(self._pending.popleft())
         self.step += 1
         return StepReport(step, float(np.mean(losses)), tuple(trials), self.controller.entropy())
+
+    def _settle(self, pending: _Pending) -> list[Trial]:
+        """Waits for the latencies of an earlier step (or this one) and lets the controller learn from them."""
+        trials = []
+        for proposal, network, future, quality in zip(
+            pending.proposals, pending.networks, pending.latencies, pending.qualities, strict=True
+        ):
+            measurement = None if future is None else future.result()
+            trials.append(self._judge(pending.step, proposal.architecture, network, quality, measurement))
+        self._learn(pending.proposals, trials)
+        return trials
 
     def judge(self, architecture: Architecture, images: Any, labels: Any) -> Trial:
         """Scores and measures one architecture with the weights as they are, outside the loop.
@@ -179,7 +207,7 @@ class OneShotSearch:
     ) -> Trial:
         usage = self._usage(network, measurement)
         reward = None if usage is None else self._reward(quality, usage, self.objectives)
-        return Trial(step, self.space.canonical(architecture), quality, measurement, usage, reward)
+        return Trial(step, self.step, self.space.canonical(architecture), quality, measurement, usage, reward)
 
     def _usage(self, network: NetworkSpec, measurement: Measurement | None) -> dict[Any, float] | None:
         """Value of each resource, or None when the latency is not to be relied on."""
@@ -195,7 +223,7 @@ class OneShotSearch:
         }
         return {objective.resource: values[objective.resource] for objective in self.objectives}
 
-    def _learn(self, proposals: Sequence[Proposal], trials: Sequence[Trial], step: int) -> None:
+    def _learn(self, proposals: Sequence[Proposal], trials: Sequence[Trial]) -> None:
         """Tells the controller what can be told: what the bench failed to time is not the candidate's doing."""
         outcomes = []
         for proposal, trial in zip(proposals, trials, strict=True):
@@ -211,4 +239,4 @@ class OneShotSearch:
                 f"the last {self._unusable} measurements on {self.source.name} cannot be used: {last.verdict}, "
                 f"{last.detail}. Close other programs, or measure longer with --set measure.max_duration_s=2"
             )
-        self.controller.update(outcomes, step)
+        self.controller.update(outcomes, self.step)

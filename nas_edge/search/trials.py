@@ -16,6 +16,7 @@ class Trial:
 
     Attributes:
         step: search step in which it was proposed, from 0.
+        rewarded_step: step in which the controller learned from it.
         architecture: its canonical form.
         quality: validation accuracy with shared weights, 0 to 1; None when it was not scored.
         measurement: its latency with conditions; None when latency was not asked for.
@@ -24,6 +25,7 @@ class Trial:
     """
 
     step: int
+    rewarded_step: int
     architecture: Architecture
     quality: float | None
     measurement: Measurement | None
@@ -39,6 +41,7 @@ class Trial:
         """The journal record."""
         return {
             "step": self.step,
+            "rewarded_step": self.rewarded_step,
             "architecture": str(self.architecture),
             "quality": self.quality,
             "measurement": None if self.measurement is None else self.measurement.to_json(),
@@ -52,6 +55,7 @@ class Trial:
         measurement = record["measurement"]
         return cls(
             step=record["step"],
+            rewarded_step=record["rewarded_step"],
             architecture=Architecture.parse(record["architecture"]),
             quality=record["quality"],
             measurement=None if measurement is None else Measurement.from_json(measurement),

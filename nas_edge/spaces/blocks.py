@@ -58,9 +58,7 @@ def conv_norm(
 
 def depthwise_norm(kernel_size: int, activation: L.ActivationName, strides: int) -> L.Sequential:
     """Depthwise convolution, batch norm, activation."""
-    return sequential(
-        conv=L.DepthwiseConv2D(kernel_size, strides), norm=L.BatchNorm(), act=L.Activation(activation)
-    )
+    return sequential(conv=L.DepthwiseConv2D(kernel_size, strides), norm=L.BatchNorm(), act=L.Activation(activation))
 
 
 def squeeze_excite() -> L.Gate:

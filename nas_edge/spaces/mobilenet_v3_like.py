@@ -40,9 +40,7 @@ def mobilenet_v3_like(
         return decisions.layers(f"{path}.kernel", choices)
 
     stem = width("stem", STEM_WIDTH)
-    stem_conv = decisions.layers(
-        "stem.kernel", {f"k{k}": blocks.conv_norm(stem, "hard_swish", k, 2) for k in (3, 5)}
-    )
+    stem_conv = decisions.layers("stem.kernel", {f"k{k}": blocks.conv_norm(stem, "hard_swish", k, 2) for k in (3, 5)})
     stem_separable = blocks.separable(stem, depthwise("stem.layer1", "relu", 1))
     parts: dict[str, L.Layer] = {
         "stem": sequential(conv=stem_conv, layer1=decisions.skippable("stem.layer1.op", stem_separable))

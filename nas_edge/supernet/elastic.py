@@ -26,6 +26,7 @@ EXECUTIONS: tuple[Execution, ...] = ("sliced", "masked")
 
 Tensor: TypeAlias = Any
 
+
 def channel_mask(active: Tensor, total: int) -> Tensor:
     """1 for the first `active` of `total` channels, 0 for the rest. Shape `[total]`, float32."""
     return tf.cast(tf.range(total) < active, tf.float32)

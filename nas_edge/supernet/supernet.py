@@ -150,9 +150,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
             values, penalty = ElasticConv2D.run(layer, env.weights[path], x.values, x.channels, out, self.execution)
             return _Features(values, out, x.penalty + penalty)
         if isinstance(layer, L.DepthwiseConv2D):
-            values, penalty = ElasticDepthwiseConv2D.run(
-                layer, env.weights[path], x.values, x.channels, self.execution
-            )
+            values, penalty = ElasticDepthwiseConv2D.run(layer, env.weights[path], x.values, x.channels, self.execution)
             return _Features(values, x.channels, x.penalty + penalty)
         if isinstance(layer, L.BatchNorm):
             values = ElasticBatchNorm.run(env.weights[path], x.values, x.channels, self.execution)
@@ -306,9 +304,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
         return {f"{path}/{variable.name}": variable for path, leaf in self.leaves.items() for variable in leaf.weights}
 
 
-def _build(
-    layer: L.Layer, most: int, gate: int, path: str, leaves: dict[str, ElasticLayer], seed: int
-) -> int:
+def _build(layer: L.Layer, most: int, gate: int, path: str, leaves: dict[str, ElasticLayer], seed: int) -> int:
     """Creates the variables of `layer` at maximum width and returns its most output channels."""
     if isinstance(layer, L.Sequential):
         for name, part in layer.parts:

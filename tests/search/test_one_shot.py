@@ -139,6 +139,14 @@ def test_shared_weights_learn_and_the_controller_hits_the_target(shared: SharedW
     assert analyze(winner).macs == pytest.approx(target_macs, rel=0.35)
 
 
+def test_a_late_reward_is_late_by_the_same_number_of_steps_and_none_is_lost(shared: SharedWeights) -> None:
+    reports = run(make_search(shared, lambda _: timed(1.0), reward_delay_steps=2))
+    assert [len(report.trials) for report in reports] == [0, 0, 0, 0, 1, 1, 1, 3]
+    trials = [trial for report in reports for trial in report.trials]
+    assert [trial.step for trial in trials] == [2, 3, 4, 5, 6, 7]
+    assert [trial.rewarded_step for trial in trials] == [4, 5, 6, 7, 7, 7]
+
+
 def test_trial_survives_the_journal(shared: SharedWeights) -> None:
     trial = run(make_search(shared, lambda _: timed(1.25)))[-1].trials[0]
     assert Trial.from_json(trial.to_json()) == trial

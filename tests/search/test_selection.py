@@ -19,9 +19,11 @@ from tests.spaces.small import small_space
 SPACE = small_space()
 
 
-def judge_by(latency_ms: Callable[[Architecture], float], quality: Callable[[Architecture], float]) -> Callable[[Architecture], Trial]:
+def judge_by(
+    latency_ms: Callable[[Architecture], float], quality: Callable[[Architecture], float]
+) -> Callable[[Architecture], Trial]:
     def judge(architecture: Architecture) -> Trial:
-        return Trial(0, architecture, quality(architecture), timed(latency_ms(architecture)), None, None)
+        return Trial(0, 0, architecture, quality(architecture), timed(latency_ms(architecture)), None, None)
 
     return judge
 
@@ -82,7 +84,7 @@ def test_an_infeasible_limit_names_the_fastest_and_its_time() -> None:
 
 def test_nothing_measurable_is_said_plainly() -> None:
     def judge(architecture: Architecture) -> Trial:
-        return Trial(0, architecture, 0.5, None, None, None)
+        return Trial(0, 0, architecture, 0.5, None, None, None)
 
     with pytest.raises(InfeasibleError, match="could be timed"):
         select(SPACE, settled_controller(), judge, 1.0)

@@ -74,5 +74,7 @@ def test_works_in_fit_and_survives_its_config() -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="zeros")])
     model.compile(optimizer, "mse")
     x = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
-    losses = model.fit(x, x @ np.float32([[1.0], [-2.0]]), batch_size=16, epochs=5, shuffle=False, verbose=0).history["loss"]
+    losses = model.fit(x, x @ np.float32([[1.0], [-2.0]]), batch_size=16, epochs=5, shuffle=False, verbose=0).history[
+        "loss"
+    ]
     assert losses[-1] < 0.5 * losses[0]

@@ -97,7 +97,14 @@ def test_weight_decay_applies_to_convolutions_but_not_to_the_classifier() -> Non
         reports.append,
     )
     model_again = keras_model(spec)
-    train(model_again, [batch], 1, CONFIG.model_copy(update={"weight_decay": 0.1}), regularized_layers(spec), reports.append)
+    train(
+        model_again,
+        [batch],
+        1,
+        CONFIG.model_copy(update={"weight_decay": 0.1}),
+        regularized_layers(spec),
+        reports.append,
+    )
     assert reports[2].loss - reports[0].loss == pytest.approx(0.05 * sum(before), rel=1e-4)
 
 
@@ -112,7 +119,12 @@ def test_label_smoothing_is_the_published_mixture() -> None:
 
 def test_divergence_is_one_clear_error() -> None:
     with pytest.raises(TrainingError, match="lower the learning rate"):
-        train(keras_model(tiny_spec()), batches(), 60, CONFIG.model_copy(update={"optimizer": "sgd", "learning_rate": 1e9}))
+        train(
+            keras_model(tiny_spec()),
+            batches(),
+            60,
+            CONFIG.model_copy(update={"optimizer": "sgd", "learning_rate": 1e9}),
+        )
 
 
 def test_images_that_are_not_numbers_are_a_data_error() -> None:
