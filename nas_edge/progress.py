@@ -64,12 +64,17 @@ class _PlainStage:
     def __init__(self, reporter: Reporter, name: str, total: int) -> None:
         self._reporter, self._name, self._total = reporter, name, total
         self._started_s = self._printed_s = time.monotonic()
+        self._first: tuple[int, float] | None = None
 
     def __call__(self, done: int, facts: str) -> None:
         now_s = time.monotonic()
+        if self._first is None:
+            self._first = done, now_s  # the first step compiles, so it says nothing of the others
         if done < self._total and now_s - self._printed_s < PLAIN_INTERVAL_S:
             return
         self._printed_s = now_s
-        elapsed_s = now_s - self._started_s
-        left_s = elapsed_s / done * (self._total - done) if done else 0.0
-        self._reporter.say(f"{self._name} {done}/{self._total} {facts} {elapsed_s:.0f} s, {left_s:.0f} s left")
+        first_done, first_s = self._first
+        left = ""
+        if first_done < done < self._total:
+            left = f", {(now_s - first_s) / (done - first_done) * (self._total - done):.0f} s left"
+        self._reporter.say(f"{self._name} {done}/{self._total} {facts} {now_s - self._started_s:.0f} s{left}")

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nas_edge.errors import DataError, ExportError
-from nas_edge.quiet import held_stderr
 from nas_edge.networks.tflite_model import OperatorInfo, operators
+from nas_edge.quiet import held_stderr
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 

@@ -11,9 +11,9 @@ from ai_edge_litert.interpreter import Interpreter
 from nas_edge.errors import DataError, ExportError
 from nas_edge.export.convert import float32_tflite
 from nas_edge.export.quantize import int8_tflite
-from nas_edge.quiet import held_stderr
 from nas_edge.export.verify import agreement, check_int8, input_output, operator_histogram, run_tflite
 from nas_edge.networks.tflite_model import operators, tflite_model
+from nas_edge.quiet import held_stderr
 from tests.export.conftest import Exported
 
 

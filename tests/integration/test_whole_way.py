@@ -56,7 +56,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, pipe
     """One short run with everything in it."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
     config = short_run("export.compare=true", "search.random_baseline=true", "target.reference_share=5")
-    yield folder, pipeline.search(config, folder, quiet())
+    return folder, pipeline.search(config, folder, quiet())
 
 
 def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) -> None:
