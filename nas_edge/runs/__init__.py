@@ -1,0 +1,1 @@
+"""Runs on disk: a folder that is never overwritten and says what happened."""
