@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -123,11 +121,12 @@ def _record(row: Row, report: Report) -> dict[str, Any]:
 
 
 def _write_csv(records: Sequence[dict[str, Any]], header: Sequence[str] = ()) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, header or list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    import pandas as pd  # takes long to import, and only CSV needs it
+
+    # Objects stay as they are: otherwise a missing count would make a column of floats.
+    frame = pd.DataFrame(list(records), columns=list(header or records[0]), dtype=object)
+    text: str = frame.to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def _devices(report: Report) -> str:
