@@ -11,6 +11,9 @@ executed. Parts of the template that have the same form (the layers of mobile ne
 function that takes weights, widths and masks as arguments: tracing and optimising the graph otherwise takes longer
 than a small search.
 
+With rematerialisation such a part keeps only its input for the backward pass and is run again there. It is what makes
+the all-branches steps of warm-up fit in memory on large images, for about a third more work.
+
 Source: TuNAS, US11347995 and reference code `rematlib/layers.py` (Switch) and `mobile_model_v3.py`.
 """
 
@@ -79,6 +82,25 @@ class _Environment:
     gate_channels: Tensor
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A part of the template that has traced functions of its own.
+
+    Attributes:
+        layer: the part.
+        path: where it is.
+        counts: number of variables per leaf inside.
+        numbers: decisions inside between numbers.
+        masks: decisions inside between layers.
+    """
+
+    layer: L.Layer
+    path: str
+    counts: dict[str, int]
+    numbers: list[str]
+    masks: list[str]
+
+
 class Supernet(keras.Model):  # type: ignore[misc]
     """Runs any architecture of `space`.
 
@@ -86,13 +108,18 @@ class Supernet(keras.Model):  # type: ignore[misc]
         space: the search space.
         execution: `sliced` computes active channels only; `masked` keeps static shapes.
         seed: of the weights; each layer's own seed follows from it and the layer's path.
+        rematerialize: whether layers are run again in the backward pass instead of keeping what they computed.
     """
 
-    def __init__(self, space: SearchSpace, execution: Execution = "sliced", seed: int = 0) -> None:
+    def __init__(
+        self, space: SearchSpace, execution: Execution = "sliced", seed: int = 0, rematerialize: bool = False
+    ) -> None:
         super().__init__(name="supernet")
         self.space = space
         self.execution: Execution = execution
+        self._rematerialize = rematerialize
         self._functions: dict[Hashable, Any] = {}
+        self._depth = 0  # how many shared functions are being traced inside one another
         leaves: dict[str, ElasticLayer] = {}
         _build(space.template, space.input_shape[-1], 0, "", leaves, seed)
         self.leaves = leaves
@@ -133,6 +160,13 @@ class Supernet(keras.Model):  # type: ignore[misc]
     # ------------------------------------------------------------ interpreting the template
 
     def _run(self, layer: L.Layer, x: _Features, path: str, env: _Environment) -> _Features:
+        return (
+            self._run_shared(layer, x, path, env)
+            if path and _is_shared(layer)
+            else self._run_inline(layer, x, path, env)
+        )
+
+    def _run_inline(self, layer: L.Layer, x: _Features, path: str, env: _Environment) -> _Features:
         if isinstance(layer, L.Identity):
             return x
         if isinstance(layer, L.Sequential):
@@ -140,7 +174,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
                 x = self._run(part, x, join(path, name), env)
             return x
         if isinstance(layer, (L.Residual, L.OneOf)):
-            return self._run_shared(layer, x, path, env)
+            return self._run_choice(layer, x, path, env)
         if isinstance(layer, L.Gate):
             inner = _Environment(env.weights, env.numbers, env.masks, x.channels)
             gate = self._run(layer.body, x, path, inner)
@@ -217,70 +251,100 @@ class Supernet(keras.Model):  # type: ignore[misc]
 
     # ------------------------------------------------------------ sharing traced functions
 
-    def _run_shared(self, layer: L.Residual | L.OneOf, x: _Features, path: str, env: _Environment) -> _Features:
-        """Runs a part through the traced function of its form, tracing it at the first use."""
+    def _run_shared(self, layer: L.Layer, x: _Features, path: str, env: _Environment) -> _Features:
+        """Runs a part through the traced functions of its form, tracing them at the first use."""
         prefix = path + "."
-        weights = [value for name, values in env.weights.items() if name.startswith(prefix) for value in values]
+        names = [name for name in env.weights if name.startswith(prefix)]
         decisions: list[str] = []
         form = _form(layer, decisions)
-        numbers = [env.numbers[d] for d in decisions if d in env.numbers]
-        masks = [env.masks[d] for d in decisions if d in env.masks]
-        static = x.values.shape if self.execution == "masked" else None
-        key = (form, None if static is None else (tuple(static), *(tuple(w.shape) for w in weights)))
-        if key not in self._functions:
-            self._functions[key] = self._trace(layer, path, env, decisions, static)
-        values, channels, penalty = self._functions[key](
-            x.values, x.channels, x.penalty, env.gate_channels, weights, numbers, masks
+        part = _Part(
+            layer,
+            path,
+            counts={name: len(env.weights[name]) for name in names},
+            numbers=[d for d in decisions if d in env.numbers],
+            masks=[d for d in decisions if d in env.masks],
         )
-        return _Features(values, channels, penalty)
+        weights = [value for name in names for value in env.weights[name]]
+        fixed = (
+            x.channels,
+            env.gate_channels,
+            [env.numbers[d] for d in part.numbers],
+            [env.masks[d] for d in part.masks],
+        )
+        static = (tuple(x.values.shape), *(tuple(w.shape) for w in weights)) if self.execution == "masked" else None
+        # Inside a part that is run again, everything is: once is enough.
+        again = self._rematerialize and self._depth == 0
+        key = (form, static, again)
+        if key not in self._functions:
+            self._functions[key] = self._trace(part, x, weights, fixed, again)
+        values, penalty = self._functions[key](x.values, x.penalty, weights, fixed)
+        return _Features(values, _channels(layer, x.channels, lambda width, c: _width(width, c, env)), penalty)
 
-    def _trace(
-        self, layer: L.Residual | L.OneOf, path: str, env: _Environment, decisions: list[str], static: Any
-    ) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    def _trace(self, part: _Part, x: _Features, weights: list[Tensor], fixed: Any, again: bool) -> Any:
         """The function of a part's form, its shapes left open when sliced."""
-        prefix = path + "."
-        counts = {name: len(values) for name, values in env.weights.items() if name.startswith(prefix)}
-        numbered = [d for d in decisions if d in env.numbers]
-        masked = [d for d in decisions if d in env.masks]
 
-        def run(
-            values: Tensor,
-            channels: Tensor,
-            penalty: Tensor,
-            gate_channels: Tensor,
-            weights: list[Tensor],
-            numbers: list[Tensor],
-            masks: list[Tensor],
-        ) -> tuple[Tensor, Tensor, Tensor]:
+        def run(values: Tensor, penalty: Tensor, weights: list[Tensor], fixed: Any) -> tuple[Tensor, Tensor]:
+            channels, gate_channels, numbers, masks = fixed
             remaining = iter(weights)
-            inner = _Environment(
-                {name: tuple(next(remaining) for _ in range(count)) for name, count in counts.items()},
-                dict(zip(numbered, numbers, strict=True)),
-                dict(zip(masked, masks, strict=True)),
+            env = _Environment(
+                {name: tuple(next(remaining) for _ in range(count)) for name, count in part.counts.items()},
+                dict(zip(part.numbers, numbers, strict=True)),
+                dict(zip(part.masks, masks, strict=True)),
                 gate_channels,
             )
-            result = self._run_choice(layer, _Features(values, channels, penalty), path, inner)
-            return result.values, result.channels, result.penalty
+            self._depth += 1
+            result = self._run_inline(part.layer, _Features(values, channels, penalty), part.path, env)
+            self._depth -= 1
+            return result.values, result.penalty
 
         def open_shape(tensor: Tensor) -> tf.TensorSpec:
             shape = tensor.shape if self.execution == "masked" else [None] * tensor.shape.rank
             return tf.TensorSpec(shape, tensor.dtype)
 
-        scalar, count = tf.TensorSpec([], tf.float32), tf.TensorSpec([], tf.int32)
+        values_shape = x.values.shape if self.execution == "masked" else [None] * 4
         signature = [
-            tf.TensorSpec([None] * 4 if static is None else static, tf.float32),
-            count,
-            scalar,
-            count,
-            [open_shape(value) for name in counts for value in env.weights[name]],
-            [tf.TensorSpec([], tf.float64) for _ in numbered],
-            [tf.TensorSpec(env.masks[d].shape, tf.float32) for d in masked],
+            tf.TensorSpec(values_shape, tf.float32),
+            tf.TensorSpec([], tf.float32),
+            [open_shape(value) for value in weights],
+            tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), fixed),
         ]
         # Not inlined, so that the runtime optimises each form once instead of once per use.
         attributes = {"_noinline": True} if self.execution == "sliced" else None
-        return tf.function(  # type: ignore[no-any-return]
-            run, input_signature=signature, autograph=False, experimental_attributes=attributes
+
+        def compiled(function: Callable[..., Any], signature: list[Any]) -> Any:
+            return tf.function(function, input_signature=signature, autograph=False, experimental_attributes=attributes)
+
+        forward = compiled(run, signature)
+        if not again:
+            return forward
+
+        def run_backward(
+            values: Tensor, penalty: Tensor, weights: list[Tensor], fixed: Any, d_values: Tensor, d_penalty: Tensor
+        ) -> list[Tensor]:
+            with tf.GradientTape() as tape:
+                sources = [values, penalty, *weights]
+                tape.watch(sources)
+                outputs = run(values, penalty, weights, fixed)
+            zero = tf.UnconnectedGradients.ZERO
+            gradients: list[Tensor] = tape.gradient(outputs, sources, [d_values, d_penalty], unconnected_gradients=zero)
+            return gradients
+
+        result_shape = [None] * 4
+        backward = compiled(
+            run_backward, [*signature, tf.TensorSpec(result_shape, tf.float32), tf.TensorSpec([], tf.float32)]
         )
+
+        def run_again(values: Tensor, penalty: Tensor, weights: list[Tensor], fixed: Any) -> Any:
+            @tf.custom_gradient  # type: ignore[untyped-decorator]
+            def call(values: Tensor, penalty: Tensor, *weights: Tensor) -> Any:
+                def gradient(d_values: Tensor, d_penalty: Tensor) -> list[Tensor]:
+                    return backward(values, penalty, list(weights), fixed, d_values, d_penalty)  # type: ignore[no-any-return]
+
+                return forward(values, penalty, list(weights), fixed), gradient
+
+            return call(values, penalty, *weights)
+
+        return run_again
 
     # ------------------------------------------------------------ handing weights over
 
@@ -327,6 +391,13 @@ def _build(layer: L.Layer, most: int, gate: int, path: str, leaves: dict[str, El
     elif isinstance(layer, L.BatchNorm):
         leaves[path] = ElasticBatchNorm(most, path)
     return most
+
+
+def _is_shared(layer: L.Layer) -> bool:
+    """Whether a part gets traced functions of its own: choices, residuals, and layers that hold a choice."""
+    if isinstance(layer, L.Sequential):
+        return any(isinstance(part, L.OneOf) and len(part.choices) > 1 for _, part in layer.parts)
+    return isinstance(layer, (L.Residual, L.OneOf))
 
 
 def _as_layer(choice: L.Layer | int | float) -> L.Layer:

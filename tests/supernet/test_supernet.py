@@ -29,8 +29,8 @@ LABELS = RNG.integers(5, size=BATCH)
 class Compiled:
     """A supernet with one compiled step, which counts its traces."""
 
-    def __init__(self, execution: Execution) -> None:
-        self.net = Supernet(SPACE, execution, seed=3)
+    def __init__(self, execution: Execution, rematerialize: bool = False) -> None:
+        self.net = Supernet(SPACE, execution, seed=3, rematerialize=rematerialize)
         rng = np.random.default_rng(11)
         for variable in self.net.trainable_variables:  # biases, gamma and beta start at values that hide mistakes
             variable.assign(variable + rng.normal(scale=0.1, size=variable.shape))
@@ -110,6 +110,18 @@ def test_sliced_and_masked_agree(compiled: dict[Execution, Compiled], mixed: boo
         assert penalty == pytest.approx(masked_penalty, rel=1e-5)
         for name, gradient in gradients.items():
             np.testing.assert_allclose(gradient, masked_gradients[name], rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+def test_rematerialization_changes_nothing(compiled: dict[Execution, Compiled]) -> None:
+    again = Compiled("sliced", rematerialize=True)
+    for masks in [all_on(), *(one_hot_masks(SPACE, architecture) for architecture in ARCHITECTURES)]:
+        logits, penalty, gradients = compiled["sliced"].run(masks)
+        same_logits, same_penalty, same_gradients = again.run(masks)
+        np.testing.assert_allclose(logits, same_logits, rtol=1e-5, atol=1e-6)
+        assert penalty == pytest.approx(same_penalty, rel=1e-6)
+        for name, gradient in gradients.items():
+            np.testing.assert_allclose(gradient, same_gradients[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    assert again.traces == 1
 
 
 def test_one_compiled_function_serves_every_architecture(compiled: dict[Execution, Compiled]) -> None:

@@ -1,0 +1,80 @@
+"""Settings: one shape, many sources, one clear line for what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nas_edge.config import PRESETS, RunConfig, describe_settings, load_config
+from nas_edge.errors import ConfigError
+from nas_edge.training.schedules import cosine_with_warmup
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_valid(preset: str) -> None:
+    assert load_config(preset).space.name
+
+
+def test_later_sources_override_earlier_ones_setting_by_setting(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("search: {steps: 11, samples_per_step: 4}\nseed: 1\n")
+    config = load_config("smoke", file, {"seed": 2, "search.temperature": None}, ["search.samples_per_step=5"])
+    assert config.search.steps == 11
+    assert config.search.samples_per_step == 5
+    assert config.seed == 2
+    assert config.search.temperature == 1.0
+    assert config.search.weights.batch_size == 64, "what the preset alone sets is kept"
+
+
+def test_a_run_configuration_can_be_read_back(tmp_path: Path) -> None:
+    config = load_config("demo", settings=["target.objectives=[{resource: macs, target: 1000000}]"])
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config.model_dump(mode="json")))
+    assert load_config(file=file) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("search.steps=many", "search.steps"),
+        ("search.steps=0", "greater than or equal to 1; received 0"),
+        ("target.latency_ms=.nan", "target.latency_ms"),
+        ("target.latency_ms=.inf", "target.latency_ms"),
+        ("target.limit=soft", "'hard' or 'none'"),
+        ("space.name=x", "proxylessnas"),
+        ("space.reference=x", "mobilenet-v2"),
+        ("measure.preset=slow", "rapid"),
+        ("search.filter_warmup_fraction=0.5", "delay_fraction"),
+        ("target.objectives=[{resource: joules, target: 1}]", "'latency_ms', 'macs'"),
+        ("colour=blue", "unknown setting 'colour'"),
+        ("search={", "search"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_expected(setting: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config("smoke", settings=[setting])
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["- a\n- list\n", "{", "\x00", "just words"])
+def test_a_file_that_is_no_configuration_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="settings.yaml"):
+        load_config(file=file)
+
+
+def test_settings_are_listed_so_that_they_can_be_given_back() -> None:
+    config = load_config("demo")
+    lines = [line.partition("  #")[0] for line in describe_settings(config).splitlines()]
+    assert load_config(settings=lines) == config
+
+
+def test_defaults_are_the_published_ones() -> None:
+    search = RunConfig().search
+    assert (search.steps, search.delay_steps) == (27_050, 6_762)
+    assert cosine_with_warmup(676, 2.64, 27_050, 676) == pytest.approx(2.64)
+    assert RunConfig().training.weight_decay == 4e-5
