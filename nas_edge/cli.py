@@ -1,7 +1,7 @@
 """The command line: thin commands over `pipeline.py`.
 
 Nothing heavy is imported here: each command imports what it needs once its arguments are known to be right, so that
-`--help` and `devices` answer at once. Exit codes: 0 done, 1 failed, 2 misused.
+`--help` and `devices` answer at once. Exit codes: 0 done, 1 failed, 2 misused, 130 stopped by the user.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def nas_edge(context: click.Context, debug: bool) -> None:
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Any setting; may be repeated.")
 @click.option("--list-settings", is_flag=True, help="Print every setting with its value and meaning, and stop.")
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the run.")
+@click.option("--resume", "resumed", type=click.Path(path_type=Path), metavar="RUN", help="Continue a stopped run.")
+@click.option("--dry-run", is_flag=True, help="Take one architecture the whole way, and estimate what a run takes.")
 def search(
     preset: str | None,
     space: str | None,
@@ -65,6 +67,8 @@ def search(
     settings: tuple[str, ...],
     list_settings: bool,
     out: Path | None,
+    resumed: Path | None,
+    dry_run: bool,
 ) -> None:
     """Searches on a device and delivers the winner.
 
@@ -75,39 +79,99 @@ def search(
     Examples:
       nas-edge search --preset smoke --out runs/smoke
       nas-edge search --space mobilenet-v3-like --data photos/ --target-ms 12 --out runs/photos
+      nas-edge search --resume runs/photos
     """  # noqa: D301 - click wants the control character, not its name
-    from nas_edge.config import describe_settings, load_config
+    from nas_edge.config import RunConfig, describe_settings, load_config
 
-    config = load_config(
-        preset,
-        file,
-        {
-            "space.name": space,
-            "data.source": data,
-            "device.addresses": devices or None,
-            "device.threads": threads,
-            "target.latency_ms": target_ms,
-            "target.limit": limit,
-            "export.precision": precision,
-            "export.weights": weights,
-            "search.steps": steps,
-            "seed": seed,
-        },
-        settings,
-    )
-    if list_settings:
-        click.echo(describe_settings(config))
-        return
-    if out is None:
-        raise click.UsageError("--out is missing: name a new folder for the run, for example --out runs/first")
+    flags = {
+        "space.name": space,
+        "data.source": data,
+        "device.addresses": devices or None,
+        "device.threads": threads,
+        "target.latency_ms": target_ms,
+        "target.limit": limit,
+        "export.precision": precision,
+        "export.weights": weights,
+        "search.steps": steps,
+        "seed": seed,
+    }
+
+    def configure(base: RunConfig | None) -> RunConfig:
+        return load_config(preset, file, flags, settings, base)
+
+    if resumed is not None:
+        if out is not None or dry_run or list_settings:
+            raise click.UsageError(
+                "--resume continues a run in its folder; leave out --out, --dry-run, --list-settings"
+            )
+    else:
+        config = configure(None)
+        if list_settings:
+            click.echo(describe_settings(config))
+            return
+        if out is None and not dry_run:
+            raise click.UsageError("--out is missing: name a new folder for the run, for example --out runs/first")
 
     from nas_edge import pipeline
     from nas_edge.progress import Reporter
 
-    result = pipeline.search(config, out, Reporter())
+    if dry_run:
+        from nas_edge.dry_run import rehearse
+
+        click.echo(rehearse(config, Reporter()).text())
+        return
+    if resumed is not None:
+        result = pipeline.resume(resumed, configure, Reporter())
+    else:
+        assert out is not None
+        result = pipeline.search(config, out, Reporter())
     click.echo(result.table())
     if not result.meets_limit:
         raise NasEdgeError(result.verdict)
+
+
+@nas_edge.command()
+@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+def runs(folder: Path) -> None:
+    """Lists the runs in FOLDER (default: runs), the latest last."""
+    from nas_edge.runs.listing import list_runs
+
+    rows: list[tuple[str, ...]] = [
+        ("RUN", "STATE", "SPACE", "TARGET MS", "BEST REWARD", "QUALITY", "MS", "STEPS", "AGE")
+    ]
+    rows += [summary.row() for summary in list_runs(folder)]
+    _print_table(rows)
+
+
+@nas_edge.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--target-ms", "targets", required=True, metavar="MS,MS...", help="Latencies to meet.")
+def select(run: Path, targets: str) -> None:
+    """Answers other targets from what RUN has measured, without training or a device.
+
+    Qualities are those of the search's shared weights; to have one of the networks trained and delivered, search with
+    its target.
+    """
+    from nas_edge.runs.run import Run
+    from nas_edge.search.reselect import read_candidates
+
+    try:
+        limits = [float(part) for part in targets.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--target-ms expects latencies, for example 4,8,16; received {targets!r}") from None
+    known = read_candidates(Run.open(run).journal())
+    if known.fastest_ms is None:
+        raise NasEdgeError(f"{run} has no timed trial yet; wait for its first, after the delay")
+    none = f"none of the search's latter half was that fast; the fastest of all took {known.fastest_ms:.3g} ms"
+    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "TRIALS", "ARCHITECTURE")]
+    for limit_ms in limits:
+        found = known.best_within(limit_ms)
+        if found is None:
+            rows.append((f"{limit_ms:g}", "-", "-", "-", none))
+        else:
+            facts = (f"{found.latency_ms:.3f}", f"{found.quality:.3f}", str(found.trials), str(found.architecture))
+            rows.append((f"{limit_ms:g}", *facts))
+    _print_table(rows)
 
 
 @nas_edge.command()

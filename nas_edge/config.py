@@ -34,7 +34,7 @@ DEFAULT_REFERENCES = {
 class Part(BaseModel):
     """A group of settings: unknown names are refused, values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SpaceConfig(Part):
@@ -209,6 +209,14 @@ class ExportConfig(Part):
     compare: bool = Field(True, description="also train the reference network and the best random architecture")
 
 
+class RunsConfig(Part):
+    """The run folder."""
+
+    checkpoint_steps: int = Field(
+        100, ge=1, description="search steps between checkpoints; what a power cut or kill may cost, in training time"
+    )
+
+
 class RunConfig(Part):
     """A run."""
 
@@ -222,6 +230,7 @@ class RunConfig(Part):
     search: SearchConfig = SearchConfig()
     training: TrainingConfig = TrainingConfig()
     export: ExportConfig = ExportConfig()
+    runs: RunsConfig = RunsConfig()
 
 
 Overrides: TypeAlias = dict[str, Any]
@@ -270,6 +279,7 @@ def load_config(
     file: Path | None = None,
     flags: Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
+    base: RunConfig | None = None,
 ) -> RunConfig:
     """Builds and validates the configuration of a run.
 
@@ -278,11 +288,12 @@ def load_config(
         file: YAML or JSON with the same shape as `RunConfig`.
         flags: values by dotted path, for example `{"search.steps": 100}`; None values are left out.
         settings: `path=value` texts, the values read as YAML.
+        base: what stands in for the defaults: the settings of a run that is continued.
 
     Raises:
         ConfigError: one line naming the setting, what was expected and what was received.
     """
-    merged: Overrides = {}
+    merged: Overrides = {} if base is None else base.model_dump(mode="json")
     if preset is not None:
         if preset not in PRESETS:
             raise ConfigError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
@@ -296,7 +307,12 @@ def load_config(
         path, separator, text = setting.partition("=")
         if not separator or not path:
             raise ConfigError(f"--set expects path=value, for example search.steps=100; received {setting!r}")
-        _merge(merged, _nested(path.strip(), yaml.safe_load(text)))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            reason = getattr(error, "problem", None) or "not YAML"
+            raise ConfigError(f"--set {path}: cannot read the value {text!r}: {reason}") from None
+        _merge(merged, _nested(path.strip(), value))
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:

@@ -8,7 +8,8 @@
     |-- TrainingError       the loss is no longer a number
     |-- ExportError         a model could not be converted, or is not what its label says
     |-- InfeasibleError     no architecture meets the limit on this device
-    `-- RunError            the run folder cannot be used or written
+    |-- RunError            the run folder cannot be used or written
+    `-- StoppedError        the user stopped it (exit code 130)
 
 A candidate that fails is not an error but a recorded outcome (see `device_agents.api.Verdict`); a broken bench raises
 `device_agents.errors.DeviceError`.
@@ -55,3 +56,9 @@ class InfeasibleError(NasEdgeError):
 
 class RunError(NasEdgeError):
     """The run folder cannot be used or written."""
+
+
+class StoppedError(NasEdgeError):
+    """The user stopped it."""
+
+    exit_code = 130

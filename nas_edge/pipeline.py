@@ -9,8 +9,11 @@ it, so that importing this module stays light.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import math
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +22,13 @@ import numpy as np
 
 from device_agents.api import Measurement
 from device_agents.devices import open_device
+from device_agents.errors import DeviceError
 from device_agents.host import pick_cores
 from nas_edge.config import RunConfig
 from nas_edge.data.preprocessing import Augmentation, Batches, Preprocessing, in_order, standardize
 from nas_edge.data.sources import Dataset, load
 from nas_edge.data.splits import Split, split
-from nas_edge.errors import InfeasibleError
+from nas_edge.errors import ConfigError, InfeasibleError, NasEdgeError, StoppedError
 from nas_edge.latency.cache import CachedSource
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.retry import RetryingSource
@@ -33,7 +37,9 @@ from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.rewards import Objective
-from nas_edge.runs.run import Run
+from nas_edge.runs.environment import environment
+from nas_edge.runs.interrupts import StopSignals
+from nas_edge.runs.run import Run, RunFolderError
 from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator, integer
 from nas_edge.spaces import SPACES
@@ -213,25 +219,103 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> Result:
     """
     Run.check_new(out)  # before anything takes time
     data = load_data(config)
-    space = make_space(config, data)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(config))
         run = Run.create(out, config)
+        stack.enter_context(run.lock())
+        return _carry_out(run, config, data, source, reporter)
+
+
+def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Reporter) -> Result:
+    """Continues a run that was stopped, in whatever way, as if it never had been.
+
+    What was finished is not repeated. The search goes on from its last checkpoint; selection and random baseline after
+    what they have measured; a training that was interrupted begins again, and so do the final measuring and the bundle.
+
+    **Another number of steps.** The schedules (learning rates, delay, warm-up) follow the new number from the resumed
+    step on, as if it had been planned from the start; the steps that were made stay as they are. So the result is not
+    that of a new run with that many steps.
+
+    Args:
+        folder: the run.
+        change: returns the settings to continue with, given those of the run; see `runs.run.CHANGEABLE`.
+        reporter: what the user sees.
+
+    Raises:
+        ConfigError: when a setting may not change.
+        RunError: when the run is finished, in use, damaged, or was measured on something else.
+    """
+    run = Run.open(folder)
+    if run.finished:
+        raise RunFolderError(f"{folder} is finished: its bundle is {run.path('bundle')}; for more, start a new run")
+    config = change(run.config)
+    with run.lock():
+        if "search.steps" in run.changed_settings(config):
+            _check_steps(config.search.steps, run)
+        data = load_data(config)
+        with open_source(config) as source:
+            return _carry_out(run, config, data, source, reporter)
+
+
+def _check_steps(steps: int, run: Run) -> None:
+    done = run.checkpoints.newest_step() or 0
+    if done == run.config.search.steps:
+        raise ConfigError(
+            f"the search of {run.folder} has ended with its {done} steps, to which its schedules ran down; leave "
+            "--steps out to deliver what it found, or start a new run"
+        )
+    if steps <= done:
+        raise ConfigError(f"{run.folder} has made {done} steps already; --steps must be more, received {steps}")
+
+
+def _carry_out(run: Run, config: RunConfig, data: Data, source: DeviceSource, reporter: Reporter) -> Result:
+    """Does whatever of the run was not done yet."""
+    with ExitStack() as stack:
+        key = {"precision": config.export.precision, **asdict(source.key)}
+        device = {**asdict(source.info), "fingerprint": source.info.fingerprint}
+        differing = run.add_session(environment(device, key))
+        changed = run.changed_settings(config)
+        if changed:
+            run.write_config(config)
+            reporter.say(f"continuing with other {', '.join(changed)}")
+        if differing:
+            reporter.say(f"results may differ from an uninterrupted run in their last bits: {', '.join(differing)}")
+        stop = stack.enter_context(StopSignals())
+        try:
+            return _stages(run, config, data, source, reporter, stop)
+        except KeyboardInterrupt:
+            raise StoppedError(f"stopped; continue with: nas-edge search --resume {run.folder}") from None
+        except StoppedError as error:
+            raise StoppedError(f"{error}; continue with: nas-edge search --resume {run.folder}") from None
+        except InfeasibleError:
+            raise
+        except (NasEdgeError, DeviceError):
+            reporter.say(f"the run is kept; to continue it: nas-edge search --resume {run.folder}")
+            raise
+
+
+def _stages(
+    run: Run, config: RunConfig, data: Data, source: DeviceSource, reporter: Reporter, stop: StopSignals
+) -> Result:
+    """Everything a run does, in order. What a stage came to is kept, and not done again when the run is resumed."""
+    space = make_space(config, data)
+    with ExitStack() as stack:
         retrying = RetryingSource(source)
         cached = stack.enter_context(CachedSource(retrying, run.path("measurements.sqlite"), source.key))
         source.on_drift(cached.forget_since)
         start_tensorflow()
         reference = _reference(config, data)
-        target_ms = _target_ms(config, source, reference, reporter)
-        loop = _make_search(config, space, data, cached, target_ms)
+        target = run.once("target", lambda: {"target_ms": _target_ms(config, source, reference, reporter)})
+        target_ms: float = target["target_ms"]
+        loop = make_search(config, space, data, cached, target_ms)
         reporter.say(
             f"searching {space.name}: {float(space.size):.3g} architectures, target {target_ms:.3g} ms "
             f"({config.export.precision}) on {source.name}"
         )
-        trials = _run_search(loop, run, target_ms, reporter)
+        trials = _run_search(loop, run, target_ms, reporter, stop)
         loop.source = retrying  # finalists are measured anew: the one with the luckiest measurement must not win
-        winner = _select(config, space, loop, data, target_ms, trials, reporter)
-        rival = _random_rival(config, space, loop, data, target_ms, len(trials), reporter)
+        winner = _select(config, run, space, loop, data, target_ms, trials, reporter)
+        rival = _random_rival(config, run, space, loop, data, target_ms, len(trials), reporter)
 
         contenders = [("winner", winner, space.decode(winner.architecture))]
         if config.export.compare and rival is not None:
@@ -240,12 +324,16 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> Result:
         for name, trial, network in contenders:
             shared = loop.weights.supernet.weights_of(network) if config.export.weights == "shared" else None
             text = str(trial.architecture)
-            delivered.append(_train(config, data, name, text, trial.quality, network, shared, reporter))
+            delivered.append(_train(config, run, data, name, text, trial.quality, network, shared, reporter))
         if config.export.compare:
             label = config.space.reference_name
-            delivered.append(_train(config, data, label, label, None, reference, None, reporter))
+            delivered.append(_train(config, run, data, label, label, None, reference, None, reporter))
         rows = _measure(config, source, delivered, reporter)
-        result = _bundle(config, run, space, data, source, winner.architecture, delivered[0], rows, target_ms)
+        bundle = run.path("bundle")
+        # There is one if the run was stopped before its result was written, and half of one if while it was written.
+        for left in (bundle, *run.folder.glob(".bundle.*")):
+            shutil.rmtree(left, ignore_errors=True)
+        result = _write_bundle(config, bundle, space, data, source, winner.architecture, delivered[0], rows, target_ms)
     run.write_json("result.json", result.to_json())
     return result
 
@@ -275,7 +363,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> s
     architecture = space.parse(found["rows"][0]["architecture"])
     start_tensorflow()
     with open_source(config) as source:
-        model = _convert(config, data, "winner", str(architecture), None, space.decode(architecture), weights)
+        model = convert(config, data, "winner", str(architecture), None, space.decode(architecture), weights)
         rows = _measure(config, source, [model], reporter)
         result = _write_bundle(config, out, space, data, source, architecture, model, rows, found["target_ms"])
     return result.verdict
@@ -314,7 +402,7 @@ def _target_ms(config: RunConfig, source: DeviceSource, reference: NetworkSpec, 
     return target_ms
 
 
-def _make_search(
+def make_search(
     config: RunConfig, space: SearchSpace, data: Data, source: LatencySource, target_ms: float
 ) -> OneShotSearch:
     """Puts the parts of the loop together; every random stream has its own seed."""
@@ -386,24 +474,30 @@ def _make_controller(config: RunConfig, space: SearchSpace) -> Controller:
     )
 
 
-def _run_search(loop: OneShotSearch, run: Run, target_ms: float, reporter: Reporter) -> list[Trial]:
-    """Runs the loop, writing each trial to the journal as it happens."""
-    trials: list[Trial] = []
-    best: Trial | None = None
+def _run_search(loop: OneShotSearch, run: Run, target_ms: float, reporter: Reporter, stop: StopSignals) -> list[Trial]:
+    """Runs the loop from where the run is, keeping every step."""
+    from nas_edge.search.recorded import RecordedSearch
 
-    with reporter.stage("search", loop.config.steps) as show:
+    with closing(run.open_journal(reporter.say)) as journal:
+        recorded = RecordedSearch(loop, journal, run.checkpoints, run.config.runs.checkpoint_steps, reporter.say)
+        best = max((t for t in recorded.trials if t.reward is not None), key=_reward, default=None)
+        if loop.step:
+            reporter.say(f"continuing after step {loop.step} with {len(recorded.trials)} trials")
+        with reporter.stage("search", loop.config.steps, loop.step) as show:
 
-        def on_step(report: StepReport) -> None:
-            nonlocal best
-            for trial in report.trials:
-                run.append(trial.to_json())
-                trials.append(trial)
-                if trial.reward is not None and (best is None or trial.reward > (best.reward or -1.0)):
-                    best = trial
-            show(report.step + 1, _facts(report, best, target_ms))
+            def on_step(report: StepReport) -> None:
+                nonlocal best
+                for trial in report.trials:
+                    if trial.reward is not None and (best is None or trial.reward > _reward(best)):
+                        best = trial
+                show(report.step + 1, _facts(report, best, target_ms))
 
-        loop.run(on_step)
-    return trials
+            recorded.run(on_step, stop)
+    return recorded.trials
+
+
+def _reward(trial: Trial) -> float:
+    return -math.inf if trial.reward is None else trial.reward
 
 
 def _facts(report: StepReport, best: Trial | None, target_ms: float) -> str:
@@ -425,6 +519,7 @@ def _facts(report: StepReport, best: Trial | None, target_ms: float) -> str:
 
 def _select(
     config: RunConfig,
+    run: Run,
     space: SearchSpace,
     loop: OneShotSearch,
     data: Data,
@@ -435,11 +530,9 @@ def _select(
     """The winner, measured again and checked against the limit."""
     from nas_edge.search.selection import select
 
-    images, labels = data.arrays(data.split.validation)
-    limit_ms = target_ms * (1 - config.target.margin) if config.target.limit == "hard" else None
-    selection = select(
-        space, loop.controller, lambda architecture: loop.judge(architecture, images, labels), limit_ms, trials
-    )
+    limit_ms = target_ms if config.target.limit == "hard" else None
+    with _judge(run, "selection", loop, data, reporter) as judge:
+        selection = select(space, loop.controller, judge, limit_ms, config.target.margin, trials)
     winner = selection.winner
     timed = "not timed" if winner.latency_ms is None else f"{winner.latency_ms:.3g} ms"
     reporter.say(
@@ -451,6 +544,7 @@ def _select(
 
 def _random_rival(
     config: RunConfig,
+    run: Run,
     space: SearchSpace,
     loop: OneShotSearch,
     data: Data,
@@ -461,12 +555,11 @@ def _random_rival(
     """The best of as many random architectures as the search measured, judged by the same weights and device."""
     if not (config.search.random_baseline and config.export.compare):
         return None
-    images, labels = data.arrays(data.split.validation)
     rng = generator(config.seed, "random baseline")
     best: Trial | None = None
-    with reporter.stage("random baseline", count) as show:
+    with _judge(run, "random", loop, data, reporter) as judge, reporter.stage("random baseline", count) as show:
         for done in range(count):
-            trial = loop.judge(space.sample(rng), images, labels)
+            trial = judge(space.sample(rng))
             meets = trial.latency_ms is not None and trial.latency_ms <= target_ms
             if meets and (best is None or (trial.quality or 0.0) > (best.quality or 0.0)):
                 best = trial
@@ -474,11 +567,36 @@ def _random_rival(
     return best
 
 
+@contextmanager
+def _judge(
+    run: Run, stage: str, loop: OneShotSearch, data: Data, reporter: Reporter
+) -> Iterator[Callable[[Architecture], Trial]]:
+    """Yields what scores and measures an architecture outside the loop, with all validation images.
+
+    The answers go into a journal of the stage, from which a resumed run takes them, so that none is measured twice.
+    """
+    images, labels = data.arrays(data.split.validation)
+    with closing(run.open_journal(reporter.say, f"stages/{stage}.jsonl")) as journal:
+        known: dict[Architecture, deque[Trial]] = {}
+        for trial in map(Trial.from_json, journal.found):
+            known.setdefault(trial.architecture, deque()).append(trial)
+
+        def judge(architecture: Architecture) -> Trial:
+            earlier = known.get(loop.space.canonical(architecture))
+            if earlier:
+                return earlier.popleft()
+            trial = loop.judge(architecture, images, labels)
+            journal.append(trial.to_json())
+            return trial
+
+        yield judge
+
+
 # ---------------------------------------------------------------- delivery
 
 
 @dataclass(frozen=True)
-class _Model:
+class Model:
     """A trained network and the files made of it.
 
     Attributes:
@@ -496,6 +614,7 @@ class _Model:
 
 def _train(
     config: RunConfig,
+    run: Run,
     data: Data,
     name: str,
     architecture: str,
@@ -503,18 +622,26 @@ def _train(
     network: NetworkSpec,
     initial: Weights | None,
     reporter: Reporter,
-) -> _Model:
-    """Trains a network, re-estimates its batch statistics, and converts it."""
+) -> Model:
+    """Trains a network, unless that was done before, and converts it."""
+    folder = "winner" if name == "winner" else f"compared/{name.replace(' ', '-')}"
+    weights = run.weights_once(
+        f"{folder}/weights.npz", lambda: _trained(config, data, name, network, initial, reporter)
+    )
+    return convert(config, data, name, architecture, quality, network, weights)
+
+
+def _trained(
+    config: RunConfig, data: Data, name: str, network: NetworkSpec, initial: Weights | None, reporter: Reporter
+) -> Weights:
+    """Trains a network and re-estimates its batch statistics."""
     from nas_edge.networks.keras_model import get_weights, keras_model
     from nas_edge.training.trainer import TrainingStep, recalibrate_batch_norm, regularized_layers, train
 
     settings, seed = config.training, config.seed
     model = keras_model(network, initial, seed=integer(seed, "training"))
-    # Once the architecture is chosen, the images that judged it may teach it; the test images stay unseen.
-    indices = np.sort(np.concatenate([data.split.train, data.split.validation]))
-    batches = Batches(
-        data.dataset, indices, settings.batch_size, generator(seed, "training"), data.preprocessing, data.augmentation
-    )
+    indices = training_images(data)
+    batches = training_batches(config, data)
     steps = settings.steps(len(indices))
     with reporter.stage(f"training {name}", steps) as show:
 
@@ -523,10 +650,22 @@ def _train(
 
         train(model, batches, steps, settings, regularized_layers(network), on_step)
         recalibrate_batch_norm(model, in_order(data.dataset, indices, settings.batch_size, data.preprocessing))
-    return _convert(config, data, name, architecture, quality, network, get_weights(model, network))
+    return get_weights(model, network)
 
 
-def _convert(
+def training_images(data: Data) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Once the architecture is chosen, the images that judged it may teach it; the test images stay unseen."""
+    return np.sort(np.concatenate([data.split.train, data.split.validation]))
+
+
+def training_batches(config: RunConfig, data: Data) -> Batches:
+    """What a network outside the search is trained with."""
+    rng = generator(config.seed, "training")
+    size = config.training.batch_size
+    return Batches(data.dataset, training_images(data), size, rng, data.preprocessing, data.augmentation)
+
+
+def convert(
     config: RunConfig,
     data: Data,
     name: str,
@@ -534,7 +673,7 @@ def _convert(
     quality: float | None,
     network: NetworkSpec,
     weights: Weights,
-) -> _Model:
+) -> Model:
     """Converts a trained network to the files to deliver, and tests exactly those files."""
     from nas_edge.export import verify
     from nas_edge.export.convert import float32_tflite
@@ -550,10 +689,10 @@ def _convert(
         verify.check_int8(files["int8"])
     images, labels = data.arrays(data.split.test)
     accuracy = {precision: verify.accuracy(file, images, labels) for precision, file in files.items()}
-    return _Model(name, architecture, quality, weights, files, accuracy)
+    return Model(name, architecture, quality, weights, files, accuracy)
 
 
-def _measure(config: RunConfig, source: DeviceSource, models: Sequence[_Model], reporter: Reporter) -> list[Row]:
+def _measure(config: RunConfig, source: DeviceSource, models: Sequence[Model], reporter: Reporter) -> list[Row]:
     """Measures the delivered files, with more care than in the loop."""
     spec = config.final_measure.spec(config.device.threads).replace(cores=source.spec.cores)
     rows = []
@@ -569,21 +708,6 @@ def _measure(config: RunConfig, source: DeviceSource, models: Sequence[_Model], 
     return rows
 
 
-def _bundle(
-    config: RunConfig,
-    run: Run,
-    space: SearchSpace,
-    data: Data,
-    source: DeviceSource,
-    architecture: Architecture,
-    model: _Model,
-    rows: Sequence[Row],
-    target_ms: float,
-) -> Result:
-    run.write_weights("winner/weights.npz", model.weights)
-    return _write_bundle(config, run.path("bundle"), space, data, source, architecture, model, rows, target_ms)
-
-
 def _write_bundle(
     config: RunConfig,
     folder: Path,
@@ -591,7 +715,7 @@ def _write_bundle(
     data: Data,
     source: DeviceSource,
     architecture: Architecture,
-    model: _Model,
+    model: Model,
     rows: Sequence[Row],
     target_ms: float,
 ) -> Result:

@@ -28,8 +28,8 @@ class Reporter:
         self.console.print(text, markup=False)
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Stage]:
-        """A stage of `total` steps; yields what to call after each."""
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
+        """A stage of `total` steps, `done` of them made before; yields what to call after each."""
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -41,7 +41,7 @@ class Reporter:
                 TimeRemainingColumn(elapsed_when_finished=False),
             )
             with Progress(*columns, console=self.console, redirect_stdout=False, redirect_stderr=False) as live:
-                task = live.add_task(name, total=total, facts="")
+                task = live.add_task(name, total=total, completed=done, facts="")
                 yield Stage(lambda done, facts: live.update(task, completed=done, facts=facts))
         else:
             yield Stage(_PlainStage(self, name, total))

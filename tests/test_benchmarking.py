@@ -22,7 +22,7 @@ from device_agents.errors import DeviceAddressError, DeviceUnavailableError
 from device_agents.replay import model_key, write_recording
 from device_agents.session import AnchorReading
 from nas_edge import benchmarking, cli
-from nas_edge.benchmarking.comparison import ratio_of_medians
+from nas_edge.benchmarking.comparison import across_sessions, ratio_of_medians
 from nas_edge.benchmarking.measure import Request, join, read_models, run_benchmark, unique_addresses
 from nas_edge.benchmarking.render import to_csv, to_ops_csv, to_table
 from nas_edge.benchmarking.report import DeviceRecord, ModelFile, Report, Row, read_report
@@ -524,3 +524,10 @@ def test_real_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 def test_benchmarking_does_not_load_tensorflow() -> None:
     code = "import sys, nas_edge.benchmarking; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_two_sessions_cannot_tell_apart_what_is_closer_than_sessions_are() -> None:
+    low, high = across_sessions(1.007, (1.006, 1.008))
+    assert low < 1 < high
+    low, high = across_sessions(1.05, (1.049, 1.051))
+    assert 1 < low < 1.05 < high

@@ -10,7 +10,8 @@ what slowed both cancels out.
     m(x)      median over all rounds and runs
     ratio     m(x) / m(reference)
     interval  the 2.5% and 97.5% quantiles of its logarithm over the resamples, widened about the ratio by
-              t(R - 1) / z * sqrt(R / (R - 1)), because R rounds are few
+              t(R - 1) / z * sqrt(R / (R - 1)), because R rounds are few; between two sessions also by
+              `SESSION_SPREAD`, in quadrature
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from device_agents.session import SessionSettings
 from nas_edge.benchmarking.report import Report, Row
 
 RESAMPLES = 2000
+# Half the 95% interval of the logarithm of one model's latency in one session over that in another: memory layout,
+# clocks and neighbours differ by process. Repeated sessions with one file here differed by up to 0.8%.
+SESSION_SPREAD = 0.02
 # Enough for the median of a round; a fast model has a hundred thousand runs.
 _MOST_RUNS_PER_ROUND = 200
 _SEED = 0
@@ -197,6 +201,8 @@ def _anchor_ms(report: Report, address: str) -> float | None:
 
 def _compare(row: Row, other: Row, reference: str, paired: bool, caveat: str) -> Comparison:
     ratio, interval = ratio_of_medians(row.rounds_ms, other.rounds_ms, paired)
+    if not paired:
+        interval = across_sessions(ratio, interval)
     if interval[0] <= 1 <= interval[1]:
         conclusion = "no significant difference"
     else:
@@ -204,6 +210,12 @@ def _compare(row: Row, other: Row, reference: str, paired: bool, caveat: str) ->
     if caveat:
         conclusion = f"{conclusion} ({caveat})"
     return Comparison(row.model.name, row.device, row.threads, reference, ratio, interval, conclusion)
+
+
+def across_sessions(ratio: float, interval: tuple[float, float]) -> tuple[float, float]:
+    """Widens an interval by what two sessions on one quiet device differ in, whatever the model."""
+    low, high = (math.hypot(math.log(bound / ratio), SESSION_SPREAD) for bound in interval)
+    return ratio * math.exp(-low), ratio * math.exp(high)
 
 
 def _not_comparable(row: Row, reference: str, why: str) -> Comparison:

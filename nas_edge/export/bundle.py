@@ -389,6 +389,8 @@ def _numbers(values: Sequence[float]) -> str:
 
 def _table_row(facts: Mapping[str, Any]) -> str:
     accuracy = "" if facts["accuracy"] is None else f"{facts['accuracy']:.2%}"
-    latency = (facts["latency"] or {}).get("median_ms")
-    shown = "" if latency is None else f"{latency:.3f}"
+    latency = facts["latency"] or {}
+    shown = f"{latency['median_ms']:.3f}" if latency.get("median_ms") is not None else ""
+    if latency.get("verdict", "ok") != "ok":
+        shown = f"{shown} ({latency['verdict']})".strip()
     return f"| `{facts['file']}` | {facts['size_bytes']} | {accuracy} | {shown} |"

@@ -1,39 +1,56 @@
 """`Run`: the folder of one run.
 
-    config.json      the settings as resolved
-    journal.jsonl    one line per trial, appended as it happens
-    winner/          the winner's trained weights and architecture
-    result.json      what was asked and found
-    bundle/          what an app team receives
+    config.json          the settings as resolved
+    environment.json     what it was made with: versions, git state, device; one entry per start and resumption
+    lock                 held by the process that writes to the run
+    journal.jsonl        one line per trial, appended as it happens; see `journal`
+    checkpoints/         the search's whole state, the last two; see `checkpoints`
+    measurements.sqlite  latencies by network; see `latency.cache`
+    stages/              what the stages after the search measured and found, so that it is not done again
+    winner/, compared/   trained weights
+    bundle/              what an app team receives
+    result.json          what was asked and found; written last
 
-Files are written to a temporary name and renamed, except the journal, which is only ever appended to.
+Only the journal is appended to; every other file is replaced in one piece, see `files`.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import os
-from collections.abc import Iterator, Mapping
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas_edge.config import RunConfig
-from nas_edge.errors import RunError
+from nas_edge.errors import ConfigError, RunError
+from nas_edge.runs.checkpoints import Checkpoints
+from nas_edge.runs.environment import changed_packages
+from nas_edge.runs.files import FILES, Files
+from nas_edge.runs.journal import Journal, read_journal
+from nas_edge.runs.lock import RunLock, is_locked
 
 if TYPE_CHECKING:
     import numpy as np
 
-SCHEMA_VERSION = 1
+    Weights: TypeAlias = Mapping[str, tuple[np.ndarray[Any, Any], ...]]
+
+SCHEMA_VERSION = 2
+
+# What may differ when a run is resumed. Anything else would make its trials, or its latencies, incomparable.
+CHANGEABLE = ("search.steps", "device.addresses", "runs.checkpoint_steps")
 
 
 class Run:
     """A run folder. Use `Run.create` or `Run.open`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, files: Files = FILES) -> None:
+        self.folder, self._files = folder, files
 
     @classmethod
-    def create(cls, folder: Path, config: RunConfig) -> Run:
+    def create(cls, folder: Path, config: RunConfig, files: Files = FILES) -> Run:
         """Makes a new run folder.
 
         Raises:
@@ -41,11 +58,11 @@ class Run:
         """
         cls.check_new(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            run = cls(folder)
-            run.write_json("config.json", {"schema_version": SCHEMA_VERSION, **config.model_dump(mode="json")})
+            files.make_folder(folder)
         except OSError as error:
             raise RunFolderError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+        run = cls(folder, files)
+        run.write_config(config)
         return run
 
     @staticmethod
@@ -59,16 +76,24 @@ class Run:
             raise RunFolderError(f"{folder} already exists, and runs are never overwritten; choose another --out")
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: Path, files: Files = FILES) -> Run:
         """Opens an existing run folder.
 
         Raises:
             RunError: when it is no run folder, or of another version.
         """
-        run = cls(folder)
+        run = cls(folder, files)
         version = run.read_json("config.json").get("schema_version")
+        if version == 1:
+            raise RunFolderError(
+                f"{folder} was written by an earlier nas_edge, without checksums and checkpoints (schema 1, expected "
+                f"{SCHEMA_VERSION}): it cannot be continued; its bundle and result.json are good as they are"
+            )
         if version != SCHEMA_VERSION:
-            raise RunFolderError(f"{folder} was written by another version: schema {version}, expected {SCHEMA_VERSION}")
+            raise RunFolderError(
+                f"{folder} was written by another version: schema {version}, expected {SCHEMA_VERSION}; "
+                "use the nas_edge that wrote it"
+            )
         return run
 
     @property
@@ -78,27 +103,100 @@ class Run:
         settings.pop("schema_version", None)
         return RunConfig.model_validate(settings)
 
+    def changed_settings(self, config: RunConfig) -> list[str]:
+        """The settings of `config` that differ from those of the run.
+
+        Raises:
+            ConfigError: when one of them may not change.
+        """
+        before, after = _flat(self.config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+        changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+        for path in changed:
+            if path not in CHANGEABLE:
+                raise ConfigError(
+                    f"{path} is {before.get(path)!r} in {self.folder} and cannot become {after.get(path)!r}, because "
+                    f"the trials before and after would not be comparable; only {', '.join(CHANGEABLE)} may change. "
+                    "Start a new run for that"
+                )
+        return changed
+
+    def write_config(self, config: RunConfig) -> None:
+        """Writes the settings, or others in their place."""
+        self.write_json("config.json", {"schema_version": SCHEMA_VERSION, **config.model_dump(mode="json")})
+
     def path(self, name: str) -> Path:
         """Where a file of the run is."""
         return self.folder / name
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Adds a line to the journal."""
-        with self.path("journal.jsonl").open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(record, separators=(",", ":")) + "\n")
+    def lock(self) -> RunLock:
+        """To be held while writing to the run."""
+        return RunLock(self.path("lock"))
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process is writing to the run."""
+        return is_locked(self.path("lock"))
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.path("result.json").exists()
+
+    def open_journal(self, say: Callable[[str], object], name: str = "journal.jsonl") -> Journal:
+        """The journal, or that of a stage, to write to."""
+        return Journal(self.path(name), say, self._files)
 
     def journal(self) -> Iterator[dict[str, Any]]:
-        """The journal's records, oldest first."""
-        try:
-            text = self.path("journal.jsonl").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return
-        for line in text.splitlines():
-            yield json.loads(line)
+        """The journal's records, oldest first, also while the run goes on."""
+        yield from read_journal(self.path("journal.jsonl")).records
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The search's checkpoints."""
+        return Checkpoints(self.path("checkpoints"), self._files)
+
+    def add_session(self, manifest: Mapping[str, Any]) -> list[str]:
+        """Remembers what a start or resumption is made with.
+
+        Returns:
+            What differs from the first session and may change results in their last bits.
+
+        Raises:
+            RunError: when latencies would not be comparable with those of the first session.
+        """
+        name = "environment.json"
+        sessions = self.read_json(name)["sessions"] if self.path(name).exists() else []
+        changed = []
+        if sessions:
+            first = sessions[0]
+            for what, value in manifest["measured_with"].items():
+                if first["measured_with"].get(what) != value:
+                    raise RunError(
+                        f"{self.folder} was measured with {what} {first['measured_with'].get(what)} "
+                        f"({first['device'].get('model')}), not {value} ({manifest['device'].get('model')}): their "
+                        "latencies cannot be compared. Continue on a device of the same kind, or start a new run"
+                    )
+            changed = changed_packages(first, manifest)
+        self.write_json(name, {"schema_version": 1, "sessions": [*sessions, manifest]})
+        return changed
+
+    def once(self, stage: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """What a stage of the run came to: read, if it was finished before; else done now, and kept."""
+        name = f"stages/{stage}.json"
+        if not self.path(name).exists():
+            self.write_json(name, work())
+        return self.read_json(name)
+
+    def weights_once(self, name: str, work: Callable[[], Weights]) -> Weights:
+        """As `once`, for the weights of a network."""
+        if not self.path(name).exists():
+            self.write_weights(name, work())
+        return self.read_weights(name)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes a JSON file in one piece."""
-        self._replace(name, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+        content = json.dumps(value, indent=2, allow_nan=False) + "\n"
+        self._files.write_whole(self.path(name), content.encode())
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Reads a JSON file of the run.
@@ -109,7 +207,7 @@ class Run:
         path = self.path(name)
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunFolderError(f"{self.folder} has no {name}: it is not a finished run of nas-edge") from None
         except (OSError, ValueError) as error:
             raise RunFolderError(f"cannot read {path}: {error}") from None
@@ -117,16 +215,14 @@ class Run:
             raise RunFolderError(f"{path} is damaged: expected an object, received {type(value).__name__}")
         return value
 
-    def write_weights(self, name: str, weights: Mapping[str, tuple[np.ndarray[Any, Any], ...]]) -> None:
+    def write_weights(self, name: str, weights: Weights) -> None:
         """Writes the weights of a network, one NPZ entry `node/position` per array."""
         import numpy as np
 
         arrays = {f"{node}/{i}": array for node, group in weights.items() for i, array in enumerate(group)}
-        path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp.npz")
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)  # noqa: PTH105
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        self._files.write_whole(self.path(name), buffer.getvalue())
 
     def read_weights(self, name: str) -> dict[str, tuple[np.ndarray[Any, Any], ...]]:
         """Reads what `write_weights` wrote."""
@@ -140,19 +236,22 @@ class Run:
                     groups.setdefault(node, {})[int(position)] = arrays[key]
         except FileNotFoundError:
             raise RunFolderError(f"{self.folder} has no {name}: the run did not get as far as training") from None
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"cannot read {self.path(name)}: {error}") from None
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise RunFolderError(
+                f"cannot read {self.path(name)}: {error}; remove it to have that network trained again"
+            ) from None
         return {node: tuple(group[i] for i in sorted(group)) for node, group in groups.items()}
-
-    def _replace(self, name: str, content: bytes) -> None:
-        path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)  # noqa: PTH105
 
 
 class RunFolderError(RunError):
     """The run folder named on the command line cannot be used."""
 
     exit_code = 2
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted path."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

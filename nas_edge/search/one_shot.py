@@ -22,16 +22,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from device_agents.api import Measurement
 from nas_edge.config import SearchConfig
-from nas_edge.controllers.base import Controller, Outcome, Proposal
+from nas_edge.controllers.base import Controller, Outcome, Proposal, State
 from nas_edge.controllers.reinforce import warmup_probability
 from nas_edge.errors import RunError
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
@@ -47,6 +47,19 @@ Batch: TypeAlias = "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]"
 
 # A bench that gives this many unusable answers in a row is broken, and a search on it would learn nothing.
 UNUSABLE_IN_A_ROW = 20
+
+
+class Batches(Protocol):
+    """Batches without end, whose position can be kept and gone back to."""
+
+    def __next__(self) -> Batch:
+        """Images `[batch, height, width, channels]` and labels `[batch]`."""
+
+    def state(self) -> Mapping[str, Any]:
+        """The position, as JSON values."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state()` returned."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +99,8 @@ class OneShotSearch:
         weights: the shared weights.
         source: what says how long a network takes.
         objectives: resources with targets; the reward joins them with quality.
-        train: batches for the weights, without end.
-        validation: batches for the quality, without end.
+        train: batches for the weights.
+        validation: batches for the quality.
         rng: the controller's randomness.
         config: settings of the loop.
     """
@@ -99,14 +112,14 @@ class OneShotSearch:
         weights: SharedWeights,
         source: LatencySource,
         objectives: Sequence[Objective],
-        train: Iterator[Batch],
-        validation: Iterator[Batch],
+        train: Batches,
+        validation: Batches,
         rng: np.random.Generator,
         config: SearchConfig,
     ) -> None:
         self.space, self.controller, self.weights, self.source = space, controller, weights, source
         self.objectives = tuple(objectives)
-        self._train, self._validation, self._rng, self.config = train, validation, rng, config
+        self.train, self.validation, self._rng, self.config = train, validation, rng, config
         self._reward = REWARDS[config.reward]
         self._unusable = 0
         self._pending: deque[_Pending] = deque()
@@ -141,7 +154,7 @@ class OneShotSearch:
 
         losses = []
         for proposal in proposals:
-            images, labels = next(self._train)
+            images, labels = next(self.train)
             losses.append(self.weights.train_step(images, labels, self._masks(proposal)))
         if not all(map(math.isfinite, losses)):
             raise RunError(
@@ -149,7 +162,7 @@ class OneShotSearch:
                 "a lower search.weights.learning_rate usually helps"
             )
         if learning:
-            images, labels = next(self._validation)
+            images, labels = next(self.validation)
             qualities = [self.weights.accuracy(images, labels, self._masks(proposal)) for proposal in proposals]
             self._pending.append(_Pending(step, proposals, networks, latencies, qualities))
         trials: list[Trial] = []
@@ -158,6 +171,44 @@ class OneShotSearch:
             trials += self._settle(self._pending.popleft())
         self.step += 1
         return StepReport(step, float(np.mean(losses)), tuple(trials), self.controller.entropy())
+
+    def state(self) -> State:
+        """Everything the next step depends on but the weights (`weights.arrays()`), as JSON values."""
+        return {
+            "step": self.step,
+            "unusable": self._unusable,
+            "controller": self.controller.state(),
+            "rng": self._rng.bit_generator.state,
+            "train": dict(self.train.state()),
+            "validation": dict(self.validation.state()),
+            "pending": [_pending_state(pending) for pending in self._pending],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state()` returned; latencies that had not arrived then are asked for again.
+
+        Raises:
+            RunError: when the state is of another controller or space.
+        """
+        self.controller.restore(state["controller"])
+        self.step, self._unusable = state["step"], state["unusable"]
+        self._rng.bit_generator.state = state["rng"]
+        self.train.restore(state["train"])
+        self.validation.restore(state["validation"])
+        self._pending = deque(map(self._restored, state["pending"]))
+
+    def _restored(self, pending: Mapping[str, Any]) -> _Pending:
+        proposals = [_proposal(row) for row in pending["proposals"]]
+        networks = [self.space.decode(self.space.canonical(proposal.architecture)) for proposal in proposals]
+        latencies = []
+        for proposal, network, measured in zip(proposals, networks, pending["measured"], strict=True):
+            if measured is None:
+                latencies.append(self._ask(proposal, network))
+            else:
+                known: Future[Measurement] = Future()
+                known.set_result(Measurement.from_json(measured))
+                latencies.append(known)
+        return _Pending(pending["step"], proposals, networks, latencies, pending["qualities"])
 
     def _settle(self, pending: _Pending) -> list[Trial]:
         """Waits for the latencies of an earlier step (or this one) and lets the controller learn from them."""
@@ -240,3 +291,31 @@ class OneShotSearch:
                 f"{last.detail}. Close other programs, or measure longer with --set measure.max_duration_s=2"
             )
         self.controller.update(outcomes, self.step)
+
+
+def _pending_state(pending: _Pending) -> State:
+    """What waits for its latencies, with those that have arrived."""
+    return {
+        "step": pending.step,
+        "proposals": [
+            {**asdict(proposal), "architecture": str(proposal.architecture)} for proposal in pending.proposals
+        ],
+        "measured": [_arrived(future) for future in pending.latencies],
+        "qualities": list(pending.qualities),
+    }
+
+
+def _arrived(future: Future[Measurement] | None) -> dict[str, Any] | None:
+    if future is None or not future.done() or future.cancelled() or future.exception() is not None:
+        return None
+    return future.result().to_json()
+
+
+def _proposal(row: Mapping[str, Any]) -> Proposal:
+    return Proposal(
+        Architecture.parse(row["architecture"]),
+        tuple(map(tuple, row["weights"])),
+        tuple(row["replaced"]),
+        tuple(row["active"]),
+        row["log_prob"],
+    )

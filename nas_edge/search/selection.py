@@ -2,7 +2,7 @@
 
 The most likely choice of each decision ignores how decisions combine and whether the result meets the target (known
 weaknesses of the published method), so with a hard limit the winner and its nearest neighbours are measured again,
-more carefully than in the loop, and the best that meets the limit is returned. Neighbours differ in the decisions the
+whatever was measured before, and the best that meets the limit is returned. Neighbours differ in the decisions the
 controller is least sure of. If none is fast enough, the walk goes on from the fastest one found.
 """
 
@@ -29,7 +29,8 @@ def select(
     space: SearchSpace,
     controller: Controller,
     judge: Callable[[Architecture], Trial],
-    limit_ms: float | None,
+    target_ms: float | None,
+    margin: float = 0.0,
     earlier: Sequence[Trial] = (),
     neighbours: int = 8,
     rounds: int = 6,
@@ -40,7 +41,8 @@ def select(
         space: where the search was.
         controller: after the search.
         judge: scores and measures an architecture.
-        limit_ms: the latency that may not be exceeded; None returns the raw winner.
+        target_ms: the latency that may not be exceeded; None returns the raw winner.
+        margin: share of it to stay below, because the delivered file is measured another time.
         earlier: trials of the search; the best of those under the limit are judged again too.
         neighbours: architectures measured around each centre.
         rounds: how often the walk moves on to the fastest architecture found, when none meets the limit.
@@ -57,9 +59,10 @@ def select(
 
     most_likely = space.canonical(controller.most_likely())
     measure([most_likely])
-    if limit_ms is None:
+    if target_ms is None:
         return Selection(judged[most_likely], tuple(judged.values()))
 
+    limit_ms = target_ms * (1.0 - margin)
     probabilities = controller.probabilities()
     measure(nearest(space, most_likely, probabilities, neighbours))
     measure(_best_of(earlier, limit_ms, neighbours // 2))
@@ -82,10 +85,12 @@ def select(
     fastest = _fastest([*judged.values(), *earlier])
     if fastest is None:
         raise InfeasibleError("none of the candidates of the selection could be timed on the device")
+    fastest_ms = fastest.latency_ms or 0.0
+    head_room = f" with {margin:.0%} of head-room (target.margin)" if margin else ""
     raise InfeasibleError(
-        f"no architecture meets {limit_ms:.3g} ms on this device; the fastest measured takes "
-        f"{fastest.latency_ms:.3g} ms: {fastest.architecture}. Ask for at least that, or for a smaller space "
-        "(--set space.width_multiplier, --set space.input_size)"
+        f"no architecture meets {target_ms:.3g} ms on this device{head_room}; the fastest measured takes "
+        f"{fastest_ms:.3g} ms: {fastest.architecture}. Ask for {1.05 * fastest_ms / (1 - margin):.3g} ms or more, "
+        "or for a smaller space (--set space.width_multiplier, --set space.input_size)"
     )
 
 

@@ -5,12 +5,14 @@ One compiled function takes a training step and another scores a batch; both ser
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from nas_edge.errors import RunError
 from nas_edge.supernet.supernet import Supernet
 
 Array = np.ndarray[Any, Any]
@@ -58,6 +60,33 @@ class SharedWeights:
     def accuracy(self, images: Array, labels: Array, masks: Array) -> float:
         """Share of the images classified correctly, with the batch's own statistics."""
         return int(self._score(images, labels.astype(np.int32), masks)) / len(labels)
+
+    def arrays(self) -> dict[str, Array]:
+        """Copies of every weight and of the optimiser's state, by name."""
+        return {name: np.array(variable.numpy()) for name, variable in self._variables().items()}
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Continues from what `arrays()` returned.
+
+        Raises:
+            RunError: when the arrays are of another supernet or optimiser; nothing was changed.
+        """
+        variables = self._variables()
+        expected = {name: tuple(variable.shape) for name, variable in variables.items()}
+        if {name: array.shape for name, array in arrays.items()} != expected:
+            raise RunError(
+                f"this checkpoint's {len(arrays)} arrays do not fit the {len(expected)} of this space and optimiser; "
+                "resume with the settings, and the nas_edge, that the run was started with"
+            )
+        for name, variable in variables.items():
+            variable.assign(arrays[name])
+
+    def _variables(self) -> dict[str, Any]:
+        variables = {f"weights/{name}": variable for name, variable in self.supernet.named_variables().items()}
+        # Numbered, because Keras makes no two names differ that do so only in their separators.
+        for number, variable in enumerate(self.optimizer.variables):
+            variables[f"optimizer/{number}/{variable.name}"] = variable
+        return variables
 
     def _train_step(self, images: Any, labels: Any, masks: Any) -> Any:
         variables = self.supernet.trainable_variables

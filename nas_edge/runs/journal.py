@@ -1,0 +1,179 @@
+r"""The journal: one line per record, only ever appended to.
+
+    {"seq":12,"crc":"8d5b1c07","record":{...}}\n
+
+`seq` counts from 0, `crc` is the CRC-32 of `12:{...}`, and record 0 names the format and its version. So what was lost,
+swapped, doubled or changed is noticed, and the line is named.
+
+**When is a record safe?** Each is one `write` at the end of the file: the death of the process loses nothing that was
+appended. The disk is waited for (`sync`) only before a checkpoint is written, so a checkpoint never speaks of records
+that are not on the disk; a power cut may cost those after it, which the search then makes again. Waiting each time
+would cost milliseconds to tens of them on the memory cards of small boards.
+
+**Torn tail.** A last line without its end was being written when the process died or the disk was full. It, and only
+it, is dropped when the journal is opened for writing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from nas_edge.errors import RunError
+from nas_edge.runs.files import FILES, Files, writing
+
+Record: TypeAlias = dict[str, Any]
+
+SCHEMA_VERSION = 1
+_HEADER: Record = {"format": "nas_edge journal", "schema_version": SCHEMA_VERSION}
+_LINE = re.compile(rb'\{"seq":(0|[1-9][0-9]*),"crc":"([0-9a-f]{8})","record":(.*)\}', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a journal holds.
+
+    Attributes:
+        records: oldest first, without the header.
+        ends: where each record ends in the file, in bytes, that of the header first; empty for an empty file.
+        torn: bytes of a last record that was not written in full.
+    """
+
+    records: list[Record]
+    ends: list[int]
+    torn: int
+
+
+def read_journal(path: Path) -> Contents:
+    """Reads and checks a journal, changing nothing; it may be one that a search is writing to.
+
+    Raises:
+        RunError: when it cannot be read, is damaged, or was written by another version.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return Contents([], [], 0)
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    records: list[Record] = []
+    ends: list[int] = []
+    start = 0
+    while (end := content.find(b"\n", start)) >= 0:
+        record = _parse(content[start:end], len(ends), path)
+        if ends:
+            records.append(record)
+        elif record != _HEADER:
+            raise RunError(
+                f"{path} is a journal of another version: expected {_HEADER}, received {record}; "
+                "use the nas_edge that wrote it"
+            )
+        start = end + 1
+        ends.append(start)
+    return Contents(records, ends, len(content) - start)
+
+
+class Journal:
+    """A journal to write to. Whoever has it open is its only writer, see `lock`.
+
+    Args:
+        path: made when it does not exist.
+        say: is told when a record that was not written in full is dropped.
+        files: how to write.
+
+    Raises:
+        RunError: as `read_journal`, or when it cannot be written.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], object], files: Files = FILES) -> None:
+        self.path, self._files = path, files
+        contents = read_journal(path)
+        self.found = contents.records
+        self._ends = contents.ends
+        with writing(path):
+            files.make_folder(path.parent)
+            self._file = path.open("ab", buffering=0)
+            try:
+                if contents.torn:
+                    say(f"{path}: dropped the last record, of which {contents.torn} bytes had been written")
+                    files.truncate(self._file, self._size)
+                if not self._ends:
+                    self._append(_HEADER)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def __len__(self) -> int:
+        """How many records it holds."""
+        return len(self._ends) - 1
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds a record.
+
+        Raises:
+            RunError: when it cannot be written; what is there of it is taken back.
+        """
+        with writing(self.path):
+            self._append(record)
+
+    def cut(self, count: int) -> None:
+        """Keeps the first `count` records."""
+        with writing(self.path):
+            self._files.truncate(self._file, self._ends[count])
+        del self._ends[count + 1 :]
+
+    def sync(self) -> None:
+        """Waits until all records are on the disk."""
+        with writing(self.path):
+            self._files.sync(self._file)
+
+    def close(self) -> None:
+        """Closes the file; may be called twice."""
+        self._file.close()
+
+    @property
+    def _size(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        line = _line(record, len(self._ends))
+        try:
+            self._files.append(self._file, line)
+        except OSError:
+            with suppress(OSError):  # else it is dropped when the journal is opened again
+                self._files.truncate(self._file, self._size)
+            raise
+        self._ends.append(self._size + len(line))
+
+
+def _line(record: Mapping[str, Any], seq: int) -> bytes:
+    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    return b'{"seq":%d,"crc":"%08x","record":%s}\n' % (seq, _crc(seq, body), body)
+
+
+def _crc(seq: int, body: bytes) -> int:
+    return zlib.crc32(b"%d:%s" % (seq, body))
+
+
+def _parse(line: bytes, seq: int, path: Path) -> Record:
+    """The record of a line, which must be number `seq`."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        problem = "is not a record of a journal"
+    elif int(match[1]) != seq:
+        problem = f"should be record {seq} and is record {int(match[1])}"
+    elif _crc(seq, match[3]) != int(match[2], 16):
+        problem = "was changed: its checksum does not fit"
+    else:
+        record: Record = json.loads(match[3])
+        return record
+    raise RunError(
+        f"line {seq + 1} of {path} {problem}. Nothing was changed; restore the file from a copy, or, to give up the "
+        f"trials from there on, remove this line and all that follow"
+    )

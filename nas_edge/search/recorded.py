@@ -1,0 +1,128 @@
+"""A search whose every step is on disk, so that it can be stopped at any moment and continued to the bit.
+
+    step -> its trials into the journal -> every so many steps: journal flushed, checkpoint written
+
+Continuing starts from the last checkpoint. The journal may be ahead of it: those steps are made again, with the
+latencies the journal holds instead of new ones, and their trials, which come out the same, are not written again. So no
+trial is lost or doubled, and no device is asked twice for what it answered.
+
+They come out otherwise only when something was changed in between: settings, versions of packages, the machine. Then
+the journal is cut where it differs, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import nullcontext
+
+from device_agents.api import Measurement
+from nas_edge.errors import RunError, StoppedError
+from nas_edge.latency.source import Candidate, LatencySource, SourceWrapper, resolve
+from nas_edge.runs.checkpoints import Checkpoint, Checkpoints
+from nas_edge.runs.interrupts import StopSignals
+from nas_edge.runs.journal import Journal
+from nas_edge.search.one_shot import OneShotSearch, StepReport
+from nas_edge.search.trials import Trial
+from nas_edge.spaces.decisions import Architecture
+
+
+class RecordedSearch:
+    """Runs a search and keeps it.
+
+    Args:
+        loop: as it is before its first step; brought to where the run is.
+        journal: open for writing.
+        checkpoints: of the same run.
+        checkpoint_steps: steps between checkpoints.
+        say: is told what a user should know.
+
+    Raises:
+        RunError: when journal and checkpoints do not fit the search, or each other.
+    """
+
+    def __init__(
+        self,
+        loop: OneShotSearch,
+        journal: Journal,
+        checkpoints: Checkpoints,
+        checkpoint_steps: int,
+        say: Callable[[str], object],
+    ) -> None:
+        self.loop, self._journal, self._checkpoints = loop, journal, checkpoints
+        self._checkpoint_steps, self._say = checkpoint_steps, say
+        checkpoint = checkpoints.load(say)
+        count = 0 if checkpoint is None else int(checkpoint.state["trials"])
+        if count > len(journal):
+            raise RunError(
+                f"{journal.path} holds {len(journal)} trials, and the checkpoint of step "
+                f"{checkpoint and checkpoint.step} was written after {count}; restore the journal from a copy"
+            )
+        found = journal.found
+        self.trials = [Trial.from_json(record) for record in found[:count]]
+        self._ahead = deque(found[count:])
+        loop.source = _Remembering(loop.source, map(Trial.from_json, self._ahead))
+        if checkpoint is not None:
+            loop.weights.restore(checkpoint.arrays)
+            loop.restore(checkpoint.state["search"])
+
+    def run(self, on_step: Callable[[StepReport], object] | None = None, stop: StopSignals | None = None) -> None:
+        """Makes the remaining steps.
+
+        Raises:
+            StoppedError: after a step, when `stop` was requested; a checkpoint was written.
+            RunError, DeviceError: see `OneShotSearch.run`; also RunError when the run cannot be written.
+        """
+        steps = self.loop.config.steps
+        with nullcontext() if stop is None else stop.held():
+            while self.loop.step < steps:
+                report = self.loop.take_step()
+                for trial in report.trials:
+                    self._record(trial)
+                stopping = stop is not None and stop.requested
+                if stopping or self.loop.step % self._checkpoint_steps == 0 or self.loop.step == steps:
+                    self.checkpoint()
+                if on_step is not None:
+                    on_step(report)
+                if stopping:
+                    raise StoppedError(f"stopped after step {self.loop.step} of {steps}")
+
+    def checkpoint(self) -> None:
+        """Writes the state after the last step."""
+        self._journal.sync()
+        state = {"trials": len(self.trials), "search": self.loop.state()}
+        self._checkpoints.save(Checkpoint(self.loop.step, state, self.loop.weights.arrays()))
+
+    def _record(self, trial: Trial) -> None:
+        record = trial.to_json()
+        if self._ahead and self._ahead.popleft() != record:
+            self._say(
+                f"trial {len(self.trials)} of {self._journal.path} came out otherwise than before, because settings, "
+                f"packages or the machine changed; it and the {len(self._ahead)} after it are replaced"
+            )
+            self._ahead.clear()
+            self._journal.cut(len(self.trials))
+        if len(self.trials) == len(self._journal):
+            self._journal.append(record)
+        self.trials.append(trial)
+
+
+class _Remembering(SourceWrapper):
+    """Answers first with what the journal holds, in its order, then asks the source."""
+
+    def __init__(self, source: LatencySource, trials: Iterable[Trial]) -> None:
+        super().__init__(source)
+        self._known: dict[Architecture, deque[Measurement]] = {}
+        for trial in trials:
+            if trial.measurement is not None:
+                self._known.setdefault(trial.architecture, deque()).append(trial.measurement)
+
+    def submit(self, candidate: Candidate) -> Future[Measurement]:
+        """See `LatencySource`."""
+        known = self._known.get(candidate.architecture) if candidate.architecture is not None else None
+        if not known:
+            return self._source.submit(candidate)
+        future: Future[Measurement] = Future()
+        resolve(future, known.popleft())
+        return future

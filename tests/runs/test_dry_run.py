@@ -1,0 +1,46 @@
+"""`--dry-run`: one architecture the whole way, and nothing is left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.crash_resume import tiny_space
+from device_agents import verdicts
+from nas_edge.config import load_config
+from nas_edge.dry_run import Estimate, rehearse
+from nas_edge.progress import Reporter
+from nas_edge.spaces import SPACES
+
+
+def test_an_architecture_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SPACES, "tiny", lambda size, width, classes, channels: tiny_space(size, channels, classes))
+    # The machines that run tests are shared; what is worth what on them is tested elsewhere.
+    monkeypatch.setattr(verdicts, "MAX_WAIT_SHARE", float("inf"))
+    monkeypatch.setattr(verdicts, "MAX_SHIFT", float("inf"))
+    settings = ("space.name=tiny", "space.reference=proxylessnas-mobile", "search.random_baseline=true")
+    config = load_config("smoke", settings=(*settings, "export.compare=true"))
+    estimate = rehearse(config, Reporter(Console(quiet=True)))
+    assert list(estimate.parts_s) == [
+        "search",
+        "selection",
+        "random baseline",
+        "training 3 networks",
+        "converting, checking",
+        "measuring",
+    ]
+    assert all(seconds > 0 for seconds in estimate.parts_s.values())
+    assert estimate.memory_bytes is None or estimate.memory_bytes > 2**20
+    assert estimate.disk_bytes > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_estimate_in_words() -> None:
+    text = Estimate("0:1", 1.25, {"search": 7200.0, "training": 30.0}, None, 3 * 2**30).text()
+    assert "1.25 ms: 0:1" in text
+    assert "2.0 h" in text
+    assert "30.0 s" in text
+    assert "disk 3.0 GiB" in text

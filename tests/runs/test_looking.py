@@ -1,0 +1,146 @@
+"""`nas-edge runs` and `nas-edge select`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from device_agents.api import Verdict
+from nas_edge import cli
+from nas_edge.config import load_config
+from nas_edge.errors import RunError
+from nas_edge.runs.listing import list_runs
+from nas_edge.runs.run import Run
+from nas_edge.search.reselect import read_candidates
+from nas_edge.search.trials import Trial
+from nas_edge.spaces.decisions import Architecture
+from tests.fakes import failed, timed
+
+
+def trial(step: int, choice: int, quality: float, latency_ms: float | None, reward: float | None) -> Trial:
+    measurement = failed(Verdict.TIMEOUT) if latency_ms is None else timed(latency_ms)
+    return Trial(step, step, Architecture((choice, 0)), quality, measurement, None, reward)
+
+
+TRIALS = [
+    trial(0, 9, 0.9, 0.5, 0.1),  # early: its quality says little
+    trial(1, 8, 0.2, 9.0, 0.2),
+    trial(2, 7, 0.2, None, None),
+    trial(3, 6, 0.2, 9.0, 0.2),
+    trial(4, 1, 0.5, 2.0, 0.4),
+    trial(5, 2, 0.8, 6.0, 0.5),
+    trial(6, 1, 0.7, 4.0, 0.3),
+]
+
+
+def make_run(folder: Path, trials: list[Trial] = TRIALS, target_ms: float | None = 4.0) -> Run:
+    run = Run.create(folder, load_config("smoke"))
+    journal = run.open_journal(pytest.fail)
+    for each in trials:
+        journal.append(each.to_json())
+    journal.close()
+    if target_ms is not None:
+        run.once("target", lambda: {"target_ms": target_ms})
+    return run
+
+
+def test_other_targets_are_answered_from_the_latter_half() -> None:
+    known = read_candidates(each.to_json() for each in TRIALS)
+    assert known.fastest_ms == 0.5
+    best = known.best_within(3.0)
+    assert best is not None
+    assert (best.architecture, best.trials, best.latency_ms) == (Architecture((1, 0)), 2, 3.0)
+    assert best.quality == pytest.approx(0.6)
+    best = known.best_within(16.0)
+    assert best is not None
+    assert best.architecture == Architecture((2, 0))
+    assert known.best_within(2.9) is None
+
+
+def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
+    make_run(tmp_path / "stopped")
+    make_run(tmp_path / "new", [], None)
+    make_run(tmp_path / "done").write_json("result.json", {})
+    damaged = make_run(tmp_path / "damaged").path("journal.jsonl")
+    damaged.write_bytes(damaged.read_bytes()[:-40] + b"\n")
+    (tmp_path / "no run").mkdir()
+    with make_run(tmp_path / "busy").lock():
+        runs = {summary.name: summary for summary in list_runs(tmp_path)}
+    assert {name: summary.state.partition(":")[0] for name, summary in runs.items()} == {
+        "stopped": "stopped",
+        "new": "stopped",
+        "done": "finished",
+        "busy": "running",
+        "damaged": "unreadable",
+    }
+    assert "line 8" in runs["damaged"].state
+    assert runs["stopped"].row()[2:-1] == ("proxylessnas", "4", "0.500", "0.800", "6", "7/24")
+    assert runs["new"].row()[3:-1] == ("-", "-", "-", "-", "0/24")
+
+
+def test_a_clock_that_was_set_back_does_not_matter(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    os.utime(run.path("journal.jsonl"), (time.time() + 9e6,) * 2)
+    assert list_runs(tmp_path)[0].age_s == 0.0
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nowhere"):
+        list_runs(tmp_path / "nowhere")
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    code = "import sys; from nas_edge import cli\ntry:\n    cli.main()\n"
+    code += "finally:\n    heavy = {'tensorflow', 'keras', 'pandas', 'sklearn'} & set(sys.modules)\n"
+    code += "    assert not heavy, heavy\n"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_commands_answer_without_tensorflow(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    code, out, err = command("select", str(tmp_path / "run"), "--target-ms", "0.1,3,16")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert "the fastest of all took 0.5 ms" in lines[1]
+    assert lines[2].split() == ["3", "3.000", "0.600", "2", "1:0"]
+    code, out, _ = command("runs", str(tmp_path))
+    assert code == 0
+    assert len(out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["select", "RUN", "--target-ms", "four"], "for example 4,8,16"),
+        (["select", "FOLDER", "--target-ms", "4"], "has no config.json"),
+        (["search", "--resume", "FOLDER"], "has no config.json"),
+        (["search", "--resume", "RUN", "--out", "x"], "leave out --out"),
+        (["search", "--resume", "RUN", "--seed", "5"], "seed is 0"),
+        (["search", "--resume", "RUN", "--preset", "demo"], "cannot become"),
+        (["search", "--resume", "DONE"], "finished"),
+        (["runs", "FOLDER/nowhere"], "nowhere"),
+    ],
+)
+def test_misuse_gets_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    expected: str,
+) -> None:
+    make_run(tmp_path / "run")
+    make_run(tmp_path / "done").write_json("result.json", {})
+    places = {"RUN": str(tmp_path / "run"), "DONE": str(tmp_path / "done"), "FOLDER": str(tmp_path)}
+    monkeypatch.setattr(sys, "argv", ["nas-edge", *(places.get(a, a) for a in arguments)])
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main()
+    assert exit_info.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("nas-edge:", "Error:"))]
+    assert len(lines) == 1
+    assert expected in lines[0]

@@ -1,0 +1,316 @@
+"""A search that was interrupted, in any way and anywhere, and continued is the search that was not."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from device_agents.api import Measurement, Verdict
+from nas_edge.errors import NasEdgeError, RunError, StoppedError
+from nas_edge.latency.cache import CachedSource, MeasuringKey
+from nas_edge.latency.source import Candidate
+from nas_edge.networks.analysis import analyze
+from nas_edge.runs.interrupts import StopSignals
+from nas_edge.runs.journal import read_journal
+from nas_edge.search.one_shot import UNUSABLE_IN_A_ROW
+from tests.fakes import FunctionSource, failed, timed
+from tests.runs.faults import Bench, FaultyFiles, Killed, adam_weights, disk_full
+
+KEY = MeasuringKey("int8", "device", "litert", "settings")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture(autouse=True)
+def closed(bench: Bench) -> Iterator[None]:
+    yield
+    bench.close()
+
+
+@pytest.fixture
+def whole(bench: Bench, tmp_path: Path) -> Any:
+    """What a search comes to that nothing happened to."""
+    search = bench.recorded(tmp_path / "whole", bench.loop())
+    search.run()
+    return bench.outcome(tmp_path / "whole", search)
+
+
+class Stop(StopSignals):
+    """A request to stop after so many steps, without a signal."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._left = after
+
+    def count(self, _: object) -> None:
+        self._left -= 1
+        self.requested = self._left <= 1
+
+
+def continued(bench: Bench, folder: Path, **settings: Any) -> Any:
+    """The outcome after continuing, during which nothing needs to be said."""
+    search = bench.recorded(folder, bench.loop(**settings), say=pytest.fail)
+    search.run()
+    return bench.outcome(folder, search)
+
+
+@pytest.mark.parametrize("settings", [{}, {"reward_delay_steps": 2}])
+def test_stopped_after_any_step(bench: Bench, tmp_path: Path, settings: dict[str, Any]) -> None:
+    search = bench.recorded(tmp_path / "whole", bench.loop(**settings))
+    search.run()
+    whole = bench.outcome(tmp_path / "whole", search)
+    for after in range(2, 9):
+        folder = tmp_path / str(after)
+        stop = Stop(after)
+        search = bench.recorded(folder, bench.loop(**settings))
+        with pytest.raises(StoppedError, match=f"after step {after} of 9"):
+            search.run(stop.count, stop)
+        found = continued(bench, folder, **settings)
+        assert found[0] == whole[0]
+        assert found[2:] == whole[2:]
+
+
+@pytest.mark.parametrize("partly", [False, True])
+@pytest.mark.parametrize("fault", [Killed, disk_full])
+def test_stopped_at_any_call_that_writes(bench: Bench, tmp_path: Path, fault: Any, partly: bool) -> None:
+    search = bench.recorded(tmp_path / "whole", bench.loop(steps=5), checkpoint_steps=2)
+    search.run()
+    whole = bench.outcome(tmp_path / "whole", search)
+    at, finished = 0, False
+    while not finished:
+        folder = tmp_path / str(at)
+        try:
+            bench.recorded(folder, bench.loop(steps=5), FaultyFiles(at, fault, partly), checkpoint_steps=2).run()
+            finished = True
+        except (Killed, RunError):
+            pass
+        said: list[str] = []
+        search = bench.recorded(folder, bench.loop(steps=5), say=said.append, checkpoint_steps=2)
+        search.run()
+        assert bench.outcome(folder, search) == whole
+        assert all("dropped the last record" in text for text in said)
+        at += 1 if fault is Killed and not partly else 4  # the others differ in a few of the places only
+    assert at > 25
+
+
+def test_killed_again_and_again(bench: Bench, tmp_path: Path, whole: Any) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        try:
+            files = FaultyFiles(int(rng.integers(1, 16)), Killed, bool(rng.integers(2)))
+            bench.recorded(tmp_path / "run", bench.loop(), files).run()
+        except Killed:
+            continue
+    assert continued(bench, tmp_path / "run") == whole
+
+
+def test_no_device_is_asked_again_for_what_it_answered(bench: Bench, tmp_path: Path, whole: Any) -> None:
+    """Not even when the answer is one that no cache keeps, or when the device would now answer otherwise."""
+    answers = iter(
+        [failed(Verdict.UNSTEADY), timed(0.5), failed(Verdict.RUN_FAILED), *map(timed, np.linspace(1, 2, 40))]
+    )
+    log: list[str] = []
+
+    def measure(candidate: Candidate) -> Measurement:
+        log.append(str(candidate.architecture))
+        return next(answers)
+
+    search = bench.recorded(tmp_path / "run", bench.loop(FunctionSource(measure)), FaultyFiles(16, Killed))
+    with pytest.raises(Killed):
+        search.run()
+    assert 3 < len(log) < 14
+    before = read_journal(tmp_path / "run" / "journal.jsonl").records
+    asked = len(log)
+    search = bench.recorded(tmp_path / "run", bench.loop(FunctionSource(measure)), say=pytest.fail)
+    search.run()
+    trials = read_journal(tmp_path / "run" / "journal.jsonl").records
+    assert trials[: len(before)] == before
+    assert len(trials) == 14
+    # Of the step in which it was killed, what was not in the journal yet had to be asked again.
+    assert len(log) - asked == 14 - len(before)
+
+
+def test_with_a_cache_nothing_at_all_is_measured_twice(bench: Bench, tmp_path: Path) -> None:
+    log: list[str] = []
+
+    def measure(candidate: Candidate) -> Measurement:
+        log.append(candidate.network.fingerprint)
+        return timed(analyze(candidate.network).macs / 1e5)
+
+    for at in (9, 7, 6, 99):
+        with CachedSource(FunctionSource(measure), tmp_path / "measurements.sqlite", KEY) as source:
+            try:
+                bench.recorded(tmp_path / "run", bench.loop(source), FaultyFiles(at, Killed)).run()
+            except Killed:
+                continue
+    assert len(read_journal(tmp_path / "run" / "journal.jsonl").records) == 14
+    assert len(log) == len(set(log))
+
+
+def test_latencies_under_way_are_asked_for_again(bench: Bench, tmp_path: Path) -> None:
+    """With late rewards a checkpoint may hold proposals whose latencies have not arrived."""
+    settings = {"reward_delay_steps": 3, "samples_per_step": 1}
+
+    class Slow(FunctionSource):
+        """Answers when the next but one is asked for."""
+
+        def __init__(self) -> None:
+            super().__init__(bench.measure)
+            self._late: list[tuple[Future[Measurement], Candidate]] = []
+
+        def submit(self, candidate: Candidate) -> Future[Measurement]:
+            self._late.append((Future(), candidate))
+            if len(self._late) > 2:
+                future, earlier = self._late[-3]
+                future.set_result(bench.measure(earlier))
+            return self._late[-1][0]
+
+    search = bench.recorded(tmp_path / "run", bench.loop(Slow(), **settings))
+    stop = Stop(5)
+    with pytest.raises(StoppedError):
+        search.run(stop.count, stop)
+    assert any(not future.done() for pending in search.loop._pending for future in pending.latencies if future)
+    found = continued(bench, tmp_path / "run", **settings)
+    search = bench.recorded(tmp_path / "whole", bench.loop(**settings))
+    search.run()
+    whole = bench.outcome(tmp_path / "whole", search)
+    assert found[0] == whole[0]
+    assert found[2:] == whole[2:]
+
+
+def test_the_newest_checkpoint_damaged(bench: Bench, tmp_path: Path, whole: Any) -> None:
+    with pytest.raises(Killed):
+        bench.recorded(tmp_path / "run", bench.loop(), FaultyFiles(28, Killed)).run()
+    newest = max((tmp_path / "run" / "checkpoints").glob("*.npz"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    said: list[str] = []
+    search = bench.recorded(tmp_path / "run", bench.loop(), say=said.append)
+    search.run()
+    assert bench.outcome(tmp_path / "run", search) == whole
+    assert newest.name in said[0]
+
+
+def test_a_journal_that_lost_what_the_checkpoint_speaks_of_is_refused(bench: Bench, tmp_path: Path) -> None:
+    bench.recorded(tmp_path / "run", bench.loop()).run()
+    path = tmp_path / "run" / "journal.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(RunError, match="holds 13 trials"):
+        bench.recorded(tmp_path / "run", bench.loop())
+
+
+def test_more_steps_follow_the_new_schedule_and_lose_no_trial(bench: Bench, tmp_path: Path) -> None:
+    stop = Stop(6)
+    search = bench.recorded(tmp_path / "run", bench.loop())
+    with pytest.raises(StoppedError):
+        search.run(stop.count, stop)
+    before = (tmp_path / "run" / "journal.jsonl").read_bytes()
+    search = bench.recorded(tmp_path / "run", bench.loop(steps=12), say=pytest.fail)
+    search.run()
+    assert search.loop.step == 12
+    assert (tmp_path / "run" / "journal.jsonl").read_bytes().startswith(before)
+
+
+def test_steps_that_come_out_otherwise_are_replaced_and_that_is_said(bench: Bench, tmp_path: Path) -> None:
+    stop = Stop(5)
+    with pytest.raises(StoppedError):
+        bench.recorded(tmp_path / "run", bench.loop(seed=5)).run(stop.count, stop)
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
+    said: list[str] = []
+    search = bench.recorded(tmp_path / "run", bench.loop(seed=6), say=said.append)
+    search.run()
+    assert [text for text in said if "came out otherwise" in text]
+    records = read_journal(tmp_path / "run" / "journal.jsonl").records
+    assert records == [trial.to_json() for trial in search.trials]
+
+
+def test_a_checkpoint_of_another_search_is_refused(bench: Bench, tmp_path: Path) -> None:
+    bench.recorded(tmp_path / "run", bench.loop()).run()
+    loop = bench.loop()
+    loop.weights = adam_weights()
+    with pytest.raises(RunError, match="do not fit"):
+        bench.recorded(tmp_path / "run", loop)
+
+
+def test_a_lost_device_and_nan_end_the_search_with_what_was_found(bench: Bench, tmp_path: Path, whole: Any) -> None:
+    def unplugged(candidate: Candidate) -> Measurement:
+        if len(search.trials) >= 6:
+            raise ConnectionError("unplugged")
+        return bench.measure(candidate)
+
+    search = bench.recorded(tmp_path / "run", bench.loop(FunctionSource(unplugged)))
+    with pytest.raises(ConnectionError):
+        search.run()
+    assert len(read_journal(tmp_path / "run" / "journal.jsonl").records) == 6
+
+    loop = bench.loop()
+    search = bench.recorded(tmp_path / "run", loop)
+    train_step = loop.weights.train_step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.weights, "train_step", lambda *batch: train_step(*batch) * float("nan"))
+        with pytest.raises(NasEdgeError, match="loss"):
+            search.run()
+    assert continued(bench, tmp_path / "run") == whole
+
+
+def test_every_candidate_failing_is_recorded_and_continued(bench: Bench, tmp_path: Path) -> None:
+    source = FunctionSource(lambda _: failed(Verdict.OUT_OF_MEMORY))
+    search = bench.recorded(tmp_path / "run", bench.loop(source))
+    search.run()
+    records = read_journal(tmp_path / "run" / "journal.jsonl").records
+    assert [record["reward"] for record in records] == [None] * 14
+
+
+def test_a_bench_that_stays_broken_does_not_get_a_new_budget_by_resuming(bench: Bench, tmp_path: Path) -> None:
+    source = FunctionSource(lambda _: failed(Verdict.DEVICE_LOST))
+    settings = {"steps": 2 * UNUSABLE_IN_A_ROW, "samples_per_step": 1}
+    stop = Stop(22)
+    search = bench.recorded(tmp_path / "run", bench.loop(source, **settings))
+    with pytest.raises(StoppedError):
+        search.run(stop.count, stop)
+    count = len(read_journal(tmp_path / "run" / "journal.jsonl").records)
+    assert 0 < count < UNUSABLE_IN_A_ROW
+    search = bench.recorded(tmp_path / "run", bench.loop(source, **settings))
+    with pytest.raises(RunError, match=f"last {UNUSABLE_IN_A_ROW} measurements"):
+        search.run()
+
+
+@pytest.fixture
+def stop() -> Iterator[StopSignals]:
+    with StopSignals() as stop:
+        yield stop
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_a_second_one_ends_it_at_once(
+    bench: Bench, tmp_path: Path, whole: Any, stop: StopSignals, number: signal.Signals
+) -> None:
+    search = bench.recorded(tmp_path / "run", bench.loop(), checkpoint_steps=100)
+    with pytest.raises(StoppedError, match="after step 4 of 9"):
+        search.run(lambda report: signal.raise_signal(number) if report.step == 2 else None, stop)
+    search = bench.recorded(tmp_path / "run", bench.loop(), checkpoint_steps=100)
+    assert search.loop.step == 4
+
+    def impatient(_: object) -> None:
+        stop.requested = False
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        search.run(impatient, stop)
+    assert continued(bench, tmp_path / "run")[2:] == whole[2:]
+
+
+def test_outside_the_loop_a_signal_stops_at_once(stop: StopSignals) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == stop._handle
