@@ -1,6 +1,9 @@
 """Device addresses, and the agents they open.
 
     host:              this machine
+    adb:               the only Android phone plugged in
+    adb:SERIAL         the one with this serial number
+    adb://HOST:PORT    one that listens on the network
     replay:TIMES.json  recorded times, each answered after as long as it says
 
 An address is SCHEME:REST. Everything known stands in the tables below.
@@ -70,7 +73,7 @@ def parse_address(address: str) -> tuple[str, str]:
 
 def list_devices() -> list[DeviceRow]:
     """Returns the devices that can be found without being named."""
-    return [_host_row()]
+    return [_host_row(), *_phone_rows()]
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,37 @@ def _host_row() -> DeviceRow:
     return DeviceRow(info.address, info.kind, info.model, "ready", detail)
 
 
+def _open_phone(rest: str) -> DeviceAgent:
+    from device_agents.android.address import open_phone
+
+    return open_phone(rest)
+
+
+def _phone_problem(rest: str) -> str:
+    from device_agents.android.address import address_problem
+
+    return address_problem(rest)
+
+
+def _phone_rows() -> list[DeviceRow]:
+    """The phones on USB; they are not asked anything, since that would raise a question on their screens."""
+    from device_agents.android.adb_shell_transport import usb_serials
+
+    return [DeviceRow(f"adb:{serial}", "adb", "", "ready", "plugged in, not asked yet") for serial in usb_serials()]
+
+
 SCHEMES: dict[str, Scheme] = {
     "host": Scheme(
         form="host:",
         what="this machine",
         problem=lambda rest: "nothing may follow 'host:'" if rest else "",
         open=_open_host,
+    ),
+    "adb": Scheme(
+        form="adb:[SERIAL] or adb://HOST:PORT",
+        what="an Android phone",
+        problem=_phone_problem,
+        open=_open_phone,
     ),
     "replay": Scheme(
         form="replay:TIMES.json",
@@ -130,7 +158,6 @@ SCHEMES: dict[str, Scheme] = {
 
 PLANNED_SCHEMES = {
     "ssh": "a board reached over SSH",
-    "adb": "an Android phone",
     "coral": "a Coral Edge TPU",
 }
 

@@ -34,7 +34,7 @@ def nas_edge(context: click.Context, debug: bool) -> None:
 
 
 @nas_edge.command()
-@click.option("--preset", type=click.Choice(["smoke", "demo", "full"]), help="Settings that belong together.")
+@click.option("--preset", type=click.Choice(["smoke", "demo", "laptop", "full"]), help="Settings that belong together.")
 @click.option("--space", metavar="NAME", help="Search space; see `nas-edge spaces`.")
 @click.option("--data", metavar="SOURCE", help="digits, a folder of class folders, a .npz file, or tfds:NAME.")
 @click.option("--device", "devices", multiple=True, metavar="ADDRESS", help="Where to measure; see `nas-edge devices`.")
@@ -78,7 +78,7 @@ def search(
     \b
     Examples:
       nas-edge search --preset smoke --out runs/smoke
-      nas-edge search --space mobilenet-v3-like --data photos/ --target-ms 12 --out runs/photos
+      nas-edge search --preset laptop --data photos/ --target-ms 4 --out runs/photos
       nas-edge search --resume runs/photos
     """  # noqa: D301 - click wants the control character, not its name
     from nas_edge.config import RunConfig, describe_settings, load_config

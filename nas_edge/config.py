@@ -181,6 +181,9 @@ class SearchConfig(Part):
     reward: Literal["absolute", "soft", "hard"] = "absolute"
     validation_batch_size: int = Field(512, ge=2)
     execution: Literal["sliced", "masked"] = Field("sliced", description="masked keeps static shapes, for XLA and TPU")
+    rematerialize: bool = Field(
+        True, description="run layers again in the backward pass: far less memory, for up to a third more work"
+    )
     weights: TrainingConfig = TrainingConfig()
     random_baseline: bool = Field(True, description="also judge as many random architectures as the search measured")
 
@@ -235,6 +238,8 @@ class RunConfig(Part):
 
 Overrides: TypeAlias = dict[str, Any]
 
+MAX_SETTINGS_CHARACTERS = 1_000_000
+
 # For small networks on about a thousand small images. Measured on scikit-learn's digits at 32 x 32: three random points
 # of `proxylessnas` at width 0.25 reach 98.1 to 99.2% test accuracy, in float and int8 alike.
 _SMALL_DATA: Overrides = {"learning_rate": 0.4, "epochs": 25, "batch_size": 64, "warmup_fraction": 0.1}
@@ -244,6 +249,7 @@ PRESETS: dict[str, Overrides] = {
         "space": {"name": "proxylessnas", "input_size": 16, "width_multiplier": 0.25},
         "search": {
             "steps": 24,
+            "rematerialize": False,
             "samples_per_step": 2,
             "validation_batch_size": 256,
             "weights": _SMALL_DATA,
@@ -260,6 +266,7 @@ PRESETS: dict[str, Overrides] = {
         "search": {
             # Most steps go to the shared weights, which are cheap; the rest are measured on the device.
             "steps": 1200,
+            "rematerialize": False,
             "delay_fraction": 0.85,
             "op_warmup_fraction": 0.3,
             "filter_warmup_fraction": 0.3,
@@ -269,6 +276,18 @@ PRESETS: dict[str, Overrides] = {
         "measure": {"max_duration_s": 0.2, "min_duration_s": 0.05},
         "final_measure": {"preset": "search", "max_duration_s": 3.0},
         "training": _SMALL_DATA,
+    },
+    # One's own pictures on a machine without accelerator: an evening rather than a week.
+    "laptop": {
+        "space": {"name": "mobilenet-v3-like", "input_size": 96, "width_multiplier": 0.5},
+        "data": {"augmentation": {"flip": True}},
+        "search": {
+            "steps": 3000,
+            "delay_fraction": 0.75,
+            "validation_batch_size": 128,
+            "weights": {"learning_rate": 0.4, "batch_size": 32, "warmup_fraction": 0.1},
+        },
+        "training": {"learning_rate": 0.4, "epochs": 60, "batch_size": 32, "warmup_fraction": 0.1},
     },
     "full": {},
 }
@@ -307,25 +326,42 @@ def load_config(
         path, separator, text = setting.partition("=")
         if not separator or not path:
             raise ConfigError(f"--set expects path=value, for example search.steps=100; received {setting!r}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            reason = getattr(error, "problem", None) or "not YAML"
-            raise ConfigError(f"--set {path}: cannot read the value {text!r}: {reason}") from None
-        _merge(merged, _nested(path.strip(), value))
+        _merge(merged, _nested(path.strip(), _parse_yaml(text, f"--set {_short(path)}")))
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
 
 
+def _parse_yaml(text: str, where: str) -> Any:
+    """Reads YAML, or JSON; whatever is wrong with it is one line."""
+    if len(text) > MAX_SETTINGS_CHARACTERS:
+        raise ConfigError(
+            f"{where}: {len(text)} characters are no settings; at most {MAX_SETTINGS_CHARACTERS} are read"
+        )
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{where} is neither YAML nor JSON: {_short(' '.join(reason.split()))}") from None
+
+
+def _short(value: object) -> str:
+    """A value as it may stand in a message."""
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def _read(file: Path) -> Overrides:
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {file}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is neither YAML nor JSON: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is neither YAML nor JSON: it is no UTF-8 text") from None
+    loaded = _parse_yaml(text, str(file))
+    if isinstance(loaded, dict):
+        loaded.pop("schema_version", None)  # so that a run's config.json can be given back
     if not isinstance(loaded, dict):
         raise ConfigError(f"{file} must hold settings by name, received {type(loaded).__name__}")
     return loaded
@@ -354,9 +390,9 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown setting {path!r}; see `nas-edge search --list-settings`"
+        return f"unknown setting {_short(path)!r}; see `nas-edge search --list-settings`"
     message = first["msg"].removeprefix("Value error, ")
-    received = "" if isinstance(first["input"], (dict, BaseModel)) else f"; received {first['input']!r}"
+    received = "" if isinstance(first["input"], (dict, BaseModel)) else f"; received {_short(repr(first['input']))}"
     return f"{path}: {message[:1].lower()}{message[1:]}{received}"
 
 

@@ -28,7 +28,7 @@ from nas_edge.config import RunConfig
 from nas_edge.data.preprocessing import Augmentation, Batches, Preprocessing, in_order, standardize
 from nas_edge.data.sources import Dataset, load
 from nas_edge.data.splits import Split, split
-from nas_edge.errors import ConfigError, InfeasibleError, NasEdgeError, StoppedError
+from nas_edge.errors import ConfigError, InfeasibleError, NasEdgeError, RunError, SpaceError, StoppedError
 from nas_edge.latency.cache import CachedSource
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.retry import RetryingSource
@@ -154,19 +154,26 @@ class Result:
         return _median_ms(self.rows[0].latency[self.precision])
 
     @property
+    def meets_target(self) -> bool:
+        """Whether the delivered model, as finally measured, is as fast as asked."""
+        return self.latency_ms is not None and self.latency_ms <= self.target_ms
+
+    @property
     def meets_limit(self) -> bool:
-        """Whether the delivered model, as finally measured, is within a hard limit."""
-        return not self.hard_limit or (self.latency_ms is not None and self.latency_ms <= self.target_ms)
+        """Whether the result is what was asked for: a target that is no limit may be missed."""
+        return self.meets_target or not self.hard_limit
 
     @property
     def verdict(self) -> str:
         """One line: was the limit met?"""
-        measured = "could not be timed" if self.latency_ms is None else f"takes {self.latency_ms:.3g} ms"
-        relation = "within" if self.meets_limit else "not within"
-        return (
-            f"the delivered {self.precision} model {measured} on {self.device}, {relation} {self.target_ms:.3g} ms; "
-            f"bundle: {self.bundle}"
-        )
+        measurement = self.rows[0].latency[self.precision]
+        if self.latency_ms is None:
+            timed = f"could not be timed ({measurement.verdict}: {measurement.detail})"
+        else:
+            flag = "" if measurement.ok else f" ({measurement.verdict}: {measurement.detail})"
+            relation = "within" if self.meets_target else "more than"
+            timed = f"takes {self.latency_ms:.3g} ms{flag}, {relation} {self.target_ms:.3g} ms"
+        return f"the delivered {self.precision} model {timed}, on {self.device}; bundle: {self.bundle}"
 
     def table(self) -> str:
         """The result as text."""
@@ -187,7 +194,7 @@ class Result:
             "target_ms": self.target_ms,
             "precision": self.precision,
             "hard_limit": self.hard_limit,
-            "meets_limit": self.meets_limit,
+            "meets_target": self.meets_target,
             "latency_ms": self.latency_ms,
             "device": self.device,
             "rows": [
@@ -353,6 +360,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> s
     Raises:
         RunError: when the run did not get as far as a trained winner.
     """
+    Run.check_new(out)  # before anything takes time
     run = Run.open(folder)
     config, found = run.config, run.read_json("result.json")
     if device is not None:
@@ -360,12 +368,15 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> s
     weights = run.read_weights("winner/weights.npz")
     data = load_data(config)
     space = make_space(config, data)
-    architecture = space.parse(found["rows"][0]["architecture"])
+    try:
+        architecture, target_ms = space.parse(found["rows"][0]["architecture"]), float(found["target_ms"])
+    except (KeyError, IndexError, TypeError, ValueError, SpaceError):
+        raise RunFolderError(f"{run.path('result.json')} is damaged: it does not say what won") from None
     start_tensorflow()
     with open_source(config) as source:
         model = convert(config, data, "winner", str(architecture), None, space.decode(architecture), weights)
         rows = _measure(config, source, [model], reporter)
-        result = _write_bundle(config, out, space, data, source, architecture, model, rows, found["target_ms"])
+        result = _write_bundle(config, out, space, data, source, architecture, model, rows, target_ms)
     return result.verdict
 
 
@@ -417,7 +428,7 @@ def make_search(
     steps = settings.steps * settings.samples_per_step
     schedule = CosineWithWarmup(weights.peak_learning_rate, steps, round(steps * weights.warmup_fraction))
     shared = SharedWeights(
-        Supernet(space, settings.execution, integer(seed, "supernet")),
+        Supernet(space, settings.execution, integer(seed, "supernet"), settings.rematerialize),
         make_optimizer(weights, schedule),
         weights.label_smoothing,
         weights.weight_decay,
@@ -493,7 +504,15 @@ def _run_search(loop: OneShotSearch, run: Run, target_ms: float, reporter: Repor
                 show(report.step + 1, _facts(report, best, target_ms))
 
             recorded.run(on_step, stop)
-    return recorded.trials
+    trials = recorded.trials
+    if trials and all(trial.reward is None for trial in trials):
+        last = trials[-1].measurement
+        why = "" if last is None else f"; the last one: {last.verdict}, {last.detail}"
+        raise RunError(
+            f"none of the {len(trials)} candidates could be timed reliably on {loop.source.name}{why}. "
+            "Close other programs, use fewer --threads, or measure longer (--set measure.max_duration_s=2)"
+        )
+    return trials
 
 
 def _reward(trial: Trial) -> float:
@@ -743,7 +762,7 @@ def _write_bundle(
             "seed": config.seed,
             "data": config.data.source,
             "target_ms": target_ms,
-            "meets_limit": result.meets_limit,
+            "meets_target": result.meets_target,
             "device": source.info.model,
         },
     )

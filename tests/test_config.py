@@ -63,7 +63,7 @@ def test_a_wrong_setting_is_named_with_what_is_expected(setting: str, expected: 
 def test_a_file_that_is_no_configuration_is_refused_by_name(tmp_path: Path, text: str) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match="settings.yaml"):
+    with pytest.raises(ConfigError, match=r"settings\.yaml"):
         load_config(file=file)
 
 

@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pydantic import ValidationError
+
 from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError, RunError
 from nas_edge.runs.checkpoints import Checkpoints
@@ -101,7 +103,12 @@ class Run:
         """The settings of the run."""
         settings = self.read_json("config.json")
         settings.pop("schema_version", None)
-        return RunConfig.model_validate(settings)
+        try:
+            return RunConfig.model_validate(settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise RunFolderError(f"{self.path('config.json')} is damaged: {where}: {first['msg']}") from None
 
     def changed_settings(self, config: RunConfig) -> list[str]:
         """The settings of `config` that differ from those of the run.

@@ -1,0 +1,331 @@
+"""The agent end to end: the real daemon, and the real benchmark_model where it is at hand, else a stand-in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device_agents.android.adb_shell_transport import AdbShellTransport
+from device_agents.android.agent import AndroidAgent, AndroidSettings
+from device_agents.android.benchmark_model import BLOCKS
+from device_agents.android.state import CoolSettings
+from device_agents.api import BenchmarkSpec, Verdict
+from device_agents.devices import open_device
+from device_agents.errors import DeviceAddressError, DeviceUnavailableError, ModelError, SpecError
+from device_agents.host import HostAgent
+from device_agents.pool import DevicePool, PoolSettings
+from tests.device_agents import models
+from tests.device_agents.android.conftest import CACHE, PhoneFactory, start
+from tests.device_agents.android.phone import Phone, write_overlay
+from tests.device_agents.android.phones import OLD, PIXEL
+from tests.device_agents.android.test_benchmark_model import transcript
+from tests.device_agents.android.tools import (
+    canned_script,
+    install_real_bundle,
+    real_bundle,
+    stand_in_script,
+    write_tool,
+)
+
+BASE = "/data/local/tmp/nas_edge"
+TWO_CORES = {key: value for key, value in OLD.files.items() if "scaling" in key or "cpuinfo" in key or "related" in key}
+Connect = Callable[..., AndroidAgent]
+
+
+@pytest.fixture
+def fast_spec(spec: BenchmarkSpec) -> BenchmarkSpec:
+    return spec.replace(max_relative_half_width=10.0, target_relative_half_width=10.0, min_runs=BLOCKS)
+
+
+@pytest.fixture
+def connect(phone: Phone, tmp_path: Path) -> Iterator[Connect]:
+    """Makes agents whose tool prints a transcript."""
+    made: list[AndroidAgent] = []
+
+    def connect(name: str = "tf_2_14", port: int = 0, **options: object) -> AndroidAgent:
+        script = options.pop("script", None) or canned_script(transcript(name), float(options.pop("seconds", 0.0)))  # type: ignore[arg-type]
+        tool = write_tool(tmp_path / f"tool{len(made)}", str(script))
+        link = AdbShellTransport.tcp("127.0.0.1", port or phone.port)
+        made.append(AndroidAgent(link, AndroidSettings(tool=tool, **options), sleep=lambda s: None))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield connect
+    for agent in made:
+        agent.close()
+
+
+def files_of(phone: Phone) -> list[str]:
+    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+        return link.script(
+            'find "$1" -type f ! -path "*/tools/*"; ls -d "$1"/run-* 2>/dev/null; :', BASE
+        ).output.split()
+
+
+def custom_op_model() -> bytes:
+    writer = models.GraphWriter()
+    one, other = writer.tensor("x", (1, 8)), writer.tensor("y", (1, 8))
+    writer.op(models.OP.CUSTOM, [one], [other], custom_code=b"edgetpu-custom-op")
+    return writer.pack([one], [other])
+
+
+# With a tool that runs models
+
+
+@pytest.fixture(scope="module", params=["real", "stand-in"])
+def measuring(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AndroidAgent]:
+    folder = tmp_path_factory.mktemp("measuring")
+    overlay = write_overlay(folder / "overlay", PIXEL.texts, {**TWO_CORES, "sys/devices/system/cpu/possible": "0-1\n"})
+    bundle = real_bundle(CACHE)
+    if request.param == "real" and bundle is None:
+        pytest.skip("the real benchmark_model is not at hand; name its bundle in NAS_EDGE_BENCHMARK_BUNDLE")
+    script = install_real_bundle(bundle, overlay) if request.param == "real" and bundle else stand_in_script()
+    phone = start(overlay, host=request.param == "stand-in")
+    tool = write_tool(folder, script)
+    with AndroidAgent(AdbShellTransport.tcp("127.0.0.1", phone.port), AndroidSettings(tool=tool)) as agent:
+        yield agent
+    phone.close()
+
+
+def test_a_model_is_measured(measuring: AndroidAgent, fast_spec: BenchmarkSpec) -> None:
+    measurement = measuring.measure(models.conv_model(), fast_spec)
+    assert measurement.verdict is Verdict.OK, measurement.detail
+    assert len(measurement.samples_ms) >= 6
+    assert all(0 < sample < 1000 for sample in measurement.samples_ms)
+    assert measurement.init_ms
+    assert measurement.first_inference_ms
+    assert measurement.warmup_runs == fast_spec.warmup_min_runs - 1
+    assert measurement.peak_memory_bytes
+    assert 0 < measurement.busy_s < 10
+    conditions = measurement.conditions
+    assert conditions is not None
+    assert (conditions.device_model, conditions.runtime) == ("Google Pixel 6 Pro", "benchmark_model")
+    assert conditions.temperature_c_before == 44.800003
+
+
+def test_outputs_are_those_of_the_host(measuring: AndroidAgent, agent: HostAgent) -> None:
+    model = models.conv_model()
+    inputs = [np.random.default_rng(0).random((1, 32, 32, 32), dtype=np.float32)]
+    for ours, theirs in zip(measuring.run(model, inputs), agent.run(model, inputs), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ModelError, match="Expected 1 inputs"):
+        measuring.run(model, [])
+    with pytest.raises(ModelError, match="Wrong input"):
+        measuring.run(model, [np.zeros((2, 2), np.float32)])
+
+
+def test_a_model_that_does_not_load_is_a_verdict(measuring: AndroidAgent, fast_spec: BenchmarkSpec) -> None:
+    measurement = measuring.measure(custom_op_model(), fast_spec)
+    assert measurement.verdict is Verdict.LOAD_FAILED
+    assert "custom" in measurement.detail
+
+
+def test_operators_are_profiled_or_it_is_said_why_not(measuring: AndroidAgent, fast_spec: BenchmarkSpec) -> None:
+    measurement = measuring.measure(models.conv_model(), fast_spec.replace(profile_ops=True))
+    assert measurement.profile or measurement.profile_note
+    if measurement.profile:
+        assert sum(row.share for row in measurement.profile) == pytest.approx(1, abs=0.02)
+
+
+# Around the tool
+
+
+def test_nothing_but_the_tool_is_left_on_the_phone(connect: Connect, phone: Phone, fast_spec: BenchmarkSpec) -> None:
+    agent = connect()
+    assert agent.measure(models.conv_model(), fast_spec).ok
+    assert [name for name in files_of(phone) if "run-" not in name] == []
+    agent.close()
+    assert files_of(phone) == []
+
+
+def test_the_tool_is_pushed_once(connect: Connect, phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect().info()
+    pushed: list[str] = []
+    push = AdbShellTransport.push
+    monkeypatch.setattr(AdbShellTransport, "push", lambda self, data, path, mode=0: pushed.append(path))
+    connect().info()
+    assert pushed == []
+    monkeypatch.setattr(AdbShellTransport, "push", push)
+
+
+def test_samples_are_the_blocks_and_conditions_say_where(connect: Connect, fast_spec: BenchmarkSpec) -> None:
+    measurement = connect("quantiles").measure(models.conv_model(), fast_spec.replace(cores=(0,)))
+    assert measurement.samples_ms == (0.853,) * BLOCKS
+    assert measurement.conditions is not None
+    assert measurement.conditions.cores == (0,)
+    assert measurement.conditions.governor == "schedutil"
+
+
+def test_cores_that_do_not_exist_are_the_callers_mistake(connect: Connect, fast_spec: BenchmarkSpec) -> None:
+    with pytest.raises(SpecError, match="Choose others"):
+        connect().measure(models.conv_model(), fast_spec.replace(cores=(4000,)))
+    with pytest.raises(SpecError, match="mask"):
+        AndroidSettings(cores="0xf0; reboot")
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict"),
+    [
+        (canned_script("x", exit_code=139), Verdict.LOAD_FAILED),
+        (canned_script("INFO: count=1 curr=3"), Verdict.RUN_FAILED),
+        (canned_script("WARN: Unconsumed cmdline flags: --num_runs=1"), Verdict.FALLBACK),
+    ],
+)
+def test_what_the_tool_did_not_do_is_no_number(
+    connect: Connect, fast_spec: BenchmarkSpec, script: str, verdict: Verdict
+) -> None:
+    measurement = connect(script=script).measure(models.conv_model(), fast_spec)
+    assert measurement.verdict is verdict
+    assert measurement.latency_ms is None
+
+
+def test_a_tool_that_hangs_is_a_timeout_and_is_ended(connect: Connect, phone: Phone, fast_spec: BenchmarkSpec) -> None:
+    agent = connect(seconds=64.25)
+    measurement = agent.measure(models.conv_model(), fast_spec.replace(timeout_s=0.5))
+    assert measurement.verdict is Verdict.TIMEOUT
+    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+        assert "64.25" not in link.run(["ps", "-A", "-o", "ARGS"]).output
+
+
+def test_files_that_are_no_models_are_not_sent(connect: Connect, fast_spec: BenchmarkSpec) -> None:
+    assert connect().measure(b"nonsense" * 10, fast_spec).verdict is Verdict.LOAD_FAILED
+
+
+def test_something_else_than_the_tool_is_refused(connect: Connect) -> None:
+    with pytest.raises(DeviceUnavailableError, match=r"no benchmark_model for this phone.*NAS_EDGE_BENCHMARK_MODEL"):
+        connect(script="#!/system/bin/sh\necho hello\n").info()
+
+
+def test_without_a_tool_it_is_said_how_to_get_one(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NAS_EDGE_BENCHMARK_MODEL", raising=False)
+    with open_device(phone.address) as agent, pytest.raises(DeviceUnavailableError, match="ABI arm64-v8a"):
+        agent.info()
+
+
+def test_a_hot_phone_is_waited_for_and_then_given_up(
+    tmp_path: Path, connect: Connect, fast_spec: BenchmarkSpec
+) -> None:
+    texts = dict(PIXEL.texts)
+    texts["dumpsys-thermalservice"] = texts["dumpsys-thermalservice"].replace("Status: 0", "Status: 3")
+    phone = start(write_overlay(tmp_path / "hot", texts, PIXEL.files))
+    try:
+        agent = connect(port=phone.port, cool=CoolSettings(wait_s=0.2, poll_s=0.01))
+        measurement = agent.measure(models.conv_model(), fast_spec)
+        assert (measurement.verdict, "severe" in measurement.detail) == (Verdict.THROTTLED, True)
+        with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+            link.run(["sed", "-i", "s/Status: 3/Status: 0/", "/phone/dumpsys-thermalservice"])
+        assert agent.measure(models.conv_model(), fast_spec).ok
+        agent.close()
+    finally:
+        phone.close()
+
+
+def test_heat_during_the_measurement_is_throttling(tmp_path: Path, connect: Connect, fast_spec: BenchmarkSpec) -> None:
+    phone = start(write_overlay(tmp_path / "warming", PIXEL.texts, PIXEL.files))
+    try:
+        heat = "sed -i 's/Thermal Status: 0/Thermal Status: 2/' /phone/dumpsys-thermalservice\n"
+        script = canned_script(transcript("tf_2_14")).replace("exit 0\n", f"{heat}exit 0\n")
+        agent = connect(port=phone.port, script=script)
+        measurement = agent.measure(models.conv_model(), fast_spec)
+        assert (measurement.verdict, "rose to moderate" in measurement.detail) == (Verdict.THROTTLED, True)
+        agent.close()
+    finally:
+        phone.close()
+
+
+def test_what_a_crashed_run_left_is_removed_at_the_next_connect(
+    new_phone: PhoneFactory, connect: Connect, fast_spec: BenchmarkSpec
+) -> None:
+    phone = new_phone()
+    crashed = connect(port=phone.port, seconds=65.25)
+    thread = threading.Thread(target=lambda: crashed.measure(models.conv_model(), fast_spec), daemon=True)
+    thread.start()
+    while not any("model-" in name for name in files_of(phone)):
+        time.sleep(0.02)
+    phone.order("cut")
+    thread.join(10)
+    assert files_of(phone)
+    with connect(port=phone.port) as agent:
+        assert agent.measure(models.conv_model(), fast_spec).ok
+    assert files_of(phone) == []
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "address", ["adb://", "adb://host:99999", "adb://h/x", "adb:a b", "adb://h:0", "adb:;id", "adb://u@h"]
+)
+def test_malformed_addresses_are_refused(address: str) -> None:
+    with pytest.raises(DeviceAddressError, match="an Android phone"):
+        open_device(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("adb://10.0.0.7", "adb://10.0.0.7:5555"),
+        ("adb://[::1]:7", "adb://[::1]:7"),
+        ("adb:", "adb:"),
+        ("adb:0A1B2C", "adb:0A1B2C"),
+    ],
+)
+def test_addresses_open_phones(address: str, shown: str) -> None:
+    with open_device(address) as agent:
+        assert isinstance(agent, AndroidAgent)
+        assert agent._transport.address == shown
+
+
+# In a pool
+
+
+def test_a_killed_daemon_costs_a_retry_and_no_candidate(
+    new_phone: PhoneFactory, connect: Connect, fast_spec: BenchmarkSpec
+) -> None:
+    phone = new_phone()
+    agent = connect(port=phone.port, seconds=0.02)
+    settings = PoolSettings(quarantine_s=0.2, lost_after_s=30.0, max_faults=2)
+    with DevicePool([agent], settings) as pool:
+        futures = [pool.submit(models.conv_model(), fast_spec) for _ in range(6)]
+        futures[0].result(30)
+        phone.order("kill")
+        time.sleep(0.5)
+        phone.order("start")
+        measurements = [future.result(60) for future in futures]
+        assert [m.verdict for m in measurements] == [Verdict.OK] * 6, [m.detail for m in measurements]
+        (status,) = pool.status()
+        assert status.measured == 6
+        assert status.faults >= 1
+    assert files_of(phone) == []
+
+
+def test_a_lost_phone_hands_its_candidate_to_another_of_its_kind(
+    new_phone: PhoneFactory, connect: Connect, fast_spec: BenchmarkSpec
+) -> None:
+    one, other = new_phone(), new_phone()
+    script = canned_script(transcript("tf_2_14"), 0.02)
+    agents = [connect(port=phone.port, script=script) for phone in (one, other)]
+    with DevicePool(agents, PoolSettings(quarantine_s=30.0, max_faults=1)) as pool:
+        assert len(pool.kinds) == 1
+        futures = [pool.submit(models.conv_model(), fast_spec) for _ in range(6)]
+        one.order("kill")
+        assert [future.result(60).verdict for future in futures] == [Verdict.OK] * 6
+        assert sum(status.measured for status in pool.status()) == 6
+        assert "quarantined" in {status.state for status in pool.status()}
+
+
+def test_another_phone_at_the_same_address_is_not_taken_for_the_first(
+    new_phone: PhoneFactory, connect: Connect
+) -> None:
+    phone = new_phone()
+    agent = connect(port=phone.port)
+    agent.info()
+    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+        link.run(["sed", "-i", "s/Pixel 6 Pro/Pixel 7/", "/phone/getprop"])
+    phone.order("cut")
+    with pytest.raises(DeviceUnavailableError, match="Another phone"):
+        agent.info()
