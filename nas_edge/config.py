@@ -262,7 +262,8 @@ PRESETS: dict[str, Overrides] = {
     },
     "demo": {
         "space": {"name": "proxylessnas", "input_size": 32, "width_multiplier": 0.35},
-        "target": {"reference_share": 0.75},
+        # Networks of a tenth of a millisecond feel every neighbour on a shared machine, hence the larger head-room.
+        "target": {"reference_share": 0.75, "margin": 0.08},
         "search": {
             # Most steps go to the shared weights, which are cheap; the rest are measured on the device.
             "steps": 1200,

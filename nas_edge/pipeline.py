@@ -24,6 +24,7 @@ from device_agents.api import Measurement
 from device_agents.devices import open_device
 from device_agents.errors import DeviceError
 from device_agents.host import pick_cores
+from nas_edge.benchmarking.measure import join
 from nas_edge.config import RunConfig
 from nas_edge.data.preprocessing import Augmentation, Batches, Preprocessing, in_order, standardize
 from nas_edge.data.sources import Dataset, load
@@ -45,6 +46,9 @@ from nas_edge.seeds import generator, integer
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.spaces.reference import reference_network
+
+# Rounds in which the delivered files are measured side by side.
+FINAL_ROUNDS = 5
 
 if TYPE_CHECKING:
     from nas_edge.controllers.base import Controller
@@ -712,19 +716,34 @@ def convert(
 
 
 def _measure(config: RunConfig, source: DeviceSource, models: Sequence[Model], reporter: Reporter) -> list[Row]:
-    """Measures the delivered files, with more care than in the loop."""
-    spec = config.final_measure.spec(config.device.threads).replace(cores=source.spec.cores)
-    rows = []
-    with reporter.stage("measuring", sum(len(model.files) for model in models)) as show:
-        done = 0
-        for model in models:
-            latency = {}
-            for precision, file in model.files.items():
-                latency[precision] = source.measure_file(file, spec)
-                done += 1
-                show(done, f"{model.name} {precision} {_ms(latency[precision])} ms")
-            rows.append(Row(model.name, model.architecture, model.quality, model.accuracy, latency))
-    return rows
+    """Measures the delivered files, with more care than in the loop: in rounds side by side.
+
+    One slow spell of the device then hits all files alike, and no file for long.
+    """
+    whole = config.final_measure.spec(config.device.threads).replace(cores=source.spec.cores)
+    share = whole.replace(
+        min_runs=max(6, whole.min_runs // FINAL_ROUNDS),
+        min_duration_s=whole.min_duration_s / FINAL_ROUNDS,
+        max_duration_s=whole.max_duration_s / FINAL_ROUNDS,
+    )
+    files = [(model, precision) for model in models for precision in model.files]
+    parts: dict[tuple[str, str], list[Measurement]] = {(model.name, precision): [] for model, precision in files}
+    with reporter.stage("measuring", FINAL_ROUNDS * len(files)) as show:
+        for turn in range(FINAL_ROUNDS):
+            for place, (model, precision) in enumerate(files, start=1):
+                measured = parts[model.name, precision]
+                measured.append(source.measure_file(model.files[precision], share))
+                show(turn * len(files) + place, f"{model.name} {precision} {_ms(measured[-1])} ms")
+    return [
+        Row(
+            model.name,
+            model.architecture,
+            model.quality,
+            model.accuracy,
+            {precision: join(parts[model.name, precision], whole) for precision in model.files},
+        )
+        for model in models
+    ]
 
 
 def _write_bundle(
