@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import re
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
-from device_agents.errors import ModelError, ModelFileError, ProtocolError
+from device_agents.attempts import measure_in_attempts
+from device_agents.errors import ModelError, ProtocolError
 from device_agents.results import read_failure, read_measurement, stage_verdict
 from device_agents.tflite_file import inspect_model
-from device_agents.verdicts import steadier
 from device_agents.worker.frames import Frame
 from device_agents.worker.probes import allowed_cores
 from device_agents.worker.runtime import find_runtime
@@ -48,22 +46,7 @@ class HostAgent(DeviceAgent):
 
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """See `DeviceAgent`."""
-        refusal = _refuse(model)
-        if refusal is not None:
-            return refusal
-        best: Measurement | None = None
-        busy_s = 0.0
-        for attempt in range(1, spec.max_attempts + 1):
-            # What disturbed the last attempt is often over soon.
-            time.sleep(_PAUSE_S * (attempt - 1))
-            latest = self._attempt(model, spec)
-            busy_s += latest.busy_s
-            best = latest if best is None or latest.ok else steadier(best, latest)
-            best = replace(best, attempts=attempt, busy_s=busy_s)
-            if latest.verdict is not Verdict.UNSTEADY:
-                return replace(latest, attempts=attempt, busy_s=busy_s)
-        assert best is not None
-        return best
+        return measure_in_attempts(model, spec, self._attempt, _PAUSE_S)
 
     def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `DeviceAgent`."""
@@ -108,17 +91,6 @@ class HostAgent(DeviceAgent):
         if self._worker is None:
             self._worker = WorkerProcess()
         return self._worker
-
-
-def _refuse(model: bytes) -> Measurement | None:
-    """Returns the verdict on a file that need not be loaded to be judged."""
-    try:
-        summary = inspect_model(model)
-    except ModelFileError as error:
-        return Measurement(Verdict.LOAD_FAILED, str(error))
-    if summary.operators == 0:
-        return Measurement(Verdict.RUN_FAILED, "the graph has no operator: nothing to time")
-    return None
 
 
 def _verdict_of(error: WorkerDiedError | WorkerTimeoutError) -> tuple[Verdict, str]:

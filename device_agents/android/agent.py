@@ -58,16 +58,15 @@ from device_agents.android.transport import (
     printable,
 )
 from device_agents.api import BenchmarkSpec, Conditions, DeviceAgent, DeviceInfo, Measurement, OpTime, Verdict
+from device_agents.attempts import measure_in_attempts
 from device_agents.errors import (
     DeviceError,
     DeviceUnavailableError,
     ModelError,
-    ModelFileError,
     ProtocolError,
     SpecError,
 )
-from device_agents.tflite_file import inspect_model
-from device_agents.verdicts import judge, steadier
+from device_agents.verdicts import judge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,20 +138,7 @@ class AndroidAgent(DeviceAgent):
 
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """See `DeviceAgent`."""
-        refusal = _refuse(model)
-        if refusal is not None:
-            return refusal
-        best: Measurement | None = None
-        busy_s = 0.0
-        for attempt in range(1, spec.max_attempts + 1):
-            latest = self._attempt(model, spec)
-            busy_s += latest.busy_s
-            best = latest if best is None or latest.ok else steadier(best, latest)
-            best = replace(best, attempts=attempt, busy_s=busy_s)
-            if latest.verdict is not Verdict.UNSTEADY:
-                return replace(latest, attempts=attempt, busy_s=busy_s)
-        assert best is not None
-        return best
+        return measure_in_attempts(model, spec, self._attempt)
 
     def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `DeviceAgent`; a build of the tool from 2023 or later is needed."""
@@ -400,17 +386,6 @@ def _read_visit(text: str, marker: str, address: str) -> _Visit:
     if not reports:
         raise DeviceUnavailableError(f"The run's folder on {address} is gone. Did somebody clear /data/local/tmp?")
     return _Visit(tuple(reports), tuple(exit_codes), state_of(split_sections(after)))
-
-
-def _refuse(model: bytes) -> Measurement | None:
-    """Returns the verdict on a file that need not be sent to be judged."""
-    try:
-        summary = inspect_model(model)
-    except ModelFileError as error:
-        return Measurement(Verdict.LOAD_FAILED, str(error))
-    if summary.operators == 0:
-        return Measurement(Verdict.RUN_FAILED, "the graph has no operator: nothing to time")
-    return None
 
 
 def _assemble(
