@@ -1,10 +1,13 @@
 """Claim: measuring a candidate on a phone costs at most 150 ms beyond what `benchmark_model` itself takes.
 
 Different random candidates of `mobilenet-v3-like` at 224 px, int8, are measured through AOSP's real ADB daemon, which
-runs on this machine in namespaces of its own (tools/prepare_adbd.py): model pushed and verified, state of the phone
-read, nine blocks of the tool, state read again, verdict. The tool is a script that notes how long it took; with
-NAS_EDGE_BENCHMARK_BUNDLE (a folder with bin/benchmark_model and its lib/) it runs the real tool, without it prints
-what one printed. Overhead is wall time minus those notes.
+runs on this machine in namespaces of its own (tools/prepare_adbd.py): model packed, pushed, unpacked and verified,
+state of the phone read, nine blocks of the tool, state read again, verdict. Overhead is wall time minus what the tool
+notes to have taken.
+
+The tool is a stand-in by default: a script that prints what a real one once printed and runs no model. That leaves our
+own part the same. With NAS_EDGE_BENCHMARK_BUNDLE (the folder that tools/build_benchmark_model.py prints) the script
+runs the real tool.
 
 For comparison, in turn with ours, a stock adb-shell client does the same steps with its own methods: push, without
 verification; one command to look at the state, one to run the tool and look again, one to clean up.

@@ -65,9 +65,9 @@ class AnchoredAgent(DeviceAgent):
         spec: How the anchor is measured; that of the candidates.
         anchor_model: TFLite file of the anchor, or None for the built-in one.
         settings: See `AnchorSettings`.
-        on_drift: Called in the measuring thread with the time (`time.time()`) since which what was
-            measured is suspect.
-        clock: Seconds since the epoch; tests may pass their own.
+        on_drift: Called in the measuring thread with the time, by `clock`, since which what was measured is
+            suspect.
+        clock: Seconds from any origin, never set back; tests may pass their own.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class AnchoredAgent(DeviceAgent):
         anchor_model: bytes | None = None,
         settings: AnchorSettings = AnchorSettings(),
         on_drift: Callable[[float], None] = lambda since_s: None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent, self._spec, self._settings = agent, spec, settings
         self._model_name = agent.info().model
@@ -113,6 +113,10 @@ class AnchoredAgent(DeviceAgent):
         if self._drifted and measurement.ok:
             return measurement.with_verdict(Verdict.DRIFTED, f"{_words(ratio)} as at the start of the session")
         return measurement
+
+    def cores(self, kind: str) -> tuple[int, ...]:
+        """See `DeviceAgent`."""
+        return self._agent.cores(kind)
 
     def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `DeviceAgent`."""

@@ -19,24 +19,29 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from device_agents.errors import ProtocolError
-from device_agents.worker.spec import DELEGATES, PRESETS, BenchmarkSpec
-from device_agents.worker.statistics import Statistics, summarize
+from device_agents.errors import ProtocolError, SpecError
+from device_agents.worker.spec import CPU_DELEGATES, DELEGATES, PRESETS, BenchmarkSpec, Delegate, parse_cores
+from device_agents.worker.statistics import Statistics, median_interval, quantile, summarize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "CPU_DELEGATES",
     "DELEGATES",
     "PRESETS",
     "BenchmarkSpec",
     "Conditions",
+    "Delegate",
     "DeviceAgent",
     "DeviceInfo",
     "Measurement",
     "OpTime",
     "Statistics",
     "Verdict",
+    "median_interval",
+    "parse_cores",
+    "quantile",
 ]
 
 MEASUREMENT_SCHEMA_VERSION = 1
@@ -177,7 +182,10 @@ class Measurement:
     Attributes:
         verdict: What the numbers are worth.
         detail: One line saying why; empty for `ok`.
-        samples_ms: Every timed run in order, in milliseconds.
+        samples_ms: What was timed, in order, in milliseconds: single runs, or blocks of them.
+        runs_per_sample: Runs that each sample stands for, the fewest of any where they differ: 1 where single runs are
+            timed; the size of a block where the tool on the device prints no single runs, and the sample is the
+            block's median, or else its mean. None: not known.
         init_ms: Time to create the interpreter and allocate tensors.
         first_inference_ms: Time of the first inference.
         warmup_runs: Untimed runs after the first inference.
@@ -193,6 +201,7 @@ class Measurement:
     verdict: Verdict
     detail: str = ""
     samples_ms: tuple[float, ...] = ()
+    runs_per_sample: int | None = 1
     init_ms: float | None = None
     first_inference_ms: float | None = None
     warmup_runs: int | None = None
@@ -221,6 +230,11 @@ class Measurement:
         `drifted`, ...) is `statistics.median_ms`, to be used knowingly.
         """
         return self.statistics.median_ms if self.ok and self.statistics else None
+
+    @property
+    def runs(self) -> int | None:
+        """Timed runs, at least; None if not known."""
+        return None if self.runs_per_sample is None else len(self.samples_ms) * self.runs_per_sample
 
     def with_verdict(self, verdict: Verdict, detail: str) -> Measurement:
         """Returns a copy with another verdict."""
@@ -294,6 +308,18 @@ class DeviceAgent(ABC):
             DeviceError: If the bench itself is broken.
         """
 
+    def cores(self, kind: str) -> tuple[int, ...]:
+        """Returns the CPU ids of a kind of core, for `BenchmarkSpec.cores`.
+
+        Args:
+            kind: "big" or "little".
+
+        Raises:
+            SpecError: If the device does not tell them apart.
+            DeviceError: If the device cannot be reached.
+        """
+        raise SpecError(f"{self.info().model} does not tell big cores from little ones. Name ids, for example 4-7")
+
     @abstractmethod
     def close(self) -> None:
         """Frees the device; may be called twice."""
@@ -322,7 +348,8 @@ def _read_measurement(data: Mapping[str, Any]) -> Measurement:
         raise ProtocolError(
             f"Not a measurement. Expected a JSON object of schema {MEASUREMENT_SCHEMA_VERSION}. Received: {received!r}"
         )
-    raw = {k: v for k, v in data.items() if k != "schema"}
+    # Records from before there were blocks hold single runs.
+    raw = {"runs_per_sample": 1, **{k: v for k, v in data.items() if k != "schema"}}
     _check_names("measurement", raw, Measurement)
     profile = _list("profile", raw["profile"])
     conditions = raw["conditions"]
@@ -330,6 +357,7 @@ def _read_measurement(data: Mapping[str, Any]) -> Measurement:
         verdict=_verdict(raw["verdict"]),
         detail=_text("detail", raw["detail"]),
         samples_ms=tuple(_number("samples_ms", x) for x in _list("samples_ms", raw["samples_ms"])),
+        runs_per_sample=_optional_count("runs_per_sample", raw["runs_per_sample"]),
         init_ms=_optional_number("init_ms", raw["init_ms"]),
         first_inference_ms=_optional_number("first_inference_ms", raw["first_inference_ms"]),
         warmup_runs=_optional_count("warmup_runs", raw["warmup_runs"]),

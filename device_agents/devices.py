@@ -1,21 +1,25 @@
 """Device addresses, and the agents they open.
 
     host:              this machine
-    adb:               the only Android phone plugged in
-    adb:SERIAL         the one with this serial number
+    adb:               the only Android phone
+    adb:SERIAL         the one with this serial number; through the adb server if one runs, else on USB
     adb://HOST:PORT    one that listens on the network
     replay:TIMES.json  recorded times, each answered after as long as it says
 
-An address is SCHEME:REST. Everything known stands in the tables below.
+An address is SCHEME:REST. Everything built in stands in the tables below. Other packages add schemes by entry points of
+the group `nas_edge.devices`: the name is the scheme, the object a function that is called with REST and returns a
+`DeviceAgent`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from device_agents.api import DeviceAgent
 from device_agents.errors import DeviceAddressError, DeviceError
+from device_agents.plugins import Plugin, PluginGroup
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,9 @@ class DeviceRow:
         address: What `open_device` takes.
         kind: Scheme, for example "host".
         model: Product or CPU name, or "" if unknown.
-        state: "ready" or "unavailable".
+        state: "ready", "unavailable", or what else is in the way.
         detail: Runtime and cores, or why it is unavailable.
+        fix: What to do about that, where it takes more than a few words.
     """
 
     address: str
@@ -35,6 +40,7 @@ class DeviceRow:
     model: str
     state: str
     detail: str
+    fix: str = ""
 
 
 def open_device(address: str) -> DeviceAgent:
@@ -47,8 +53,8 @@ def open_device(address: str) -> DeviceAgent:
         DeviceAddressError: If the address is malformed, unknown or planned only.
         DeviceError: If the device cannot be opened.
     """
-    scheme, rest = parse_address(address)
-    return SCHEMES[scheme].open(rest)
+    name, rest = parse_address(address)
+    return _find(name, address).open(rest)
 
 
 def parse_address(address: str) -> tuple[str, str]:
@@ -57,18 +63,14 @@ def parse_address(address: str) -> tuple[str, str]:
     Raises:
         DeviceAddressError: If the address is malformed, unknown or planned only.
     """
-    scheme, _, rest = address.partition(":")
-    if scheme in PLANNED_SCHEMES:
-        raise DeviceAddressError(
-            f"{scheme}: devices ({PLANNED_SCHEMES[scheme]}) are not available in this version. "
-            f"{_known()}. Received: {address!r}"
-        )
-    if scheme not in SCHEMES:
-        raise DeviceAddressError(f"Unknown device address. {_known()}. Received: {address!r}")
-    problem = SCHEMES[scheme].problem(rest)
+    name, _, rest = address.partition(":")
+    scheme = _find(name, address)
+    problem = scheme.problem(rest)
     if problem:
-        raise DeviceAddressError(f"Bad device address: {problem}. {_known()}. Received: {address!r}")
-    return scheme, rest
+        raise DeviceAddressError(
+            f"Bad device address: {problem}. Expected {scheme.form} ({scheme.what}). Received: {address!r}"
+        )
+    return name, rest
 
 
 def list_devices() -> list[DeviceRow]:
@@ -116,10 +118,13 @@ def _host_row() -> DeviceRow:
     return DeviceRow(info.address, info.kind, info.model, "ready", detail)
 
 
-def _open_phone(rest: str) -> DeviceAgent:
-    from device_agents.android.address import open_phone
+def _open_phone(scheme: str) -> Callable[[str], DeviceAgent]:
+    def open_(rest: str) -> DeviceAgent:
+        from device_agents.android.address import open_phone
 
-    return open_phone(rest)
+        return open_phone(f"{scheme}:{rest}")
+
+    return open_
 
 
 def _phone_problem(rest: str) -> str:
@@ -128,11 +133,16 @@ def _phone_problem(rest: str) -> str:
     return address_problem(rest)
 
 
-def _phone_rows() -> list[DeviceRow]:
-    """The phones on USB; they are not asked anything, since that would raise a question on their screens."""
-    from device_agents.android.adb_shell_transport import usb_serials
+def _serial_problem(rest: str) -> str:
+    from device_agents.android.address import serial_problem
 
-    return [DeviceRow(f"adb:{serial}", "adb", "", "ready", "plugged in, not asked yet") for serial in usb_serials()]
+    return serial_problem(rest)
+
+
+def _phone_rows() -> list[DeviceRow]:
+    from device_agents.android.listing import list_phones
+
+    return list_phones()
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -146,7 +156,19 @@ SCHEMES: dict[str, Scheme] = {
         form="adb:[SERIAL] or adb://HOST:PORT",
         what="an Android phone",
         problem=_phone_problem,
-        open=_open_phone,
+        open=_open_phone("adb"),
+    ),
+    "adb-usb": Scheme(
+        form="adb-usb:[SERIAL]",
+        what="an Android phone on USB, even if an adb server runs",
+        problem=_serial_problem,
+        open=_open_phone("adb-usb"),
+    ),
+    "adb-server": Scheme(
+        form="adb-server:[SERIAL]",
+        what="an Android phone of the adb server, for example one paired over Wi-Fi",
+        problem=_serial_problem,
+        open=_open_phone("adb-server"),
     ),
     "replay": Scheme(
         form="replay:TIMES.json",
@@ -156,11 +178,44 @@ SCHEMES: dict[str, Scheme] = {
     ),
 }
 
+PLUGINS = PluginGroup("nas_edge.devices", "device scheme", SCHEMES, DeviceAddressError, DeviceError)
+
 PLANNED_SCHEMES = {
     "ssh": "a board reached over SSH",
     "coral": "a Coral Edge TPU",
 }
 
 
+def schemes() -> list[Scheme]:
+    """Returns every scheme: what is built in, then what other packages add."""
+    return [*SCHEMES.values(), *map(_of_plugin, PLUGINS.plugins())]
+
+
+def _find(name: str, address: str) -> Scheme:
+    """The scheme of an address."""
+    plugin = PLUGINS.find(name)
+    if plugin is not None:
+        return _of_plugin(plugin)
+    if name in PLANNED_SCHEMES:
+        raise DeviceAddressError(
+            f"{name}: devices ({PLANNED_SCHEMES[name]}) are not available in this version. "
+            f"{_known()}. Received: {address!r}"
+        )
+    if name not in SCHEMES:
+        near = get_close_matches(name, [scheme.form.partition(":")[0] for scheme in schemes()], n=1)
+        meant = f" Did you mean {near[0]}: ?" if near else ""
+        raise DeviceAddressError(f"Unknown device address.{meant} {_known()}. Received: {address!r}")
+    return SCHEMES[name]
+
+
+def _of_plugin(plugin: Plugin) -> Scheme:
+    return Scheme(
+        form=f"{plugin.name}:...",
+        what=plugin.origin,
+        problem=lambda rest: "",  # only the package knows
+        open=lambda rest: plugin.make(DeviceAgent, rest),  # type: ignore[type-abstract] # only for isinstance
+    )
+
+
 def _known() -> str:
-    return "Known are " + ", ".join(f"{s.form} ({s.what})" for s in SCHEMES.values())
+    return f"Known are {', '.join(scheme.form for scheme in schemes())}; `nas-edge devices` says what they are"

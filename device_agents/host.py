@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -10,9 +11,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
+from device_agents.api import CPU_DELEGATES, BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
 from device_agents.attempts import measure_in_attempts
-from device_agents.errors import ModelError, ProtocolError
+from device_agents.errors import ModelError, ProtocolError, SpecError
 from device_agents.results import read_failure, read_measurement, stage_verdict
 from device_agents.tflite_file import inspect_model
 from device_agents.worker.frames import Frame
@@ -46,7 +47,12 @@ class HostAgent(DeviceAgent):
 
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """See `DeviceAgent`."""
+        _check_supported(spec)
         return measure_in_attempts(model, spec, self._attempt, _PAUSE_S)
+
+    def cores(self, kind: str) -> tuple[int, ...]:
+        """See `DeviceAgent`."""
+        return cores_of_kind(kind)
 
     def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `DeviceAgent`."""
@@ -142,6 +148,39 @@ def pick_cores(threads: int) -> tuple[int, ...] | None:
     if usable is None or len(usable) <= threads:
         return None
     return usable[-threads:]
+
+
+def cores_of_kind(kind: str, root: Path = Path("/")) -> tuple[int, ...]:
+    """Returns the usable CPUs of the highest ("big") or the lowest ("little") capacity.
+
+    Args:
+        kind: "big" or "little".
+        root: Where /sys is.
+
+    Raises:
+        SpecError: If the system does not say, or all are alike.
+    """
+    capacities = {}
+    for core in allowed_cores() or ():
+        with contextlib.suppress(OSError, ValueError):
+            capacities[core] = int((root / f"sys/devices/system/cpu/cpu{core}/cpu_capacity").read_text())
+    if len(set(capacities.values())) < 2:
+        raise SpecError(
+            f"This machine has no {kind} cores: its system does not say that its CPUs differ. Name ids, for example 0,1"
+        )
+    chosen = (max if kind == "big" else min)(capacities.values())
+    return tuple(sorted(core for core, capacity in capacities.items() if capacity == chosen))
+
+
+def _check_supported(spec: BenchmarkSpec) -> None:
+    """Refuses settings that only phones know what to do with."""
+    if spec.delegate not in CPU_DELEGATES:
+        raise SpecError(
+            f"This machine measures with delegate {' or '.join(CPU_DELEGATES)}. For {spec.delegate!r:.80} name a phone "
+            "as the device"
+        )
+    if spec.require_cool or spec.require_charged:
+        raise SpecError("This machine does not say whether it is cool or charged; only phones can be asked for that")
 
 
 def _cpu_model() -> str:

@@ -18,10 +18,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
-from device_agents.errors import DeviceError, DeviceUnavailableError, SpecError
+from device_agents.errors import DeviceError, DeviceUnavailableError, ModelError, SpecError
 from device_agents.worker.probes import allowed_cores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Model = bytes | Callable[[], bytes]
 
@@ -36,7 +40,7 @@ class PoolSettings:
         max_faults: Faults in a row after which a device is quarantined.
         quarantine_s: Seconds until a quarantined device is asked again.
         lost_after_s: Seconds without any working device of a kind after which the
-            candidates waiting for it are given up.
+            futures of the candidates waiting for it raise.
     """
 
     prefetch: int = 1
@@ -58,6 +62,7 @@ class DeviceStatus:
     Attributes:
         info: The device.
         state: "idle", "measuring" or "quarantined".
+        state_s: Seconds it has been in that state.
         measured: Candidates it has answered.
         faults: Times it failed itself.
         last_fault: Why it failed the last time, or "".
@@ -65,6 +70,7 @@ class DeviceStatus:
 
     info: DeviceInfo
     state: str
+    state_s: float
     measured: int
     faults: int
     last_fault: str
@@ -104,17 +110,32 @@ class DevicePool:
             kind: Fingerprint of the kind of device; may be left out if there is one kind.
 
         Returns:
-            A future of the measurement. It raises only if the settings do not fit the device
-            or the agent has a bug.
+            A future of the measurement. It raises DeviceUnavailableError if the devices are
+            gone and do not come back; else only if the settings do not fit the device or the
+            agent has a bug.
 
         Raises:
             DeviceUnavailableError: If there is no such kind or the pool is closed.
         """
         return self._group(kind).submit(_Job(model, spec))
 
+    def run(self, model: bytes, inputs: Sequence[NDArray[Any]], kind: str | None = None) -> Future[list[NDArray[Any]]]:
+        """Queues one run of a model, for checking its outputs; see `DeviceAgent.run`.
+
+        Returns:
+            A future of the outputs. It raises ModelError if the model or the inputs do not work, and
+            DeviceUnavailableError as that of `submit` does.
+        """
+        return self._group(kind).submit(_Job(model, BenchmarkSpec(), inputs))
+
     def status(self) -> list[DeviceStatus]:
         """Returns the state of every device."""
         return [status for group in self._groups.values() for status in group.status()]
+
+    @property
+    def queued(self) -> int:
+        """Candidates that wait for a device."""
+        return sum(group.queued for group in self._groups.values())
 
     def close(self) -> None:
         """Cancels what waits, finishes what is being measured, closes the agents."""
@@ -142,7 +163,8 @@ class DevicePool:
 class _Job:
     model: Model
     spec: BenchmarkSpec
-    future: Future[Measurement] = field(default_factory=Future)
+    inputs: Sequence[NDArray[Any]] | None = None  # to be run with, instead of being measured
+    future: Future[Any] = field(default_factory=Future)
     data: bytes = b""
     tries: int = 0
     lost: set[int] = field(default_factory=set)  # ids of devices that failed with it
@@ -153,13 +175,18 @@ class _Device:
     agent: DeviceAgent
     info: DeviceInfo
     state: str = "idle"
+    since_s: float = field(default_factory=time.monotonic)  # when that state began
     measured: int = 0
     faults: int = 0
     faults_in_a_row: int = 0
     last_fault: str = ""
 
+    def enter(self, state: str) -> None:
+        self.state, self.since_s = state, time.monotonic()
+
     def status(self) -> DeviceStatus:
-        return DeviceStatus(self.info, self.state, self.measured, self.faults, self.last_fault)
+        state_s = time.monotonic() - self.since_s
+        return DeviceStatus(self.info, self.state, state_s, self.measured, self.faults, self.last_fault)
 
 
 class _Group:
@@ -183,7 +210,7 @@ class _Group:
             self._threads.append(thread)
             thread.start()
 
-    def submit(self, job: _Job) -> Future[Measurement]:
+    def submit(self, job: _Job) -> Future[Any]:
         with self._changed:
             if self._closed:
                 raise DeviceUnavailableError("The pool is closed. Submit before closing it")
@@ -194,6 +221,11 @@ class _Group:
     def status(self) -> list[DeviceStatus]:
         with self._changed:
             return [device.status() for device in self.devices]
+
+    @property
+    def queued(self) -> int:
+        with self._changed:
+            return len(self._waiting) + len(self._ready)
 
     def stop(self) -> None:
         with self._changed:
@@ -266,21 +298,24 @@ class _Group:
 
     def _serve(self, device: _Device) -> None:
         while (job := self._next_ready(device)) is not None:
-            fault = self._measure(device, job)
+            if job.tries >= self._settings.max_tries:  # and here is a device that works
+                _give_up(job, device.last_fault)
+                continue
+            fault = self._answer(device, job)
             if fault is None:
                 continue
-            self._retry_or_give_up(job, device, fault)
-            if device.faults_in_a_row >= self._settings.max_faults:
-                self._quarantine(device)
+            there = self._retry_or_give_up(job, device, fault)
+            if not there or device.faults_in_a_row >= self._settings.max_faults:
+                self._quarantine(device, there)
 
     def _next_ready(self, device: _Device) -> _Job | None:
         with self._changed:
-            device.state = "idle"
+            device.enter("idle")
             self._changed.wait_for(lambda: self._closed or self._choose(device) is not None)
             job = None if self._closed else self._choose(device)
             if job is not None:
                 self._ready.remove(job)
-                device.state = "measuring"
+                device.enter("measuring")
                 self._changed.notify_all()
             return job
 
@@ -292,12 +327,16 @@ class _Group:
                 return job
         return None
 
-    def _measure(self, device: _Device, job: _Job) -> str | None:
-        """Measures and answers the job; returns why the device failed, if it did."""
+    def _answer(self, device: _Device, job: _Job) -> str | None:
+        """Does what the job asks for and answers it; returns why the device failed, if it did."""
+        answer: Any
         try:
             with self._quiet if device.info.measures_on_host else contextlib.nullcontext():
-                measurement = device.agent.measure(job.data, job.spec)
-        except SpecError as error:  # the caller's mistake, not the device's
+                if job.inputs is None:
+                    answer = device.agent.measure(job.data, job.spec)
+                else:
+                    answer = device.agent.run(job.data, job.inputs)
+        except (SpecError, ModelError) as error:  # the caller's mistake, not the device's
             job.future.set_exception(error)
             return None
         except DeviceError as error:
@@ -305,41 +344,49 @@ class _Group:
         except Exception as error:  # a bug in an agent must not leave a future hanging
             job.future.set_exception(error)
             return None
-        if measurement.verdict is Verdict.DEVICE_LOST:
-            return measurement.detail or "the device was lost"
+        if isinstance(answer, Measurement) and answer.verdict is Verdict.DEVICE_LOST:
+            return answer.detail or "the device was lost"
         with self._changed:
-            device.measured += 1
+            device.measured += job.inputs is None
             device.faults_in_a_row = 0
             self._none_works_since_s = None
-        job.future.set_result(measurement)
+        job.future.set_result(answer)
         return None
 
-    def _retry_or_give_up(self, job: _Job, device: _Device, fault: str) -> None:
+    def _retry_or_give_up(self, job: _Job, device: _Device, fault: str) -> bool:
+        """Decides about a job that its device lost; returns whether that device still answers.
+
+        A candidate that has used up its tries is to blame only if the device is there without it: else it has to wait
+        until one is back, or all are given up.
+        """
         with self._changed:
             device.faults += 1
             device.faults_in_a_row += 1
             device.last_fault = fault
         job.tries += 1
         job.lost.add(id(device))
-        if job.tries >= self._settings.max_tries:
-            _give_up(job, f"lost by {job.tries} devices or attempts; the last: {fault}")
+        # At once, so that a phone that is starting again does not use up the tries of its candidate.
+        there = _answers(device)
+        if there and job.tries >= self._settings.max_tries:
+            _give_up(job, fault)
         else:
             self._put_ready(job, first=True)
+        return there
 
     # Quarantine: the device's own thread sleeps and asks.
 
-    def _quarantine(self, device: _Device) -> None:
+    def _quarantine(self, device: _Device, there: bool) -> None:
         with self._changed:
-            device.state = "quarantined"
+            device.enter("quarantined")
             if all(d.state == "quarantined" for d in self.devices):
                 self._none_works_since_s = self._none_works_since_s or time.monotonic()
             self._changed.notify_all()
-        while not self._wait_closed(self._settings.quarantine_s):
-            try:
-                device.agent.info()
-            except DeviceError as error:
-                device.last_fault = f"{type(error).__name__}: {error}"
-                self._give_up_when_hopeless(device.last_fault)
+        # One that does not answer may just be starting again, so it is asked soon, and then ever more rarely.
+        wait_s = self._settings.quarantine_s / (1 if there else 32)
+        while not self._wait_closed(wait_s):
+            wait_s = min(2 * wait_s, self._settings.quarantine_s)
+            if not _answers(device):
+                self._fail_when_hopeless(device.last_fault)
                 continue
             # One more fault and it is back in quarantine.
             device.faults_in_a_row = self._settings.max_faults - 1
@@ -349,7 +396,7 @@ class _Group:
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, timeout=seconds)
 
-    def _give_up_when_hopeless(self, fault: str) -> None:
+    def _fail_when_hopeless(self, fault: str) -> None:
         with self._changed:
             since_s = self._none_works_since_s
             if since_s is None or time.monotonic() - since_s < self._settings.lost_after_s:
@@ -359,14 +406,27 @@ class _Group:
             self._waiting.clear()
             self._changed.notify_all()
         for job in jobs:
-            _give_up(job, f"no device of this kind works; the last fault: {fault}")
+            if job.future.running() or _begin(job):
+                job.future.set_exception(DeviceUnavailableError(f"No device of this kind answers any more: {fault}"))
 
 
-def _give_up(job: _Job, why: str) -> None:
-    """Answers a job that lost its device for good."""
-    if job.future.done() or (not job.future.running() and not _begin(job)):
-        return
-    job.future.set_result(Measurement(Verdict.DEVICE_LOST, why, attempts=max(1, job.tries)))
+def _answers(device: _Device) -> bool:
+    """Whether the device is there; must be called in its thread."""
+    try:
+        device.agent.info()
+    except DeviceError as error:
+        device.last_fault = f"{type(error).__name__}: {error}"
+        return False
+    return True
+
+
+def _give_up(job: _Job, fault: str) -> None:
+    """Answers a job that its devices were lost with, although they work otherwise."""
+    why = f"lost by {job.tries} devices or attempts; the last: {fault}"
+    if job.inputs is None:
+        job.future.set_result(Measurement(Verdict.DEVICE_LOST, why, attempts=job.tries))
+    else:
+        job.future.set_exception(DeviceUnavailableError(why))
 
 
 def _begin(job: _Job) -> bool:

@@ -58,9 +58,14 @@ class ReplayAgent(DeviceAgent):
             recorded = {k: Measurement.from_json(v) for k, v in data["measurements"].items()}
             info = DeviceInfo(**{**data["device"], "address": f"replay:{path}"})
         except OSError as error:
-            raise DeviceAddressError(f"Cannot read the recording {path}: {error}") from error
+            raise DeviceAddressError(
+                f"Cannot read the recording {path} of replay:{path}: {error.strerror or error}"
+            ) from error
         except (ValueError, KeyError, TypeError, AttributeError, DeviceError) as error:
-            raise DeviceAddressError(f"{path} is not a recording: {error}") from error
+            raise DeviceAddressError(
+                f"{path} is not a recording of measurements. Expected the JSON that write_recording wrote. "
+                f"{type(error).__name__}: {error}"
+            ) from error
         return cls(info, recorded)
 
     def info(self) -> DeviceInfo:

@@ -46,7 +46,7 @@ def read_measurement(frame: Frame, info: DeviceInfo, spec: BenchmarkSpec, starte
     )
     if failure is not None:
         return measurement.with_verdict(*read_failure(failure))
-    return judge(measurement, spec)
+    return judge(measurement, spec, info.cores)
 
 
 def read_failure(failure: Mapping[str, Any]) -> tuple[Verdict, str]:

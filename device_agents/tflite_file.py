@@ -20,7 +20,12 @@ _MIN_BYTES = 16
 _SUPPORTED_VERSION = 3
 # Field numbers in schema.fbs.
 _MODEL_VERSION, _MODEL_SUBGRAPHS = 0, 2
-_SUBGRAPH_INPUTS, _SUBGRAPH_OUTPUTS, _SUBGRAPH_OPERATORS = 1, 2, 3
+_SUBGRAPH_TENSORS, _SUBGRAPH_INPUTS, _SUBGRAPH_OUTPUTS, _SUBGRAPH_OPERATORS = 0, 1, 2, 3
+_TENSOR_NAME, _TENSOR_SIGNATURE = 3, 7
+# Of a shape's signature; in the shape itself the dimension is 1 then.
+_OPEN = 0xFFFFFFFF  # -1
+# No model has as many; a hostile file may say so.
+_MOST_INPUTS = 1000
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,35 @@ def inspect_model(model: bytes) -> ModelSummary:
             operators=first.vector(_SUBGRAPH_OPERATORS).length,
         )
     except struct.error:
-        raise ModelFileError(
-            f"The TFLite file is damaged or truncated: an offset leads outside its "
-            f"{len(model)} bytes. Export or download it again"
-        ) from None
+        raise _damaged(model) from None
+
+
+def open_inputs(model: bytes) -> tuple[str, ...]:
+    """Returns the names of the inputs with a dimension of any size, which is 1 unless something else is asked for.
+
+    Raises:
+        ModelFileError: If the bytes cannot be a TFLite file.
+    """
+    inspect_model(model)
+    try:
+        graph = _Table(model, _u32(model, 0)).vector(_MODEL_SUBGRAPHS).table(0)
+        tensors, inputs = graph.vector(_SUBGRAPH_TENSORS), graph.vector(_SUBGRAPH_INPUTS)
+        chosen = [tensors.table(inputs.u32(i)) for i in range(min(inputs.length, _MOST_INPUTS))]
+        signatures = [tensor.vector(_TENSOR_SIGNATURE) for tensor in chosen]
+        return tuple(
+            tensor.text(_TENSOR_NAME)
+            for tensor, signature in zip(chosen, signatures, strict=True)
+            if any(signature.u32(i) == _OPEN for i in range(min(signature.length, _MOST_INPUTS)))
+        )
+    except struct.error:
+        raise _damaged(model) from None
+
+
+def _damaged(model: bytes) -> ModelFileError:
+    return ModelFileError(
+        f"The TFLite file is damaged or truncated: an offset leads outside its "
+        f"{len(model)} bytes. Export or download it again"
+    )
 
 
 def _check_start(model: bytes) -> None:
@@ -78,7 +108,10 @@ def _check_start(model: bytes) -> None:
             f"Not a usable TFLite file. Expected {_MIN_BYTES} to {MAX_BYTES} bytes. Received: {len(model)}"
         )
     if model[4:8] != IDENTIFIER:
-        raise ModelFileError(f"Not a TFLite file. Expected {IDENTIFIER!r} at byte 4. Received: {model[4:8]!r}")
+        received = model[4:8].decode("ascii", "replace")
+        raise ModelFileError(
+            f"Not a TFLite file. Expected {IDENTIFIER.decode()} in bytes 4 to 7. Received: {received!r}"
+        )
 
 
 class _Table:
@@ -101,6 +134,15 @@ class _Table:
         position = self._field(number)
         return 0 if position is None else _u32(self._data, position)
 
+    def text(self, number: int) -> str:
+        position = self._field(number)
+        if position is None:
+            return ""
+        start = position + _u32(self._data, position)
+        length = _u32(self._data, start)
+        _check_range(self._data, start + 4, length)
+        return self._data[start + 4 : start + 4 + length].decode(errors="replace")
+
     def vector(self, number: int) -> _Vector:
         position = self._field(number)
         if position is None:
@@ -117,6 +159,9 @@ class _Vector:
     data: bytes
     start: int
     length: int
+
+    def u32(self, index: int) -> int:
+        return _u32(self.data, self.start + 4 * index)
 
     def table(self, index: int) -> _Table:
         position = self.start + 4 * index

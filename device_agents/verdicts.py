@@ -17,18 +17,19 @@ MAX_SHIFT = 0.05
 MIN_SAMPLES_FOR_SHIFT = 12
 
 
-def judge(measurement: Measurement, spec: BenchmarkSpec) -> Measurement:
+def judge(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | None = None) -> Measurement:
     """Returns the measurement with the verdict its samples and conditions deserve.
 
     Args:
         measurement: One with samples, of any verdict.
         spec: The settings it was made with.
+        device_cores: How many cores the device has, for what was not kept to some of them.
     """
-    verdict, detail = _judge(measurement, spec)
+    verdict, detail = _judge(measurement, spec, device_cores)
     return measurement.with_verdict(verdict, detail)
 
 
-def _judge(measurement: Measurement, spec: BenchmarkSpec) -> tuple[Verdict, str]:
+def _judge(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | None) -> tuple[Verdict, str]:
     statistics, conditions = measurement.statistics, measurement.conditions
     if statistics is None or conditions is None:
         return Verdict.RUN_FAILED, "the worker returned no timed run"
@@ -41,7 +42,10 @@ def _judge(measurement: Measurement, spec: BenchmarkSpec) -> tuple[Verdict, str]
     throttled = _throttled(conditions)
     if throttled:
         return Verdict.THROTTLED, throttled
-    unsteady = _contended(conditions, spec) or _unsteady(measurement.samples_ms, statistics, spec)
+    cores = device_cores if conditions.cores is None else len(conditions.cores)
+    unsteady = _contended(conditions, spec, cores) or _unsteady(measurement.samples_ms, statistics, spec)
+    if unsteady and cores is not None and spec.threads > cores:
+        unsteady += f"; {spec.threads} threads share {cores} core{'s' if cores > 1 else ''}, and wait for each other"
     return (Verdict.UNSTEADY, unsteady) if unsteady else (Verdict.OK, "")
 
 
@@ -54,8 +58,7 @@ def _throttled(conditions: Conditions) -> str:
     return ""
 
 
-def _contended(conditions: Conditions, spec: BenchmarkSpec) -> str:
-    cores = None if conditions.cores is None else len(conditions.cores)
+def _contended(conditions: Conditions, spec: BenchmarkSpec, cores: int | None) -> str:
     if cores is not None and spec.threads > cores:
         # The runtime's own threads wait for each other, so waiting says nothing; what others took does.
         taken = conditions.other_load_cores

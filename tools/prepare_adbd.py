@@ -3,16 +3,16 @@
 
     prepare_adbd.py prepare   downloads AOSP's adbd from Debian into a cache folder and prints the folder
     prepare_adbd.py serve     runs it, contained, and prints its address: adb://127.0.0.1:PORT
+    prepare_adbd.py adb ...   runs AOSP's adb, the client and server, with these arguments
 
-No root is needed. `prepare` uses apt with lists of its own, so the system's apt is left alone; the mirror is the one
-this machine's apt already uses (`--mirror` for machines that are not Debian), and apt checks the signatures. Besides
-adbd it fetches mksh and toybox, the shell and the tools Android itself has.
+No root is needed, and the system's apt is left alone (see `debian.py`; `--mirror` is for machines that are not Debian).
+Besides adbd and adb, `prepare` fetches mksh and toybox, the shell and the tools Android itself has.
 
 `serve` puts the daemon into its own user, process, mount and network namespaces and a root folder of its own, because
 adbd binds to every interface and runs whatever it is told: it must not reach this machine's files or processes. What
 it listens on in there is relayed to one port of this machine's loopback interface. It ends when its standard input
 does. Lines read there: `kill` (the daemon, by SIGKILL), `start`, `cut` (every connection), `stall` (pass nothing on),
-`flow`, `allow FILE` (accept this public key); each is answered with `ok` or `error: ...`.
+`flow`, `allow FILE` (accept this public key), `revoke` (every key); each is answered with `ok` or `error: ...`.
 
 It is not a phone: no Android framework (getprop, dumpsys), no USB, no accelerator, and this machine's CPU. Files in
 the folder given by `--overlay` are laid over its root, so that tests can supply what is missing.
@@ -24,10 +24,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -40,14 +38,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from debian import TRIPLET, Archive, PrepareError, architecture, cache_folder, call, hashes, unpack
+
 SUITE = "trixie"
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PACKAGES = [
     "adbd",
+    "adb",
     "android-libbase",
     "android-libboringssl",
     "android-libcutils",
     "android-liblog",
+    "android-libziparchive",
     "libbrotli1",
     "libc6",
     "libgcc-s1",
@@ -55,6 +56,8 @@ PACKAGES = [
     "libprotobuf32t64",
     "libstdc++6",
     "libsystemd0",
+    "libudev1",
+    "libusb-1.0-0",
     "libzstd1",
     "libxxhash0",
     "zlib1g",
@@ -67,46 +70,30 @@ PACKAGES = [
     "libssl3t64",
 ]
 ADBD = "usr/lib/android-sdk/platform-tools/adbd"
+ADB = "usr/lib/android-sdk/platform-tools/adb"
 MANIFEST = "manifest.json"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 INNER_PORT = 5555
 # Debian's patch switches authentication off with one instruction; this is AOSP's own value again (x86-64 build).
 AUTH_OFF, AUTH_ON = bytes.fromhex("488d0573ef0200c60000"), bytes.fromhex("488d0573ef0200c60001")
 
 
-class PrepareError(Exception):
-    """The daemon cannot be had here; the message says why."""
-
-
 # ---------------------------------------------------------------------------------------------------------- prepare
-
-
-def cache_folder() -> Path:
-    """Where the daemon is kept: $NAS_EDGE_CACHE, else the user's cache folder."""
-    root = os.environ.get("NAS_EDGE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "nas_edge"
-    return Path(root).expanduser() / "adbd"
 
 
 def prepare(cache: Path, mirror: str | None) -> Path:
     """Returns a folder with the unpacked daemon, downloading it if it is not there."""
-    final = cache / f"{SUITE}-{_architecture()}-{LAYOUT_VERSION}"
+    final = cache / f"{SUITE}-{architecture()}-{LAYOUT_VERSION}"
     if (final / MANIFEST).is_file():
         _verify(final)
         return final
-    for tool in ("apt-get", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            raise PrepareError(f"{tool} is not installed; this needs a Debian or Ubuntu machine")
-    if not KEYRING.is_file():
-        raise PrepareError(f"{KEYRING} is missing; install the package debian-archive-keyring")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="new-") as name:
-        work = Path(name)
-        packages = _download(work, mirror or _own_mirror())
-        root = work / "root"
-        for package in packages:
-            _call(["dpkg-deb", "-x", str(package), str(root)])
+        packages = Archive(Path(name) / "apt", SUITE, mirror).packages(PACKAGES)
+        root = Path(name) / "root"
+        unpack(packages, root)
         (root / "usr/bin/sh").symlink_to("mksh")  # what adbd of a host build starts
-        (root / MANIFEST).write_text(json.dumps(_manifest(packages), indent=1))
+        (root / MANIFEST).write_text(json.dumps(hashes(packages), indent=1))
         _verify(root)
         # Another process may have been quicker: its folder is as good as ours.
         with contextlib.suppress(OSError):
@@ -115,90 +102,21 @@ def prepare(cache: Path, mirror: str | None) -> Path:
     return final
 
 
-def _download(work: Path, mirror: str) -> list[Path]:
-    for folder in ("lists/partial", "cache/archives/partial", "etc", "debs"):
-        (work / "apt" / folder).mkdir(parents=True)
-    source = f"deb [arch={_architecture()} signed-by={KEYRING}] {mirror} {SUITE} main\n"
-    (work / "apt/etc/sources.list").write_text(source)
-    apt = work / "apt"
-    settings = {
-        "Dir::Etc::sourcelist": f"{apt}/etc/sources.list",
-        "Dir::Etc::sourceparts": "-",
-        "Dir::State::lists": f"{apt}/lists",
-        "Dir::Cache": f"{apt}/cache",
-        "APT::Architecture": _architecture(),
-        "APT::Sandbox::User": "",  # apt's own user cannot write into a home folder
-        "Acquire::Languages": "none",
-        # A mirror that is frozen for reproducibility is old on purpose; signatures are still checked.
-        "Acquire::Check-Valid-Until": "false",
-    }
-    (work / "apt.conf").write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))
-    environment = {**os.environ, "APT_CONFIG": str(work / "apt.conf")}
-    _call(["apt-get", "-qq", "update"], env=environment)
-    names = [f"{name}/{SUITE}" for name in PACKAGES]
-    _call(["apt-get", "-qq", "download", *names], env=environment, cwd=apt / "debs")
-    found = sorted((apt / "debs").glob("*.deb"))
-    if len(found) != len(PACKAGES):
-        raise PrepareError(f"expected {len(PACKAGES)} packages, apt fetched {len(found)}")
-    return found
-
-
-def _own_mirror() -> str:
-    """The first Debian archive among this machine's apt sources."""
-    stanzas = []
-    for file in sorted(Path("/etc/apt/sources.list.d").glob("*.sources")):
-        for text in re.split(r"\n\s*\n", file.read_text(errors="replace")):
-            fields = dict(re.findall(r"^([\w-]+):[ \t]*(.+)$", text, re.MULTILINE))
-            if fields.get("Enabled", "yes") == "yes" and "deb" in fields.get("Types", "").split():
-                stanzas.append((fields.get("URIs", "").split(), fields.get("Components", "").split()))
-    for file in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.list"))]:
-        text = file.read_text(errors="replace") if file.is_file() else ""
-        for uri, rest in re.findall(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+\S+\s+(.+)$", text, re.MULTILINE):
-            stanzas.append(([uri], rest.split()))
-    for uris, components in stanzas:
-        for uri in uris:
-            if re.search(r"/debian/?$", uri) and "main" in components:
-                return uri
-    raise PrepareError("no Debian archive among this machine's apt sources; give one with --mirror URI")
-
-
-def _manifest(packages: Sequence[Path]) -> dict[str, str]:
-    return {package.name: hashlib.sha256(package.read_bytes()).hexdigest() for package in packages}
+def start_command(root: Path, program: str) -> list[str]:
+    """How a program of the folder is started: through the loader and the libraries beside it."""
+    libraries = root / "usr/lib" / TRIPLET[architecture()]
+    loader = next(libraries.glob("ld-linux-*.so.*"), None)
+    if loader is None or not (root / program).is_file():
+        raise PrepareError(f"{root} is incomplete; delete it and run this again")
+    return [str(loader), "--library-path", f"{libraries}:{libraries}/android", str(root / program)]
 
 
 def _verify(root: Path) -> None:
-    """Runs the daemon's --version through its own loader."""
-    libraries = _libraries(root)
-    loader = next(libraries.glob("ld-linux-*.so.*"), None)
-    if loader is None or not (root / ADBD).is_file():
-        raise PrepareError(f"{root} is incomplete; delete it and run this again")
-    command = [str(loader), "--library-path", f"{libraries}:{libraries}/android", str(root / ADBD), "--version"]
-    answer = _call(command)
-    if "Android Debug Bridge Daemon" not in answer:
-        raise PrepareError(f"{root / ADBD} does not run here: {answer.strip()[:200]!r}")
-
-
-def _libraries(root: Path) -> Path:
-    return root / "usr/lib" / {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[_architecture()]
-
-
-def _architecture() -> str:
-    name = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
-    if name is None or sys.platform != "linux":
-        raise PrepareError(
-            f"there is no adbd for {sys.platform} on {platform.machine()}; needs Linux on x86-64 or arm64"
-        )
-    return name
-
-
-def _call(command: Sequence[str], env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
-    try:
-        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise PrepareError(f"{command[0]}: {error}") from error
-    if done.returncode != 0:
-        raise PrepareError(f"{' '.join(command[:3])} failed ({done.returncode}): {done.stderr.strip()[-500:]}")
-    return done.stdout + done.stderr
+    """Runs both programs' --version."""
+    for program in (ADBD, ADB):
+        answer = call([*start_command(root, program), "--version"])
+        if "Android Debug Bridge" not in answer:
+            raise PrepareError(f"{root / program} does not run here: {answer.strip()[:200]!r}")
 
 
 # ------------------------------------------------------------------------------------------------------------ serve
@@ -242,6 +160,7 @@ def inside(arguments: argparse.Namespace) -> int:
         "stall": relay.flow.clear,
         "flow": relay.flow.set,
         "allow": phone.allow,
+        "revoke": phone.revoke,
     }
     for line in sys.stdin:
         name, *words = line.split(maxsplit=1)
@@ -353,6 +272,9 @@ class _Phone:
         with (self._root / "data/misc/adb/adb_keys").open("a") as keys:
             keys.write(Path(public_key).read_text().strip() + "\n")
 
+    def revoke(self) -> None:
+        (self._root / "data/misc/adb/adb_keys").write_text("")
+
     def _wait_until_it_listens(self) -> None:
         deadline_s = time.monotonic() + 10
         while time.monotonic() < deadline_s and self._pid:
@@ -448,7 +370,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("prepare", "serve"):
         command = commands.add_parser(name)
-        command.add_argument("--cache", type=Path, default=cache_folder(), help="default: %(default)s")
+        command.add_argument("--cache", type=Path, default=cache_folder() / "adbd", help="default: %(default)s")
         command.add_argument("--mirror", help="URI of a Debian archive; default: the one of this machine's apt")
     command.add_argument("--port", type=int, default=0, help="of 127.0.0.1; default: any free one")
     command.add_argument("--auth", action="store_true", help="ask for a key, as phones do: /data/misc/adb/adb_keys")
@@ -457,6 +379,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--host", action="store_true", help="let it see this machine's files, at /host: less contained"
     )
+    command = commands.add_parser("adb", prefix_chars="\0")  # every argument is adb's
+    command.add_argument("words", nargs="*")
     command = commands.add_parser("inside")  # what `serve` starts; not for people
     command.add_argument("--root", type=Path, required=True)
     command.add_argument("--work", type=Path, required=True)
@@ -475,6 +399,9 @@ def main() -> int:
         if arguments.command == "prepare":
             print(prepare(arguments.cache, arguments.mirror))
             return 0
+        if arguments.command == "adb":
+            program = start_command(prepare(cache_folder() / "adbd", None), ADB)
+            os.execv(program[0], [*program, *arguments.words])
         return serve(arguments) if arguments.command == "serve" else inside(arguments)
     except PrepareError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,20 +8,19 @@ adb-shell 0.4 speaks the protocol but leaves some of it out, and its repository 
   a closed connection as an error (it would read nothing until a timeout) and keeps one deadline for a whole call;
 * a phone that refuses a file tells so while it is being sent; adb-shell overlooks that and waits for a timeout.
 
-Format: packages/modules/adb/{protocol.txt, SYNC.TXT, shell_protocol.h} of AOSP.
+Format: packages/modules/adb/{protocol.txt, SYNC.TXT} of AOSP.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import re
 import select
-import shlex
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -35,13 +34,13 @@ from adb_shell.transport.base_transport import BaseTransport
 from adb_shell.transport.tcp_transport import TcpTransport
 
 from device_agents.android.keys import key_files
+from device_agents.android.shell_protocol import GRACE_S, SERVICE, completed, wrapped
 from device_agents.android.transport import (
     MAX_OUTPUT_BYTES,
     Completed,
     FileStat,
     LinkLostError,
     RefusedError,
-    RemoteTimeoutError,
     Transport,
     UnauthorizedError,
     printable,
@@ -50,22 +49,9 @@ from device_agents.errors import DeviceError, DeviceUnavailableError, ProtocolEr
 
 _CONNECT_TIMEOUT_S = 5.0
 # How long a person may take to read the question on the phone and tap "Allow".
-_PROMPT_TIMEOUT_S = 30.0
+PROMPT_TIMEOUT_S = 30.0
 _FILE_TIMEOUT_S = 120.0
 _ALIVE_TIMEOUT_S = 3.0
-# The phone ends a command itself; this is how much later we stop listening.
-_GRACE_S = 3.0
-# Runs what it is given on the phone, and reports how that ended in the last line of standard error: the exit status
-# of `timeout` itself is not to be relied on (toybox 0.8.9, which phones have, answers 127 for quick commands now and
-# then). `timeout` ends what takes too long, even if we cannot, but not what outlives its connection. So `read` waits
-# for the end of standard input, which comes with that of the connection or the daemon, and then the process group that
-# `timeout` has made is ended.
-_MARKER = b"nas_edge exit status: "
-_RUN = shlex.quote(
-    '"$@" </dev/null 3<&- & p=$!; (read -r _ <&3; kill -9 -$$ || kill -9 $p $$) >/dev/null 2>&1 & w=$!; '
-    f'wait $p; s=$?; kill -9 $w; echo "{_MARKER.decode()}$s" >&2'
-)
-_STDOUT, _STDERR, _EXIT = 1, 2, 3
 _TCP_PORT = 5555
 # A phone that is gone without a word (out of range, battery out) is noticed after about this many seconds.
 _KEEPALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
@@ -78,12 +64,8 @@ _NONSENSE = (
     exceptions.InvalidCommandError,
     exceptions.InvalidChecksumError,
     exceptions.InvalidResponseError,
-    struct.error,
-    KeyError,
-    ValueError,
-    AssertionError,
 )
-_FOREIGN: tuple[type[Exception], ...] = (*_ADB_ERRORS, *_NONSENSE, OSError, EOFError)
+_FOREIGN: tuple[type[Exception], ...] = (*_ADB_ERRORS, OSError, EOFError)
 _USB_ERROR: tuple[type[Exception], ...] = ()
 with contextlib.suppress(ImportError, OSError):  # the package, or the libusb it loads, is not there
     _USB_ERROR = (importlib.import_module("usb1").USBError,)
@@ -96,27 +78,33 @@ class AdbShellTransport(Transport):
         address: As shown in messages.
         open_link: Returns the connection adb-shell is to use; called for each attempt to connect.
         keys: Returns the private key files to offer, best first; called when a connection is made.
+        prompt_timeout_s: How long to wait for the key to be accepted, in seconds.
     """
 
     def __init__(
-        self, address: str, open_link: Callable[[], BaseTransport], keys: Callable[[], list[Path]] = key_files
+        self,
+        address: str,
+        open_link: Callable[[], BaseTransport],
+        keys: Callable[[], list[Path]] = key_files,
+        prompt_timeout_s: float = PROMPT_TIMEOUT_S,
     ) -> None:
         self._address = address
         self._open_link = open_link
         self._keys = keys
+        self._prompt_timeout_s = prompt_timeout_s
         self._device: _Device | None = None
         self._link: Any = None
 
     @classmethod
-    def tcp(cls, host: str, port: int = _TCP_PORT) -> AdbShellTransport:
+    def tcp(cls, host: str, port: int = _TCP_PORT, prompt_timeout_s: float = PROMPT_TIMEOUT_S) -> AdbShellTransport:
         """Returns a link to a phone that listens at a host and port."""
         shown = f"[{host}]" if ":" in host else host
-        return cls(f"adb://{shown}:{port}", lambda: _TcpLink(host, port))
+        return cls(f"adb://{shown}:{port}", lambda: _TcpLink(host, port), prompt_timeout_s=prompt_timeout_s)
 
     @classmethod
-    def usb(cls, serial: str = "") -> AdbShellTransport:
+    def usb(cls, serial: str = "", prompt_timeout_s: float = PROMPT_TIMEOUT_S) -> AdbShellTransport:
         """Returns a link to the phone with this serial number, "" for the only one."""
-        return cls(f"adb:{serial}", lambda: _find_usb(serial))
+        return cls(f"adb:{serial}", lambda: _find_usb(serial), prompt_timeout_s=prompt_timeout_s)
 
     @property
     def address(self) -> str:
@@ -153,27 +141,21 @@ class AdbShellTransport(Transport):
                 device.close()
 
     def _run(self, command_line: str, timeout_s: float) -> Completed:
-        command = f"timeout -s KILL {timeout_s:.3f} sh -c {_RUN} sh {command_line} 3<&0"
         started_s = time.monotonic()
-        with self._session("running a command", timeout_s + _GRACE_S) as device:
+        with self._session("running a command", timeout_s + GRACE_S) as device:
             answer = bytearray()
             service = device._streaming_command(
-                b"shell,v2,raw", command.encode(), timeout_s + _GRACE_S, timeout_s + _GRACE_S, None
+                SERVICE.encode(),
+                wrapped(command_line, timeout_s).encode(),
+                timeout_s + GRACE_S,
+                timeout_s + GRACE_S,
+                None,
             )
             for part in service:
                 answer += part
                 if len(answer) > MAX_OUTPUT_BYTES:
                     raise ProtocolError(f"A command on {self._address} wrote more than {MAX_OUTPUT_BYTES} bytes")
-        done = read_shell_packets(bytes(answer), self._address)
-        errors, marker, status = done.stderr.rpartition(_MARKER)
-        if marker and re.fullmatch(rb"\d{1,3}\n", status) and int(status) < 256:
-            return Completed(int(status), done.stdout, errors)
-        if time.monotonic() - started_s >= timeout_s:
-            raise RemoteTimeoutError(f"A command on {self._address} was ended after {timeout_s:g} s")
-        raise LinkLostError(
-            f"A command on {self._address} ended without an exit status ({done.last_line}). The phone may be short of "
-            "memory, or older than Android 8: it needs sh and timeout"
-        )
+        return completed(bytes(answer), self._address, timeout_s, time.monotonic() - started_s)
 
     def _send(self, data: bytes, path: str) -> None:
         with self._session(f"pushing {path}", _FILE_TIMEOUT_S) as device:
@@ -217,7 +199,7 @@ class AdbShellTransport(Transport):
         def asks(_: object) -> None:
             nonlocal asked
             asked = True
-            self._set_deadline(_PROMPT_TIMEOUT_S)
+            self._set_deadline(self._prompt_timeout_s)
 
         signers = [_signer(file) for file in self._keys()]
         try:
@@ -225,7 +207,10 @@ class AdbShellTransport(Transport):
             device = _Device(self._link, default_transport_timeout_s=_CONNECT_TIMEOUT_S, banner="nas_edge")
             self._set_deadline(_CONNECT_TIMEOUT_S)
             device.connect(
-                rsa_keys=signers, auth_timeout_s=_PROMPT_TIMEOUT_S, auth_callback=asks, **_timeouts(_CONNECT_TIMEOUT_S)
+                rsa_keys=signers,
+                auth_timeout_s=self._prompt_timeout_s,
+                auth_callback=asks,
+                **_timeouts(_CONNECT_TIMEOUT_S),
             )
         except (*_FOREIGN, *_USB_ERROR) as error:
             link, self._link = self._link, None
@@ -261,12 +246,8 @@ class AdbShellTransport(Transport):
             return DeviceUnavailableError(
                 f"What answers at {self._address} is no phone's ADB ({doing}: {text:.120}). Check host and port"
             )
-        if isinstance(error, exceptions.InvalidTransportError):
-            return DeviceUnavailableError(
-                "USB needs the package libusb1: pip install 'nas-edge[usb]'. Or reach the phone as adb://HOST:PORT"
-            )
         if isinstance(error, exceptions.UsbDeviceNotFoundError):
-            return DeviceUnavailableError(
+            return LinkLostError(
                 f"No phone at {self._address}. Plug it in, switch on USB debugging in its developer options, and use a "
                 "cable that carries data"
             )
@@ -309,31 +290,6 @@ def _usb_problem(error: Exception) -> DeviceError | None:
     return None
 
 
-def read_shell_packets(data: bytes, address: str) -> Completed:
-    """Reads the answer of a `shell,v2` service: packets of [id: 1][length: 4, little endian][data].
-
-    Raises:
-        LinkLostError: If it ends before the exit status.
-        ProtocolError: If it is malformed.
-    """
-    outputs = {_STDOUT: bytearray(), _STDERR: bytearray()}
-    position = 0
-    while position + 5 <= len(data):
-        kind, length = struct.unpack_from("<BI", data, position)
-        content = data[position + 5 : position + 5 + length]
-        position += 5 + length
-        if position > len(data):
-            break
-        if kind == _EXIT:
-            if len(content) != 1:
-                raise ProtocolError(f"An exit status has one byte. Received: {len(content)} from {address}")
-            return Completed(content[0], bytes(outputs[_STDOUT]), bytes(outputs[_STDERR]))
-        if kind not in outputs:
-            raise ProtocolError(f"Unknown packet of the shell. Expected 1, 2 or 3. Received: {kind} from {address}")
-        outputs[kind] += content
-    raise LinkLostError(f"The shell of {address} ended without an exit status. Check that it is still connected")
-
-
 class _Device(AdbDevice):  # type: ignore[misc]  # adb_shell ships no types
     """adb-shell's device, with ears for a refusal while a file is being sent."""
 
@@ -354,6 +310,12 @@ class _Device(AdbDevice):  # type: ignore[misc]  # adb_shell ships no types
                 (length,) = struct.unpack_from("<I", received, 4)
                 if len(received) >= 8 + length:
                     raise _EarlyRefusalError(received[8 : 8 + length])
+
+    def _filesync_read(self, expected_ids: Any, adb_info: Any, filesync_info: Any) -> Any:
+        try:
+            return super()._filesync_read(expected_ids, adb_info, filesync_info)
+        except KeyError as error:  # adb-shell looks it up in a table
+            raise exceptions.InvalidResponseError(f"unknown answer {error} of the file service") from error
 
 
 class _Message(AdbMessage):  # type: ignore[misc]  # adb_shell ships no types
@@ -433,9 +395,21 @@ def _timeouts(timeout_s: float) -> dict[str, float]:
     return {"transport_timeout_s": timeout_s, "read_timeout_s": timeout_s}
 
 
-def _signer(file: Path) -> CryptographySigner:
+class _Signer(CryptographySigner):  # type: ignore[misc]  # adb_shell ships no types
+    """adb-shell's signer, for which a token of the wrong length is an answer that makes no sense."""
+
+    def Sign(self, data: bytes) -> bytes:  # noqa: N802 - adb-shell calls it so
+        """Returns the signature of the token that a phone sends, 20 bytes."""
+        try:
+            signature: bytes = super().Sign(data)
+        except ValueError as error:
+            raise exceptions.InvalidResponseError(f"a token of {len(data)} bytes") from error
+        return signature
+
+
+def _signer(file: Path) -> _Signer:
     try:
-        signer = CryptographySigner(str(file))
+        signer = _Signer(str(file))
     except (OSError, ValueError, TypeError) as error:
         raise DeviceUnavailableError(
             f"The key {file} cannot be used: {error}. Delete it and {file}.pub; a new one will be made"
@@ -445,25 +419,41 @@ def _signer(file: Path) -> CryptographySigner:
 
 
 def usb_serials() -> list[str]:
-    """Returns the serial numbers of the phones on USB; none where USB cannot be used."""
+    """Returns the serial numbers of the phones on USB.
+
+    Raises:
+        DeviceUnavailableError: If USB cannot be used, or a phone on it may not be opened.
+    """
+    try:
+        return sorted(str(phone.serial_number) for phone in _usb().find_all_adb_devices())
+    except (*_FOREIGN, *_USB_ERROR) as error:
+        text = printable(str(error)) or type(error).__name__
+        raise _usb_problem(error) or DeviceUnavailableError(
+            f"A phone on USB does not tell its serial number ({text}). Unlock it, plug it in again, and try again"
+        ) from error
+
+
+def _usb() -> Any:
+    """Returns adb-shell's class for USB."""
     from adb_shell import adb_device
 
-    if adb_device.UsbTransport is None:
-        return []
-    with contextlib.suppress(*_FOREIGN, *_USB_ERROR):
-        return sorted(str(phone.serial_number) for phone in adb_device.UsbTransport.find_all_adb_devices())
-    return []
+    if adb_device.UsbTransport is not None:
+        return adb_device.UsbTransport
+    way_out = "or reach the phone over the network, as adb://HOST:PORT"
+    if find_spec("usb1") is None:
+        raise DeviceUnavailableError(
+            f"USB needs the package libusb1. Install it: pip install 'nas-edge[usb]'; {way_out}"
+        )
+    raise DeviceUnavailableError(
+        f"USB needs the library libusb 1.0. Install it (Linux: sudo apt install libusb-1.0-0); {way_out}"
+    )
 
 
 def _find_usb(serial: str) -> BaseTransport:
-    from adb_shell import adb_device
-
-    if adb_device.UsbTransport is None:
-        raise exceptions.InvalidTransportError("no USB")
     if not serial:
         serials = usb_serials()
         if len(serials) > 1:
             raise DeviceUnavailableError(
                 f"Several phones are plugged in. Name one: {', '.join(f'adb:{printable(s)}' for s in serials)}"
             )
-    return adb_device.UsbTransport.find_adb(serial or None, None, _CONNECT_TIMEOUT_S)
+    return _usb().find_adb(serial or None, None, _CONNECT_TIMEOUT_S)

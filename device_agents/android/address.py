@@ -1,24 +1,45 @@
-"""What may follow `adb:` in a device address."""
+"""What may follow `adb:` in a device address, and what then leads to the phone.
+
+adb:[SERIAL]         through the adb server if one runs, since it owns the USB interface; else USB
+adb-usb:[SERIAL]     USB, without a server
+adb-server:[SERIAL]  through the adb server; the way to phones paired over Wi-Fi
+adb://HOST:PORT      the network, without a server
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import socket
+from types import ModuleType
 from urllib.parse import urlsplit
 
+from device_agents.android.transport import Transport
 from device_agents.api import DeviceAgent
+from device_agents.errors import DeviceAddressError, DeviceUnavailableError
 
+SCHEMES = ("adb", "adb-usb", "adb-server")
 DEFAULT_PORT = 5555
+_SERVER = ("127.0.0.1", 5037)
+_PROBE_TIMEOUT_S = 0.5
 
 
 def address_problem(rest: str) -> str:
     """Returns what is wrong with what follows `adb:`, "" if nothing is."""
     if not rest.startswith("//"):
-        return "" if re.fullmatch(r"[\w.:-]{0,100}", rest) else "a serial number has letters, digits and . : - _ only"
+        return serial_problem(rest)
     try:
         split_host_port(rest)
     except ValueError as error:
         return str(error)
     return ""
+
+
+def serial_problem(serial: str) -> str:
+    """Returns what is wrong with a serial number, "" if nothing is."""
+    fits = re.fullmatch(r"[\w.:\[\]-]{0,100}", serial)
+    return "" if fits else "a serial number has letters, digits and . : - _ [ ] only"
 
 
 def split_host_port(rest: str) -> tuple[str, int]:
@@ -27,21 +48,87 @@ def split_host_port(rest: str) -> tuple[str, int]:
     Raises:
         ValueError: If it is malformed.
     """
-    parts = urlsplit(rest)
-    host, port = parts.hostname, parts.port  # raises ValueError itself for a port that is none
-    extra = parts.path or parts.query or parts.fragment or parts.username
-    if extra or not host or not re.fullmatch(r"[\w.:%-]{1,255}", host):
-        raise ValueError("expected //HOST:PORT")
+    try:
+        parts = urlsplit(rest)
+        host = parts.hostname or ""
+        host.encode("idna")  # as connecting will; refuses empty and overlong labels
+    except ValueError:
+        raise ValueError("no host can have that name") from None
+    if parts.path or parts.query or parts.fragment or parts.username or not re.fullmatch(r"[\w.:%-]{1,255}", host):
+        raise ValueError("only a host and a port may follow adb://")
+    try:
+        port = DEFAULT_PORT if parts.port is None else parts.port
+    except ValueError:
+        port = 0
     if port == 0:
-        raise ValueError("port must be from 1 to 65535")
-    return host, port or DEFAULT_PORT
+        raise ValueError("the port must be a number from 1 to 65535")
+    return host, port
 
 
-def open_phone(rest: str) -> DeviceAgent:
-    """Returns the agent for what follows `adb:`; it connects when it is first asked something."""
-    from device_agents.android.adb_shell_transport import AdbShellTransport
+def server_socket() -> tuple[str, int]:
+    """Returns where an adb server is expected: as told by adb's own environment variables, else port 5037 here.
+
+    Raises:
+        DeviceAddressError: If a variable makes no sense.
+    """
+    named = os.environ.get("ADB_SERVER_SOCKET", "")
+    if named:
+        match = re.fullmatch(r"tcp:(?:([\w.:%-]+):)?(\d{1,5})", named)
+        if match is None:
+            raise DeviceAddressError(f"Expected ADB_SERVER_SOCKET to be tcp:[HOST:]PORT. Received: {named!r:.80}")
+        return match[1] or _SERVER[0], int(match[2])
+    port = os.environ.get("ANDROID_ADB_SERVER_PORT", "") or str(_SERVER[1])
+    if not re.fullmatch(r"\d{1,5}", port):
+        raise DeviceAddressError(f"Expected ANDROID_ADB_SERVER_PORT to be a port. Received: {port!r:.80}")
+    return os.environ.get("ANDROID_ADB_SERVER_ADDRESS") or _SERVER[0], int(port)
+
+
+def server_runs() -> bool:
+    """Returns whether something listens where the adb server is expected."""
+    with contextlib.suppress(OSError, OverflowError), socket.create_connection(server_socket(), _PROBE_TIMEOUT_S):
+        return True
+    return False
+
+
+def adb_server() -> ModuleType:
+    """Returns the module for links over an adb server.
+
+    Raises:
+        DeviceUnavailableError: If what it needs is not installed.
+    """
+    try:
+        from device_agents.android import adb_server_transport
+    except ImportError as error:
+        raise DeviceUnavailableError(
+            f"Going through an adb server needs the package adbutils ({error}). Install it: pip install "
+            "'nas-edge[adb-server]'. If a server runs and is not wanted, stop it with `adb kill-server`; the phones "
+            "are on USB then"
+        ) from error
+    return adb_server_transport
+
+
+def open_transport(address: str, prompt_timeout_s: float | None = None) -> Transport:
+    """Returns the link to a phone; it connects when it is first used.
+
+    Args:
+        address: In one of the forms above, known to be well-formed.
+        prompt_timeout_s: How long to wait, in seconds, for the key to be accepted on the phone; None for as long as a
+            person may take. A server asks by itself and waits for nothing.
+    """
+    scheme, _, rest = address.partition(":")
+    if scheme == "adb-server" or (scheme == "adb" and not rest.startswith("//") and server_runs()):
+        transport: Transport = adb_server().AdbServerTransport(rest)
+        return transport
+    from device_agents.android.adb_shell_transport import PROMPT_TIMEOUT_S, AdbShellTransport
+
+    wait_s = PROMPT_TIMEOUT_S if prompt_timeout_s is None else prompt_timeout_s
+    if rest.startswith("//"):
+        return AdbShellTransport.tcp(*split_host_port(rest), wait_s)
+    return AdbShellTransport.usb(rest, wait_s)
+
+
+def open_phone(address: str) -> DeviceAgent:
+    """Returns the agent for the phone at an address; it connects when it is first asked something."""
     from device_agents.android.agent import AndroidAgent
 
-    if rest.startswith("//"):
-        return AndroidAgent(AdbShellTransport.tcp(*split_host_port(rest)))
-    return AndroidAgent(AdbShellTransport.usb(rest))
+    return AndroidAgent(open_transport(address))

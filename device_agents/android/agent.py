@@ -1,22 +1,28 @@
 """An Android phone as a `DeviceAgent`.
 
-    measure: wait until cool -> push the model -> one visit: N blocks of benchmark_model, state after -> judge
+    measure: wait until cool -> send the model if it is not there, packed if the link is slow
+             -> one visit: unpack and verify it, N blocks of benchmark_model, state of the phone -> judge
+
+The state after a visit is the state before the next if that follows at once, so a candidate of a search costs two round
+trips and one look at the phone.
 
 One visit is one command on the phone, so that nothing but the tool runs between two blocks. `Measurement.samples_ms`
-holds one sample per block, see `benchmark_model`. The model is removed at the end of the visit, the run's folder when
-the agent closes, and what a crashed run left behind when the next one connects. The tool stays: it is what was
-installed.
+holds one sample per block, see `benchmark_model`. Models stay on the phone for a while, because those that are compared
+are measured in turns, and the anchor again and again. The run's folder is removed when the agent closes, and what a
+crashed run left behind when the next one connects. The tool stays: it is what was installed.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
+import gzip
 import hashlib
 import itertools
 import math
 import re
 import secrets
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,10 +35,14 @@ from device_agents.android.benchmark_model import (
     Invocation,
     ToolReport,
     block_invocation,
+    delegate_flags,
     judge_report,
     profile_invocation,
     read_report,
 )
+from device_agents.android.claim import PhoneClaim, phone_id
+from device_agents.android.gate import why_not_cool, why_weak
+from device_agents.android.result_file import read_result_file
 from device_agents.android.signature import TensorSignature, read_signature
 from device_agents.android.state import (
     QUICK_SCRIPT,
@@ -47,17 +57,28 @@ from device_agents.android.state import (
     read_quick_state,
     split_sections,
     state_of,
-    why_hot,
     why_throttled,
 )
-from device_agents.android.tool import BASE, InstalledTool, install_tool
+from device_agents.android.tool import InstalledTool, install_tool, run_folders
 from device_agents.android.transport import (
     LinkLostError,
+    RemoteFileError,
     RemoteTimeoutError,
     Transport,
+    advice,
     printable,
 )
-from device_agents.api import BenchmarkSpec, Conditions, DeviceAgent, DeviceInfo, Measurement, OpTime, Verdict
+from device_agents.api import (
+    CPU_DELEGATES,
+    BenchmarkSpec,
+    Conditions,
+    Delegate,
+    DeviceAgent,
+    DeviceInfo,
+    Measurement,
+    OpTime,
+    Verdict,
+)
 from device_agents.attempts import measure_in_attempts
 from device_agents.errors import (
     DeviceError,
@@ -82,33 +103,26 @@ class AndroidSettings:
 
     Attributes:
         tool: benchmark_model on this machine; None for the installed one, see `tool.find_tool`.
-        cores: Where the spec names none: "big", "little", "all", or a hexadecimal mask as for taskset.
-        delegate: A key of `benchmark_model.DELEGATE_FLAGS` used instead of the spec's, "" for the spec's.
-        external_delegate: A delegate library on this machine, pushed along, or None.
-        external_options: Its options, "key:value;key:value".
         cool: When the phone is cool enough to be measured.
+        look_s: Seconds after which the whole state is read again, battery included.
     """
 
     tool: Path | None = None
-    cores: str = "big"
-    delegate: str = ""
-    external_delegate: Path | None = None
-    external_options: str = ""
     cool: CoolSettings = field(default_factory=CoolSettings)
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"big|little|all|[0-9a-fA-F]{1,64}", self.cores):
-            raise SpecError(f"Expected cores to be big, little, all or a mask such as f0. Received: {self.cores!r:.80}")
+    look_s: float = 60.0
 
 
 class AndroidAgent(DeviceAgent):
     """Measures on a phone.
 
-    A phone that is gone in the middle of a measurement is the verdict `device_lost`; the next call connects anew.
+    A phone that is gone in the middle of a measurement is the verdict `device_lost`; the next call connects anew, and
+    takes no other phone for the first. Until it is closed, no other agent on this computer may have the phone. A tool
+    that does not end is run once more before the model is blamed.
 
-    `BenchmarkSpec` asks for more than `benchmark_model` can do: `max_runs`, `max_duration_s`, `warmup_max_duration_s`
-    and `target_relative_half_width` have no equivalent, and `memory_limit_bytes` is left to Android, whose allocator
-    reserves more address space than any limit would allow.
+    Where `BenchmarkSpec.cores` is None, it runs on the big cores if the phone lets it. The spec asks for more than
+    `benchmark_model` can do: `max_runs`, `max_duration_s`, `warmup_max_duration_s` and `target_relative_half_width`
+    have no equivalent, and `memory_limit_bytes` is left to Android, whose allocator reserves more address space than
+    any limit would allow.
 
     Args:
         transport: The phone; closed with the agent.
@@ -126,19 +140,43 @@ class AndroidAgent(DeviceAgent):
         self._settings = settings
         self._sleep = sleep
         self._phone: _Phone | None = None
+        self._claim: PhoneClaim | None = None
+        self._fingerprint = ""  # of the phone that answered first
+        self._bytes_per_s = math.inf  # of the link, as far as known
+        self._looked_s = -math.inf  # when the whole state was last read
+        self._refused: tuple[BenchmarkSpec, int] | None = None  # with what, and how many bytes, the phone failed last
+        self._seen: tuple[float, PhoneState] | None = None  # when the last visit ended, and the state then
 
     def info(self) -> DeviceInfo:
-        """See `DeviceAgent`; asks the phone, so it fails if that does not answer."""
+        """See `DeviceAgent`; asks the phone, so it fails if that does not answer, or cannot be measured still."""
         phone = self._prepared()
         if not self._transport.alive():
             # Whatever comes back may be freshly started, or another phone.
             self._phone = None
-            phone = self._prepared(expected=phone.info.fingerprint)
+            phone = self._prepared()
+        if self._refused is not None:
+            spec, size_bytes = self._refused
+            self._check_power(phone, spec)
+            self._transport.push(bytes(size_bytes), f"{phone.folder}/room")
+            self._transport.run(["rm", f"{phone.folder}/room"])
+            self._refused = None
         return phone.info
 
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """See `DeviceAgent`."""
-        return measure_in_attempts(model, spec, self._attempt)
+        measurement = measure_in_attempts(model, spec, self._attempt)
+        if measurement.verdict is Verdict.TIMEOUT:
+            again = measure_in_attempts(model, spec, self._attempt)
+            return replace(again, attempts=measurement.attempts + again.attempts)
+        return measurement
+
+    def cores(self, kind: str) -> tuple[int, ...]:
+        """See `DeviceAgent`."""
+        phone = self._prepared()
+        cores = phone.big if kind == "big" else phone.little
+        if not cores or phone.big == phone.little:
+            raise SpecError(f"{phone.info.model} does not tell big cores from little ones. Name ids, for example 4-7")
+        return cores
 
     def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `DeviceAgent`; a build of the tool from 2023 or later is needed."""
@@ -158,9 +196,13 @@ class AndroidAgent(DeviceAgent):
             done = self._transport.run([phone.tool.path, *_run_flags(wanted, folder)], timeout_s=_RUN_TIMEOUT_S)
             if done.exit_code != 0:
                 report = read_report(done.output + done.errors)
-                verdict, detail = judge_report(report, done.exit_code, Invocation((), "cpu", 1), False)
+                self._check_tool(phone, done.exit_code, report)
+                verdict, detail = judge_report(report, done.exit_code, Invocation((), Delegate("cpu"), 1), False)
                 raise ModelError(detail, verdict.value)
             return _split_outputs(self._transport.pull(f"{folder}/outputs"), given)
+        except LinkLostError:
+            self._phone = None
+            raise
         finally:
             with contextlib.suppress(DeviceError):
                 self._transport.run(["rm", "-rf", folder])
@@ -172,156 +214,274 @@ class AndroidAgent(DeviceAgent):
             with contextlib.suppress(DeviceError):
                 self._transport.run(["rm", "-rf", phone.folder], timeout_s=5.0)
         self._transport.close()
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            claim.release()
 
-    def _prepared(self, expected: str = "") -> _Phone:
+    def _prepared(self) -> _Phone:
         if self._phone is not None:
             return self._phone
+        self._claim_phone()
         self._sweep()
         identity, state = read_phone(self._transport)
         tool = install_tool(self._transport, identity.abi, self._settings.tool)
         info = _info(self._transport.address, identity, tool)
-        if expected and info.fingerprint != expected:
+        if self._fingerprint not in ("", info.fingerprint):
             raise DeviceUnavailableError(
                 f"Another phone answers at {info.address} now ({info.model}). Connect the one the session began with"
             )
-        folder = f"{_run_folders()}{secrets.token_hex(4)}"
-        cores = self._pinned(self._default_cores(identity, state))
-        external = ""
-        if self._settings.external_delegate is not None:
-            external = self._push_delegate(self._settings.external_delegate)
-        self._transport.run(["mkdir", "-p", folder])
-        self._phone = _Phone(info, tool, folder, cores, external)
+        self._fingerprint = info.fingerprint
+        folder = f"{run_folders()}{secrets.token_hex(4)}"
+        big, little = big_cores(identity, state), little_cores(identity, state)
+        unpacks = self._transport.script('mkdir -p "$1" && command -v zcat', folder).exit_code == 0
+        self._phone = _Phone(info, tool, folder, big, little, big if self._pins(big) else None, unpacks)
+        self._seen = None
         return self._phone
+
+    def _claim_phone(self) -> None:
+        """Keeps other agents on this computer off the phone, which would end and remove what this one has there."""
+        if self._claim is not None:
+            if self._claim.phone_id == phone_id(self._transport):
+                return
+            # Another phone, or one whose storage was cleared.
+            self._claim.release()
+            self._claim = None
+        self._claim = PhoneClaim(self._transport)
 
     def _sweep(self) -> None:
         """Ends and removes what an earlier run of this computer left behind."""
-        self._transport.script(_SWEEP, _run_folders(), timeout_s=20.0)
+        self._transport.script(_SWEEP, run_folders(), timeout_s=20.0)
 
-    def _push_delegate(self, file: Path) -> str:
+    def _library(self, phone: _Phone, spec: BenchmarkSpec) -> str:
+        """Returns where the spec's delegate library is on the phone, pushing it once; "" if it asks for none."""
+        library = Delegate.parse(spec.delegate).library
+        if not library or library in phone.libraries:
+            return phone.libraries.get(library, "")
         try:
-            data = file.read_bytes()
+            data = Path(library).expanduser().read_bytes()
         except OSError as error:
-            raise DeviceUnavailableError(f"The delegate library cannot be read: {error}. Check its path") from error
-        path = f"{BASE}/tools/{hashlib.sha256(data).hexdigest()[:16]}/delegate.so"
-        found = self._transport.stat(path)
-        if found is None or found.size_bytes != len(data):
-            self._transport.push(data, path, mode=0o755)
+            raise SpecError(
+                f"The delegate library {library!r} cannot be read: {error.strerror}. Check its path"
+            ) from None
+        path = f"{phone.folder}/delegate-{hashlib.sha256(data).hexdigest()[:16]}.so"
+        self._transport.push(data, path, mode=0o755)
+        phone.libraries[library] = path
         return path
 
-    def _default_cores(self, identity: PhoneIdentity, state: PhoneState) -> tuple[int, ...]:
-        wanted = self._settings.cores
-        if wanted == "all":
-            return ()
-        if wanted in ("big", "little"):
-            return (big_cores if wanted == "big" else little_cores)(identity, state)
-        mask = int(wanted, 16)
-        return tuple(core for core in range(mask.bit_length()) if mask >> core & 1)
-
-    def _pinned(self, cores: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Returns the cores if the phone lets a process be pinned to them, else None."""
+    def _pins(self, cores: tuple[int, ...]) -> bool:
+        """Whether the phone lets a process be pinned to these cores; the process itself is asked."""
         if not cores:
-            return None
+            return False
         done = self._transport.run(["taskset", core_mask(cores), "grep", "Cpus_allowed_list:", "/proc/self/status"])
-        allowed = read_cpu_list(done.output.partition(":")[2].strip())
-        if done.exit_code == 0 and allowed == cores:
-            return cores
-        if self._settings.cores in ("big", "little"):
-            return None  # the choice was ours; the measurement's conditions say that there is none
-        raise SpecError(f"The phone does not pin to cores {cores}: {done.last_line}. Choose others, or 'big' or 'all'")
+        return done.exit_code == 0 and read_cpu_list(done.output.partition(":")[2].strip()) == cores
 
     def _attempt(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         started_utc = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         try:
             phone = self._prepared()
-            before, hot = self._cooled()
+            before, hot = self._cooled(phone, spec)
             if hot:
                 return Measurement(Verdict.THROTTLED, f"{hot}, after waiting {self._settings.cool.wait_s:g} s")
             return self._measured(phone, model, spec, before, started_utc)
         except LinkLostError as error:
             self._phone = None
             return Measurement(Verdict.DEVICE_LOST, str(error))
-        except RemoteTimeoutError as error:
+        except _ModelTimeoutError as error:
+            self._forget_models()
             return Measurement(Verdict.TIMEOUT, str(error))
+        except ProtocolError:
+            self._forget_models()
+            raise
+        except DeviceUnavailableError:
+            self._forget_models()
+            self._refused = spec, len(model)
+            raise
+
+    def _forget_models(self) -> None:
+        """Removes all models: after a fault nobody knows what is whole, and storage that was full needs the room."""
+        if self._phone is not None:
+            self._phone.models.clear()
+            with contextlib.suppress(DeviceError):
+                self._transport.script('rm -rf "$1"/model-*', self._phone.folder, timeout_s=5.0)
 
     def _measured(
         self, phone: _Phone, model: bytes, spec: BenchmarkSpec, before: PhoneState, started_utc: str
     ) -> Measurement:
-        cores = self._pinned_as_asked(spec.cores) if spec.cores else phone.cores
-        path = f"{phone.folder}/model-{hashlib.sha256(model).hexdigest()[:16]}.tflite"
-        invocation = block_invocation(
-            spec, path, self._settings.delegate, phone.external, self._settings.external_options
-        )
-        self._transport.push(model, path)
-        visit = self._visit(phone, path, invocation, cores, BLOCKS, spec.timeout_s, last=not spec.profile_ops)
+        cores = phone.cores if spec.cores is None else self._pinned(phone, spec.cores)
+        digest = hashlib.sha256(model).hexdigest()
+        graph = _model_path(phone, digest)
+        library = self._library(phone, spec)
+        invocation = block_invocation(spec, graph, library)
+        _check_known(invocation, library, phone.tool)
+        arrival = "there" if digest in phone.models else self._send_model(phone, model, graph)
+        gone = phone.make_room(digest, len(model))
+        visit = self._visit(phone, digest, arrival, gone, invocation, cores, BLOCKS, spec.timeout_s)
+        phone.models[digest] = len(model)
         measurement = _assemble(visit, spec, phone, cores, invocation, before, started_utc)
         if not spec.profile_ops:
             return measurement
-        invocation = profile_invocation(
-            spec, path, self._settings.delegate, phone.external, self._settings.external_options
-        )
-        profiled = self._visit(phone, path, invocation, cores, 1, spec.timeout_s, last=True)
+        invocation = profile_invocation(spec, graph, library)
+        profiled = self._visit(phone, digest, "there", (), invocation, cores, 1, spec.timeout_s)
         rows: tuple[OpTime, ...] = profiled.reports[-1].profile if profiled.reports else ()
         note = "" if rows else "benchmark_model printed no times of operators"
         return replace(measurement, profile=rows, profile_note=note)
 
-    def _pinned_as_asked(self, cores: tuple[int, ...]) -> tuple[int, ...]:
-        pinned = self._pinned(cores)
-        if pinned is None:
-            raise SpecError(f"The phone does not pin to cores {cores}. Choose others, or none")
-        return pinned
+    def _pinned(self, phone: _Phone, cores: tuple[int, ...]) -> tuple[int, ...]:
+        if cores not in phone.pinnable:
+            if not self._pins(cores):
+                raise SpecError(f"{phone.info.model} does not pin to cores {cores}. Choose others, or none")
+            phone.pinnable.add(cores)
+        return cores
 
-    def _cooled(self) -> tuple[PhoneState, str]:
-        """Waits until the phone is cool; returns its state, and why it is still too hot, "" if it is not."""
+    def _send_model(self, phone: _Phone, model: bytes, graph: str) -> str:
+        """Sends a model, as GRAPH.sent, for the visit to verify; returns whether it is "sent" or "packed"."""
+        data = model
+        if phone.unpacks and len(model) / self._bytes_per_s > _UNPACKING_S:
+            packed = gzip.compress(model, compresslevel=1, mtime=0)
+            # What a search measures packs to a fiftieth; trained weights to nothing worth the phone's time.
+            data = packed if len(packed) <= len(model) // 2 else model
+        started_s = time.monotonic()
+        self._transport.send(data, f"{graph}.sent")
+        if len(data) >= _TELLING_BYTES:
+            self._bytes_per_s = len(data) / max(time.monotonic() - started_s, 1e-9)
+        return "sent" if data is model else "packed"
+
+    def _cooled(self, phone: _Phone, spec: BenchmarkSpec) -> tuple[PhoneState, str]:
+        """Waits until the phone is cool; returns its state, and why it is still too hot, "" if it is not.
+
+        Raises:
+            DeviceUnavailableError: If it has not the power to be measured.
+        """
         deadline_s = time.monotonic() + self._settings.cool.wait_s
+        seen_s, state = self._seen or (-math.inf, None)
+        if time.monotonic() - seen_s > _FRESH_S:
+            state = None
+        if time.monotonic() - self._looked_s >= self._settings.look_s:
+            state = self._check_power(phone, spec)
         while True:
-            state = read_quick_state(self._transport)
-            hot = why_hot(state, self._settings.cool)
+            state = state or read_quick_state(self._transport)
+            hot = why_not_cool(state, self._settings.cool, spec)
             if not hot or time.monotonic() >= deadline_s:
                 return state, hot
             self._sleep(self._settings.cool.poll_s)
+            state = None
+
+    def _check_power(self, phone: _Phone, spec: BenchmarkSpec) -> PhoneState:
+        _, state = read_phone(self._transport)
+        weak = why_weak(state, spec)
+        if weak:
+            raise DeviceUnavailableError(f"{phone.info.model} at {phone.info.address} cannot be measured: {weak}")
+        self._looked_s = time.monotonic()
+        return state
 
     def _visit(
         self,
         phone: _Phone,
-        model_path: str,
+        digest: str,
+        arrival: str,
+        gone: Sequence[str],
         invocation: Invocation,
         cores: tuple[int, ...] | None,
         blocks: int,
         timeout_s: float,
-        last: bool,
     ) -> _Visit:
+        graph = _model_path(phone, digest)
         marker = f"@@{secrets.token_hex(8)}"
-        done = self._transport.script(
-            _VISIT,
-            phone.folder,
-            marker,
-            model_path if last else "",
-            core_mask(cores) if cores else "",
-            str(blocks),
-            phone.tool.path,
-            *invocation.flags,
-            timeout_s=timeout_s,
-        )
-        return _read_visit(done.output, marker, self._transport.address)
+        result = f"{phone.folder}/result" if "result_file_path" in phone.tool.flags else ""
+        try:
+            done = self._transport.script(
+                _VISIT,
+                phone.folder,
+                marker,
+                graph,
+                digest,
+                arrival,
+                " ".join(_model_path(phone, other) for other in gone),
+                core_mask(cores) if cores else "",
+                str(blocks),
+                result,
+                phone.tool.path,
+                *invocation.flags,
+                *([f"--result_file_path={result}"] if result else []),
+                timeout_s=timeout_s,
+            )
+        except RemoteTimeoutError as error:
+            raise _ModelTimeoutError(str(error)) from error
+        if done.exit_code == _NOT_ARRIVED and arrival == "there":
+            raise RemoteFileError(
+                f"{graph} was changed or removed on the phone at {self._transport.address}: {done.last_line}. "
+                "Keep other programs out of /data/local/tmp",
+                graph,
+            )
+        if done.exit_code == _NOT_ARRIVED:
+            raise RemoteFileError(
+                f"{graph} cannot be put in place on {self._transport.address}: {done.last_line}. "
+                f"{advice(done.last_line) or 'Try another cable or a nearer access point'}",
+                graph,
+            )
+        if done.exit_code == _NOT_PINNED:
+            raise DeviceUnavailableError(f"{phone.info.model} no longer pins to cores {cores}: {done.last_line}")
+        visit = _read_visit(done.output, marker, self._transport.address)
+        self._check_tool(phone, visit.exit_codes[-1], visit.reports[-1])
+        self._seen = time.monotonic(), visit.after
+        return visit
+
+    def _check_tool(self, phone: _Phone, exit_code: int, report: ToolReport) -> None:
+        """Blames no model for a tool that the shell cannot start; it is installed again the next time."""
+        if exit_code in _NOT_STARTED and not report.loaded and report.warmup is None and report.timed is None:
+            self._phone = None
+            raise DeviceUnavailableError(
+                f"benchmark_model on the phone is gone or cannot be started any more: {phone.tool.path} at "
+                f"{self._transport.address}, exit status {exit_code}. Did somebody clear /data/local/tmp?"
+            )
 
 
-# $1 folder, $2 marker, $3 file to remove in the end, $4 mask, $5 blocks, then the tool and its arguments.
+class _ModelTimeoutError(RemoteTimeoutError):
+    """A visit took longer than the model may."""
+
+
+# How long a look at the phone holds good, in seconds.
+_FRESH_S = 1.0
+# A model that is sent in less is sent as it is. Unpacking 5 MB, and packing them here, took 50 ms on a desktop's CPU;
+# sending them took 12 ms over loopback, and takes 0.5 s at the 10 MB/s of Wi-Fi.
+_UNPACKING_S = 0.1
+# Fewer bytes say little about the speed of the link.
+_TELLING_BYTES = 256 << 10
+# So much of what was measured last stays on the phone.
+_KEPT_BYTES = 64 << 20
+# And so many models: the names of those that go are arguments of one command.
+_KEPT_MODELS = 64
+_NOT_ARRIVED, _NOT_PINNED = 91, 92
+_NOT_STARTED = (126, 127)  # of the shell; the tool ends so by itself never
+# $1 folder, $2 marker, $3 model, $4 its SHA-256, $5 whether it was sent, sent packed, or is there, $6 models to remove
+# first, $7 mask, $8 blocks, $9 result file if there is one, then the tool and its arguments.
 _VISIT = f"""
 cd "$1" || exit 125
-marker=$2 model=$3 mask=$4 blocks=$5
-shift 5
-trap '[ -z "$model" ] || rm -f "$model"' EXIT
+marker=$2 model=$3 hash=$4 arrival=$5 gone=$6 mask=$7 blocks=$8 result=$9
+shift 9
+trap 'rm -f "$model.sent" $result' EXIT
+fail() {{ echo "$1" >&2; exit {_NOT_ARRIVED}; }}
+[ -z "$gone" ] || rm -rf $gone
+case $arrival in
+  packed) zcat "$model.sent" > "$model" || fail;;
+  sent) mv "$model.sent" "$model" || fail;;
+esac
+sum=$(sha256sum < "$model") || fail
+[ "${{sum%% *}}" = "$hash" ] || fail "its SHA-256 differs from what was sent"
+[ -z "$mask" ] || taskset -p "$mask" $$ >/dev/null || exit {_NOT_PINNED}
 while [ "$blocks" -gt 0 ]; do
   blocks=$((blocks - 1))
   echo "$marker block"
-  if [ -n "$mask" ]; then taskset "$mask" "$@" 2>&1; else "$@" 2>&1; fi
+  "$@" 2>&1
   status=$?
   echo
+  [ -z "$result" ] || {{ echo "$marker result"; base64 < "$result"; rm -f "$result"; }} 2>/dev/null
   echo "$marker ended $status"
   [ "$status" = 0 ] || break
 done
 echo "$marker after"
 {QUICK_SCRIPT}
+:
 """
 
 # $1 beginning of the names of run folders. What still runs in one of them is ended by its process id.
@@ -347,15 +507,42 @@ class _Phone:
         info: What it is.
         tool: The tool on it.
         folder: This run's own folder there.
+        big: Its fastest cores, () if unknown.
+        little: Its slowest.
         cores: Where to measure if the spec does not say; None for anywhere.
-        external: The delegate library there, "" for none.
+        unpacks: Whether it can unpack what is sent packed.
+        libraries: Where on it delegate libraries are, by their paths on this machine.
+        pinnable: Cores that it was seen to pin to.
+        models: Sizes in bytes of the models on it by their SHA-256, the one measured last at the end.
     """
 
     info: DeviceInfo
     tool: InstalledTool
     folder: str
+    big: tuple[int, ...]
+    little: tuple[int, ...]
     cores: tuple[int, ...] | None
-    external: str
+    unpacks: bool
+    libraries: dict[str, str] = field(default_factory=dict)
+    pinnable: set[tuple[int, ...]] = field(default_factory=set)
+    models: dict[str, int] = field(default_factory=dict)
+
+    def make_room(self, digest: str, size_bytes: int) -> tuple[str, ...]:
+        """Forgets what has to go for a model of this size, those measured longest ago first, and returns them."""
+        self.models.pop(digest, None)
+        gone = []
+        while self.models and (
+            len(self.models) >= _KEPT_MODELS or sum(self.models.values()) + size_bytes > _KEPT_BYTES
+        ):
+            oldest = next(iter(self.models))
+            del self.models[oldest]
+            gone.append(oldest)
+        return tuple(gone)
+
+
+def _model_path(phone: _Phone, digest: str) -> str:
+    """Where a model is on the phone."""
+    return f"{phone.folder}/model-{digest[:16]}.tflite"
 
 
 @dataclass(frozen=True)
@@ -367,25 +554,40 @@ class _Visit:
     after: PhoneState
 
 
-def _run_folders() -> str:
-    """The beginning of the names of this computer's folders on any phone."""
-    return f"{BASE}/run-{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]}-"
-
-
 def _read_visit(text: str, marker: str, address: str) -> _Visit:
     reports: list[ToolReport] = []
     exit_codes: list[int] = []
     blocks, _, after = text.partition(f"{marker} after\n")
     for block in blocks.split(f"{marker} block\n")[1:]:
-        output, _, ended = block.partition(f"{marker} ended ")
+        printed, _, ended = block.partition(f"{marker} ended ")
         match = re.match(r"(\d{1,3})\n", ended)
         if match is None:
             raise ProtocolError(f"A block of the visit to {address} has no end. Received: {printable(block, 80)!r}")
-        reports.append(read_report(output))
+        output, _, result = printed.partition(f"{marker} result\n")
+        reports.append(read_report(output).with_result(_read_result(result)))
         exit_codes.append(int(match[1]))
     if not reports:
         raise DeviceUnavailableError(f"The run's folder on {address} is gone. Did somebody clear /data/local/tmp?")
     return _Visit(tuple(reports), tuple(exit_codes), state_of(split_sections(after)))
+
+
+def _read_result(text: str) -> dict[str, float]:
+    """Reads a result file that was sent as base64."""
+    try:
+        return read_result_file(base64.b64decode(text, validate=False))
+    except binascii.Error:
+        return {}
+
+
+def _check_known(invocation: Invocation, library: str, tool: InstalledTool) -> None:
+    """Refuses a delegate that the build has no flag for: it would measure the CPU, and say so in a warning only."""
+    flags = [flag[2:].partition("=")[0] for flag in delegate_flags(invocation.delegate, library)]
+    unknown = [flag for flag in flags if flag not in tool.flags]
+    if unknown and invocation.delegate.name not in CPU_DELEGATES:
+        raise SpecError(
+            f"The benchmark_model on the phone was built without --{unknown[0]}, so it cannot use delegate "
+            f"{invocation.delegate.name}. Install a build that has it, or choose another delegate"
+        )
 
 
 def _assemble(
@@ -403,6 +605,8 @@ def _assemble(
     measurement = Measurement(
         verdict=Verdict.OK,
         samples_ms=tuple(block.sample_us / 1e3 for block in timed),
+        # The oldest builds do not say how many.
+        runs_per_sample=min((block.count for block in timed), default=0) or None,
         init_ms=_milliseconds(first.init_us),
         first_inference_ms=_milliseconds(first.first_inference_us),
         # The tool counts the first inference as a part of its warm-up.
@@ -431,7 +635,8 @@ def _conditions(
     before: PhoneState,
     started_utc: str,
 ) -> Conditions:
-    used = visit.reports[0].delegates
+    used = visit.reports[0].use_of(invocation.delegate)
+    library = invocation.delegate.library
     governor = before.governor(cores or ())
     steady = governor in _STEADY_GOVERNORS
     return Conditions(
@@ -439,10 +644,11 @@ def _conditions(
         device_model=phone.info.model,
         runtime=phone.info.runtime,
         runtime_version=phone.info.runtime_version,
-        delegate=invocation.delegate,
+        # Where a library was on this machine is nobody's business.
+        delegate=spec.delegate.replace(library, Path(library).name, 1) if library else spec.delegate,
         threads=spec.threads,
         started_utc=started_utc,
-        delegate_kernels=used[-1].kernels if used else None,
+        delegate_kernels=None if used is None else used.kernels,
         cores=cores,
         governor=governor,
         cpu_mhz_before=before.clock_mhz(cores or ()) if steady else None,
@@ -491,11 +697,10 @@ def _check_inputs(wanted: Sequence[TensorSignature], inputs: Sequence[NDArray[An
 
 
 def _run_flags(inputs: Sequence[TensorSignature], folder: str) -> list[str]:
-    # The tool splits its lists at commas and colons; a colon in a name can be escaped in one of its flags only.
     for tensor in inputs:
-        if re.search(r"[,:]", tensor.name):
+        if "," in tensor.name:
             raise ModelError(
-                f"benchmark_model cannot be given an input of this name. Expected no commas or colons. "
+                f"benchmark_model cannot be given an input of this name. Expected no commas. "
                 f"Received: {tensor.name!r:.80}",
                 Verdict.RUN_FAILED.value,
             )
@@ -506,7 +711,8 @@ def _run_flags(inputs: Sequence[TensorSignature], folder: str) -> list[str]:
             "--input_layer=" + ",".join(tensor.name for tensor in inputs),
             "--input_layer_shape=" + ":".join(",".join(map(str, tensor.shape)) for tensor in inputs),
             "--input_layer_value_files="
-            + ",".join(f"{tensor.name}:{folder}/input{index}" for index, tensor in enumerate(inputs)),
+            # Only here is a colon a separator, and doubled where it is none.
+            + ",".join(f"{t.name.replace(':', '::')}:{folder}/input{index}" for index, t in enumerate(inputs)),
         ]
     return flags
 

@@ -8,7 +8,7 @@ scheduler does) is then part of the spread, and the interval of the median over 
 Sources: tensorflow/lite/tools/benchmark of TensorFlow 1.15 to 2.21 and google-ai-edge/LiteRT; traps by number:
 1. A statistics line is `count=1 curr=N` for one run and `count=N curr=X(all same)` for equal ones.
 2. Builds before 2.5 print no `INFO: `; still older ones another summary line.
-3. The *last* `count=` line before the summary is the measurement, the one before it the warm-up.
+3. The first `count=` line is the warm-up, the second the measurement; profiling tables have more of their own.
 4. `min_secs` and `warmup_min_secs` have defaults that run far more often than `num_runs`.
 5. A flag the build does not know is a warning, exit status 0 and a CPU number. So is a delegate that takes no operator.
 6. A delegate plugin that fails ends the tool by SIGSEGV.
@@ -20,10 +20,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from device_agents.android.transport import printable
-from device_agents.api import BenchmarkSpec, OpTime, Verdict
+from device_agents.api import CPU_DELEGATES, BenchmarkSpec, Delegate, OpTime, Verdict
 from device_agents.errors import SpecError
 from device_agents.worker.statistics import MIN_SAMPLES_FOR_INTERVAL
 
@@ -32,10 +32,10 @@ from device_agents.worker.statistics import MIN_SAMPLES_FOR_INTERVAL
 BLOCKS = 9
 PROFILE_RUNS = 10
 _MAX_PROFILE_ROWS = 10_000
-_SAFE_NAME = re.compile(r"[^,:\s\"'\\]+")
+_SAFE_NAME = re.compile(r"[^,\s\"'\\]+")
 
 # Flags of each delegate. `cpu` is what the build does by itself: XNNPACK where it was linked in.
-DELEGATE_FLAGS: Mapping[str, tuple[str, ...]] = {
+_DELEGATE_FLAGS: Mapping[str, tuple[str, ...]] = {
     "cpu": (),
     "none": ("--use_xnnpack=false",),
     "gpu": ("--use_gpu=true",),
@@ -43,6 +43,10 @@ DELEGATE_FLAGS: Mapping[str, tuple[str, ...]] = {
 }
 # A build without XNNPACK does not know this flag, and does what it asks for.
 _HARMLESS_IF_UNKNOWN = ("--use_xnnpack=false",)
+# How the tool calls each delegate where it says what became of it.
+_PRINTED_NAMES = {"cpu": "XNNPACK", "gpu": "GPU", "nnapi": "NNAPI", "external": "EXTERNAL"}
+# The runtime's own words name the delegate's class; one of XNNPACK's does not say what became of another.
+_CPU_DELEGATE = re.compile("xnnpack", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,23 @@ class DelegateUse:
     """What became of a delegate that was asked for.
 
     Attributes:
-        name: As printed: GPU, NNAPI, XNNPACK, EXTERNAL.
+        name: As printed: GPU, NNAPI, XNNPACK, EXTERNAL, or the name of a class.
         extent: "complete", "partial" or "none".
         kernels: Parts of the graph it took over, None if not said.
+        nodes: Operators it took over, out of how many; None if not said.
     """
 
     name: str
     extent: str
     kernels: int | None
+    nodes: tuple[int, int] | None = None
+
+    @property
+    def share(self) -> str:
+        """How much it took, for messages, as far as that is known."""
+        if self.nodes is not None:
+            return f" ({self.nodes[0]} of {self.nodes[1]} operators)"
+        return "" if self.kernels is None else f" ({self.kernels} kernel{'s' * (self.kernels != 1)})"
 
 
 @dataclass(frozen=True)
@@ -113,6 +126,41 @@ class ToolReport:
     profile: tuple[OpTime, ...] = ()
     problem: str = ""
 
+    def use_of(self, delegate: Delegate) -> DelegateUse | None:
+        """Returns what became of a delegate that was asked for by name, None if nothing is said of it."""
+        told = [use for use in self.delegates if use.name == _PRINTED_NAMES.get(delegate.name)]
+        # What the runtime says, which counts operators; LiteRT's tool says nothing else.
+        counted = [use for use in self.delegates if use.nodes is not None and not _CPU_DELEGATE.search(use.name)]
+        if told and counted:
+            return replace(told[-1], nodes=counted[-1].nodes)
+        return next(reversed(told or counted), None)
+
+    def with_result(self, numbers: Mapping[str, float]) -> ToolReport:
+        """Returns the report with what a result file knows, see `result_file.read_result_file`."""
+        known = {name.removesuffix("_ms"): value * 1e3 for name, value in numbers.items() if name.endswith("_ms")}
+        known |= {name.removesuffix("_kb"): value * 1024 for name, value in numbers.items() if name.endswith("_kb")}
+        timed = self.timed
+        if "avg" in known:
+            timed = RunStatistics(
+                count=int(numbers.get("num_runs", 0)) or (timed.count if timed else 0),
+                mean_us=known["avg"],
+                min_us=known.get("min"),
+                max_us=known.get("max"),
+                std_us=known.get("stddev"),
+                median_us=known.get("median"),
+                p5_us=known.get("p5"),
+                p95_us=known.get("p95"),
+            )
+        init_bytes, overall_bytes = known.get("init_footprint"), known.get("overall_footprint")
+        return replace(
+            self,
+            timed=timed,
+            init_us=known.get("init", self.init_us),
+            first_inference_us=known.get("first_inference", self.first_inference_us),
+            init_memory_bytes=self.init_memory_bytes if init_bytes is None else int(init_bytes),
+            overall_memory_bytes=self.overall_memory_bytes if overall_bytes is None else int(overall_bytes),
+        )
+
 
 # ------------------------------------------------------------------------------------------------------ command line
 
@@ -123,26 +171,22 @@ class Invocation:
 
     Attributes:
         flags: Its arguments, one after another.
-        delegate: A key of `DELEGATE_FLAGS`, or "external".
+        delegate: What is to execute the model.
         runs: Timed runs at least.
     """
 
     flags: tuple[str, ...]
-    delegate: str
+    delegate: Delegate
     runs: int
 
 
-def block_invocation(
-    spec: BenchmarkSpec, graph: str, delegate: str = "", external: str = "", options: str = ""
-) -> Invocation:
+def block_invocation(spec: BenchmarkSpec, graph: str, library: str = "") -> Invocation:
     """Returns how one block of a measurement is run.
 
     Args:
         spec: How to measure; its runs and times are shared out among the blocks.
         graph: The model file on the phone.
-        delegate: A key of `DELEGATE_FLAGS` to be used instead of the spec's.
-        external: A delegate library on the phone, instead of a delegate by name.
-        options: Options of that library, "key:value;key:value".
+        library: Where the spec's external delegate is on the phone, if it asks for one.
 
     Raises:
         SpecError: If the settings cannot be expressed.
@@ -151,9 +195,7 @@ def block_invocation(
     return _invocation(
         spec,
         graph,
-        delegate,
-        external,
-        options,
+        library,
         runs,
         # Exactly as often, and as long, as was asked: the tool's own minimum times would be 1 s and 0.5 s. Its maximum
         # would end a slow model before its runs are in.
@@ -166,36 +208,32 @@ def block_invocation(
     )
 
 
-def profile_invocation(
-    spec: BenchmarkSpec, graph: str, delegate: str = "", external: str = "", options: str = ""
-) -> Invocation:
+def profile_invocation(spec: BenchmarkSpec, graph: str, library: str = "") -> Invocation:
     """Returns how operators are profiled, in a process of its own, since profiling slows the runs down."""
     flags = ["--min_secs=0", "--warmup_runs=1", "--warmup_min_secs=0", "--enable_op_profiling=true"]
-    return _invocation(spec, graph, delegate, external, options, PROFILE_RUNS, flags)
+    return _invocation(spec, graph, library, PROFILE_RUNS, flags)
 
 
-def _invocation(
-    spec: BenchmarkSpec, graph: str, delegate: str, external: str, options: str, runs: int, more: Sequence[str]
-) -> Invocation:
-    name = "external" if external else delegate or spec.delegate
-    if external:
-        flags = [f"--external_delegate_path={external}"]
-        if options:
-            flags.append(f"--external_delegate_options={options}")
-    elif name in DELEGATE_FLAGS:
-        flags = list(DELEGATE_FLAGS[name])
-    else:
-        raise SpecError(f"Unknown delegate. Expected one of {', '.join(DELEGATE_FLAGS)}. Received: {name!r:.80}")
+def delegate_flags(delegate: Delegate, library: str) -> tuple[str, ...]:
+    """Returns the arguments that ask for a delegate."""
+    if delegate.name != "external":
+        return _DELEGATE_FLAGS[delegate.name]
+    options = ";".join(f"{key}:{value}" for key, value in delegate.options)
+    return (f"--external_delegate_path={library}", *([f"--external_delegate_options={options}"] if options else []))
+
+
+def _invocation(spec: BenchmarkSpec, graph: str, library: str, runs: int, more: Sequence[str]) -> Invocation:
+    delegate = Delegate.parse(spec.delegate)
     return Invocation(
         (
             f"--graph={graph}",
             f"--num_runs={runs}",
             f"--num_threads={spec.threads}",
             *more,
-            *flags,
+            *delegate_flags(delegate, library),
             *_shape_flags(spec.input_shapes),
         ),
-        name,
+        delegate,
         runs,
     )
 
@@ -206,7 +244,7 @@ def _shape_flags(shapes: Sequence[tuple[str, Sequence[int]]]) -> list[str]:
     for name, _ in shapes:
         if not _SAFE_NAME.fullmatch(name):
             raise SpecError(
-                f"benchmark_model cannot be given the shape of an input with this name. Expected no commas, colons, "
+                f"benchmark_model cannot be given the shape of an input with this name. Expected no commas, "
                 f"quotes or spaces. Received: {name!r:.80}"
             )
     names = ",".join(name for name, _ in shapes)
@@ -223,22 +261,28 @@ def _decimal(seconds: float) -> str:
 
 # ------------------------------------------------------------------------------------------------------------ output
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_PREFIX = re.compile(r"^(?:INFO|WARN|WARNING|ERROR): ")
+# Lines come from a phone: whatever is searched for must be found, or not, without trying every length of every part.
+_MAX_LINE = 1000
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+# LiteRT's own tool adds where in its source a line comes from.
+_PREFIX = re.compile(r"^(?:INFO|WARN|WARNING|ERROR): (?:\[[\w./-]+:\d+\] ?)?")
 _COUNT_LINE = re.compile(r"^count=(\d+)\b(.*)$")
-_KEY_VALUE = re.compile(rf"(\w+)=({_NUMBER})(\(all same\))?(?=\s|$)")
+_KEY_VALUE = re.compile(rf"\b(\w{{1,40}})=({_NUMBER})(\(all same\))?(?=\s|$)")
 _TIMINGS = re.compile(r"^(?:Average inference|Inference) timings in us: (.*)$")
-_TIMING = re.compile(rf"([A-Za-z ()]+): ({_NUMBER})")
+_TIMING = re.compile(rf"([A-Za-z ()]{{1,40}}): ({_NUMBER})")
 _MEMORY = re.compile(
     rf"^(?:Memory footprint delta from the start of the tool|Peak memory footprint) \(MB\): "
     rf"init=({_NUMBER}) overall=({_NUMBER})"
 )
 _MODEL_SIZE = re.compile(rf"^The input model file size \(MB\): ({_NUMBER})")
+# The block that LiteRT's tool prints in the end.
+_RESULT = re.compile(rf"^([A-Z][a-z]+(?: \(\w+\)| \w+)):\s+({_NUMBER})(?: ms| MB)?(?: \((\d+) runs\))?$")
 _UNKNOWN_FLAGS = re.compile(r"^Unconsumed cmdline flags: (.*)$")
 _DELEGATED = re.compile(
     r"^Explicitly applied (\w+) delegate, and the model graph will be (partially|completely) executed by the delegate"
     r"(?: w/ (\d+) delegate kernels)?"
 )
+_REPLACED = re.compile(r"^Replacing (\d+) out of (\d+) node\(s\) with delegate \(([\w ]+)\) node")
 _NOT_DELEGATED = re.compile(r"^Though (\w+) delegate is explicitly applied, the model graph will not be executed")
 _PROFILE_START = re.compile(r"^Operator-wise Profiling Info for Regular Benchmark Runs:|^Profiling Info for Regular")
 # The most telling first; all of them are of a tool that failed.
@@ -254,24 +298,24 @@ _PROBLEMS = (
 
 def read_report(text: str) -> ToolReport:
     """Reads what one process of the tool printed; lines that mean nothing to it are skipped."""
-    lines = [_PREFIX.sub("", line.rstrip("\r")) for line in text.splitlines()]
+    lines = [_PREFIX.sub("", line[:_MAX_LINE].rstrip("\r")) for line in text.splitlines()]
     profile_at = next((i for i, line in enumerate(lines) if _PROFILE_START.match(line)), len(lines))
-    # Profiling tables have `count=` lines of their own.
     tables_at = next((i for i, line in enumerate(lines) if line.startswith("Profiling Info")), len(lines))
     head = lines[: min(profile_at, tables_at)]
     counts = [found for line in head if (found := _read_count(line)) is not None]
     timings = _read_timings(head)
+    results = {match[1]: match for line in head if (match := _RESULT.match(line)) is not None}
     memory = _first(_MEMORY, head)
     size = _first(_MODEL_SIZE, head)
     timed = counts[1] if len(counts) >= 2 else None
     return ToolReport(
         warmup=counts[0] if counts else None,
-        timed=timed or _from_summary(timings),
-        init_us=timings.get("Init"),
-        first_inference_us=timings.get("First inference"),
+        timed=timed or _from_summary(timings) or _from_results(results),
+        init_us=timings.get("Init", _number_of(results, "Model initialization", 1e3)),
+        first_inference_us=timings.get("First inference", _number_of(results, "Warmup (first)", 1e3)),
         model_bytes=_mebibytes(size[1]) if size else None,
-        init_memory_bytes=_mebibytes(memory[1]) if memory else None,
-        overall_memory_bytes=_mebibytes(memory[2]) if memory else None,
+        init_memory_bytes=_mebibytes(memory[1]) if memory else _bytes_of(results, "Init footprint"),
+        overall_memory_bytes=_mebibytes(memory[2]) if memory else _bytes_of(results, "Overall footprint"),
         unknown_flags=_read_unknown_flags(head),
         delegates=tuple(use for line in head if (use := _read_delegate(line)) is not None),
         loaded=any(line.startswith("Loaded model") for line in head),
@@ -316,12 +360,41 @@ def _from_summary(timings: Mapping[str, float]) -> RunStatistics | None:
     return None if mean is None else RunStatistics(count=0, mean_us=mean)
 
 
+def _from_results(results: Mapping[str, re.Match[str]]) -> RunStatistics | None:
+    """What LiteRT's tool prints for people; rounded, so only what nothing else says."""
+    mean_us = _number_of(results, "Inference (avg)", 1e3)
+    if mean_us is None:
+        return None
+    count = results["Inference (avg)"][3]
+    return RunStatistics(
+        count=int(count) if count and len(count) < 10 else 0,
+        mean_us=mean_us,
+        min_us=_number_of(results, "Inference (min)", 1e3),
+        max_us=_number_of(results, "Inference (max)", 1e3),
+        std_us=_number_of(results, "Inference (std)", 1e3),
+    )
+
+
+def _number_of(results: Mapping[str, re.Match[str]], name: str, scale: float) -> float | None:
+    value = float(results[name][2]) * scale if name in results else None
+    return value if value is not None and 0 <= value < 1e15 else None
+
+
+def _bytes_of(results: Mapping[str, re.Match[str]], name: str) -> int | None:
+    return _mebibytes(results[name][2]) if name in results else None
+
+
 def _read_unknown_flags(lines: Sequence[str]) -> tuple[str, ...]:
     match = _first(_UNKNOWN_FLAGS, lines)
     return tuple(printable(flag) for flag in match[1].split()) if match else ()
 
 
 def _read_delegate(line: str) -> DelegateUse | None:
+    replaced = _REPLACED.match(line)
+    if replaced:
+        nodes = int(replaced[1]), int(replaced[2])
+        extent = "complete" if nodes[0] == nodes[1] else "partial" if nodes[0] else "none"
+        return DelegateUse(replaced[3], extent, None, nodes)
     taken = _DELEGATED.match(line)
     if taken:
         extent = {"partially": "partial", "completely": "complete"}[taken[2]]
@@ -402,7 +475,7 @@ def judge_report(
         report: What it printed.
         exit_code: How it ended.
         invocation: What it was asked to do.
-        require_delegate: Whether it matters that the delegate took only some operators, or none.
+        require_delegate: Whether it matters that XNNPACK took no operator, if nothing else was asked for.
     """
     if exit_code != 0:
         return _judge_failure(report, exit_code)
@@ -418,6 +491,11 @@ def judge_report(
     if report.timed is None:
         missing = "the warm-up, but no timed runs" if report.warmup else "no runs"
         return Verdict.RUN_FAILED, f"benchmark_model reported {missing}; {report.problem or 'it says not why'}"
+    # No model is too slow for this: the tool may take as long as the whole visit.
+    if 0 < report.timed.count < invocation.runs:
+        return Verdict.RUN_FAILED, (
+            f"benchmark_model ran the model {report.timed.count} times, {invocation.runs} were asked for"
+        )
     return Verdict.OK, ""
 
 
@@ -436,16 +514,20 @@ def _judge_failure(report: ToolReport, exit_code: int) -> tuple[Verdict, str]:
 
 def _judge_delegate(report: ToolReport, invocation: Invocation, require_delegate: bool) -> str:
     """Returns why the number is not the delegate's, "" if it is or none was asked for."""
-    wanted = {"gpu": "GPU", "nnapi": "NNAPI", "external": "EXTERNAL"}.get(invocation.delegate)
-    used = [use for use in report.delegates if use.name == wanted]
-    if wanted is None:
-        return ""
-    if not used:
-        return f"benchmark_model does not say that the {wanted} delegate was used"
-    if used[-1].extent == "none":
-        return f"the {wanted} delegate took over no operator"
-    if used[-1].extent == "partial" and require_delegate:
-        return f"the {wanted} delegate took over only a part of the model ({used[-1].kernels} kernels)"
+    delegate = invocation.delegate
+    if delegate.name in CPU_DELEGATES:
+        none = any(use.extent == "none" for use in report.delegates)
+        return "XNNPACK took over no operator" if require_delegate and none else ""
+    use = report.use_of(delegate)
+    if use is None:
+        return f"benchmark_model does not say that the {delegate.name} delegate was used"
+    if use.extent == "none":
+        return f"the {delegate.name} delegate took over no operator"
+    if use.extent == "partial" and not delegate.partial:
+        return (
+            f"the {delegate.name} delegate took over only a part of the model{use.share}; if the CPU may execute the "
+            f"rest, ask for {delegate.name}+cpu"
+        )
     return ""
 
 

@@ -40,6 +40,7 @@ say airplane; settings get global airplane_mode_on
 say storage; df -k /data/local/tmp
 """
 QUICK_SCRIPT = f"{_FUNCTIONS}exec 2>/dev/null\n{_QUICK}"
+IDENTITY_SCRIPT = f"{_FUNCTIONS}exec 2>/dev/null\n{_IDENTITY}"
 FULL_SCRIPT = f"{_FUNCTIONS}exec 2>/dev/null\n{_IDENTITY}{_QUICK}{_POWER}"
 
 # Temperature types of android.hardware.thermal; the others are volts, amperes and percent, or unknown.
@@ -49,8 +50,9 @@ _TEMPERATURE_TYPES = {
 }  # fmt: skip
 THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 _PLAUSIBLE_C = (1.0, 150.0)
+_MAX_LIST = 1000  # characters of a list of CPUs
 _HEADER = "Current temperatures from HAL:"
-_TEMPERATURE = re.compile(r"Temperature\{mValue=([^,{}]+), mType=(-?\d+), mName=([^,{}]*), mStatus=(-?\d+)\}")
+_TEMPERATURE = re.compile(r"Temperature\{mValue=([^,{}]+), mType=(-?\d{1,9}), mName=([^,{}]*), mStatus=(-?\d{1,9})\}")
 # What a Samsung appends after the battery's own lines.
 _BATTERY_END = re.compile(r"^\s*\[|EventLog")
 
@@ -193,6 +195,15 @@ def read_phone(transport: Transport) -> tuple[PhoneIdentity, PhoneState]:
     return identity_of(sections), state_of(sections)
 
 
+def read_identity(transport: Transport, timeout_s: float = 10.0) -> PhoneIdentity:
+    """Asks a phone only what it is.
+
+    Raises:
+        DeviceUnavailableError: If it does not answer.
+    """
+    return identity_of(split_sections(transport.script(IDENTITY_SCRIPT, timeout_s=timeout_s).output))
+
+
 def read_quick_state(transport: Transport) -> PhoneState:
     """Asks a phone for clocks, temperatures and load only.
 
@@ -281,6 +292,8 @@ def read_properties(lines: Sequence[str]) -> dict[str, str]:
 
 def read_cpu_list(text: str) -> tuple[int, ...]:
     """Reads a list such as "0-3,6" or "4 5"; () if it is none."""
+    if len(text) > _MAX_LIST:
+        return ()
     ids: set[int] = set()
     for part in text.replace(",", " ").split():
         match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part)
@@ -316,7 +329,7 @@ def read_thermal_service(lines: Sequence[str]) -> tuple[int | None, tuple[Temper
     found: list[Temperature] = []
     in_block = False
     for line in lines:
-        match = re.match(r"^Thermal Status: (\d+)$", line)
+        match = re.match(r"^Thermal Status: (\d{1,9})$", line)
         if match and int(match[1]) < len(THERMAL_STATUS):
             status = int(match[1])
         if line.startswith(_HEADER):

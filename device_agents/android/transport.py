@@ -24,12 +24,14 @@ from pathlib import PurePosixPath
 from types import TracebackType
 from typing import TypeVar
 
+from device_agents.android.claim import computer_tag
 from device_agents.errors import DeviceUnavailableError, SpecError
 
 # What is not moved in one piece: no model and no tool is larger, and both ends hold it in memory.
 MAX_FILE_BYTES = 1 << 30
 MAX_OUTPUT_BYTES = 32 << 20
-_PART = ".nas_edge-part-"
+# In the name of a file that is being written, before the mark of the computer that writes it.
+PART = ".nas_edge-part-"
 _HASHED_DIFFERENTLY = 90
 _TransportT = TypeVar("_TransportT", bound="Transport")
 
@@ -151,19 +153,36 @@ class Transport(ABC):
             LinkLostError: If the connection broke.
         """
         check_path(path)
-        if len(data) > MAX_FILE_BYTES:
-            raise SpecError(f"Too large to push. Expected at most {MAX_FILE_BYTES} bytes. Received: {len(data)}")
-        part = f"{path}{_PART}{secrets.token_hex(4)}"
+        part = f"{path}{PART}{computer_tag()}-{secrets.token_hex(4)}"
+        self.send(data, part)
         try:
-            try:
-                self._send(data, part)
-            except RefusedError as error:
-                why = self._why_not(part, str(error))
-                raise RemoteFileError(f"{path} cannot be written on {self.address}: {why}", path) from error
             self._put_in_place(data, part, path, mode)
         except RemoteFileError:
             self.script('rm -f "$1"', part)
             raise
+
+    def send(self, data: bytes, path: str) -> None:
+        """Writes a file without looking at what has arrived, for those who verify it themselves; cheaper than `push`.
+
+        Args:
+            data: What it shall hold.
+            path: Where, absolute; folders that are missing are made.
+
+        Raises:
+            RemoteFileError: If it cannot be written (storage full, read-only, no such place); what is there of it is
+                removed.
+            LinkLostError: If the connection broke.
+        """
+        check_path(path)
+        if len(data) > MAX_FILE_BYTES:
+            raise SpecError(f"Too large to push. Expected at most {MAX_FILE_BYTES} bytes. Received: {len(data)}")
+        try:
+            self._send(data, path)
+        except RefusedError as error:
+            why = self._why_not(path, str(error))
+            self.script('rm -f "$1"', path)
+            named = path.partition(PART)[0]
+            raise RemoteFileError(f"{named} cannot be written on {self.address}: {why}", named) from error
 
     def pull(self, path: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """Returns what a file on the phone holds.

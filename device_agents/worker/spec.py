@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,17 @@ SCHEMA_VERSION = 1
 DELEGATES = {
     "cpu": "XNNPACK where it has a kernel, the runtime's own kernels elsewhere",
     "none": "the runtime's own kernels only",
+    "gpu": "a phone's GPU",
+    "nnapi": "a phone's NNAPI; legacy, Android 15 deprecates it",
+    "external": "a delegate library of yours: external:LIBRARY[,KEY=VALUE...]",
 }
+# What leaves nothing for another processor to fall back from.
+CPU_DELEGATES = ("cpu", "none")
+_PARTIAL = "+cpu"
 # These decide whether a number is accepted or how long it may take, not what it is.
-_NOT_IN_SETTINGS_HASH = ("timeout_s", "memory_limit_bytes", "max_attempts", "require_delegate")
+_NOT_IN_SETTINGS_HASH = (
+    "timeout_s", "memory_limit_bytes", "max_attempts", "require_delegate", "require_cool", "require_charged",
+)  # fmt: skip
 # Name, smallest and largest value.
 _WHOLE_NUMBERS = {
     "threads": (1, 256),
@@ -27,6 +36,49 @@ _WHOLE_NUMBERS = {
     "memory_limit_bytes": (1, 2**50),
     "max_attempts": (1, 100),
 }
+
+
+@dataclass(frozen=True)
+class Delegate:
+    """What executes a model.
+
+    Attributes:
+        name: A key of `DELEGATES`.
+        partial: Whether the CPU may execute what the delegate does not take.
+        library: The delegate library on this machine, for `external`, else "".
+        options: Its options, as (key, value) pairs.
+    """
+
+    name: str
+    partial: bool = False
+    library: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Delegate:
+        """Reads "cpu", "gpu", "gpu+cpu", "external:/path/lib.so,key=value", ...
+
+        Raises:
+            SpecError: If it is none of them.
+        """
+        head, _, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+        name = head.removesuffix(_PARTIAL)
+        library, *options = rest.split(",")
+        pairs = [tuple(option.split("=", 1)) for option in options]
+        fits = (
+            name in DELEGATES
+            and not (name in CPU_DELEGATES and head != name)
+            and (bool(library) if name == "external" else not rest)
+            # The tool takes KEY:VALUE;KEY:VALUE, and has no way to quote either character.
+            and all(len(pair) == 2 and all(pair) and not re.search(r"[:;\s]", "".join(pair)) for pair in pairs)
+        )
+        if not fits:
+            known = "; ".join(f"{name!r}: {what}" for name, what in DELEGATES.items())
+            raise SpecError(
+                f"Unknown delegate. Expected one of {known}; with {_PARTIAL} after the name, as in gpu{_PARTIAL}, the "
+                f"CPU executes what the delegate does not take. Received: {text!r:.200}"
+            )
+        return cls(name, head != name, library, tuple((key, value) for key, value in pairs))
 
 
 @dataclass(frozen=True)
@@ -50,8 +102,12 @@ class BenchmarkSpec:
         warmup_min_runs: Fewest untimed runs after the first inference.
         warmup_min_duration_s: Shortest warm-up, in seconds.
         warmup_max_duration_s: Longest warm-up, in seconds; ends one that is not stable.
-        delegate: "cpu" or "none", see `DELEGATES`.
-        require_delegate: Give the verdict `fallback` when the delegate took no operator.
+        delegate: A name of `DELEGATES`, in the forms `Delegate.parse` reads. One that is asked for by name must take
+            every operator, else the verdict is `fallback`, unless "+cpu" allows the CPU to execute the rest.
+        require_delegate: Give the verdict `fallback` when the delegate took no operator, even if it is "cpu".
+        require_cool: Measure only where the device says that it is cool. Without it, one that says nothing of its
+            temperature is measured, too.
+        require_charged: Measure only where the device says that it is plugged in and well charged.
         cores: CPU ids to run on, or None for all that the process may use.
         input_shapes: (input name, shape) pairs replacing the model's own shapes; a
             mapping is accepted. Open dimensions not named here become 1.
@@ -73,6 +129,8 @@ class BenchmarkSpec:
     warmup_max_duration_s: float = 0.25
     delegate: str = "cpu"
     require_delegate: bool = False
+    require_cool: bool = False
+    require_charged: bool = False
     cores: tuple[int, ...] | None = None
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     profile_ops: bool = False
@@ -91,16 +149,14 @@ class BenchmarkSpec:
             _require_number(name, getattr(self, name), above_zero=False)
         for name in ("target_relative_half_width", "max_relative_half_width"):
             _require_number(name, getattr(self, name), above_zero=True)
-        for name in ("require_delegate", "profile_ops"):
+        for name in ("require_delegate", "require_cool", "require_charged", "profile_ops"):
             if not isinstance(getattr(self, name), bool):
                 raise SpecError(f"{name} must be true or false. Received: {getattr(self, name)!r}")
         self._check_order("min_runs", "max_runs")
         self._check_order("min_duration_s", "max_duration_s")
         self._check_order("warmup_min_duration_s", "warmup_max_duration_s")
         self._check_order("target_relative_half_width", "max_relative_half_width")
-        if not isinstance(self.delegate, str) or self.delegate not in DELEGATES:
-            known = "; ".join(f"{name!r}: {what}" for name, what in DELEGATES.items())
-            raise SpecError(f"Unknown delegate. Expected one of {known}. Received: {self.delegate!r}")
+        Delegate.parse(self.delegate)
 
     def _check_order(self, low: str, high: str) -> None:
         if getattr(self, low) > getattr(self, high):
@@ -160,6 +216,32 @@ def _require_number(name: str, value: object, above_zero: bool) -> None:
     if not (is_number and 0 <= value < 1e9) or (above_zero and value == 0):  # type: ignore[operator]
         expected = "above 0" if above_zero else ">= 0"
         raise SpecError(f"{name} must be a number {expected}. Received: {value!r}")
+
+
+def parse_cores(text: str) -> str | tuple[int, ...]:
+    """Reads which CPUs to run on: "big", "little", ids such as "4,5" or "4-7", or a mask such as "0xf0".
+
+    Returns:
+        "big" or "little", which `DeviceAgent.cores` turns into ids, or ids.
+
+    Raises:
+        SpecError: If it is none of them.
+    """
+    if text in ("big", "little"):
+        return text
+    ids: set[int] = set()
+    if re.fullmatch(r"0[xX][0-9a-fA-F]{1,64}", text):
+        mask = int(text, 16)
+        ids = {core for core in range(mask.bit_length()) if mask >> core & 1}
+    elif re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text):
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            ids |= set(range(int(first), int(last or first) + 1))
+    if not ids:
+        raise SpecError(
+            f"Expected cores to be big, little, ids such as 4,5 or 4-7, or a mask such as 0xf0. Received: {text!r:.80}"
+        )
+    return tuple(sorted(ids))
 
 
 def _as_cores(value: object) -> tuple[int, ...] | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 CONFIDENCE = 0.95
 # With fewer samples not even (minimum, maximum) encloses the median with 95%.
@@ -109,6 +110,7 @@ def _relative_half_width(interval: tuple[float, float] | None, median: float) ->
     return (interval[1] - interval[0]) / 2 / median
 
 
+@lru_cache(maxsize=1024)  # it is most of the work of a summary, and counts repeat
 def _lower_rank(count: int) -> int:
     """Largest rank r with P(X_(r) <= median <= X_(count+1-r)) >= 95%."""
     if count > _EXACT_UP_TO:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,9 +46,11 @@ MODEL_FILES = {"float32": "model_float32.tflite", "int8": "model_int8.tflite"}
 
 _PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 
-# Other processors and runtime versions round differently: a few steps for int8, a relative error for float32.
-_INT8_TOLERANCE_STEPS = 2
-_FLOAT32_TOLERANCE = 1e-3
+
+class BundleFolderError(RunError):
+    """The folder named for a bundle cannot be used."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,13 @@ class DeliveredModel:
         accuracy: on the test split, 0 to 1, of exactly this file; None if not tested.
         latency: the measurement with its conditions (device, runtime, threads ...), as JSON values; the README shows
             its `median_ms`. None if not measured.
+        on_device_check: what came of running it on the device, as JSON values; None if that was not tried.
     """
 
     file: bytes
     accuracy: float | None = None
     latency: Mapping[str, Any] | None = None
+    on_device_check: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -199,9 +204,7 @@ def replay_golden(bundle: Bundle) -> dict[str, float]:
             result = verify.input_output(model)[1]
             if result.scale is not None:
                 expected = result.dequantize(expected)
-                tolerance = _INT8_TOLERANCE_STEPS * result.scale
-            else:
-                tolerance = _FLOAT32_TOLERANCE * max(1.0, float(np.abs(expected).max()))
+            tolerance = verify.tolerance(result, expected)
             difference = float(np.abs(verify.run_tflite(model, golden["input"]) - expected).max())
             if not difference <= tolerance:
                 raise ExportError(
@@ -248,6 +251,7 @@ def _describe(precision: str, model: DeliveredModel) -> dict[str, Any]:
         "operators": verify.operator_histogram(model.file),
         "accuracy": model.accuracy,
         "latency": model.latency,
+        "on_device_check": model.on_device_check,
     }
 
 
@@ -266,7 +270,10 @@ def _sha256(content: bytes) -> str:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(_plain(value, MANIFEST), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(_plain(value, MANIFEST), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    # A list of numbers, as of thousands of samples, takes one line; no text has a line break of its own to be taken for
+    # one, because JSON escapes them.
+    return re.sub(r"\[\n[\s0-9.eE+,-]*\n\s*\]", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def _plain(value: Any, path: str) -> Any:
@@ -284,11 +291,32 @@ def _plain(value: Any, path: str) -> Any:
     raise ExportError(f"{path}: expected a JSON value, received {type(value).__name__}")
 
 
+def check_new_bundle(folder: Path) -> None:
+    """Raises RunError, touching nothing, unless `folder` is empty or does not exist yet."""
+    try:
+        used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as e:
+        raise BundleFolderError(f"cannot look into {folder}: {e.strerror}; name another folder") from None
+    if used:
+        raise BundleFolderError(f"{folder} already exists; name another folder or remove it first")
+
+
+def slower_int8(times_ms: Mapping[str, float | None]) -> str:
+    """A line for whoever expects quantisation to pay, where it does not; else nothing.
+
+    Args:
+        times_ms: median latency by precision.
+    """
+    int8_ms, float_ms = times_ms.get("int8"), times_ms.get("float32")
+    if int8_ms is None or float_ms is None or int8_ms <= float_ms:
+        return ""
+    return f"here int8 is slower than float: {int8_ms:.3f} ms against {float_ms:.3f} ms"
+
+
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes its place only when the block ends without an error."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} already exists; name another folder or remove it first")
+    check_new_bundle(folder)
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -308,6 +336,11 @@ def _readme(manifest: Mapping[str, Any], precision: str) -> str:
     height, width, channels = model["input"]["shape"][1:]
     rules = manifest["preprocessing"]
     source, result = model["input"], model["output"]
+    details = manifest["details"]
+    colours = "1 channel" if channels == 1 else f"{channels} channels"
+    models = manifest["models"].items()
+    slower = slower_int8({name: (facts["latency"] or {}).get("median_ms") for name, facts in models})
+    measured_on = f"The latency was measured on {details['device']}. " if "device" in details else ""
     lines = [
         f"# {manifest['space']} image classifier, {precision}",
         "",
@@ -316,13 +349,14 @@ def _readme(manifest: Mapping[str, Any], precision: str) -> str:
         "",
         "| file | bytes | test accuracy | latency, ms |",
         "|---|---|---|---|",
-        *(_table_row(facts) for facts in manifest["models"].values()),
+        *(_table_row(facts, details.get("test_images")) for facts in manifest["models"].values()),
         "",
-        "The conditions of the latency (device, runtime, threads) are in the manifest.",
+        *((f"{slower[0].upper()}{slower[1:]}.", "") if slower else ()),
+        f"{measured_on}The conditions of the latency (runtime, threads ...) are in the manifest.",
         "",
         "## Feeding the model",
         "",
-        f"1. Crop to the {rules['crop']}, resize to {height} x {width} ({rules['resize']}), {channels} channel(s): "
+        f"1. Crop to the {rules['crop']}, resize to {height} x {width} ({rules['resize']}), {colours}: "
         f"{rules['colour']}.",
         f"2. `value = (pixel - mean) / std` with pixels 0..255, mean {_numbers(rules['mean'])}, "
         f"std {_numbers(rules['std'])}.",
@@ -341,9 +375,11 @@ def _readme(manifest: Mapping[str, Any], precision: str) -> str:
         "## Checking an integration",
         "",
         f"`{GOLDEN}` holds one picture (`image`), the normalised input, and per model what goes in and comes out as "
-        "stored (`input_int8`, `output_int8`, ...). Your app must get the same output, give or take "
-        f"{_INT8_TOLERANCE_STEPS} steps of rounding for int8. In Python, started in this folder "
-        "(`pip install ai-edge-litert numpy`):",
+        "stored (`input_int8`, `output_int8`, ...), with the XNNPACK kernels that TFLite uses by default. Your "
+        "app must get the same output, "
+        f"give or take {verify.INT8_TOLERANCE_STEPS} steps of rounding for int8. Other kernels "
+        "(TFLite built without XNNPACK, a GPU, an NPU) round otherwise: there the answer must be the same, and the "
+        "outputs within some ten steps. In Python, started in this folder (`pip install ai-edge-litert numpy`):",
         "",
         "```python",
         _snippet(model, rules, precision),
@@ -387,8 +423,9 @@ def _numbers(values: Sequence[float]) -> str:
     return f"[{', '.join(repr(float(value)) for value in values)}]"
 
 
-def _table_row(facts: Mapping[str, Any]) -> str:
-    accuracy = "" if facts["accuracy"] is None else f"{facts['accuracy']:.2%}"
+def _table_row(facts: Mapping[str, Any], test_images: int | None) -> str:
+    of = "" if test_images is None else f" of {test_images} images"
+    accuracy = "" if facts["accuracy"] is None else f"{facts['accuracy']:.2%}{of}"
     latency = facts["latency"] or {}
     shown = f"{latency['median_ms']:.3f}" if latency.get("median_ms") is not None else ""
     if latency.get("verdict", "ok") != "ok":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,13 @@ _INTEGER_TYPES = {"INT8", "INT32"}
 _NAMED_OFFENDERS = 5
 
 _MAX_THREADS = 4
+
+Kernels: TypeAlias = Literal["XNNPACK", "built-in"]
+KERNELS: tuple[Kernels, ...] = ("XNNPACK", "built-in")
+
+# A few steps for int8, a relative error for float32.
+INT8_TOLERANCE_STEPS = 2
+FLOAT32_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,26 @@ class Agreement:
     same_class: float
 
 
-def run_tflite(model: bytes, images: Array, threads: int | None = None) -> Array:
+def tolerance(result: TensorInfo, expected: Array) -> float:
+    """How far outputs of the same kernels may be apart, in real values: processors and versions round differently.
+
+    Args:
+        result: the output.
+        expected: its real values.
+    """
+    if result.scale is not None:
+        return INT8_TOLERANCE_STEPS * result.scale
+    return FLOAT32_TOLERANCE * max(1.0, float(np.abs(expected).max()))
+
+
+def run_tflite(model: bytes, images: Array, threads: int | None = None, kernels: Kernels = "XNNPACK") -> Array:
     """Runs a file image by image, as an app does.
 
     Args:
         model: a TFLite file with one input, of batch one, and one output.
         images: float32 `[n, height, width, channels]`, preprocessed; quantised here if the file's input is integer.
         threads: of the runtime; None for up to four.
+        kernels: XNNPACK's where it has any, or the built-in ones only.
 
     Returns:
         Outputs, float32 `[n, ...]`, dequantised.
@@ -84,7 +104,7 @@ def run_tflite(model: bytes, images: Array, threads: int | None = None) -> Array
         DataError: when the images do not fit.
         ExportError: when the runtime does not run the file.
     """
-    interpreter = _interpreter(model, threads)
+    interpreter = _interpreter(model, threads, kernels)
     source, result = _tensor_info(interpreter.get_input_details()[0]), _tensor_info(interpreter.get_output_details()[0])
     if source.shape != (1, *images.shape[1:]):
         raise DataError(f"images: expected [n, {', '.join(map(str, source.shape[1:]))}], received {list(images.shape)}")
@@ -173,13 +193,16 @@ def _operators(model: bytes) -> list[OperatorInfo]:
         raise ExportError(str(e)) from e
 
 
-def _interpreter(model: bytes, threads: int | None) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
+def _interpreter(model: bytes, threads: int | None, kernels: Kernels = "XNNPACK") -> Any:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+    resolvers = {"XNNPACK": OpResolverType.AUTO, "built-in": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
     with held_stderr():
         try:
             interpreter = Interpreter(
-                model_content=model, num_threads=threads or min(_MAX_THREADS, os.cpu_count() or 1)
+                model_content=model,
+                num_threads=threads or min(_MAX_THREADS, os.cpu_count() or 1),
+                experimental_op_resolver_type=resolvers[kernels],
             )
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as e:

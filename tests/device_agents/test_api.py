@@ -121,3 +121,13 @@ def test_fingerprint_ignores_address_and_runtime_but_not_the_hardware(info: Devi
     assert replace(info, runtime_version="9").fingerprint == info.fingerprint
     assert replace(info, model="other").fingerprint != info.fingerprint
     assert replace(info, os="Linux 7.0").fingerprint != info.fingerprint
+
+
+def test_records_from_before_there_were_blocks_hold_single_runs() -> None:
+    data = Measurement(Verdict.OK, samples_ms=(1.0, 2.0)).to_json()
+    del data["runs_per_sample"]
+    assert Measurement.from_json(data).runs == 2
+    assert Measurement.from_json({**data, "runs_per_sample": 5}).runs == 10
+    assert Measurement.from_json({**data, "runs_per_sample": None}).runs is None
+    with pytest.raises(ProtocolError, match="runs_per_sample"):
+        Measurement.from_json({**data, "runs_per_sample": -1})

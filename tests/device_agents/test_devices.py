@@ -18,9 +18,18 @@ def test_host_addresses_open_the_host(address: str) -> None:
 
 @pytest.mark.parametrize("address", ["", "hots:", "host:1", "HOST:", " host:", ":", "phone", "replay:"])
 def test_unknown_addresses_are_refused_with_the_valid_forms(address: str) -> None:
-    with pytest.raises(DeviceAddressError, match=r"host: \(this machine\)") as caught:
+    with pytest.raises(DeviceAddressError, match=r"host:|replay:TIMES\.json") as caught:
         open_device(address)
     assert repr(address) in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+def test_of_a_known_scheme_only_its_own_form_is_told() -> None:
+    with pytest.raises(DeviceAddressError, match=r"Expected host: \(this machine\)") as caught:
+        open_device("host:1")
+    assert "adb" not in str(caught.value)
+    with pytest.raises(DeviceAddressError, match=r"Known are host:, adb:.*`nas-edge devices`"):
+        open_device("phone")
 
 
 @pytest.mark.parametrize("scheme", PLANNED_SCHEMES)
@@ -39,7 +48,8 @@ def test_a_missing_or_malformed_recording_is_an_address_error(tmp_path: Path) ->
         open_device(f"replay:{tmp_path / 'none.json'}")
 
 
-def test_the_list_of_devices_shows_this_machine_ready() -> None:
+def test_the_list_of_devices_shows_this_machine_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device_agents.android.listing.list_phones", lambda: [])
     (row,) = list_devices()
     assert (row.address, row.kind, row.state) == ("host:", "host", "ready")
     assert "ai_edge_litert" in row.detail or "tflite_runtime" in row.detail

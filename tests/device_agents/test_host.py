@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import device_agents.worker
+from device_agents import host
 from device_agents.api import PRESETS, BenchmarkSpec, Measurement, Verdict
 from device_agents.errors import (
     DeviceUnavailableError,
@@ -324,3 +326,24 @@ def wait_until(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline_s, "it never happened"
         time.sleep(0.01)
+
+
+# What only some devices have
+
+
+@pytest.mark.parametrize("change", [{"delegate": "gpu"}, {"require_cool": True}, {"require_charged": True}])
+def test_what_only_phones_can_do_is_refused(agent: HostAgent, spec: BenchmarkSpec, change: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="phone"):
+        agent.measure(models.conv_model(), spec.replace(**change))
+
+
+def test_kinds_of_cores_are_told_from_the_systems_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "allowed_cores", lambda: (0, 1, 2, 3))
+    for core, capacity in enumerate((400, 1024, 1024, 400)):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{core}"
+        folder.mkdir(parents=True)
+        (folder / "cpu_capacity").write_text(f"{capacity}\n")
+    assert host.cores_of_kind("big", tmp_path) == (1, 2)
+    assert host.cores_of_kind("little", tmp_path) == (0, 3)
+    with pytest.raises(SpecError, match="no big cores"):
+        host.cores_of_kind("big", tmp_path / "empty")

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, wait
+from typing import Any
 
 import pytest
 
 from device_agents.api import BenchmarkSpec, Measurement, Verdict
-from device_agents.errors import DeviceUnavailableError, SpecError
+from device_agents.errors import DeviceUnavailableError, ModelError, SpecError
 from device_agents.pool import DevicePool, PoolSettings
 from tests.device_agents.fakes import FunctionAgent, fake_info, steady
 
@@ -124,7 +126,7 @@ def test_candidates_never_move_to_another_kind() -> None:
         on_phone = pool.submit(b"1", SPEC, phone.fingerprint)
         on_board = pool.submit(b"1", SPEC, board.fingerprint)
         assert on_board.result(WAIT_S).ok
-        assert on_phone.result(WAIT_S).verdict is Verdict.DEVICE_LOST
+        assert on_phone.result(WAIT_S).verdict is Verdict.DEVICE_LOST  # it answers, but not with this candidate
         assert "unplugged" in on_phone.result().detail
         assert pool.kinds == {phone.fingerprint: "phone", board.fingerprint: "board"}
 
@@ -156,19 +158,48 @@ def test_a_failing_device_is_quarantined_and_comes_back_when_it_answers() -> Non
         started.set()
         assert pool.submit(b"5", SPEC).result(WAIT_S).latency_ms == 5
         (status,) = pool.status()
-        assert status.faults == 2
+        assert status.faults == 1
         assert status.state != "quarantined"
     assert len(checks) > 3
 
 
-def test_candidates_are_given_up_when_no_device_of_their_kind_comes_back() -> None:
+@pytest.mark.parametrize("max_tries", [1, 3, 9])
+@pytest.mark.parametrize("max_faults", [1, 3])
+def test_no_candidate_is_to_blame_for_a_device_that_is_gone_for_good(max_tries: int, max_faults: int) -> None:
     started = threading.Event()
     agent = FunctionAgent(lost, check=lambda: lost() if started.is_set() else None)
-    settings = PoolSettings(max_tries=9, max_faults=1, quarantine_s=0.01, lost_after_s=0.03)
+    settings = PoolSettings(max_tries=max_tries, max_faults=max_faults, quarantine_s=0.01, lost_after_s=0.03)
     with DevicePool([agent], settings) as pool:
         started.set()
         futures = [pool.submit(b"1", SPEC) for _ in range(5)]
-        assert {f.result(WAIT_S).verdict for f in futures} == {Verdict.DEVICE_LOST}
+        for future in futures:
+            with pytest.raises(DeviceUnavailableError, match=r"answers any more.*unplugged"):
+                future.result(WAIT_S)
+        assert pool.status()[0].faults <= max_tries * len(futures)
+
+
+def test_a_candidate_that_takes_its_device_down_each_time_is_given_up_once_that_is_back() -> None:
+    """Not measured for ever, and not mistaken for the end of the device."""
+    down, crashes = threading.Event(), []
+
+    def measure(model: bytes, spec: BenchmarkSpec) -> Measurement:
+        if model == b"crash":
+            crashes.append(1)
+            down.set()
+            lost()
+        return echo(model, spec)
+
+    def check() -> None:
+        if down.is_set():
+            down.clear()  # it has started again when it is asked the next time
+            lost()
+
+    settings = PoolSettings(max_tries=3, max_faults=1, quarantine_s=0.01)
+    with DevicePool([FunctionAgent(measure, check=check)], settings) as pool:
+        futures = [pool.submit(model, SPEC) for model in (b"crash", b"2")]
+        assert futures[0].result(WAIT_S).verdict is Verdict.DEVICE_LOST
+        assert futures[1].result(WAIT_S).latency_ms == 2
+    assert len(crashes) == 3
 
 
 def test_settings_that_do_not_fit_are_the_callers_error_not_a_fault_of_the_device() -> None:
@@ -237,3 +268,34 @@ def test_a_pool_without_devices_is_refused() -> None:
 def test_senseless_pool_settings_are_refused() -> None:
     with pytest.raises(SpecError, match="prefetch"):
         PoolSettings(prefetch=0)
+
+
+# Running
+
+
+class Doubling(FunctionAgent):
+    """Runs by doubling its inputs, once it answers; a model named `bad` does not work."""
+
+    lost = 0
+
+    def run(self, model: bytes, inputs: Sequence[Any]) -> list[Any]:
+        if model == b"bad":
+            raise ModelError("no such operator")
+        if self.lost:
+            self.lost -= 1
+            raise DeviceUnavailableError("unplugged")
+        return [2 * value for value in inputs]
+
+
+def test_models_are_run_by_a_device_that_is_free_and_again_if_it_is_lost() -> None:
+    agent = Doubling(echo)
+    agent.lost = 2
+    with DevicePool([agent], SOON) as pool:
+        assert pool.run(b"model", [1, 2]).result(WAIT_S) == [2, 4]  # type: ignore[list-item]
+        with pytest.raises(ModelError, match="no such operator"):
+            pool.run(b"bad", []).result(WAIT_S)
+        agent.lost = 99
+        with pytest.raises(DeviceUnavailableError, match="lost by 3"):
+            pool.run(b"model", []).result(WAIT_S)
+        assert pool.submit(b"1", SPEC).result(WAIT_S).ok
+        assert pool.status()[0].measured == 1

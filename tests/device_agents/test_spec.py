@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agents.api import PRESETS, BenchmarkSpec
+from device_agents.api import PRESETS, BenchmarkSpec, Delegate, parse_cores
 from device_agents.errors import DeviceError, SpecError
 
 json_values = st.recursive(
@@ -40,7 +40,7 @@ def test_spec_survives_json(name: str) -> None:
         {"target_relative_half_width": 0.0},
         {"target_relative_half_width": float("nan")},
         {"max_relative_half_width": 0.001},
-        {"delegate": "gpu"},
+        {"delegate": "npu"},
         {"cores": ()},
         {"cores": (-1,)},
         {"cores": "0"},
@@ -83,3 +83,56 @@ def test_settings_hash_changes_with_what_changes_the_number_only() -> None:
 
 def test_spec_error_belongs_to_the_one_tree() -> None:
     assert issubclass(SpecError, DeviceError)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cpu", Delegate("cpu")),
+        ("gpu+cpu", Delegate("gpu", partial=True)),
+        ("external:/a/lib.so", Delegate("external", library="/a/lib.so")),
+        ("external+cpu:lib.so,a=1,b=x=y", Delegate("external", True, "lib.so", (("a", "1"), ("b", "x=y")))),
+    ],
+)
+def test_delegates_are_read(text: str, expected: Delegate) -> None:
+    assert Delegate.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "npu",
+        "cpu+cpu",
+        "none+cpu",
+        "gpu:/lib.so",
+        "external",
+        "external:",
+        "external:l,a",
+        "external:l,a=1;b",
+        "gpu+",
+    ],
+)
+def test_anything_else_is_no_delegate(text: str) -> None:
+    with pytest.raises(SpecError, match="Unknown delegate"):
+        BenchmarkSpec(delegate=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [("big", "big"), ("4-6,1", (1, 4, 5, 6)), ("0", (0,)), ("0xf0", (4, 5, 6, 7)), ("0X1", (0,))],
+)
+def test_cores_are_read(text: str, cores: object) -> None:
+    assert parse_cores(text) == cores
+
+
+@pytest.mark.parametrize("text", ["", "f0", "0x", "0x0", "5-4", "1,", "-1", "all", "0xf0; reboot", "99999", "1 2"])
+def test_anything_else_is_no_choice_of_cores(text: str) -> None:
+    with pytest.raises(SpecError, match="Expected cores"):
+        parse_cores(text)
+
+
+def test_what_only_accepts_or_refuses_does_not_make_another_setting() -> None:
+    spec = BenchmarkSpec()
+    assert spec.replace(require_cool=True, require_charged=True).settings_hash == spec.settings_hash
+    assert spec.replace(delegate="gpu").settings_hash != spec.replace(delegate="gpu+cpu").settings_hash

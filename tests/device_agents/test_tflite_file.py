@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from device_agents.anchor import builtin_anchor_model
 from device_agents.errors import ModelError, ModelFileError
-from device_agents.tflite_file import ModelSummary, inspect_model
+from device_agents.tflite_file import ModelSummary, inspect_model, open_inputs
 from tests.device_agents import models
 
 SMALL = models.conv_model(layers=2, channels=1, side=2)
@@ -17,6 +17,7 @@ SMALL = models.conv_model(layers=2, channels=1, side=2)
 def check(data: bytes) -> None:
     try:
         summary = inspect_model(data)
+        assert all(isinstance(name, str) for name in open_inputs(data))
     except ModelFileError:
         return
     assert isinstance(summary, ModelSummary)
@@ -27,6 +28,12 @@ def test_summary_counts_what_is_in_the_file() -> None:
     assert inspect_model(models.binary_model()).inputs == 2
     assert inspect_model(models.empty_model()).operators == 0
     assert inspect_model(builtin_anchor_model()).operators == 4
+
+
+def test_inputs_with_open_dimensions_are_named() -> None:
+    assert open_inputs(SMALL) == ()
+    assert len(open_inputs(models.binary_model(shape=(1, 4), signature=(-1, 4)))) == 2
+    assert open_inputs(models.empty_model()) == ()
 
 
 def test_real_files_are_accepted(coral: Path) -> None:

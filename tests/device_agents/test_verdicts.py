@@ -51,6 +51,13 @@ def test_threads_that_outnumber_the_cores_may_wait_for_each_other() -> None:
     assert loaded.verdict is Verdict.UNSTEADY
     assert "50%" in loaded.detail
     assert judged(spec=BenchmarkSpec(threads=2), cores=(0, 1), wait_share=0.15).ok
+    conditions = replace(CONDITIONS, cores=None, wait_share=2.0, other_load_cores=0.02)
+    everywhere = Measurement(Verdict.OK, samples_ms=STEADY, conditions=conditions)
+    assert judge(everywhere, spec, device_cores=2).ok
+    shifting = judge(replace(everywhere, samples_ms=(1.0,) * 15 + (1.2,) * 15), spec, device_cores=2)
+    assert shifting.verdict is Verdict.UNSTEADY
+    assert "other programs" not in shifting.detail
+    assert "4 threads share 2 cores" in shifting.detail
 
 
 def test_near_zero_median_is_refused() -> None:

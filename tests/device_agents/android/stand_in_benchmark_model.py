@@ -14,6 +14,10 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from device_agents.worker.profile import profile_ops
+from device_agents.worker.runtime import load_runtime
+from device_agents.worker.spec import BenchmarkSpec
+
 DEFAULTS = {
     "graph": "",
     "num_runs": "50",
@@ -56,6 +60,22 @@ def run_for(interpreter: Interpreter, runs: int, seconds: float) -> list[int]:
     return times_us
 
 
+def print_profile(graph: str, threads: int) -> None:
+    """The table of operators, in the tool's form, with LiteRT's own times."""
+    rows, note = profile_ops(load_runtime(), Path(graph).read_bytes(), BenchmarkSpec(threads=threads))
+    if note:
+        print(f"ERROR: {note}", file=sys.stderr)
+    print("INFO: Operator-wise Profiling Info for Regular Benchmark Runs:")
+    print("============================== Run Order ==============================")
+    print("\t[node type]\t[first]\t[avg ms]\t[%]\t[cdf%]\t[mem KB]\t[times called]\t[Name]")
+    done = 0.0
+    for place, row in enumerate(rows):
+        done += row["share"]
+        times = f"{row['mean_ms']:.3f}\t{row['mean_ms']:.3f}\t{row['share']:.3%}\t{done:.3%}"
+        print(f"\t{row['op']}\t{times}\t0.000\t1\t[{row['name']}]:{place}")
+    print()
+
+
 def main() -> int:
     values, unknown = dict(DEFAULTS), []
     for argument in sys.argv[1:]:
@@ -90,7 +110,8 @@ def main() -> int:
         return 1
     init_us = (time.perf_counter() - started_s) * 1e6
     print(f"INFO: Initialized session in {init_us / 1e3:g}ms.")
-    files = dict(pair.rsplit(":", 1) for pair in values["input_layer_value_files"].split(",") if pair)
+    pairs = [pair.rsplit(":", 1) for pair in values["input_layer_value_files"].split(",") if pair]
+    files = {name.replace("::", ":"): file for name, file in pairs}
     for detail in interpreter.get_input_details():
         data = np.zeros(detail["shape"], detail["dtype"])
         if detail["name"] in files:
@@ -105,6 +126,8 @@ def main() -> int:
         f"INFO: Inference timings in us: Init: {init_us:.0f}, First inference: {(warm or timed)[0]}, "
         f"Warmup (avg): {np.mean(warm or [0]):g}, Inference (avg): {np.mean(timed):g}"
     )
+    if values["enable_op_profiling"] == "true":
+        print_profile(on_host(values["graph"]), int(values["num_threads"]))
     print("INFO: Memory footprint delta from the start of the tool (MB): init=1.5 overall=2.5")
     if values["output_filepath"]:
         outputs = [interpreter.get_tensor(d["index"]).tobytes() for d in interpreter.get_output_details()]

@@ -127,6 +127,29 @@ def test_permission_denied_everywhere_is_no_error() -> None:
     assert state_of(sections) == PhoneState()
 
 
+def test_files_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    overlay = write_overlay(tmp_path / "overlay", PIXEL.texts, PIXEL.files)
+    for name in PIXEL.files:
+        if name.endswith(("scaling_governor", "scaling_max_freq", "cpu_capacity", "temp", "online")):
+            (overlay / name).unlink()
+            (overlay / name).mkdir()  # the daemon's user may read any file, but no folder as one
+    phone = start(overlay)
+    try:
+        with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+            identity, state = read_phone(link)
+    finally:
+        phone.close()
+    assert identity.model == "Google Pixel 6 Pro"
+    assert identity.capacities == ()
+    assert {(policy.governor, policy.limit_khz, policy.most_khz) for policy in state.policies} == {
+        (None, None, 1_803_000),
+        (None, None, 2_253_000),
+        (None, None, 2_802_000),
+    }
+    assert big_cores(identity, state) == (6, 7)
+    assert (state.online, state.battery.level_percent, state.thermal_status) == (None, 87, 0)
+
+
 @pytest.mark.parametrize(
     ("text", "ids"),
     [("0-3", (0, 1, 2, 3)), ("4 5", (4, 5)), ("0,2-3", (0, 2, 3)), ("", ()), ("x", ()), ("0-", ()), ("3-1", ())],
@@ -183,3 +206,11 @@ def test_the_overlay_is_what_the_phone_shows(link: AdbShellTransport, overlay: P
     assert link.run(["getprop", "ro.soc.model"]).output == "Tensor\n"
     assert link.run(["getprop", "ro.unset"]).output == "\n"
     assert link.run(["settings", "get", "global", "unset"]).output == "null\n"
+
+
+def test_numbers_of_any_length_are_read_without_an_error() -> None:
+    many = "1" * 5000
+    assert read_thermal_service([f"Thermal Status: {many}"])[0] is None
+    sensor = f"\tTemperature{{mValue=40.0, mType={many}, mName=a, mStatus=0}}"
+    assert read_thermal_service(["Current temperatures from HAL:", sensor])[1] == ()
+    assert read_cpu_list("0-9999," * 200_000) == ()

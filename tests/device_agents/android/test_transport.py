@@ -1,10 +1,12 @@
-"""The link against AOSP's real daemon."""
+"""The links against AOSP's real daemon: over adb-shell, and over AOSP's real adb server."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from adb_shell import exceptions
+from adb_shell.transport.base_transport import BaseTransport
 
-from device_agents.android.adb_shell_transport import AdbShellTransport, read_shell_packets
+from device_agents.android.adb_shell_transport import AdbShellTransport
+from device_agents.android.address import address_problem, open_transport, server_socket
 from device_agents.android.keys import own_key_file, public_file
+from device_agents.android.shell_protocol import read_shell_packets
+from device_agents.android.tool import remove_parts
 from device_agents.android.transport import (
     LinkLostError,
     RemoteFileError,
@@ -22,8 +29,9 @@ from device_agents.android.transport import (
     Transport,
     UnauthorizedError,
 )
-from device_agents.errors import DeviceError, DeviceUnavailableError, ProtocolError, SpecError
-from tests.device_agents.android.conftest import PhoneFactory
+from device_agents.errors import DeviceAddressError, DeviceError, DeviceUnavailableError, ProtocolError, SpecError
+from tests.device_agents.android.adb_server import AdbServer
+from tests.device_agents.android.conftest import Connect, PhoneFactory
 from tests.device_agents.android.phone import Phone
 
 TMP = "/data/local/tmp"
@@ -93,8 +101,11 @@ def test_a_command_that_ignores_the_polite_request_is_ended_too(link: Transport)
     assert not processes(link, "62.25")
 
 
-def test_a_command_ends_when_its_connection_does(link: Transport, phone: Phone) -> None:
-    other = AdbShellTransport.tcp("127.0.0.1", phone.port)
+def test_a_command_ends_when_its_connection_does(
+    link: Transport, phone: Phone, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = connect(phone)
+    opened = sockets_of(other, monkeypatch)
 
     def work() -> None:
         with suppress(DeviceError):
@@ -102,12 +113,30 @@ def test_a_command_ends_when_its_connection_does(link: Transport, phone: Phone) 
 
     thread = threading.Thread(target=work)
     thread.start()
-    while not processes(link, "63.25"):
-        time.sleep(0.02)
-    socket_of(other).shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: bool(processes(link, "63.25")))
+    wait_until(lambda: bool(opened()))
+    opened()[0].shutdown(socket.SHUT_RDWR)
     thread.join(10)
     wait_until(lambda: not processes(link, "63.25"))
-    other.close()
+
+
+def sockets_of(link: Transport, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[socket.socket]]:
+    """Where the connections will be that a link opens."""
+    if isinstance(link, AdbShellTransport):
+        return lambda: [socket_of(link)]
+    from device_agents.android import adb_server_transport
+
+    opened: list[socket.socket] = []
+    open_ = adb_server_transport._open
+
+    def remember(serial: str, service: str, timeout_s: float) -> socket.socket:
+        connection = open_(serial, service, timeout_s)
+        if "63.25" in service and "sleep" in service:
+            opened.append(connection)
+        return connection
+
+    monkeypatch.setattr(adb_server_transport, "_open", remember)
+    return lambda: opened
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 3.0) -> None:
@@ -122,23 +151,18 @@ def socket_of(link: AdbShellTransport) -> socket.socket:
     return connection
 
 
-def test_a_command_takes_milliseconds(link: Transport) -> None:
-    link.run(["true"])
-    times_s = []
-    for _ in range(20):
-        started_s = time.perf_counter()
-        link.run(["true"])
-        times_s.append(time.perf_counter() - started_s)
-    # 44 ms is what it takes without TCP_NODELAY.
-    assert sorted(times_s)[10] < 0.03
+def test_small_packets_are_sent_at_once(phone: Phone) -> None:
+    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+        link.connect()
+        assert socket_of(link).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # 44 ms a command without
 
 
-def test_two_links_work_side_by_side(phone: Phone) -> None:
+def test_two_links_work_side_by_side(phone: Phone, connect: Connect) -> None:
     started_s = time.monotonic()
     codes: list[int] = []
 
     def work(code: int) -> None:
-        with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+        with connect(phone) as link:
             codes.append(link.script('sleep 0.5; exit "$1"', str(code)).exit_code)
             link.push(os.urandom(100_000), f"{TMP}/side-{code}")
             link.run(["rm", f"{TMP}/side-{code}"])
@@ -196,8 +220,8 @@ def test_a_place_that_cannot_be_written_says_why_and_leaves_nothing(
     assert link.alive()
 
 
-def test_a_full_disk_says_so_and_leaves_nothing(new_phone: PhoneFactory) -> None:
-    with AdbShellTransport.tcp("127.0.0.1", new_phone(data_mib=4).port) as link:
+def test_a_full_disk_says_so_and_leaves_nothing(new_phone: PhoneFactory, connect: Connect) -> None:
+    with connect(new_phone(data_mib=4)) as link:
         with pytest.raises(RemoteFileError, match=r"No space left.*Free some storage"):
             link.push(bytes(12_000_000), f"{TMP}/large")
         assert leftovers(link) == []
@@ -227,7 +251,7 @@ def test_paths_with_commas_and_spaces_work(link: Transport) -> None:
     link.run(["rm", path])
 
 
-def test_a_file_that_arrives_damaged_is_noticed(link: AdbShellTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_arrives_damaged_is_noticed(link: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     send = link._send
     monkeypatch.setattr(link, "_send", lambda data, path: send(data[:-1] + b"?", path))
     with pytest.raises(RemoteFileError, match="SHA-256"):
@@ -278,6 +302,8 @@ def peer(answer: Callable[[socket.socket], None]) -> Iterator[int]:
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", DeviceUnavailableError, "no phone's ADB"),
         (b"STLS\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\xac\xab\xb3\xb3", DeviceUnavailableError, "adb tcpip 5555"),
         (b"\0" * 24, DeviceUnavailableError, "no phone's ADB"),
+        # A token to sign that is too short.
+        (b"AUTH\1\0\0\0\0\0\0\0\1\0\0\0\7\0\0\0\xbe\xaa\xab\xb7\7", DeviceUnavailableError, "a token of 1 bytes"),
         (b"CNXN", LinkLostError, "connects anew"),
         (b"", LinkLostError, "broke"),
     ],
@@ -291,9 +317,22 @@ def test_a_peer_that_is_no_phone_is_told_apart(answer: bytes, error: type[Device
         AdbShellTransport.tcp("127.0.0.1", port).connect()
 
 
-def test_a_killed_daemon_is_noticed_at_once_and_its_successor_used(new_phone: PhoneFactory) -> None:
+def test_a_mistake_of_our_own_is_not_blamed_on_the_phone() -> None:
+    def open_link() -> BaseTransport:
+        raise ValueError("a mistake")
+
+    with pytest.raises(ValueError, match="a mistake"):
+        AdbShellTransport("adb:X", open_link).connect()
+
+
+@pytest.mark.parametrize("rest", ["//..", "//h:port", "//h:0", "//[::1", "//" + "a" * 64])
+def test_an_address_that_no_host_can_have_is_refused_in_our_words(rest: str) -> None:
+    assert re.fullmatch(r"no host can have that name|the port must be a number from 1 to 65535", address_problem(rest))
+
+
+def test_a_killed_daemon_is_noticed_at_once_and_its_successor_used(new_phone: PhoneFactory, connect: Connect) -> None:
     phone = new_phone()
-    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+    with connect(phone) as link:
         assert link.alive()
         timer = threading.Timer(0.5, phone.order, ["kill"])
         timer.start()
@@ -308,19 +347,20 @@ def test_a_killed_daemon_is_noticed_at_once_and_its_successor_used(new_phone: Ph
         assert link.run(["echo", "again"]).output == "again\n"
 
 
-def test_a_cut_connection_is_made_again(new_phone: PhoneFactory) -> None:
+def test_a_cut_connection_is_made_again(new_phone: PhoneFactory, connect: Connect) -> None:
     phone = new_phone()
-    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+    with connect(phone) as link:
         link.run(["true"])
         phone.order("cut")
-        with pytest.raises(LinkLostError, match="next attempt connects anew"):
-            link.run(["true"])
+        if isinstance(link, AdbShellTransport):  # a server has the phone back before it is asked again
+            with pytest.raises(LinkLostError, match="next attempt connects anew"):
+                link.run(["true"])
         assert link.run(["true"]).exit_code == 0
 
 
-def test_a_silent_phone_is_given_up_in_time(new_phone: PhoneFactory) -> None:
+def test_a_silent_phone_is_given_up_in_time(new_phone: PhoneFactory, connect: Connect) -> None:
     phone = new_phone()
-    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+    with connect(phone) as link:
         link.run(["true"])
         phone.order("stall")
         started_s = time.monotonic()
@@ -331,16 +371,151 @@ def test_a_silent_phone_is_given_up_in_time(new_phone: PhoneFactory) -> None:
         assert link.alive()
 
 
-def test_a_push_that_is_cut_leaves_the_old_file(new_phone: PhoneFactory) -> None:
+def push_in_vain(link: Transport, phone: Phone, path: str, order: str) -> None:
+    """Pushes a large file to a phone that gets the order while it is being sent."""
+
+    def interrupt() -> None:
+        time.sleep(0.03)
+        for step in ("stall", order, "flow"):  # it cannot arrive before the order does
+            phone.order(step)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(LinkLostError):
+        link.push(bytes(150_000_000), path)
+    thread.join(10)
+
+
+def test_a_push_that_is_cut_leaves_the_old_file(new_phone: PhoneFactory, connect: Connect) -> None:
     phone = new_phone()
-    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+    with connect(phone) as link:
         link.push(b"old", f"{TMP}/file")
-        timer = threading.Timer(0.1, phone.order, ["cut"])
-        timer.start()
-        with pytest.raises(LinkLostError):
-            link.push(bytes(60_000_000), f"{TMP}/other")
-        timer.join()
+        push_in_vain(link, phone, f"{TMP}/file", "cut")
+        wait_until(link.alive)
         assert link.pull(f"{TMP}/file") == b"old"
+
+
+def test_a_reboot_during_a_push_leaves_nothing_in_the_end(new_phone: PhoneFactory, connect: Connect) -> None:
+    phone = new_phone()
+    folder = f"{TMP}/nas_edge/tools/abc"
+    with connect(phone) as link:
+        assert link.alive()
+        push_in_vain(link, phone, f"{folder}/benchmark_model", "kill")
+        phone.order("start")
+        wait_until(link.alive)
+        (part,) = leftovers(link, folder)
+        assert "part" in part
+        remove_parts(link, f"{TMP}/nas_edge/tools")
+        assert leftovers(link, folder) == []
+        link.push(b"whole", f"{folder}/benchmark_model")
+        assert link.pull(f"{folder}/benchmark_model") == b"whole"
+
+
+# The adb server
+
+
+def test_without_an_adb_server_the_way_out_is_named() -> None:
+    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
+    from device_agents.android.adb_server_transport import AdbServerTransport
+
+    link = AdbServerTransport("ABC")  # the tests' own settings name a port where nothing listens
+    with pytest.raises(LinkLostError, match=r"no adb server answers.*adb start-server.*adb-usb:"):
+        link.run(["true"])
+    assert not link.alive()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "text"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", DeviceUnavailableError, "no adb server"),
+        (b"OKAYzz", DeviceError, "adb"),
+        (b"FAIL0015device offline (test)", LinkLostError, "is offline. Unlock it"),
+        (b"FAIL0016device 'X' not found  ", LinkLostError, "nas-edge devices"),
+        (b"FAIL003ano permissions (user in plugdev group); see [http://x.invalid]", DeviceUnavailableError, "udev"),
+        (b"FAIL0013device unauthorized", UnauthorizedError, "Allow"),
+        (b"", LinkLostError, "lost its connection"),
+    ],
+)
+def test_what_the_adb_server_says_is_told_apart(
+    answer: bytes, error: type[DeviceError], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
+    from device_agents.android.adb_server_transport import AdbServerTransport
+
+    def reply(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(answer)
+
+    with peer(reply) as port:
+        monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:127.0.0.1:{port}")
+        with pytest.raises(error, match=text):
+            AdbServerTransport("X").run(["true"])
+
+
+def test_the_only_phone_is_taken_and_several_are_listed(
+    new_phone: PhoneFactory, home: Path, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
+    server = AdbServer(home)
+    monkeypatch.setenv("ADB_SERVER_SOCKET", server.socket)
+    try:
+        with pytest.raises(LinkLostError, match=r"knows of no phone.*adb pair"):
+            open_transport("adb:").run(["true"])
+        first = server.connect(phone)
+        assert open_transport("adb:").run(["echo", "hi"]).output == "hi\n"
+        second = server.connect(new_phone())
+        with pytest.raises(DeviceUnavailableError, match=rf"several.*adb:{first} \(device\)|adb:{second} \(device\)"):
+            open_transport("adb:").run(["true"])
+        assert open_transport(f"adb:{second}").run(["echo", "hi"]).output == "hi\n"
+    finally:
+        server.close()
+
+
+def test_who_is_asked_follows_from_whether_a_server_runs(
+    adb_server: AdbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from device_agents.android.adb_server_transport import AdbServerTransport
+
+    assert isinstance(open_transport("adb:X"), AdbShellTransport)
+    assert isinstance(open_transport("adb-server:X"), AdbServerTransport)
+    monkeypatch.setenv("ADB_SERVER_SOCKET", adb_server.socket)
+    assert isinstance(open_transport("adb:X"), AdbServerTransport)
+    assert isinstance(open_transport("adb-usb:X"), AdbShellTransport)
+    assert isinstance(open_transport("adb://127.0.0.1:1"), AdbShellTransport)
+
+
+def test_without_adbutils_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "adbutils", None)
+    monkeypatch.delitem(sys.modules, "device_agents.android.adb_server_transport", raising=False)
+    monkeypatch.delattr("device_agents.android.adb_server_transport", raising=False)
+    with pytest.raises(DeviceUnavailableError, match=r"nas-edge\[adb-server\].*adb kill-server"):
+        open_transport("adb-server:")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, ("127.0.0.1", 5037)),
+        ({"ANDROID_ADB_SERVER_PORT": "6000"}, ("127.0.0.1", 6000)),
+        ({"ANDROID_ADB_SERVER_ADDRESS": "bench", "ANDROID_ADB_SERVER_PORT": "6000"}, ("bench", 6000)),
+        ({"ADB_SERVER_SOCKET": "tcp:6001", "ANDROID_ADB_SERVER_PORT": "6000"}, ("127.0.0.1", 6001)),
+        ({"ADB_SERVER_SOCKET": "tcp:bench:6001"}, ("bench", 6001)),
+    ],
+)
+def test_the_server_is_where_adb_itself_would_look(
+    variables: dict[str, str], expected: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ADB_SERVER_SOCKET")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert server_socket() == expected
+
+
+@pytest.mark.parametrize("value", ["localfilesystem:/x", "tcp:", "6000", "tcp:a b:1"])
+def test_a_server_socket_of_another_form_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADB_SERVER_SOCKET", value)
+    with pytest.raises(DeviceAddressError, match="ADB_SERVER_SOCKET"):
+        open_transport("adb:")
 
 
 # Keys
@@ -368,12 +543,9 @@ def test_a_damaged_key_says_what_to_delete() -> None:
         key.write_bytes(kept)
 
 
-def test_a_phone_that_asks_for_a_key_accepts_ours_once_it_knows_it(
-    new_phone: PhoneFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("device_agents.android.adb_shell_transport._PROMPT_TIMEOUT_S", 1.0)
+def test_a_phone_that_asks_for_a_key_accepts_ours_once_it_knows_it(new_phone: PhoneFactory) -> None:
     phone = new_phone(auth=True)
-    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+    with AdbShellTransport.tcp("127.0.0.1", phone.port, prompt_timeout_s=1.0) as link:
         with pytest.raises(UnauthorizedError, match="Allow USB debugging") as caught:
             link.connect()
         assert str(own_key_file()) in str(caught.value)
@@ -381,9 +553,43 @@ def test_a_phone_that_asks_for_a_key_accepts_ours_once_it_knows_it(
         assert link.run(["echo", "hello"]).output == "hello\n"
 
 
+def test_a_key_that_is_revoked_is_asked_for_again(new_phone: PhoneFactory) -> None:
+    phone = new_phone(auth=True)
+    accept(phone)
+    with AdbShellTransport.tcp("127.0.0.1", phone.port, prompt_timeout_s=1.0) as link:
+        assert link.alive()
+        phone.order("revoke")
+        phone.order("cut")
+        with pytest.raises(LinkLostError):
+            link.run(["true"])
+        with pytest.raises(UnauthorizedError, match="Allow USB debugging"):
+            link.run(["true"])
+        assert not link.alive()
+        accept(phone)
+        assert link.alive()
+
+
 def accept(phone: Phone) -> None:
     """What tapping "Allow" does."""
     phone.order(f"allow {public_file(own_key_file())}")
+
+
+def test_a_phone_that_does_not_know_the_adb_server_says_so(
+    new_phone: PhoneFactory, adb_server: AdbServer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from device_agents.android.adb_server_transport import AdbServerTransport, server_phones
+
+    monkeypatch.setenv("ADB_SERVER_SOCKET", adb_server.socket)
+    phone = new_phone(auth=True)
+    serial = adb_server.connect(phone)
+    link = AdbServerTransport(serial)
+    with pytest.raises(UnauthorizedError, match=r"Allow USB debugging.*~/\.android/adbkey"):
+        link.run(["true"])
+    assert {found.state for found in server_phones() if found.serial == serial} <= {"unauthorized", "authorizing"}
+    phone.order(f"allow {home / '.android/adbkey.pub'}")
+    adb_server.disconnect(serial)
+    assert adb_server.connect(phone) == serial
+    wait_until(link.alive)
 
 
 # USB: there is none here, but its absence is ours to explain.
@@ -392,6 +598,18 @@ def accept(phone: Phone) -> None:
 def test_without_usb_the_way_out_is_named() -> None:
     with pytest.raises(DeviceUnavailableError, match=r"nas-edge\[usb\]|No phone at"):
         AdbShellTransport.usb().connect()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("USBErrorBusy", "kill-server"), ("USBErrorAccess", "udev"), ("X", "cable")]
+)
+def test_what_keeps_usb_from_working_is_told_apart(name: str, text: str) -> None:
+    def open_link() -> BaseTransport:
+        cause = type(name, (Exception,), {})()  # libusb1's exceptions are told apart by name: it may be missing
+        raise exceptions.UsbReadFailedError("it failed", cause)
+
+    with pytest.raises(DeviceUnavailableError, match=text):
+        AdbShellTransport("adb:X", open_link).connect()
 
 
 # Packets

@@ -5,26 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.device_agents.android.phone import write_executable
 
+NO_BUNDLE = "the real benchmark_model has not been built here: tools/build_benchmark_model.py"
 _STAND_IN = Path(__file__).with_name("stand_in_benchmark_model.py")
 
 
 def real_bundle(cache: str) -> Path | None:
-    """The real tool with the libraries it was linked to: bin/benchmark_model and lib/, if somebody has put it there."""
+    """The real tool with the libraries it was linked to: bin/benchmark_model and lib/, if it has been built."""
     folder = Path(os.environ.get("NAS_EDGE_BENCHMARK_BUNDLE") or Path(cache) / "benchmark_model")
     return folder if (folder / "bin/benchmark_model").is_file() else None
 
 
-def install_real_bundle(bundle: Path, overlay: Path) -> str:
-    """Lays the bundle into the phone's root; returns the script that is pushed as the tool."""
+def install_real_bundle(bundle: Path, overlay: Path) -> Path:
+    """Lays the libraries into the phone's root, where the tool looks for them; returns the tool to be pushed."""
     shutil.copytree(bundle, overlay / "bench", dirs_exist_ok=True)
-    loader = next((bundle / "lib").glob("ld-linux-*.so.*")).name
-    return f"""#!/system/bin/sh
-exec /bench/lib/{loader} --library-path /bench/lib /bench/bin/benchmark_model "$@"
-"""
+    return bundle / "bin/benchmark_model"
 
 
 def stand_in_script() -> str:
@@ -34,15 +33,53 @@ exec chroot /host /usr/bin/env PHONE_ROOT="$(cat /host-root)" {sys.executable} {
 """
 
 
-def canned_script(transcript: str, seconds: float = 0.0, exit_code: int = 0) -> str:
-    """Prints a transcript; for tests of what happens around the tool."""
+def canned_script(
+    transcript: str, seconds: float = 0.0, exit_code: int = 0, flags: Sequence[str] = (), before: str = ""
+) -> str:
+    """Prints a transcript; for tests of what happens around the tool.
+
+    Args:
+        transcript: What it prints.
+        seconds: How long it takes.
+        exit_code: How it ends.
+        flags: What else than --graph and --output_filepath it knows.
+        before: Shell commands that it runs first; they see its arguments.
+    """
     assert "'" not in transcript
+    known = "; ".join(f'echo "\t--{flag}="' for flag in ("graph", "output_filepath", *flags))
     return f"""#!/system/bin/sh
-case "$1" in --help) echo "Flags:"; echo "	--graph="; echo "	--output_filepath="; exit 1;; esac
+case "$1" in --help) echo "Flags:"; {known}; exit 1;; esac
 [ -s "${{1#--graph=}}" ] || {{ echo "ERROR: Could not open model" >&2; exit 1; }}
+{before}
 sleep {seconds}
 echo '{transcript}'
 exit {exit_code}
+"""
+
+
+def sized_script() -> str:
+    """Says that a run takes 0.1 us for each byte of the model: at once, and the same every time.
+
+    For tests of whole searches, in which every network must have its own time and the real tool's runs would take
+    minutes. It notes every block it has finished in /data/local/tmp/tool_log, hangs once where there is a file
+    /data/local/tmp/hang, and leaves outputs and operator times to `stand_in_script`.
+    """
+    return f"""#!/system/bin/sh
+case "$*" in
+--help) echo "Flags:"; echo "\t--graph="; echo "\t--output_filepath="; exit 1;;
+*--output_filepath=*|*--enable_op_profiling=true*) {stand_in_script().splitlines()[1]};;
+esac
+graph=${{1#--graph=}}
+[ -s "$graph" ] || {{ echo "ERROR: Could not open model" >&2; exit 1; }}
+rm /data/local/tmp/hang 2>/dev/null && sleep 600
+us=$(($(wc -c < "$graph") / 10))
+echo "INFO: Loaded model $graph"
+echo "INFO: Initialized session in 1ms."
+echo "INFO: count=1 curr=$us"
+for flag in "$@"; do case "$flag" in --num_runs=*) runs=${{flag#*=}};; esac; done
+echo "INFO: count=${{runs:-50}} curr=$us(all same)"
+echo "INFO: Inference timings in us: Init: 1000, First inference: $us, Warmup (avg): $us, Inference (avg): $us"
+echo "${{graph##*/}}" >> /data/local/tmp/tool_log
 """
 
 

@@ -1,0 +1,112 @@
+"""What other installed packages add: found by their entry points, loaded only when named.
+
+Both packages take additions: this one devices, `nas_edge` search spaces and latency sources. Each kind is a
+`PluginGroup` beside the table of what is built in. A package that is broken costs one line, and only whoever names its
+addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class PluginGroup:
+    """One kind of addition.
+
+    Attributes:
+        group: The entry points' group, for example "nas_edge.devices".
+        what: What one is called in messages, for example "search space".
+        builtin: The names that are taken.
+        error: Raised for whatever is wrong with a plug-in.
+        own_errors: What a plug-in may raise on purpose, which is passed on as it is.
+    """
+
+    group: str
+    what: str
+    builtin: Collection[str] = field(repr=False)
+    error: type[Exception]
+    own_errors: type[Exception]
+
+    def plugins(self) -> list[Plugin]:
+        """Returns what is installed, sorted by name; nothing is loaded."""
+        found: dict[tuple[str, str], Plugin] = {}
+        for distribution in metadata.distributions():
+            try:
+                for entry in distribution.entry_points.select(group=self.group):
+                    name = distribution.metadata["Name"]
+                    plugin = Plugin(entry.name, f"{name} {distribution.version}", self, entry)
+                    found.setdefault((entry.name, name), plugin)  # the first on the path is the one that is imported
+            except Exception:  # the metadata of whatever else is installed may be damaged in any way
+                continue
+        return sorted(found.values(), key=lambda plugin: (plugin.name, plugin.package))
+
+    def find(self, name: str) -> Plugin | None:
+        """Returns the plug-in of that name; None if the name is a built-in's or nobody's.
+
+        Raises:
+            Exception: `error`, if several answer to the name: none of them may be taken for another.
+        """
+        offers = [plugin for plugin in self.plugins() if plugin.name == name]
+        if offers and name in self.builtin:
+            raise self.error(
+                f"the {self.what} {name!r} is built in, but {offers[0].package} offers one of that name too. "
+                "Uninstall that package, or have its entry point renamed"
+            )
+        if len(offers) > 1:
+            packages = " and ".join(plugin.package for plugin in offers)
+            raise self.error(f"the {self.what} {name!r} is offered by {packages}. Uninstall all but one of them")
+        return offers[0] if offers else None
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An addition that is installed.
+
+    Attributes:
+        name: What users call it.
+        package: Name and version of the package it comes from.
+        group: What kind it is of.
+    """
+
+    name: str
+    package: str
+    group: PluginGroup
+    _entry: metadata.EntryPoint = field(repr=False)
+
+    @property
+    def origin(self) -> str:
+        """Returns where it comes from, for lists."""
+        refused = "; cannot be used, since that name is built in" if self.name in self.group.builtin else ""
+        return f"of the package {self.package}{refused}"
+
+    def make(self, expected: type[_T], *arguments: Any) -> _T:
+        """Loads the entry point, calls it and returns what it makes.
+
+        Args:
+            expected: The class of that.
+            *arguments: Handed on.
+
+        Raises:
+            Exception: The group's `error` naming package and entry point, if it cannot be loaded, fails, or makes
+                something else.
+        """
+        where = f"{self.package} (entry point {self._entry.name} = {self._entry.value} of {self.group.group})"
+        try:
+            made = self._entry.load()(*arguments)
+        except self.group.own_errors:
+            raise
+        except (Exception, SystemExit) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise self.group.error(f"the {self.group.what} {self.name!r} of {where} is broken: {reason}") from error
+        if not isinstance(made, expected):
+            raise self.group.error(
+                f"the {self.group.what} {self.name!r} of {where} is broken: expected a {expected.__name__}, "
+                f"received {type(made).__name__}"
+            )
+        return made

@@ -1,0 +1,88 @@
+"""Does a delivered file compute on the device what it computes here? Run with the same inputs on both, and compared.
+
+Runtimes have two families of integer kernels that round differently: XNNPACK's and the built-in ones. Measured on nets
+of this project's own, int8, test images: the families differ by up to 15 quantisation steps at the output (3 for the
+median image), within one version of LiteRT, while the built-in kernels of LiteRT 2.3.0 and of TFLite 2.14.0 agree to
+the bit. So a device is compared with both, and the nearer one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from device_agents.errors import DeviceError
+from nas_edge.export import verify
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+RunOnDevice: TypeAlias = Callable[[bytes, Sequence[Array]], list[Array]]
+
+
+@dataclass(frozen=True)
+class OnDeviceCheck:
+    """What came of the comparison.
+
+    Attributes:
+        images: how many were run.
+        agrees: whether every output is within `verify.tolerance` of this machine's; None when the device could not run
+            the file.
+        kernels: the family of this machine's kernels that is nearer.
+        max_difference: the largest difference of any output, in real values.
+        max_steps: the same in quantisation steps; None for a float output.
+        same_class: share of images, 0 to 1, with the same most likely class.
+        problem: why it could not be run.
+    """
+
+    images: int
+    agrees: bool | None = None
+    kernels: verify.Kernels | None = None
+    max_difference: float | None = None
+    max_steps: float | None = None
+    same_class: float | None = None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        if self.max_difference is None or self.same_class is None:
+            return f"outputs not checked: {self.problem}"
+        far = f"{self.max_difference:.2g}" if self.max_steps is None else f"{self.max_steps:.0f} quantisation steps"
+        agreement = "as on this machine" if self.agrees else "OTHERWISE than on this machine"
+        apart = "equal" if self.max_difference == 0 else f"at most {far} apart"
+        return (
+            f"outputs {agreement} ({self.kernels} kernels): {apart}, same class for {self.same_class:.0%} of "
+            f"{self.images} images"
+        )
+
+
+def check_on_device(model: bytes, images: Array, run: RunOnDevice) -> OnDeviceCheck:
+    """Runs a file on the device and here.
+
+    Args:
+        model: a TFLite file with one input, of batch one, and one output.
+        images: float32 `[n, height, width, channels]`, preprocessed.
+        run: runs a file on the device once, as `DeviceAgent.run` does.
+
+    Raises:
+        DataError, ExportError: when the images do not fit or this machine does not run the file.
+    """
+    source, result = verify.input_output(model)
+    try:
+        stored = np.concatenate([run(model, [source.quantize(image[None])])[0] for image in images])
+    except DeviceError as error:
+        return OnDeviceCheck(len(images), problem=" ".join(str(error).split()))
+    theirs = result.dequantize(stored)
+    compared = []
+    for kernels in verify.KERNELS:
+        ours = verify.run_tflite(model, images, kernels=kernels)
+        compared.append((verify.agreement(ours, theirs), verify.tolerance(result, ours), kernels))
+    nearest, tolerance, kernels = min(compared, key=lambda entry: entry[0].max_abs_difference)
+    return OnDeviceCheck(
+        images=len(images),
+        agrees=nearest.max_abs_difference <= tolerance,
+        kernels=kernels,
+        max_difference=nearest.max_abs_difference,
+        max_steps=None if result.scale is None else round(nearest.max_abs_difference / result.scale, 3),
+        same_class=nearest.same_class,
+    )

@@ -1,0 +1,187 @@
+"""What happens between an agent and a phone that others use, too, or that loses what was put there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from device_agents.android import agent as agent_module
+from device_agents.android.adb_shell_transport import AdbShellTransport
+from device_agents.android.claim import computer_tag
+from device_agents.android.setup import set_up
+from device_agents.android.state import read_identity
+from device_agents.android.tool import TOOLS, run_folders
+from device_agents.android.transport import RemoteTimeoutError
+from device_agents.api import BenchmarkSpec, Verdict
+from device_agents.errors import DeviceUnavailableError, ProtocolError
+from device_agents.pool import DevicePool
+from tests.device_agents import models
+from tests.device_agents.android.phone import Phone
+from tests.device_agents.android.test_agent import Connect, connect, fast_spec, files_of
+from tests.device_agents.android.test_benchmark_model import transcript
+from tests.device_agents.android.tools import canned_script, write_tool
+
+__all__ = ["connect", "fast_spec"]  # fixtures
+
+HOLDS_A_PHONE = """
+import sys, time
+from device_agents.devices import open_device
+agent = open_device(sys.argv[1])
+agent.info()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def on_phone(phone: Phone, script: str) -> str:
+    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+        return link.script(script, timeout_s=5.0).output
+
+
+# Two agents on one phone
+
+
+def test_a_second_agent_is_refused_and_does_the_first_no_harm(
+    phone: Phone, connect: Connect, fast_spec: BenchmarkSpec, tmp_path: Path
+) -> None:
+    first, second = connect(seconds=0.1), connect()
+    results = []
+    thread = threading.Thread(target=lambda: results.append(first.measure(models.conv_model(), fast_spec)))
+    thread.start()
+    while thread.is_alive() and not any("model-" in name for name in files_of(phone)):
+        time.sleep(0.02)
+    busy = rf"is being measured by process {os.getpid()} of this computer"
+    for refused in (second.info, lambda: second.measure(models.conv_model(), fast_spec), lambda: DevicePool([second])):
+        with pytest.raises(DeviceUnavailableError, match=busy):
+            refused()
+    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+        with pytest.raises(DeviceUnavailableError, match=busy):
+            set_up(link, str(write_tool(tmp_path, canned_script("x"))))
+        assert read_identity(link).model == "Google Pixel 6 Pro"
+    thread.join(30)
+    assert [result.verdict for result in results] == [Verdict.OK]
+    first.close()
+    assert second.measure(models.conv_model(), fast_spec).ok
+
+
+def test_a_phone_stays_the_agents_own_while_its_link_is_down(phone: Phone, connect: Connect) -> None:
+    first = connect()
+    first.info()
+    first._transport.close()
+    first._phone = None
+    with pytest.raises(DeviceUnavailableError, match="is being measured"):
+        connect().info()
+    first.info()
+
+
+def test_a_killed_process_frees_its_phone(
+    phone: Phone, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = write_tool(tmp_path, canned_script(transcript("tf_2_14")))
+    monkeypatch.setenv("NAS_EDGE_BENCHMARK_MODEL", str(tool))
+    command = [sys.executable, "-c", HOLDS_A_PHONE, phone.address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(DeviceUnavailableError, match=f"by process {other.pid} of this computer"):
+            connect().info()
+        other.send_signal(signal.SIGKILL)
+    assert connect().info()
+
+
+def test_each_settings_folder_has_a_mark_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = []
+    for name in ("one", "other", "one"):
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / name))
+        tags.append(computer_tag())
+    assert tags[0] == tags[2] != tags[1]
+    (file,) = (tmp_path / "one").rglob("computer_id")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.write_text("../..\n")
+    assert computer_tag() not in ("../..", tags[0])
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/dev/null")
+    with pytest.raises(DeviceUnavailableError, match="XDG_CONFIG_HOME"):
+        computer_tag()
+
+
+# What was put there is gone
+
+
+def test_a_tool_that_is_gone_is_no_models_fault_and_is_installed_again(
+    phone: Phone, connect: Connect, fast_spec: BenchmarkSpec
+) -> None:
+    agent = connect()
+    assert agent.measure(models.conv_model(), fast_spec).ok
+    on_phone(phone, f"rm -rf {TOOLS}/*/")
+    with pytest.raises(DeviceUnavailableError, match="benchmark_model on the phone is gone or cannot be started"):
+        agent.measure(models.conv_model(), fast_spec)
+    assert agent.measure(models.conv_model(), fast_spec).ok
+
+
+@pytest.mark.parametrize(
+    "fault", ['rm "$f"', 'echo x >> "$f"', 'rm "$f"; mkdir "$f"; touch "$f/x"'], ids=["gone", "changed", "a folder"]
+)
+def test_a_kept_model_that_is_spoilt_is_said_to_be_and_sent_again(
+    phone: Phone, connect: Connect, fast_spec: BenchmarkSpec, fault: str
+) -> None:
+    agent = connect()
+    assert agent.measure(models.conv_model(), fast_spec).ok
+    on_phone(phone, f"for f in {run_folders()}*/model-*; do {fault}; done")
+    with pytest.raises(DeviceUnavailableError, match="changed or removed on the phone") as caught:
+        agent.measure(models.conv_model(), fast_spec)
+    assert "cable" not in str(caught.value)
+    assert agent.measure(models.conv_model(), fast_spec).ok
+
+
+def test_so_many_models_are_kept_and_no_more(
+    phone: Phone, connect: Connect, fast_spec: BenchmarkSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "_KEPT_MODELS", 2)
+    agent = connect()
+    for channels in (4, 8, 12):
+        assert agent.measure(models.conv_model(channels=channels), fast_spec).ok
+    assert len([name for name in files_of(phone) if "model-" in name]) == 2
+
+
+# What is not the model's fault
+
+
+def test_an_answer_that_makes_no_sense_leaves_no_model_to_be_relied_on(
+    phone: Phone, connect: Connect, fast_spec: BenchmarkSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = connect()
+    assert agent.measure(models.conv_model(), fast_spec).ok
+
+    def fail(*_: object) -> None:
+        raise ProtocolError("no end")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent_module, "_read_visit", fail)
+        with pytest.raises(ProtocolError):
+            agent.measure(models.conv_model(), fast_spec)
+    assert [name for name in files_of(phone) if "model-" in name] == []
+    assert agent.measure(models.conv_model(), fast_spec).ok
+
+
+def test_a_phone_that_is_slow_to_tell_its_state_is_no_slow_model(
+    connect: Connect, fast_spec: BenchmarkSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = connect(look_s=0.0)
+    agent.info()
+
+    def fail(*_: object) -> None:
+        raise RemoteTimeoutError("the state took too long")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent_module, "read_phone", fail)
+        with pytest.raises(DeviceUnavailableError, match="the state took too long"):
+            agent.measure(models.conv_model(), fast_spec)
+    assert agent.measure(models.conv_model(), fast_spec).ok

@@ -1,0 +1,139 @@
+"""The command line on a phone: AOSP's real daemon, with a stand-in for the tool that is quick (see `sized_script`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from device_agents.android.adb_shell_transport import AdbShellTransport
+from device_agents.android.benchmark_model import BLOCKS
+from nas_edge import cli
+from nas_edge.export.bundle import verify_bundle
+from nas_edge.networks.tflite_model import tflite_model
+from nas_edge.runs.run import Run
+from nas_edge.search.trials import Trial
+from nas_edge.spaces import find_space
+from tests.device_agents import models
+from tests.device_agents.android.conftest import home, start
+from tests.device_agents.android.phone import Phone, write_overlay
+from tests.device_agents.android.phones import PIXEL
+from tests.device_agents.android.test_agent import TWO_CORES, files_of
+from tests.device_agents.android.tools import sized_script, write_tool
+
+__all__ = ["home"]  # a fixture
+
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def phone(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+    overlay = write_overlay(
+        tmp_path_factory.mktemp("phone") / "overlay",
+        PIXEL.texts,
+        {**TWO_CORES, "sys/devices/system/cpu/possible": "0-1\n"},
+    )
+    phone = start(overlay, host=True)
+    yield phone
+    phone.close()
+
+
+@pytest.fixture(autouse=True)
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_EDGE_BENCHMARK_MODEL", str(write_tool(tmp_path, sized_script())))
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(cli.nas_edge, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def blocks_measured(phone: Phone) -> Counter[str]:
+    """How many blocks the tool has finished, by the beginning of the model's hash."""
+    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+        names = link.run(["cat", "/data/local/tmp/tool_log"]).output.split()
+    return Counter(re.fullmatch(r"model-(\w+)\.tflite", name)[1] for name in names)  # type: ignore[index]
+
+
+def restart_after(phone: Phone, journal: Path, records: int) -> threading.Thread:
+    """Kills the daemon once the search has got somewhere, and starts it again."""
+
+    def restart() -> None:
+        while not journal.is_file() or journal.read_bytes().count(b"\n") <= records:
+            time.sleep(0.005)
+        phone.order("kill")
+        time.sleep(0.3)
+        phone.order("start")
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    return thread
+
+
+def test_a_search_measures_every_candidate_on_the_phone_though_that_starts_again(phone: Phone, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    restarting = restart_after(phone, out / "journal.jsonl", records=3)
+    short = ["--steps", str(STEPS), "--set", "training.epochs=0.5", "--limit", "none"]
+    output = run("search", "--preset", "smoke", "--device", phone.address, *short, "--out", str(out))
+    restarting.join(20)
+
+    trials = [Trial.from_json(record) for record in Run.open(out).journal()]
+    assert [trial.step for trial in trials] == [step for step in range(STEPS // 4, STEPS) for _ in range(2)]
+    space = find_space("proxylessnas")(16, 0.25, 10, 1)
+    log = blocks_measured(phone)
+    for trial in trials:
+        model = tflite_model(space.decode(trial.architecture), "int8")
+        assert trial.measurement is not None
+        assert trial.latency_ms == (len(model) // 10) / 1e3
+        assert trial.measurement.conditions is not None
+        assert trial.measurement.conditions.runtime == "benchmark_model"
+        assert trial.measurement.runs == 3 * BLOCKS
+        # A visit that was cut short is made again, and adds at most what it had finished.
+        assert log[hashlib.sha256(model).hexdigest()[:16]] >= BLOCKS
+    with sqlite3.connect(out / "measurements.sqlite") as database:
+        ((kept,),) = database.execute("SELECT count(*) FROM measurements")
+    database.close()
+    assert kept == len({trial.architecture for trial in trials})
+
+    # The tool's stand-in runs LiteRT for outputs, as the host does.
+    result = json.loads((out / "result.json").read_text())
+    for precision, model_bytes in verify_bundle(out / "bundle").models.items():
+        assert model_bytes
+        check = result["on_device_check"][precision]
+        assert (check["agrees"], check["images"], check["same_class"]) == (True, 4, 1.0)
+    assert "outputs as on this machine" in output
+    assert files_of(phone) == []
+
+
+def test_a_benchmark_on_a_phone_prints_the_table_it_prints_for_this_machine(phone: Phone, tmp_path: Path) -> None:
+    model = tmp_path / "net.tflite"
+    model.write_bytes(models.conv_model(layers=2, channels=8, side=16))
+    output = run(
+        *("benchmark", str(model), "--preset", "search", "--profile-ops"),
+        *("--device", phone.address, "--device", "host:", "--format", "json", "--out", str(tmp_path / "out.json")),
+    )
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    on_phone, on_host = (row["measurement"] for row in rows)
+    assert on_host["runs_per_sample"] == 1
+    assert on_phone["runs_per_sample"] >= 1
+    assert on_phone["conditions"]["device_model"] == "Google Pixel 6 Pro"
+    assert [op["op"] for op in on_phone["profile"]] == [op["op"] for op in on_host["profile"]]
+    assert np.isclose(sum(op["share"] for op in on_phone["profile"]), 1, atol=0.02)
+    lines = output.splitlines()
+    # A busy machine may flag its own row with a question mark.
+    cells = {line.split()[1]: line.replace(" ?", "").split() for line in lines if line.startswith("net.tflite ")}
+    assert len(cells[phone.address]) == len(cells["host:"])
+    each = f"x{on_phone['runs_per_sample']}" if on_phone["runs_per_sample"] > 1 else ""
+    assert re.search(rf" {len(on_phone['samples_ms'])}{each} ", "\n".join(lines))
+    assert len(re.findall(r"OPERATOR\b", output)) == 2
