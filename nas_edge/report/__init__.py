@@ -1,0 +1,24 @@
+"""Reports of runs, for people. `read_run` reads a folder, `run_report` or `compare_report` says what there is to say of
+it, and that is written as a page (`to_page`), as text for the terminal (`to_text`), as page, JSON and CSV files
+(`write_report`), or kept up to date in a browser (`serve`).
+"""
+
+from nas_edge.report.comparison import compare_report
+from nas_edge.report.page import to_page
+from nas_edge.report.reading import RunFacts, read_run
+from nas_edge.report.sections import run_report
+from nas_edge.report.serve import serve
+from nas_edge.report.text import to_text
+from nas_edge.report.write import write_file, write_report
+
+__all__ = [
+    "RunFacts",
+    "compare_report",
+    "read_run",
+    "run_report",
+    "serve",
+    "to_page",
+    "to_text",
+    "write_file",
+    "write_report",
+]

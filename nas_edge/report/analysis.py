@@ -1,0 +1,110 @@
+"""The arithmetic of a report: pure functions on numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+
+FloatArray = NDArray[np.float64]
+
+
+def pareto_front(latency_ms: Sequence[float], quality: Sequence[float]) -> list[bool]:
+    """Which points no other beats: none is as fast and more accurate, or faster and as accurate.
+
+    Of equal points the first counts.
+    """
+    order = sorted(range(len(latency_ms)), key=lambda i: (latency_ms[i], -quality[i], i))
+    front = [False] * len(order)
+    best = -np.inf
+    for i in order:
+        if quality[i] > best:
+            front[i], best = True, quality[i]
+    return front
+
+
+def rolling_share(hits: Sequence[bool], window: int) -> list[float]:
+    """Share of hits among the last `window` values, or among all while there are fewer."""
+    total = np.concatenate([[0.0], np.cumsum(np.asarray(hits, dtype=np.float64))])
+    ends = range(1, len(hits) + 1)
+    return [float(total[end] - total[max(0, end - window)]) / min(end, window) for end in ends]
+
+
+# With fewer architectures, what is fitted on half of them says nothing.
+FEWEST_FOR_PREDICTION = 60
+# Keeps the time of a choice that was seen once or never near 0; on many measurements it changes nothing.
+_PENALTY = 1.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How well latencies add up from the decisions.
+
+    Attributes:
+        fitted: how many architectures the model was fitted on.
+        measured_ms: latencies of the others.
+        predicted_ms: what the model says of them.
+    """
+
+    fitted: int
+    measured_ms: FloatArray
+    predicted_ms: FloatArray
+
+    @property
+    def median_error(self) -> float:
+        """Median of the absolute errors, as a share of what was measured."""
+        return float(np.median(np.abs(self.predicted_ms / self.measured_ms - 1)))
+
+    @property
+    def rank_correlation(self) -> float:
+        """Spearman's: 1 when both have the same order."""
+        ranks = [np.argsort(np.argsort(values)) for values in (self.measured_ms, self.predicted_ms)]
+        return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def predict(space: SearchSpace, timed: Sequence[tuple[Architecture, float]]) -> Prediction | None:
+    """Fits half of the measurements with one time per choice, and predicts the other half.
+
+    The model is `latency = base + sum over active decisions of time[decision, choice]`, by least squares with a small
+    penalty on the times (ridge regression): what a latency table per decision would give. An architecture that was
+    tried several times counts once, with its median, so that none is in both halves.
+
+    Args:
+        space: of the architectures.
+        timed: architectures with latencies in ms.
+
+    Returns:
+        The prediction; None for fewer than `FEWEST_FOR_PREDICTION` architectures.
+    """
+    groups: dict[Architecture, list[float]] = {}
+    for architecture, latency_ms in timed:
+        groups.setdefault(architecture, []).append(latency_ms)
+    if len(groups) < FEWEST_FOR_PREDICTION:
+        return None
+    features = _features(space, list(groups))
+    latencies = np.array([median(values) for values in groups.values()])
+    known, measured_ms = latencies[::2], latencies[1::2]
+    centre, base = features[::2].mean(axis=0), known.mean()
+    matrix = features[::2] - centre
+    penalty = _PENALTY * np.eye(matrix.shape[1])
+    times = np.linalg.solve(matrix.T @ matrix + penalty, matrix.T @ (known - base))
+    return Prediction(len(known), measured_ms, base + (features[1::2] - centre) @ times)
+
+
+def _features(space: SearchSpace, architectures: Sequence[Architecture]) -> FloatArray:
+    """One column per choice of each decision: 1 where it is chosen and matters. `[architectures, choices]`."""
+    choices = np.array([a.choices for a in architectures], dtype=np.int64)
+    columns = []
+    for i, decision in enumerate(space.decisions):
+        # As `SearchSpace.active`, for all architectures at once.
+        active = np.zeros(len(choices), dtype=bool)
+        for guard in decision.guards:
+            reached = [choices[:, space.index[path]] == index for path, index in guard]
+            active |= np.logical_and.reduce(reached) if reached else True
+        columns += [(choices[:, i] == choice) & active for choice in range(len(decision.choices))]
+    return np.stack(columns, axis=1).astype(np.float64)

@@ -1,0 +1,433 @@
+"""The plots, as Vega-Lite specifications: plain dicts that name tables and their columns.
+
+Colours are `$names` of the page's CSS variables, one set for light and one for dark pages, after Okabe and Ito's
+palette (jfly.uni-koeln.de/color), which people with any colour vision can tell apart. What matters differs in shape,
+too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from nas_edge.report.content import Plot
+
+Spec = dict[str, Any]
+
+_STAR = "M0,-1.4L.41,-.56L1.33,-.43L.67,.21L.83,1.13L0,.7L-.83,1.13L-.67,.21L-1.33,-.43L-.41,-.56Z"
+# What is told apart in plots: colour and shape.
+SERIES = {
+    "trial": ("$muted", "circle"),
+    "Pareto front": ("$blue", "circle"),
+    "winner": ("$vermillion", _STAR),
+    "best of random": ("$purple", "triangle-up"),
+    "reference": ("$green", "square"),
+    "finalists": ("$vermillion", "diamond"),
+    "search": ("$blue", "circle"),
+    "random": ("$purple", "triangle-up"),
+    "within target": ("$blue", "circle"),
+    "over target": ("$vermillion", "cross"),
+}
+# Axes need not start at 0, and nothing stands on the edge.
+_SCALE = {"zero": False, "nice": False, "padding": 14}
+# How a network that matters is marked.
+_MARKED = {"type": "point", "filled": True, "size": 190, "opacity": 1, "stroke": "$page", "strokeWidth": 1}
+_POINT = {"type": "point", "filled": True, "size": 28, "opacity": 0.5}
+
+
+def pareto(latency: str, target_ms: float | None, form: str, judged: Sequence[str], unjudged: Sequence[str]) -> Plot:
+    """Quality against latency of all timed trials, and of the networks in the table `marked`.
+
+    Args:
+        latency: what it is that the search went by.
+        target_ms: None when there is none yet.
+        form: of latencies.
+        judged: which of `SERIES` stand in that table with a quality.
+        unjudged: which without.
+    """
+    where = {
+        "x": _number("latency_ms", f"{latency} (ms)"),
+        "y": _number("quality", "quality with shared weights", form=".0%"),
+    }
+    looks = _looks(["trial", "Pareto front", *judged, *unjudged])
+    facts = [*_hover_network(form), _hover("reward", "reward", ".4f"), _hover("architecture", "architecture")]
+    trials = {"name": "trials"}
+    front = [_where("series", "Pareto front")]
+    line = {"type": "line", "interpolate": "step-after", "color": "$blue", "strokeWidth": 1.5, "opacity": 0.7}
+    on_front = {"test": "datum.series === 'Pareto front'"}
+    points = {
+        "size": {"condition": {**on_front, "value": 80}, "value": 28},
+        "opacity": {"condition": {**on_front, "value": 1}, "value": 0.5},
+        "order": {"field": "series", "type": "nominal", "sort": "descending"},  # the front is drawn last
+    }
+    layers: list[Spec] = [
+        {
+            "data": trials,
+            "transform": [_where("verdict", "ok")],
+            "mark": {"type": "point", "filled": True},
+            "encoding": {**where, **looks, **points, "tooltip": [_hover("step", "step"), *facts]},
+        },
+        {"data": trials, "transform": front, "mark": line, "encoding": where},
+    ]
+    if target_ms is not None:
+        layers += _target_line(target_ms)
+    facts = [_hover("name", "network"), *_hover_network(form)]
+    if judged:
+        layers.append(
+            {
+                "data": {"name": "marked"},
+                "transform": [{"filter": "datum.quality !== null"}],
+                "mark": _MARKED,
+                "encoding": {**where, **looks, "tooltip": facts},
+            }
+        )
+    if unjudged:
+        # A network from outside the search has no quality with shared weights; it stands at the bottom.
+        layers.append(
+            {
+                "data": {"name": "marked"},
+                "transform": [{"filter": "datum.quality === null"}],
+                "mark": {**_MARKED, "yOffset": -9},
+                "encoding": {"x": where["x"], "y": {"value": "height"}, **looks, "tooltip": facts},
+            }
+        )
+    return Plot(
+        "pareto",
+        f"Quality against {latency}",
+        "The line joins the trials that no other beats."
+        + " The reference network has no quality with the search's weights: it stands at the bottom." * bool(unjudged),
+        f"Scatter plot of all timed trials: {latency} across, quality with shared weights up. The trials that no "
+        "other beats are joined to a front, the others are grey; target and chosen networks are marked.",
+        {"layer": layers, "height": 400},
+    )
+
+
+def delivered(target_ms: float, form: str, names: Sequence[str], precisions: Collection[str]) -> Plot:
+    """Test accuracy against latency of the networks that were trained on their own, in each precision."""
+    where = {
+        "x": _latency_axis("latency_ms"),
+        "y": _number("accuracy", "test accuracy", form=".1%", scale={**_SCALE, "padding": 24}),
+    }
+    looks = _looks(names)
+    facts = [
+        _hover("name", "network"),
+        _hover("precision", "precision"),
+        _hover("latency_ms", "ms", form),
+        _hover("low_ms", "95% from, ms", form),
+        _hover("high_ms", "95% to, ms", form),
+        _hover("accuracy", "test accuracy", ".2%"),
+        _hover("verdict", "verdict"),
+    ]
+    data = {"name": "delivered"}
+    layers: list[Spec] = [
+        {
+            "data": data,
+            "transform": [_where("precision", precision)],
+            "mark": {"type": "point", "filled": precision == "int8", "size": 190, "strokeWidth": 2, "opacity": 1},
+            "encoding": {**where, **looks, "tooltip": facts},
+        }
+        for precision in precisions
+    ]
+    layers += _target_line(target_ms)
+    return Plot(
+        "delivered",
+        "Networks trained on their own: test accuracy against measured latency",
+        "Filled: int8. Hollow: float.",
+        "Scatter plot of the delivered and the compared networks, each as int8 and as float: measured latency across, "
+        "accuracy on test images up.",
+        {"layer": layers, "height": 280},
+    )
+
+
+def target_hits(form: str) -> Plot:
+    """Latency over target of every timed trial."""
+    looks = _looks(["within target", "over target"], "hit")
+    facts = [_hover("step", "step"), *_hover_network(form), _hover("of_target", "of target", ".1%")]
+    points = {
+        "data": {"name": "trials"},
+        "transform": [_where("verdict", "ok")],
+        "mark": _POINT,
+        "encoding": {
+            "x": _number("step", "search step"),
+            "y": _number("of_target", "latency, of target", form=".0%"),
+            **looks,
+            "tooltip": facts,
+        },
+    }
+    return Plot(
+        "target_hits",
+        "Latency of each trial, as a share of the target",
+        "",
+        "Scatter plot: search steps across, measured latency as a share of the target up, a line at 100%.",
+        {"layer": [points, *_target_line(1.0, "y")], "height": 240},
+    )
+
+
+def rolling_hits(window: int) -> Plot:
+    """Share of trials within the target, over the last ones."""
+    line = {
+        "data": {"name": "trials"},
+        "transform": [_where("verdict", "ok")],
+        "mark": {"type": "line", "color": "$blue", "strokeWidth": 2},
+        "encoding": {
+            "x": _number("step", "search step"),
+            "y": _number("rolling_hits", "share within target", form=".0%", scale={"domain": [0, 1]}),
+            "tooltip": [_hover("step", "step"), _hover("rolling_hits", "within target", ".0%")],
+        },
+    }
+    return Plot(
+        "rolling_hits",
+        f"Share of the last {window} timed trials within the target",
+        "",
+        "Line plot: search steps across, the share of recent trials that met the target up.",
+        {"layer": [line], "height": 170},
+    )
+
+
+def over_steps(column: str, title: str, unit: str, form: str) -> Plot:
+    """One condition of the device at each trial."""
+    points = {
+        "data": {"name": "trials"},
+        "transform": [{"filter": f"datum.{column} !== null"}],
+        "mark": {**_POINT, "color": "$blue"},
+        "encoding": {
+            "x": _number("step", "search step"),
+            "y": _number(column, unit),
+            "tooltip": [_hover("step", "step"), _hover(column, title, "" if form == "d" else form)],
+        },
+    }
+    return Plot(
+        column, title, "", f"Scatter plot: search steps across, {title.lower()} up.", {"layer": [points], "height": 150}
+    )
+
+
+def confidence(decisions: int) -> Plot:
+    """How likely the most likely choice of each decision was, over the steps."""
+    cells = {
+        "data": {"name": "policy"},
+        "transform": [_where("rank", 0)],
+        "mark": {"type": "rect"},
+        "encoding": {
+            "x": {"field": "step", "type": "ordinal", "title": "search step", "axis": {"labelAngle": 0}},
+            "y": {"field": "decision", "type": "ordinal", "title": None, "sort": None, "axis": {"labelLimit": 130}},
+            "color": {
+                "field": "probability",
+                "type": "quantitative",
+                "scale": {"scheme": "viridis", "domain": [0, 1]},
+                "legend": {"title": "probability", "orient": "top", "format": ".0%", "gradientLength": 160},
+            },
+            "tooltip": [
+                _hover("decision", "decision"),
+                _hover("step", "step"),
+                _hover("choice", "most likely"),
+                _hover("probability", "probability", ".1%"),
+            ],
+        },
+    }
+    return Plot(
+        "confidence",
+        "Probability of each decision's most likely choice",
+        "",
+        "Heat map: search steps across, one row per decision; the more certain the controller is, the brighter.",
+        {"layer": [cells], "height": 12 * decisions},
+    )
+
+
+def one_decision(decisions: Sequence[str]) -> Plot:
+    """Probabilities of one decision's choices, to be picked from a list."""
+    choices = {"input": "select", "options": list(decisions), "name": "decision "}
+    pick = {"name": "picked", "value": decisions[0], "bind": choices}
+    facts = [_hover("choice", "choice"), _hover("step", "step"), _hover("probability", "probability", ".1%")]
+    areas = {
+        "data": {"name": "policy"},
+        "transform": [{"filter": "datum.decision === picked"}],
+        "mark": {"type": "area", "line": False},
+        "encoding": {
+            "x": _number("step", "search step"),
+            "y": {
+                "field": "probability",
+                "type": "quantitative",
+                "stack": "normalize",
+                "title": "probability",
+                "axis": {"format": ".0%"},
+            },
+            "order": {"field": "index"},
+            "color": {
+                "field": "choice",
+                "type": "ordinal",
+                "sort": {"field": "index", "op": "min"},
+                "scale": {"scheme": "viridis"},
+                "legend": {"title": "choice", "orient": "top"},
+            },
+            "tooltip": facts,
+        },
+    }
+    return Plot(
+        "one_decision",
+        "One decision over time",
+        "",
+        "Stacked areas: search steps across, the probability of each choice of the decision picked.",
+        {"params": [pick], "layer": [areas], "height": 190},
+    )
+
+
+def prediction(form: str) -> Plot:
+    """Predicted against measured latency of the half that the model has not seen."""
+    data = {"name": "prediction"}
+    axis = _latency_axis("measured_ms")
+    points = {
+        "data": data,
+        "mark": {**_POINT, "color": "$blue"},
+        "encoding": {
+            "x": axis,
+            "y": _number("predicted_ms", "predicted (ms)"),
+            "tooltip": [_hover("measured_ms", "measured, ms", form), _hover("predicted_ms", "predicted, ms", form)],
+        },
+    }
+    line = {
+        "data": data,
+        "mark": {"type": "line", "color": "$ink", "strokeDash": [6, 4], "strokeWidth": 1},
+        "encoding": {"x": axis, "y": _number("measured_ms", "predicted (ms)")},
+    }
+    return Plot(
+        "prediction",
+        "Predicted against measured latency, of architectures the model was not fitted on",
+        "The closer to the dashed line, the better.",
+        "Scatter plot: measured latency across, predicted latency up, a dashed line where both are equal.",
+        {"layer": [line, points], "height": 300},
+    )
+
+
+def baseline(names: Sequence[str]) -> Plot:
+    """Qualities of the search's and of random architectures, each a tick, with boxes."""
+    data = {"name": "baseline"}
+    where = {
+        "x": _number("quality", "quality with shared weights", form=".0%"),
+        "y": {"field": "series", "type": "nominal", "title": None, "sort": list(names)},
+    }
+    colours = _looks(names)["color"] | {"legend": None}
+    facts = [_hover("series", "is"), _hover("quality", "quality", ".1%"), _hover("latency_ms", "ms", ".4~g")]
+    ticks = {
+        "data": data,
+        "mark": {"type": "tick", "thickness": 1.5, "opacity": 0.35, "size": 34},
+        "encoding": {
+            **where,
+            "color": colours,
+            "tooltip": facts,
+        },
+    }
+    box = {
+        "data": data,
+        "mark": {
+            "type": "boxplot",
+            "extent": "min-max",
+            "size": 16,
+            "box": {"opacity": 0.35},
+            "median": {"color": "$ink"},
+            "rule": {"color": "$soft"},
+        },
+        "encoding": {**where, "color": colours},
+    }
+    return Plot(
+        "baseline",
+        "Quality of architectures within the target",
+        "Each tick is an architecture; a box holds the middle half of them.",
+        "Box plots over ticks, one row for finalists, search and random architectures: quality across.",
+        {"layer": [ticks, box], "height": 58 * len(names)},
+    )
+
+
+def fronts(table: str, winners: str | None, form: str, runs: Sequence[str]) -> Plot:
+    """The Pareto fronts of several runs.
+
+    Args:
+        table: holds the fronts.
+        winners: the table that holds the winners, if there are any.
+        form: of latencies.
+        runs: their names.
+    """
+    # More shapes than colours, so that their combinations repeat late.
+    colours = [f"${name}" for name in ("blue", "vermillion", "green", "purple", "muted")]
+    shapes = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
+    legend = {"title": None, "orient": "top", "columns": 3, "labelLimit": 260}
+    series = {"field": "run", "type": "nominal", "legend": legend}
+    encoding = {
+        "x": _latency_axis("latency_ms"),
+        "y": _number("quality", "quality with shared weights", form=".0%"),
+        "color": {**series, "scale": {"domain": list(runs), "range": _cycled(colours, len(runs))}},
+        "shape": {**series, "scale": {"domain": list(runs), "range": _cycled(shapes, len(runs))}},
+    }
+    facts = [_hover("run", "run"), _hover("latency_ms", "ms", form), _hover("quality", "quality", ".1%")]
+    more = [_hover("step", "step"), _hover("architecture", "architecture")]
+    layers: list[Spec] = [
+        {"mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.5, "opacity": 0.7}},
+        {"mark": {**_POINT, "opacity": 0.8}, "encoding": {"tooltip": [*facts, *more]}},
+    ]
+    if winners is not None:
+        layers.append({"data": {"name": winners}, "mark": _MARKED, "encoding": {"tooltip": facts}})
+    return Plot(
+        table,
+        "Pareto fronts: quality against latency",
+        "" if winners is None else "The large marks are the winners, as finally measured.",
+        "Lines and points, one colour and shape for each run: latency across, quality with shared weights up.",
+        {"data": {"name": table}, "encoding": encoding, "layer": layers, "height": 380},
+    )
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _number(field: str, title: str, form: str = "", **more: Any) -> Spec:
+    """A quantitative channel."""
+    axis = {"axis": {"format": form}} if form else {}
+    return {"field": field, "type": "quantitative", "title": title, "scale": _SCALE, **axis, **more}
+
+
+def _latency_axis(field: str) -> Spec:
+    return _number(field, "measured latency (ms)")
+
+
+def _looks(names: Sequence[str], field: str = "series") -> Spec:
+    """Colour and shape by series, with one legend for both."""
+    legend = {"title": None, "orient": "top", "symbolOpacity": 1, "columns": 3}
+    colours = {"domain": list(names), "range": [SERIES[name][0] for name in names]}
+    shapes = {"domain": list(names), "range": [SERIES[name][1] for name in names]}
+    return {
+        "color": {"field": field, "type": "nominal", "scale": colours, "legend": legend},
+        "shape": {"field": field, "type": "nominal", "scale": shapes, "legend": legend},
+    }
+
+
+def _hover(field: str, title: str, form: str = "") -> Spec:
+    """A line of a tooltip."""
+    return {"field": field, "title": title, **({"format": form} if form else {})}
+
+
+def _hover_network(form: str) -> list[Spec]:
+    return [
+        _hover("latency_ms", "ms", form),
+        _hover("low_ms", "95% from, ms", form),
+        _hover("high_ms", "95% to, ms", form),
+        _hover("quality", "quality", ".1%"),
+        _hover("verdict", "verdict"),
+    ]
+
+
+def _where(field: str, value: str | int) -> Spec:
+    return {"filter": {"field": field, "equal": value}}
+
+
+def _target_line(target: float, channel: str = "x") -> list[Spec]:
+    """A dashed line at the target, with its name."""
+    data = {"values": [{"target": target, "label": "target"}]}
+    where = {channel: {"field": "target", "type": "quantitative"}}
+    edge = {"y": {"value": 0}} if channel == "x" else {"x": {"value": 0}}
+    text = {"type": "text", "align": "left", "dx": 5, "dy": 9 if channel == "x" else -8, "color": "$ink"}
+    return [
+        {"data": data, "mark": {"type": "rule", "strokeDash": [6, 4], "color": "$ink"}, "encoding": where},
+        {"data": data, "mark": text, "encoding": {**where, **edge, "text": {"field": "label"}}},
+    ]
+
+
+def _cycled(values: Sequence[str], count: int) -> list[str]:
+    return [values[i % len(values)] for i in range(count)]

@@ -1,0 +1,54 @@
+"""What a report of one run says, section by section.
+
+Each section is a function of the facts. An unfinished run has the same sections, as far as there is something to say.
+"""
+
+from __future__ import annotations
+
+from nas_edge.errors import SpaceError
+from nas_edge.report import answer, conditions, course
+from nas_edge.report.content import Report
+from nas_edge.report.reading import RunFacts
+from nas_edge.spaces import find_space
+from nas_edge.spaces.decisions import SearchSpace
+
+
+def run_report(facts: RunFacts) -> Report:
+    """Everything there is to say of a run now."""
+    space = _space(facts)
+    sections = (
+        answer.found_section(facts),
+        course.search_section(facts),
+        course.drawing_section(facts, space),
+        course.settled_section(facts, space),
+        course.target_section(facts),
+        conditions.device_section(facts),
+        course.failures_section(facts),
+        course.prediction_section(facts, space),
+        answer.precision_section(facts),
+        answer.baseline_section(facts),
+        conditions.conditions_section(facts),
+        conditions.settings_section(facts),
+        course.trials_section(facts),
+    )
+    return Report(
+        facts.name,
+        facts.state,
+        answer.headline(facts),
+        answer.tiles(facts),
+        tuple(s for s in sections if s is not None),
+    )
+
+
+def _space(facts: RunFacts) -> SearchSpace | None:
+    """The run's search space; None when it came from a package that is not installed here."""
+    part = facts.config.space
+    # Where they are not known yet: they change the first and the last layer only.
+    channels, classes = facts.ends or (3, 10)
+    try:
+        space = find_space(part.name)(part.input_size, part.width_multiplier, classes, channels)
+        for trial in facts.trials[:1]:
+            space.parse(trial.architecture)
+    except SpaceError:
+        return None
+    return space

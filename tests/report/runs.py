@@ -1,0 +1,82 @@
+"""Run folders to report on: made-up numbers, written by the code that writes real ones."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.synthetic_run import DEVICE, make_run
+from device_agents.api import Conditions, Measurement, Verdict
+from nas_edge.controllers.base import Outcome
+from nas_edge.controllers.categorical import CategoricalController
+from nas_edge.pipeline import Result, Row
+from nas_edge.runs.run import Run
+from nas_edge.search.policy_log import PolicyLog
+from nas_edge.search.trials import Trial
+from nas_edge.spaces import find_space
+from nas_edge.spaces.decisions import SearchSpace
+
+# What somebody who wants to do harm may write into a run folder.
+HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\x1b[31m =1+1"
+
+
+def timed(median_ms: float, verdict: Verdict = Verdict.OK, detail: str = "") -> Measurement:
+    """A measurement of the made-up device."""
+    conditions = Conditions(
+        device_fingerprint=DEVICE.fingerprint,
+        device_model=DEVICE.model,
+        runtime=DEVICE.runtime,
+        runtime_version=DEVICE.runtime_version,
+        delegate="cpu",
+        threads=1,
+        started_utc="2026-01-01T00:00:00.000+00:00",
+    )
+    samples_ms = tuple(median_ms * (1 + 0.01 * (i % 5 - 2)) for i in range(50))
+    return Measurement(verdict, detail, samples_ms=samples_ms, conditions=conditions)
+
+
+def space_of(run: Run) -> SearchSpace:
+    part = run.config.space
+    return find_space(part.name)(part.input_size, part.width_multiplier, 10, 1)
+
+
+def finished_run(folder: Path, trials: int = 150, int8_factor: float = 0.6) -> Run:
+    """A run that has been through all stages, with hostile texts wherever texts are free."""
+    run = make_run(folder, trials, samples=20)
+    space, config = space_of(run), run.config
+    rng = np.random.default_rng(1)
+    with closing(run.open_journal(pytest.fail)) as journal:
+        lost = Measurement(Verdict.LOAD_FAILED, HOSTILE)
+        architecture = space.canonical(space.sample(rng))
+        journal.append(Trial(config.search.steps - 1, 0, architecture, 0.5, lost, None, None).to_json())
+    for stage, count, mean in (("selection", 12, 0.8), ("random", 60, 0.6)):
+        with closing(run.open_journal(pytest.fail, f"stages/{stage}.jsonl")) as journal:
+            for _ in range(count):
+                quality, latency_ms = float(rng.normal(mean, 0.05)), float(rng.uniform(0.7, 1.2))
+                architecture = space.canonical(space.sample(rng))
+                trial = Trial(9, 9, architecture, quality, timed(latency_ms), {"latency_ms": latency_ms}, quality)
+                journal.append(trial.to_json())
+    write_policy(run)
+    rows = []
+    for name, ms, right in (("winner", 0.9, 0.91), ("best of random", 0.95, 0.9), ("proxylessnas-mobile", 1.2, 0.905)):
+        latency = {"int8": timed(ms), "float32": timed(ms / int8_factor)}
+        text = name if name.startswith("prox") else str(space.canonical(space.sample(rng)))
+        quality = None if name.startswith("prox") else 0.85
+        rows.append(Row(name, text, quality, {"int8": right, "float32": right + 0.01}, latency))
+    run.write_json("result.json", Result(1.0, "int8", True, tuple(rows), run.path("bundle"), HOSTILE).to_json())
+    return run
+
+
+def write_policy(run: Run, records: int = 40) -> None:
+    """Lets a controller learn something, and notes how it settles."""
+    space, rng = space_of(run), np.random.default_rng(2)
+    controller = CategoricalController(space, records, base_learning_rate=0.2, delay_fraction=0.0)
+    with closing(run.open_journal(pytest.fail, "policy.jsonl")) as journal:
+        log = PolicyLog(journal, 0, records)
+        for step in range(records):
+            outcomes = [Outcome(p, -float(sum(p.architecture.choices))) for p in controller.propose(4, rng)]
+            controller.update(outcomes, step)
+            log.write(step, controller)
