@@ -9,6 +9,9 @@ its measurements scatter.
 
 Only the verdict `ok` is kept. A failure costs little (a file that is refused is refused at once) and may outlive its
 cause: a writer that was corrected, a limit of time or memory that was raised, neither of which is in the key.
+
+Every row has a checksum, and all are checked when the file is opened: SQLite does not notice a changed digit. A file
+that is damaged is never used; `repair` sets it aside and makes another.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -28,19 +32,31 @@ from device_agents.errors import ProtocolError
 from nas_edge.errors import RunError
 from nas_edge.latency.source import Candidate, LatencySource, SourceWrapper, outcome, resolve
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x6E617365  # "nase" in the file's header: tells our files from other SQLite files
 _BUSY_TIMEOUT_S = 30.0
 
+# What SQLite says when the file is not to blame. Its error codes are known to Python only from 3.11 on. An input or
+# output error counts as damage: a file that cannot be read is of no use, whatever it holds.
+_NO_DAMAGE = ("locked", "unable to open", "readonly", "is full")
+
+# `stored_s` is for people: the clock it is from may be set at any time.
 _CREATE = """
 CREATE TABLE measurements (
     network TEXT, precision TEXT, device TEXT, runtime TEXT, settings TEXT,
     stored_s REAL NOT NULL,
     measurement TEXT NOT NULL,
+    checksum INTEGER,
     PRIMARY KEY (network, precision, device, runtime, settings)
 )
 """
-_WHERE_KEY = "precision = ? AND device = ? AND runtime = ? AND settings = ?"
+_WHERE_KEY = "network = ? AND precision = ? AND device = ? AND runtime = ? AND settings = ?"
+# As BLOB, since a damaged text need not be UTF-8.
+_CHECKSUM = "crc32({})".format(
+    ", ".join(
+        f"CAST({column} AS BLOB)" for column in ("network", "precision", "device", "runtime", "settings", "measurement")
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +76,59 @@ class MeasuringKey:
     settings: str
 
 
+class DamagedCacheError(RunError):
+    """The file is not what was written.
+
+    Args:
+        problem: which file, and what is wrong with it.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}. It was left as it is; a run that is continued makes another of its journal")
+        self.problem = problem
+
+
+def repair(
+    path: Path,
+    key: MeasuringKey,
+    known: Callable[[], Iterable[tuple[str, Measurement]]],
+    say: Callable[[str], object],
+) -> None:
+    """Makes a cache of what is known elsewhere, when it is damaged or not there; a damaged one is set aside, not lost.
+
+    Args:
+        path: the SQLite file; nothing may have it open.
+        key: what the known measurements were made with.
+        known: asked only if needed: networks' fingerprints with measurements of verdict `ok`, a later one of the same
+            network in place of an earlier.
+        say: is told, in one line.
+
+    Raises:
+        RunError: when the file is of a newer version or cannot be used.
+    """
+    try:
+        problem = _problem(path, key)
+        if problem is None:
+            return
+        fresh = path.with_name(f"{path.name}.new")
+        for left in _with_companions(fresh):
+            left.unlink(missing_ok=True)
+        count = _fill(fresh, key, known())
+        aside = next(free for number in range(1, 10**6) if not (free := Path(f"{path}.damaged-{number}")).exists())
+        was_there = path.exists()
+        # The file itself goes last, so that what a crash in between leaves is still found to be damaged.
+        for file, place in reversed(list(zip(_with_companions(path), _with_companions(aside), strict=True))):
+            if file.exists():
+                file.replace(place)
+        fresh.replace(path)
+    except OSError as error:
+        raise RunError(f"cannot replace the cache of latencies {path}: {error.strerror}") from error
+    if was_there:
+        say(f"{problem}: it is kept as {aside.name}, and {count} latencies were taken from the journal")
+    elif count:
+        say(f"{problem}: {count} latencies were taken from the journal")
+
+
 class CachedSource(SourceWrapper):
     """Answers from the file what is in it, and asks the source for the rest, once for all who ask meanwhile.
 
@@ -72,7 +141,7 @@ class CachedSource(SourceWrapper):
 
     Raises:
         RunError: when the file is of a newer version, not a cache, damaged, or cannot be used; it is left as it is.
-            The futures raise it too.
+            `submit` and the futures raise it too.
     """
 
     def __init__(self, source: LatencySource, path: Path, key: MeasuringKey) -> None:
@@ -80,6 +149,7 @@ class CachedSource(SourceWrapper):
         self._store = _Store(path, key)
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Future[Measurement]]] = {}  # by network, while the source is measuring it
+        self._kept: list[tuple[float, str]] = []  # when, by `time.monotonic()`, and the network
         self.hits = 0
         self.misses = 0
 
@@ -109,11 +179,11 @@ class CachedSource(SourceWrapper):
         return future
 
     def forget_since(self, since_s: float) -> None:
-        """Drops what was measured since a time (`time.time()`), so that it is measured again when asked for.
-
-        Measurements of the same kind of device by other processes go too: on the host they are as suspect.
-        """
-        self._store.delete_since(since_s)
+        """Drops what was kept since a time (`time.monotonic()`), so that it is measured again when asked for."""
+        with self._lock:
+            suspect = [network for kept_s, network in self._kept if kept_s >= since_s]
+        for network in suspect:
+            self._store.delete(network)
 
     def close(self) -> None:
         """Closes the source, then the file: what is measured last is kept too."""
@@ -127,6 +197,8 @@ class CachedSource(SourceWrapper):
                 self._store.put(network, answer)
             except RunError as error:
                 return error
+            with self._lock:
+                self._kept.append((time.monotonic(), network))
         return answer
 
     def _answer(self, network: str, answer: Measurement | BaseException) -> None:
@@ -158,30 +230,33 @@ class _Store:
         """The stored measurement."""
         with self._errors():
             row = self._connection.execute(
-                f"SELECT measurement FROM measurements WHERE network = ? AND {_WHERE_KEY}", (network, *self._key)
+                f"SELECT CAST(measurement AS BLOB), checksum IS {_CHECKSUM} FROM measurements WHERE {_WHERE_KEY}",
+                (network, *self._key),
             ).fetchone()
         if row is None:
             return None
+        text, whole = row
+        if not whole:
+            raise self._damaged(f"the checksum of network {network} does not fit")
         try:
-            return Measurement.from_json(json.loads(row[0]))
+            return Measurement.from_json(json.loads(text))
         except (ValueError, TypeError, ProtocolError) as error:
-            raise RunError(f"{self._path} is damaged: its measurement of network {network}: {error}") from error
+            raise self._damaged(f"its measurement of network {network}: {error}") from error
 
     def put(self, network: str, measurement: Measurement) -> None:
         """Stores a measurement, in place of an earlier one."""
         text = json.dumps(measurement.to_json(), separators=(",", ":"), allow_nan=False)
+        checksum = _crc32(*(part.encode() for part in (network, *self._key, text)))
         with self._errors():
             self._connection.execute(
-                "INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (network, *self._key, time.time(), text),
+                "INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (network, *self._key, time.time(), text, checksum),
             )
 
-    def delete_since(self, since_s: float) -> None:
-        """Deletes what was stored since then, for this key."""
+    def delete(self, network: str) -> None:
+        """Deletes the stored measurement, if there is one."""
         with self._errors():
-            self._connection.execute(
-                f"DELETE FROM measurements WHERE stored_s >= ? AND {_WHERE_KEY}", (since_s, *self._key)
-            )
+            self._connection.execute(f"DELETE FROM measurements WHERE {_WHERE_KEY}", (network, *self._key))
 
     def close(self) -> None:
         """Closes the file; may be called twice."""
@@ -189,42 +264,64 @@ class _Store:
             self._connection.close()
 
     def _prepare(self) -> None:
+        self._connection.create_function("crc32", 6, _crc32, deterministic=True)
         # What the file is must be known before a single byte of it is changed.
-        self._check()
+        self._version()
         self._connection.execute("PRAGMA journal_mode = WAL")
         # A power cut may cost the last measurements, never the file.
         self._connection.execute("PRAGMA synchronous = NORMAL")
         # The lock is taken before looking again: two processes may have found the file empty.
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            if not self._check():
+            version = self._version()
+            if version == 0:
                 self._connection.execute(_CREATE)
                 self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            if version == 1:  # had no checksums
+                self._connection.execute("ALTER TABLE measurements ADD COLUMN checksum INTEGER")
+                self._connection.execute(f"UPDATE measurements SET checksum = {_CHECKSUM}")
+            if version != SCHEMA_VERSION:
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._check()
             self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
 
-    def _check(self) -> bool:
-        """Whether the file is a cache of this version; False when it is still empty.
+    def _version(self) -> int:
+        """The version of the file; 0 while it is empty.
 
         Raises:
-            RunError: when it is anything else.
+            RunError: when it is none that this class can read.
         """
         (application,) = self._connection.execute("PRAGMA application_id").fetchone()
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if (application, version, tables) == (0, 0, 0):
-            return False
+            return 0
         if application != _APPLICATION_ID:
-            raise RunError(f"{self._path} is an SQLite file but not a cache of latencies; name another file")
-        if version != SCHEMA_VERSION:
+            raise self._damaged("it is an SQLite file but not a cache of latencies")
+        if version not in (1, SCHEMA_VERSION):
             raise RunError(
                 f"{self._path} is a cache of another version: expected schema {SCHEMA_VERSION}, received {version}; "
-                "use the nas_edge that wrote it, or name another file"
+                "use the nas_edge that wrote it, or move the file away"
             )
-        return True
+        return int(version)
+
+    def _check(self) -> None:
+        """Raises RunError unless the file is whole."""
+        (finding,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if finding != "ok":
+            raise self._damaged(str(finding))
+        (count,) = self._connection.execute(
+            f"SELECT count(*) FROM measurements WHERE checksum IS NOT {_CHECKSUM}"
+        ).fetchone()
+        if count:
+            raise self._damaged(f"{count} of its checksums do not fit")
+
+    def _damaged(self, finding: str) -> DamagedCacheError:
+        return DamagedCacheError(f"{self._path} is damaged ({' '.join(finding.split())})")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -232,10 +329,40 @@ class _Store:
         with self._lock:
             try:
                 yield
-            except sqlite3.OperationalError as error:  # locked, full, read-only, not a folder
-                raise RunError(f"cannot use the cache of latencies {self._path}: {error}") from error
-            except sqlite3.DatabaseError as error:
-                raise RunError(
-                    f"{self._path} is damaged or not a cache of latencies: {error}. Nothing in it was changed; "
-                    "move it away to measure again"
-                ) from error
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # names in a damaged file are any bytes
+                if any(words in str(error) for words in _NO_DAMAGE):
+                    raise RunError(f"cannot use the cache of latencies {self._path}: {error}") from error
+                raise self._damaged(str(error)) from error
+
+
+def _problem(path: Path, key: MeasuringKey) -> str | None:
+    """What is wrong with a file; None if nothing is. Raises RunError when it is something that is no damage."""
+    if not path.exists():
+        return f"{path} is not there"
+    if not path.stat().st_size:
+        return f"{path} is empty"
+    try:
+        _Store(path, key).close()
+    except DamagedCacheError as error:
+        return error.problem
+    return None
+
+
+def _fill(path: Path, key: MeasuringKey, known: Iterable[tuple[str, Measurement]]) -> int:
+    """Makes a cache of known measurements; returns how many."""
+    store, count = _Store(path, key), 0
+    try:
+        for count, (network, measurement) in enumerate(known, start=1):  # noqa: B007 - the last one is the answer
+            store.put(network, measurement)
+    finally:
+        store.close()
+    return count
+
+
+def _with_companions(path: Path) -> tuple[Path, ...]:
+    """The file and those that SQLite keeps beside it."""
+    return (path, Path(f"{path}-wal"), Path(f"{path}-shm"))
+
+
+def _crc32(*parts: bytes | None) -> int:
+    return zlib.crc32(b"\0".join(part or b"" for part in parts))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
 
 from device_agents.anchored import AnchoredAgent
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement
-from device_agents.pool import DevicePool
+from device_agents.pool import DevicePool, DeviceStatus, PoolSettings
+from nas_edge.errors import ConfigError
 from nas_edge.latency.cache import MeasuringKey
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.tflite_model import Precision, tflite_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class DeviceSource(LatencySource):
@@ -20,16 +25,38 @@ class DeviceSource(LatencySource):
     `on_drift`; see `device_agents.anchored`.
 
     Args:
-        agents: devices of one kind; closed with the source.
+        agents: interchangeable devices; closed with the source.
         precision: `int8` or `float32`: what will be delivered is what is measured.
         spec: how to measure.
+        settings: of the pool; how long it waits for a device that is away, for example.
+
+    Raises:
+        ConfigError: when the devices differ; they are closed then.
+        DeviceError: when one cannot be reached.
     """
 
-    def __init__(self, agents: Sequence[DeviceAgent], precision: Precision, spec: BenchmarkSpec) -> None:
+    def __init__(
+        self,
+        agents: Sequence[DeviceAgent],
+        precision: Precision,
+        spec: BenchmarkSpec,
+        settings: PoolSettings | None = None,
+    ) -> None:
         self._precision, self.spec = precision, spec
         self._listeners: list[Callable[[float], None]] = []
-        self._pool = DevicePool([AnchoredAgent(agent, spec, on_drift=self._tell_drift) for agent in agents])
+        anchored = [AnchoredAgent(agent, spec, on_drift=self._tell_drift) for agent in agents]
+        self._pool = DevicePool(anchored, settings or PoolSettings())
         self._infos = tuple(status.info for status in self._pool.status())
+        kinds = {(info.fingerprint, info.runtime, info.runtime_version): info for info in self._infos}
+        if len(kinds) > 1:
+            self._pool.close()
+            listed = ", ".join(
+                f"{i.address}: {i.model}, {i.os}, {i.runtime} {i.runtime_version}" for i in kinds.values()
+            )
+            raise ConfigError(
+                "the devices of one search must be interchangeable, since its latencies are compared; name devices of "
+                f"one model and runtime, or search on each: {listed}"
+            )
 
     @property
     def name(self) -> str:
@@ -40,6 +67,15 @@ class DeviceSource(LatencySource):
     def info(self) -> DeviceInfo:
         """What the devices are."""
         return self._infos[0]
+
+    def status(self) -> list[DeviceStatus]:
+        """What each device is doing at the moment."""
+        return self._pool.status()
+
+    @property
+    def queued(self) -> int:
+        """Candidates that wait for a device."""
+        return self._pool.queued
 
     @property
     def key(self) -> MeasuringKey:
@@ -60,8 +96,12 @@ class DeviceSource(LatencySource):
         """Measures a TFLite file, for models that are delivered rather than probed."""
         return self._pool.submit(model, spec).result()
 
+    def run_file(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Runs a TFLite file once and returns its outputs; see `DeviceAgent.run`."""
+        return self._pool.run(model, inputs).result()
+
     def on_drift(self, listener: Callable[[float], None]) -> None:
-        """Has a function told when a device drifted: the time (`time.time()`) since which answers are suspect."""
+        """Has a function told when a device drifted: the time (`time.monotonic()`) since which answers are suspect."""
         self._listeners.append(listener)
 
     def close(self) -> None:

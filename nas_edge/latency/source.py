@@ -1,7 +1,7 @@
 """`LatencySource`: anything that says how long a network takes.
 
 A source is handed candidates and answers with futures, so that a search can train while a device measures. Wrappers
-(cache, retry, recording, replay) are sources around a source.
+(cache, retry) are sources around a source. `nas_edge.testing.check_latency_source` checks what is promised here.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LatencySource(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What answers, for reports: a device's model, a table's file."""
+        """What answers: a device's model, a table's file. A run is continued only with a source of the same name."""
 
     @property
     def measures_on_host(self) -> bool:
@@ -56,11 +56,12 @@ class LatencySource(ABC):
 
     @abstractmethod
     def submit(self, candidate: Candidate) -> Future[Measurement]:
-        """Asks for one candidate's latency.
+        """Asks for one candidate's latency; may be called from several threads.
 
         Returns:
-            A future of the measurement. A candidate that fails is a measurement with that verdict; the future raises
-            `device_agents.errors.DeviceError` only when the bench itself is broken.
+            A future of the measurement. A candidate that fails is a measurement with that verdict. The future raises
+            `device_agents.errors.DeviceError` only when the bench itself is broken, and `nas_edge.errors.RunError`
+            when it cannot know: a table asked for a network that is not in it.
         """
 
     def close(self) -> None:  # noqa: B027 - a source may have nothing to free

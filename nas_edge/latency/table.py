@@ -1,25 +1,99 @@
-"""A linear latency table: a bias plus one term per combination of choices.
+"""Latencies from a table that was measured beforehand, `table:FILE`.
+
+A linear table, JSON, has a bias plus one term per combination of choices:
 
     T(architecture) = bias + sum of the terms whose conditions all hold
 
+    {"schema_version": 1, "input_shape": [224, 224, 3], "bias_ms": 92.1,
+     "terms": [{"when": {"block2.layer1.kernel": "k5", "block2.layer1.ratio": 6}, "ms": 1.3}, ...]}
+
 The published Pixel-1 table of the ProxylessNAS space has this form (TuNAS reference code, `mobile_cost_model.py`): one
-term per layer and (kernel, ratio) pair, or per skipped layer.
+term per layer and (kernel, ratio) pair, or per skipped layer. It is read as it was published, a CSV file with the
+columns layer, type, choice and coef_ms. A CSV file with the columns architecture and latency_ms has a row for every
+architecture of the space.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-from nas_edge.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from device_agents.api import Measurement, Verdict
+from nas_edge.errors import ConfigError, RunError, SpaceError
+from nas_edge.latency.source import Candidate, LatencySource, resolve
+from nas_edge.networks.tflite_model import Precision
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
 Choice: TypeAlias = int | float | str
+
+_TUNAS_COLUMNS = ["layer", "type", "choice", "coef_ms"]
+_ARCHITECTURE_COLUMNS = ["architecture", "latency_ms"]
+
+
+class TableSource(LatencySource):
+    """Answers with what a table says, as a measurement of one sample under no known conditions.
+
+    Args:
+        latency_ms: looks an architecture of the space up; raises RunError for one that the table does not have.
+        name: for reports; tables that differ have other names.
+    """
+
+    def __init__(self, latency_ms: Callable[[Architecture], float], name: str) -> None:
+        self._latency_ms, self._name = latency_ms, name
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self._name
+
+    def submit(self, candidate: Candidate) -> Future[Measurement]:
+        """See `LatencySource`; for what the table does not know, the future raises RunError."""
+        future: Future[Measurement] = Future()
+        try:
+            resolve(future, self._look_up(candidate))
+        except RunError as error:
+            resolve(future, error)
+        return future
+
+    def _look_up(self, candidate: Candidate) -> Measurement:
+        if candidate.architecture is None:
+            raise RunError(f"{self._name} knows the architectures of its space only; name a target (--target-ms)")
+        latency_ms = self._latency_ms(candidate.architecture)
+        if not 0 < latency_ms < math.inf:
+            raise RunError(f"{self._name} gives {candidate.architecture} a latency of {latency_ms:g} ms; correct it")
+        return Measurement(Verdict.OK, samples_ms=(latency_ms,))
+
+
+def open_table(file: str, space: SearchSpace, precision: Precision) -> TableSource:
+    """Reads a table; see the top of this file. Which precision it was measured in is for the user to know.
+
+    Raises:
+        ConfigError: when it cannot be read or does not fit the space.
+    """
+    path = Path(file).expanduser()
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the latency table {file!r}: {error}; expected table:FILE") from error
+    # The content is part of the name, so that a run is not continued with another table in the same place.
+    name = f"table {path.name} (sha256 {hashlib.sha256(content).hexdigest()[:12]})"
+    columns = text.split("\n", 1)[0].strip().split(",")
+    if columns == _TUNAS_COLUMNS:
+        return TableSource(read_tunas_pixel1(path, space).latency_ms, name)
+    if columns == _ARCHITECTURE_COLUMNS:
+        return TableSource(_read_architectures(text, name, space), name)
+    return TableSource(_read_linear(text, name, space).latency_ms, name)
 
 
 @dataclass(frozen=True)
@@ -66,26 +140,76 @@ class LinearTable:
         )
 
 
-def read_tunas_pixel1(folder: Path, space: SearchSpace) -> LinearTable:
+class _LinearTableFile(BaseModel):
+    """The content of a linear table's file."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    schema_version: Literal[1]
+    input_shape: tuple[int, int, int]
+    bias_ms: float
+    terms: tuple[Term, ...]
+
+
+def _read_linear(text: str, name: str, space: SearchSpace) -> LinearTable:
+    try:
+        table = _LinearTableFile.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise ConfigError(
+            f"{name} is neither a linear table nor a CSV file with the columns {','.join(_ARCHITECTURE_COLUMNS)}: "
+            f"{where}: {first['msg']}"
+        ) from None
+    _check_shape(name, table.input_shape, space)
+    return LinearTable(space, table.terms, table.bias_ms)
+
+
+def _check_shape(name: str, input_shape: tuple[int, int, int], space: SearchSpace) -> None:
+    if space.input_shape != input_shape:
+        raise ConfigError(f"{name} was measured with inputs of {input_shape}, but this run's are {space.input_shape}")
+
+
+def _read_architectures(text: str, name: str, space: SearchSpace) -> Callable[[Architecture], float]:
+    known: dict[Architecture, float] = {}
+    rows = csv.reader(io.StringIO(text))
+    next(rows)  # the columns' names
+    try:
+        for architecture, latency_ms in rows:
+            known[space.canonical(space.parse(architecture))] = float(latency_ms)
+    except (SpaceError, ValueError, csv.Error) as error:
+        raise ConfigError(f"line {rows.line_num} of {name} is no architecture with its latency: {error}") from None
+
+    def latency_ms_of(architecture: Architecture) -> float:
+        try:
+            return known[space.canonical(architecture)]
+        except KeyError:
+            raise RunError(f"{name} has no latency of the architecture {architecture}") from None
+
+    return latency_ms_of
+
+
+def read_tunas_pixel1(path: Path, space: SearchSpace) -> LinearTable:
     """The published Pixel-1 table of the ProxylessNAS space at input 224.
 
     Args:
-        folder: holds `proxylessnas_search_pixel1_cost_model.csv` (columns layer, type, choice, coef_ms; layers
-            numbered 0..21, choices `sepconv_k3`, `mb_k3_e6`, `zero`) and `golden.json` (the bias).
+        path: CSV file with columns layer, type, choice, coef_ms; layers numbered 0..21, choices `sepconv_k3`,
+            `mb_k3_e6`, `zero`. The published bias is `bias_ms` of `golden.json` beside it.
         space: `proxylessnas`.
 
     Raises:
         ConfigError: when a file is missing or a row is not of this form.
     """
-    path = folder / "proxylessnas_search_pixel1_cost_model.csv"
+    _check_shape(path.name, (224, 224, 3), space)
     try:
-        bias_ms = float(json.loads((folder / "golden.json").read_text(encoding="utf-8"))["bias_ms"])
+        bias_ms = float(json.loads(path.with_name("golden.json").read_text(encoding="utf-8"))["bias_ms"])
         with path.open(encoding="utf-8", newline="") as file:
             terms = [Term(_tunas_conditions(row), float(row["coef_ms"])) for row in csv.DictReader(file)]
+        terms.append(Term({"stem.filters": 32}, 0.0))  # a space of other widths does not offer that, and is refused
     except OSError as error:
         raise ConfigError(f"cannot read the latency table: {error}") from error
-    except (KeyError, ValueError) as error:
-        raise ConfigError(f"{folder} does not hold the published Pixel-1 table: {error}") from error
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+        raise ConfigError(f"{path} does not hold the published Pixel-1 table: {error}") from error
     return LinearTable(space, terms, bias_ms)
 
 
@@ -96,9 +220,11 @@ def _tunas_conditions(row: Mapping[str, str]) -> dict[str, Choice]:
     where = "block1.layer1" if position < 0 else f"block{2 + position // 4}.layer{1 + position % 4}"
     kind, *numbers = row["choice"].split("_")
     if kind == "sepconv":
-        return {f"{where}.kernel": numbers[0]}
+        (kernel,) = numbers
+        return {f"{where}.kernel": kernel}
     if kind == "zero":
         return {f"{where}.op": "skip"}
     if kind != "mb":
         raise ValueError(f"unknown choice {row['choice']!r}")
-    return {f"{where}.kernel": numbers[0], f"{where}.ratio": int(numbers[1][1:]), f"{where}.op": "keep"}
+    kernel, ratio = numbers
+    return {f"{where}.kernel": kernel, f"{where}.ratio": int(ratio[1:]), f"{where}.op": "keep"}

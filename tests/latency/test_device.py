@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from device_agents.anchor import builtin_anchor_model
 from device_agents.anchored import AnchorSettings
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
+from nas_edge.errors import ConfigError
 from nas_edge.latency.cache import CachedSource
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.retry import RetryingSource
@@ -66,3 +70,12 @@ def test_after_a_drift_the_cache_forgets_and_the_search_gets_what_is_measured_ag
         again = cached.submit(candidate(0)).result(timeout=30)
         assert again.latency_ms == 1.01
         cached.close()
+
+
+@pytest.mark.parametrize("other", [{"model": "another phone"}, {"runtime_version": "2"}])
+def test_devices_that_differ_never_share_a_column_of_latencies(other: dict[str, str]) -> None:
+    infos = [fake_info("fake:1"), replace(fake_info("fake:2"), **other)]
+    agents = [FunctionAgent(lambda *_: steady(1.0), info) for info in infos]
+    with pytest.raises(ConfigError, match="must be interchangeable"):
+        DeviceSource(agents, "int8", SPEC)
+    assert all(agent.closed for agent in agents)

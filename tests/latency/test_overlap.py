@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ import keras
 import numpy as np
 import pytest
 
+from device_agents.api import BenchmarkSpec, Measurement
 from nas_edge.config import SearchConfig
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.latency.cache import CachedSource, MeasuringKey
-from nas_edge.latency.replay import DelayedSource, RecordingSource, ReplaySource
+from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.source import LatencySource
-from nas_edge.networks.analysis import analyze
 from nas_edge.rewards import Objective
 from nas_edge.search.one_shot import OneShotSearch, StepReport
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
-from tests.fakes import FunctionSource, timed
+from tests.device_agents.fakes import FunctionAgent, fake_info
+from tests.fakes import timed
 from tests.search.test_one_shot import SPACE, batches
 
 CONFIG = SearchConfig(steps=8, delay_fraction=0.25, samples_per_step=3)
@@ -58,44 +59,40 @@ def run(
     return reports, controller.probabilities()
 
 
-@pytest.fixture(scope="module")
-def recording(shared: SharedWeights, start: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Latencies of the search, recorded from a device that scatters."""
-    path = tmp_path_factory.mktemp("recording") / "latencies.jsonl"
-    noise = random.Random(7)
-    device = FunctionSource(lambda c: timed(analyze(c.network).macs / 1e5 * noise.uniform(0.9, 1.1)))
-    # The cache inside the recording: a network has one latency, whenever it is asked for.
-    cached = CachedSource(device, path.with_suffix(".sqlite"), MeasuringKey("int8", "device", "litert", "settings"))
-    run(shared, start, RecordingSource(cached, path, "int8"))
-    return path
+def measure(model: bytes, spec: BenchmarkSpec) -> Measurement:
+    """A device whose latencies scatter, but are the same whenever it is asked."""
+    return timed(0.5 + zlib.crc32(model) / 2**32)
 
 
-def late_and_out_of_order(path: Path) -> LatencySource:
+def at_once() -> LatencySource:
+    return DeviceSource([FunctionAgent(measure)], "int8", BenchmarkSpec())
+
+
+def late_and_out_of_order() -> LatencySource:
     """Four devices, each answer after another time."""
     times = random.Random(11)
     lock = threading.Lock()
 
-    def sleep(_: float) -> None:
+    def measure_late(model: bytes, spec: BenchmarkSpec) -> Measurement:
         with lock:
             seconds = times.uniform(0.0, 0.08)
         time.sleep(seconds)
+        return measure(model, spec)
 
-    return DelayedSource(ReplaySource(path, "int8"), devices=4, sleep=sleep)
-
-
-def with_every_wrapper(path: Path) -> LatencySource:
-    key = MeasuringKey("int8", "replayed", "litert", "settings")
-    return CachedSource(RetryingSource(late_and_out_of_order(path)), path.with_suffix(".replayed.sqlite"), key)
+    return DeviceSource(
+        [FunctionAgent(measure_late, fake_info(f"fake:{i}")) for i in range(4)], "int8", BenchmarkSpec()
+    )
 
 
-@pytest.mark.parametrize("make", [late_and_out_of_order, with_every_wrapper])
+@pytest.mark.parametrize("wrapped", [False, True])
 def test_a_search_finds_the_same_whenever_its_latencies_come(
-    shared: SharedWeights,
-    start: list[Any],
-    recording: Path,
-    make: Callable[[Path], LatencySource],
+    shared: SharedWeights, start: list[Any], tmp_path: Path, wrapped: bool
 ) -> None:
-    at_once = run(shared, start, ReplaySource(recording, "int8"))
-    assert sum(len(report.trials) for report in at_once[0]) == 18
-    assert all(trial.reward is not None for report in at_once[0] for trial in report.trials)
-    assert run(shared, start, make(recording)) == at_once
+    expected = run(shared, start, at_once())
+    assert sum(len(report.trials) for report in expected[0]) == 18
+    assert all(trial.reward is not None for report in expected[0] for trial in report.trials)
+    source = late_and_out_of_order()
+    if wrapped:
+        key = MeasuringKey("int8", "device", "litert", "settings")
+        source = CachedSource(RetryingSource(source), tmp_path / "measurements.sqlite", key)
+    assert run(shared, start, source) == expected

@@ -1,0 +1,24 @@
+"""Every space keeps what spaces promise."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.crash_resume import tiny_space
+from nas_edge.spaces import SPACES
+from nas_edge.testing import check_space, check_supernet
+from tests.spaces.small import small_space
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_spaces_conform(name: str) -> None:
+    check_space(SPACES[name])
+
+
+def test_the_tests_own_spaces_conform() -> None:
+    check_space(lambda size, _, classes, channels: small_space(size, channels, classes))
+    check_space(lambda size, _, classes, channels: tiny_space(size, channels, classes))
+
+
+def test_a_supernet_conforms() -> None:
+    check_supernet(lambda size, _, classes, channels: tiny_space(size, channels, classes))

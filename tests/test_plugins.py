@@ -1,0 +1,221 @@
+"""Search spaces, devices and latency sources of other packages, found by their entry points."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from device_agents.devices import open_device
+from device_agents.errors import DeviceAddressError, DeviceUnavailableError
+from nas_edge.errors import ConfigError, SpaceError
+from nas_edge.latency import open_latency_source
+from nas_edge.spaces import find_space
+from tests.fakes import FunctionSource, timed
+from tests.packages import install
+from tests.spaces.small import small_space
+
+SPACES, DEVICES, SOURCES = "nas_edge.spaces", "nas_edge.devices", "nas_edge.latency_sources"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the module path."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    return site
+
+
+def nas_edge(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nas_edge.cli", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    line, *others = done.stderr.strip().splitlines()
+    assert not others
+    assert line.startswith("nas-edge: ")
+    return line
+
+
+def open_source(address: str) -> None:
+    open_latency_source(address, small_space(), "int8", FunctionSource(lambda _: timed(1.0)))
+
+
+BROKEN = {
+    "missing_module": ("nowhere:make", "ModuleNotFoundError: No module named 'nowhere'"),
+    "missing_object": ("{module}:nothing", "AttributeError"),
+    "raises": ("{module}:raises", "ZeroDivisionError"),
+    "exits": ("{module}:exits", "SystemExit: 3"),
+    "wrong_thing": ("{module}:wrong", "expected a .*, received int"),
+    "wrong_arguments": ("{module}:no_arguments", "TypeError"),
+}
+BROKEN_SOURCE = """
+import sys
+
+def raises(*_): return 1 / 0
+def exits(*_): sys.exit(3)
+def wrong(*_): return 3
+def no_arguments(): return 3
+"""
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_plugin_is_named_with_its_package_and_entry_point(site: Path, kind: str) -> None:
+    module = f"broken_{kind}"
+    target, reason = BROKEN[kind]
+    target = target.format(module=module)
+    install(site, "my-toys", {group: {"toy": target} for group in (SPACES, DEVICES, SOURCES)}, {module: BROKEN_SOURCE})
+    message = rf"'toy' of my-toys 1.0 \(entry point toy = {target} of nas_edge\.\w+\) is broken: .*{reason}"
+    with pytest.raises(SpaceError, match=message):
+        find_space("toy")(16, 1.0, 10, 1)
+    with pytest.raises(DeviceAddressError, match=message):
+        open_device("toy:1")
+    with pytest.raises(ConfigError, match=message):
+        open_source("toy:1")
+
+
+def test_errors_that_a_plugin_raises_on_purpose_are_passed_on(site: Path) -> None:
+    source = """
+from device_agents.errors import DeviceUnavailableError
+from nas_edge.errors import ConfigError
+
+def agent(rest): raise DeviceUnavailableError(f"{rest} is asleep")
+def source(rest, space, precision): raise ConfigError(f"{rest} for {space.name} in {precision} is no number")
+"""
+    entries = {DEVICES: {"toy": "on_purpose:agent"}, SOURCES: {"toy": "on_purpose:source"}}
+    install(site, "my-toys", entries, {"on_purpose": source})
+    with pytest.raises(DeviceUnavailableError, match=r"^board 7 is asleep$"):
+        open_device("toy:board 7")
+    with pytest.raises(ConfigError, match=r"^x:y for small in int8 is no number$"):
+        open_source("toy:x:y")
+
+
+def test_a_name_that_is_built_in_is_refused(site: Path) -> None:
+    taken = {SPACES: {"proxylessnas": "a:b"}, DEVICES: {"host": "a:b"}, SOURCES: {"device": "a:b", "table": "a:b"}}
+    install(site, "my-toys", taken)
+    message = "is built in, but my-toys 1.0 offers one of that name too. Uninstall that package"
+    with pytest.raises(SpaceError, match=message):
+        find_space("proxylessnas")
+    with pytest.raises(DeviceAddressError, match=message):
+        open_device("host:")
+    for address in ("device", "table:x.json"):
+        with pytest.raises(ConfigError, match=message):
+            open_source(address)
+    assert find_space("proxylessnas-enlarged")(16, 1.0, 10, 1).name == "proxylessnas-enlarged"
+
+
+def test_a_name_that_two_packages_offer_is_refused(site: Path) -> None:
+    for name in ("toys", "more-toys"):
+        install(site, name, {SPACES: {"toy": "a:b"}})
+    with pytest.raises(SpaceError, match=r"'toy' is offered by more-toys 1\.0 and toys 1\.0"):
+        find_space("toy")
+
+
+def test_an_unknown_name_is_answered_with_what_there_is(site: Path) -> None:
+    install(site, "my-toys", {group: {"toy": "a:b"} for group in (SPACES, DEVICES, SOURCES)})
+    with pytest.raises(SpaceError, match=r"mobilenet-v3-like, toy$"):
+        find_space("ball")
+    with pytest.raises(DeviceAddressError, match=r"toy:\.\.\."):
+        open_device("ball:")
+    with pytest.raises(ConfigError, match=r"table:FILE, toy:\.\.\. \(of the package my-toys 1\.0\)"):
+        open_source("ball:")
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"[nas_edge.spaces]\nno equals sign\n", b"[unfinished", b"\x00" * 100])
+def test_damaged_metadata_of_any_package_disturbs_nobody(site: Path, damage: bytes) -> None:
+    install(site, "damaged", {})
+    (site / "damaged-1.0.dist-info" / "entry_points.txt").write_bytes(damage)
+    install(site, "my-toys", {SPACES: {"toy": "nowhere:make"}})
+    with pytest.raises(SpaceError, match="nowhere"):
+        find_space("toy")(16, 1.0, 10, 1)
+
+
+def test_lists_show_plugins_with_their_package_and_load_none(site: Path) -> None:
+    entries = {"toy": "explosive:make", "proxylessnas": "explosive:make"}
+    install(site, "my-toys", {SPACES: entries, DEVICES: entries}, {"explosive": "raise SystemExit('loaded')"})
+    for command in (["--help"], ["search", "--help"]):
+        assert nas_edge(site, *command).returncode == 0
+    listed = nas_edge(site, "spaces")
+    assert listed.returncode == 0
+    assert "toy           of the package my-toys 1.0\n" in listed.stdout
+    assert "of the package my-toys 1.0; cannot be used, since that name is built in" in listed.stdout
+    listed = nas_edge(site, "devices")
+    assert listed.returncode == 0
+    assert "toy:..." in listed.stdout
+    assert nas_edge(site, "spaces", "mobilenet-v3-like").returncode == 0
+    named = nas_edge(site, "spaces", "toy")
+    assert named.returncode == 2
+    assert "SystemExit: loaded" in one_line(named)
+
+
+PACKAGE = """
+from concurrent.futures import Future
+
+from device_agents.api import Measurement, Verdict
+from nas_edge.latency.source import LatencySource
+from nas_edge.networks.analysis import analyze
+from benchmarks.crash_resume import tiny_space
+
+
+def space(input_size, width_multiplier, classes, channels):
+    return tiny_space(input_size, channels, classes)
+
+
+class ByMacs(LatencySource):
+    def __init__(self, macs_per_ms):
+        self.macs_per_ms = macs_per_ms
+
+    @property
+    def name(self):
+        return f"{self.macs_per_ms} MACs per ms"
+
+    def submit(self, candidate):
+        future = Future()
+        macs = analyze(candidate.network).macs
+        future.set_result(Measurement(Verdict.OK, samples_ms=(macs / self.macs_per_ms,)))
+        return future
+
+
+def by_macs(rest, space, precision):
+    return ByMacs(float(rest))
+"""
+
+
+def test_a_search_in_a_users_space_goes_by_a_users_latency_source(site: Path) -> None:
+    entries = {SPACES: {"mine": "my_parts:space"}, SOURCES: {"macs": "my_parts:by_macs"}}
+    install(site, "my-parts", entries, {"my_parts": PACKAGE})
+    run = site / "run"
+    settings = ["search.steps=6", "search.samples_per_step=1", "search.delay_fraction=0.5", "training.epochs=1"]
+    settings += ["search.op_warmup_fraction=0", "search.filter_warmup_fraction=0", "export.precision=float32"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    search = ["search", "--preset", "smoke", *options, "--space", "mine", "--latency", "macs:1e9"]
+    refused = nas_edge(site, *search, "--out", str(run))
+    assert refused.returncode == 2
+    assert "name a target (--target-ms)" in one_line(refused)
+    done = nas_edge(site, *search, "--target-ms", "50", "--out", str(run))
+    assert done.returncode == 0, done.stderr
+    assert "the search did not measure but went by 1000000000.0 MACs per ms, which said" in done.stdout
+    result = json.loads((run / "result.json").read_text())
+    assert result["judged"]["source"] == "1000000000.0 MACs per ms"
+    assert 0 < result["judged"]["latency_ms"] < 0.1
+    assert result["latency_ms"] != result["judged"]["latency_ms"], "delivered files are measured on the device"
+    assert result["rows"][0]["latency"]["float32"]["conditions"]["runtime"] == "ai_edge_litert"
+    manifest = json.loads((run / "bundle" / "manifest.json").read_text())
+    assert manifest["details"]["judged"] == result["judged"]
+    session = json.loads((run / "environment.json").read_text())["sessions"][0]
+    assert session["measured_with"]["judge"] == "1000000000.0 MACs per ms"
+    assert session["measured_with"]["device"] == session["device"]["fingerprint"]
+    without = site / "no packages here"
+    listed = nas_edge(without, "runs", str(site))
+    assert "finished  mine" in listed.stdout, "a run can be looked at without the package that its space came from"
+    (run / "result.json").unlink()
+    refused = nas_edge(without, "search", "--resume", str(run))
+    assert refused.returncode == 2
+    assert "space.name: unknown space 'mine'" in one_line(refused)
