@@ -3,8 +3,8 @@
 A child process searches a tiny space, with latencies that are a function of the network, cached and journalled as in
 any run. It is killed with SIGKILL after a random time, another continues, until the search is done; then the next
 search begins, until enough have been killed. Every finished search must have the journal, the rewards, the weights, the
-optimiser, the controller and the stored measurements of the uninterrupted one, to the bit, and a network whose latency
-was stored must not have been asked for again.
+optimiser, the controller, the record of how its policy settled and the stored measurements of the uninterrupted one, to
+the bit, and a network whose latency was stored must not have been asked for again.
 
     python -m benchmarks.crash_resume [--quick]
 """
@@ -23,9 +23,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,8 @@ def search(folder: Path, ready: int) -> None:
     import tensorflow as tf
 
     from nas_edge.controllers.categorical import CategoricalController
-    from nas_edge.search.one_shot import OneShotSearch
+    from nas_edge.search.one_shot import OneShotSearch, StepReport
+    from nas_edge.search.policy_log import PolicyLog
     from nas_edge.search.recorded import RecordedSearch
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
@@ -129,14 +130,14 @@ def search(folder: Path, ready: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         shared = SharedWeights(Supernet(tiny_space(), seed=1), RMSProp(0.01), 0.1, 1e-5)
-    run = Run.open(folder) if (folder / "config.json").exists() else Run.create(folder, config())
-    settings = run.config.search
     key = MeasuringKey("int8", "device", "runtime", "settings")
     with (
-        run.lock(),
+        locked_run(folder) as run,
         CachedSource(FunctionSource(folder / "asked.log"), run.path("measurements.sqlite"), key) as source,
         closing(run.open_journal(lambda _: None)) as journal,
+        closing(run.open_journal(lambda _: None, "policy.jsonl")) as policy_journal,
     ):
+        settings = run.config.search
         loop = OneShotSearch(
             shared.supernet.space,
             CategoricalController(shared.supernet.space, settings.steps, base_learning_rate=0.02, delay_fraction=0.1),
@@ -149,16 +150,30 @@ def search(folder: Path, ready: int) -> None:
             settings,
         )
         recorded = RecordedSearch(loop, journal, run.checkpoints, run.config.runs.checkpoint_steps, lambda _: None)
+        policy = PolicyLog(policy_journal, loop.step, settings.steps)
         told = False
 
-        def tell(_: object) -> None:
+        def tell(report: StepReport) -> None:
             nonlocal told
+            policy.write(report.step, loop.controller)
             if not told:
                 told = True
                 os.write(ready, b".")
 
         recorded.run(tell)
-    run.write_json("result.json", {"architecture": str(loop.controller.most_likely())})
+        run.write_json("result.json", {"architecture": str(loop.controller.most_likely())})
+
+
+@contextmanager
+def locked_run(folder: Path) -> Iterator[Run]:
+    """The run in a folder, made if it is not there yet."""
+    if not (folder / "config.json").exists():
+        with Run.create(folder, config()) as run:
+            yield run
+        return
+    run = Run.open(folder)
+    with run.lock():
+        yield run
 
 
 def config() -> RunConfig:
@@ -208,6 +223,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         rows = connection.execute("SELECT network, measurement FROM measurements ORDER BY network").fetchall()
     return {
         "journal": run.path("journal.jsonl").read_bytes(),
+        "policy": run.path("policy.jsonl").read_bytes(),
         "rewards": [record["reward"] for record in run.journal()],
         "measurements": rows,
         "weights": {name: array.tobytes() for name, array in checkpoint.arrays.items()},

@@ -7,18 +7,20 @@ imported. The defaults are those of TuNAS (reference code, `mobile_architecture_
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from device_agents.api import PRESETS as MEASURING_PRESETS
-from device_agents.api import BenchmarkSpec
-from nas_edge.errors import ConfigError
+from device_agents.api import BenchmarkSpec, Delegate, parse_cores
+from device_agents.errors import SpecError
+from nas_edge.errors import ConfigError, SpaceError
 from nas_edge.rewards import Objective
-from nas_edge.spaces import SPACES
+from nas_edge.spaces import find_space
 from nas_edge.spaces.reference import REFERENCE_NETWORKS
 
 Precision: TypeAlias = Literal["int8", "float32"]
@@ -45,13 +47,6 @@ class SpaceConfig(Part):
     width_multiplier: float = Field(1.0, gt=0, le=4, description="scales every filter count")
     reference: str | None = Field(None, description="published network to compare with")
 
-    @field_validator("name")
-    @classmethod
-    def _known_space(cls, name: str) -> str:
-        if name not in SPACES:
-            raise ValueError(f"expected one of {', '.join(SPACES)}")
-        return name
-
     @field_validator("reference")
     @classmethod
     def _known_reference(cls, name: str | None) -> str | None:
@@ -62,7 +57,7 @@ class SpaceConfig(Part):
     @property
     def reference_name(self) -> str:
         """The published network to compare with."""
-        return self.reference or DEFAULT_REFERENCES[self.name]
+        return self.reference or DEFAULT_REFERENCES.get(self.name, "mobilenet-v2")
 
 
 class AugmentationConfig(Part):
@@ -77,7 +72,9 @@ class AugmentationConfig(Part):
 class DataConfig(Part):
     """The data and its split."""
 
-    source: str = Field("digits", description="digits, a folder of class folders, a .npz file, or tfds:NAME")
+    source: str = Field(
+        "digits", min_length=1, description="digits, a folder of class folders, a .npz, tfrecord:FOLDER or tfds:NAME"
+    )
     validation_fraction: float = Field(0.15, gt=0, lt=0.5, description="share that judges architectures")
     test_fraction: float = Field(0.2, gt=0, lt=0.5, description="share kept for the final accuracy")
     augmentation: AugmentationConfig = AugmentationConfig()
@@ -87,22 +84,64 @@ class DeviceConfig(Part):
     """Where networks are timed."""
 
     addresses: tuple[str, ...] = Field(("host:",), min_length=1, description="interchangeable devices")
-    threads: int = Field(1, ge=1, le=64, description="threads of the TFLite runtime")
+    threads: int = Field(1, description="threads of the TFLite runtime")
+    cores: str | None = Field(None, description="big, little, ids (4-7) or a mask ('0xf0'); by default it chooses")
+    delegate: str = Field("cpu", description="cpu, none; on phones also gpu, nnapi, external:LIBRARY[,KEY=VALUE...]")
+    require_delegate: bool = Field(False, description="fail candidates of which the delegate takes no operator")
+    require_cool: bool = Field(False, description="refuse a phone that does not say that it is cool")
+    require_charged: bool = Field(False, description="refuse a phone that is not plugged in and well charged")
+
+    @field_validator("addresses", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return tuple(map(_address, given)) if isinstance(given, (list, tuple)) else (_address(given),)
+
+    @field_validator("threads", "cores", "delegate")
+    @classmethod
+    def _fits(cls, given: Any, info: ValidationInfo) -> Any:
+        checks: dict[str | None, Callable[[Any], object]] = {
+            "threads": lambda count: BenchmarkSpec(threads=count),
+            "cores": parse_cores,
+            "delegate": Delegate.parse,
+        }
+        try:
+            if given is not None:
+                checks[info.field_name](given)
+        except SpecError as error:
+            raise ValueError(str(error).partition(" Received: ")[0].rstrip(".")) from None
+        return given
+
+
+def _address(given: Any) -> Any:
+    """An address as it was meant: YAML takes `host:` for a mapping without a value, and `host` is short for it."""
+    if isinstance(given, Mapping) and list(given.values()) == [None]:
+        return f"{next(iter(given))}:"
+    return "host:" if given == "host" else given
+
+
+class LatencyConfig(Part):
+    """What judges candidates in the search."""
+
+    source: str = Field(
+        "device", description="device, table:FILE, or NAME:REST of another package; delivered files are always measured"
+    )
 
 
 class MeasuringConfig(Part):
     """How one model is timed: a preset and what differs from it."""
 
-    preset: str = "search"
-    min_runs: int | None = None
-    max_runs: int | None = None
-    min_duration_s: float | None = None
-    max_duration_s: float | None = None
-    target_relative_half_width: float | None = None
-    max_relative_half_width: float | None = None
-    max_attempts: int | None = None
-    timeout_s: float | None = None
-    memory_limit_bytes: int | None = None
+    preset: str = Field("search", description=f"{', '.join(MEASURING_PRESETS)}: for those below that are null")
+    min_runs: int | None = Field(None, description="fewest timed runs")
+    max_runs: int | None = Field(None, description="most timed runs")
+    min_duration_s: float | None = Field(None, description="shortest time spent in timed runs, seconds")
+    max_duration_s: float | None = Field(None, description="time in timed runs, seconds, after which no more follow")
+    target_relative_half_width: float | None = Field(
+        None, description="how well the median must be known to stop earlier: half its 95% interval, over the median"
+    )
+    max_relative_half_width: float | None = Field(None, description="the same; a measurement above it is unsteady")
+    max_attempts: int | None = Field(None, description="how often an unsteady model is measured")
+    timeout_s: float | None = Field(None, description="limit of one attempt, loading included, seconds")
+    memory_limit_bytes: int | None = Field(None, description="memory a model may take, bytes")
 
     @field_validator("preset")
     @classmethod
@@ -113,13 +152,16 @@ class MeasuringConfig(Part):
 
     @model_validator(mode="after")
     def _fits(self) -> MeasuringConfig:
-        self.spec(threads=1)
+        try:
+            self.spec(DeviceConfig())
+        except SpecError as error:
+            raise ValueError(str(error)) from None
         return self
 
-    def spec(self, threads: int) -> BenchmarkSpec:
-        """The settings the device agent takes."""
+    def spec(self, device: DeviceConfig) -> BenchmarkSpec:
+        """The settings the device agent takes; which cores `device.cores` means, it has to be asked."""
         changes = {name: value for name, value in self.model_dump(exclude={"preset"}).items() if value is not None}
-        return MEASURING_PRESETS[self.preset].replace(threads=threads, **changes)
+        return MEASURING_PRESETS[self.preset].replace(**device.model_dump(exclude={"addresses", "cores"}), **changes)
 
 
 class TargetConfig(Part):
@@ -163,7 +205,7 @@ class TrainingConfig(Part):
 class SearchConfig(Part):
     """The search loop."""
 
-    steps: int = Field(27_050, ge=1)
+    steps: int = Field(27_050, ge=1, le=10**9)
     samples_per_step: int = Field(1, ge=1, le=1024, description="architectures proposed per step")
     controller: Literal["reinforce", "evolution", "random"] = "reinforce"
     learning_rate: float | None = Field(
@@ -218,6 +260,7 @@ class RunsConfig(Part):
     checkpoint_steps: int = Field(
         100, ge=1, description="search steps between checkpoints; what a power cut or kill may cost, in training time"
     )
+    tensorboard: bool = Field(True, description="write what TensorBoard shows of the search")
 
 
 class RunConfig(Part):
@@ -227,6 +270,7 @@ class RunConfig(Part):
     space: SpaceConfig = SpaceConfig()
     data: DataConfig = DataConfig()
     device: DeviceConfig = DeviceConfig()
+    latency: LatencyConfig = LatencyConfig()
     measure: MeasuringConfig = MeasuringConfig()
     final_measure: MeasuringConfig = MeasuringConfig(preset="rapid")
     target: TargetConfig = TargetConfig()
@@ -247,6 +291,7 @@ _SMALL_DATA: Overrides = {"learning_rate": 0.4, "epochs": 25, "batch_size": 64, 
 PRESETS: dict[str, Overrides] = {
     "smoke": {
         "space": {"name": "proxylessnas", "input_size": 16, "width_multiplier": 0.25},
+        "data": {"source": "digits"},
         "search": {
             "steps": 24,
             "rematerialize": False,
@@ -262,6 +307,7 @@ PRESETS: dict[str, Overrides] = {
     },
     "demo": {
         "space": {"name": "proxylessnas", "input_size": 32, "width_multiplier": 0.35},
+        "data": {"source": "digits"},
         # Networks of a tenth of a millisecond feel every neighbour on a shared machine, hence the larger head-room.
         "target": {"reference_share": 0.75, "margin": 0.08},
         "search": {
@@ -329,9 +375,19 @@ def load_config(
             raise ConfigError(f"--set expects path=value, for example search.steps=100; received {setting!r}")
         _merge(merged, _nested(path.strip(), _parse_yaml(text, f"--set {_short(path)}")))
     try:
-        return RunConfig.model_validate(merged)
+        config = RunConfig.model_validate(merged)
+        # Not a part of being valid: a run can be looked at without the package that its space came from.
+        find_space(config.space.name)
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
+    except SpaceError as error:
+        raise ConfigError(f"space.name: {error}") from None
+    if config.latency.source != "device" and config.target.latency_ms is None:
+        raise ConfigError(
+            f"target.latency_ms is missing: by default it is the reference network's, measured on the device, but the "
+            f"search is to go by {config.latency.source}; name a target (--target-ms)"
+        )
+    return config
 
 
 def _parse_yaml(text: str, where: str) -> Any:
@@ -391,10 +447,31 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown setting {_short(path)!r}; see `nas-edge search --list-settings`"
+        near = _near_settings(path)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        return f"unknown setting {_short(path)!r}{meant or ';'} see `nas-edge search --list-settings`"
+    if first["type"] == "string_too_short":
+        return f"{path} may not be empty; see its meaning in `nas-edge search --list-settings`"
+    if first["type"] == "model_type":
+        example = next(name for name in setting_names() if name.startswith(f"{path}."))
+        return f"{path} is a group of settings; name one of them, for example {example}"
     message = first["msg"].removeprefix("Value error, ")
     received = "" if isinstance(first["input"], (dict, BaseModel)) else f"; received {_short(repr(first['input']))}"
     return f"{path}: {message[:1].lower()}{message[1:]}{received}"
+
+
+def setting_names() -> list[str]:
+    """The path of every setting."""
+    return [line.partition("=")[0] for line in describe_settings(RunConfig()).splitlines()]
+
+
+def _near_settings(path: str) -> list[str]:
+    """Settings and groups that resemble an unknown one: by its whole path, or by its last name in another group."""
+    names = setting_names()
+    groups = {name.rpartition(".")[0] for name in names} - {""}
+    near = get_close_matches(path, [*names, *sorted(groups)], n=2, cutoff=0.75)
+    last = path.rpartition(".")[2]
+    return near or [name for name in names if name.rpartition(".")[2] == last][:3]
 
 
 def describe_settings(config: RunConfig) -> str:
@@ -404,12 +481,13 @@ def describe_settings(config: RunConfig) -> str:
 
 def _describe(part: Part, prefix: str) -> list[str]:
     lines = []
+    plain = part.model_dump(mode="json")
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
         if isinstance(value, Part):
             lines += _describe(value, f"{prefix}{name}.")
         else:
-            shown = list(value) if isinstance(value, tuple) else value
+            shown = plain[name]
             comment = f"  # {field.description}" if field.description else ""
             lines.append(f"{prefix}{name}={yaml.safe_dump(shown, default_flow_style=True).splitlines()[0]}{comment}")
     return lines

@@ -38,6 +38,7 @@ class Estimate:
         parts_s: seconds by stage.
         memory_bytes: most memory that was used so far by this process; None where the system does not tell.
         disk_bytes: size of the run folder in the end, and while it is at its largest.
+        target_ms: what was asked for; None where that is still to be measured.
     """
 
     architecture: str
@@ -45,10 +46,13 @@ class Estimate:
     parts_s: dict[str, float]
     memory_bytes: int | None
     disk_bytes: int
+    target_ms: float | None = None
 
     def text(self) -> str:
         """As printed."""
-        lines = [f"one random architecture went the whole way; {self.latency_ms:.3g} ms: {self.architecture}", ""]
+        lines = [f"one random architecture went the whole way: {self.architecture}"]
+        target = "" if self.target_ms is None else f"; the target is {self.target_ms:.3g} ms"
+        lines += [f"it took {self.latency_ms:.3g} ms{target}", ""]
         width = max(map(len, self.parts_s))
         lines += [f"  {name:<{width}}  {_duration(seconds):>9}" for name, seconds in self.parts_s.items()]
         lines += [f"  {'together':<{width}}  {_duration(sum(self.parts_s.values())):>9}", ""]
@@ -66,25 +70,26 @@ def rehearse(config: RunConfig, reporter: Reporter) -> Estimate:
         InfeasibleError: when the architecture cannot be timed.
     """
     data = pipeline.load_data(config)
-    space = pipeline.make_space(config, data)
-    architecture = space.canonical(space.sample(generator(config.seed, "dry run")))
-    network = space.decode(architecture)
-    with pipeline.open_source(config) as source, reporter.stage("dry run", 5) as show:
+    reporter.say(pipeline.describe_data(config, data))
+    with pipeline.open_bench(config, data) as bench, reporter.stage("dry run", 5) as show:
+        space, source = bench.space, bench.device
+        architecture = space.canonical(space.sample(generator(config.seed, "dry run")))
+        network = space.decode(architecture)
         start_tensorflow()
         from nas_edge.networks.keras_model import get_weights, keras_model
         from nas_edge.supernet.supernet import one_hot_masks
         from nas_edge.training.trainer import TrainingStep, regularized_layers, train
 
         clock = _Clock()
-        measurement = source.submit(Candidate(network, architecture)).result()
+        measurement = bench.judge.submit(Candidate(network, architecture)).result()
         measuring_s = clock.lap()
         if measurement.statistics is None:
             raise InfeasibleError(
-                f"{architecture} could not be timed on {source.name}: {measurement.verdict}, {measurement.detail}"
+                f"{architecture} could not be timed by {bench.judge.name}: {measurement.verdict}, {measurement.detail}"
             )
-        show(1, f"measured, {measurement.statistics.median_ms:.3g} ms")
+        show(1, f"{measurement.statistics.median_ms:.3g} ms by {bench.judge.name}")
 
-        loop = pipeline.make_search(config, space, data, source, target_ms=measurement.statistics.median_ms)
+        loop = pipeline.make_search(config, space, data, bench.judge, target_ms=measurement.statistics.median_ms)
         masks = one_hot_masks(space, architecture)
         times_s = []
         for _ in range(2):  # the first compiles
@@ -115,7 +120,7 @@ def rehearse(config: RunConfig, reporter: Reporter) -> Estimate:
         )
         converting_s = clock.lap()
         show(4, "converted and checked")
-        spec = config.final_measure.spec(config.device.threads).replace(cores=source.spec.cores)
+        spec = config.final_measure.spec(config.device).replace(cores=source.spec.cores)
         source.measure_file(delivered.files[config.export.precision], spec)
         final_measuring_s = clock.lap()
         show(5, "measured again")
@@ -145,6 +150,7 @@ def rehearse(config: RunConfig, reporter: Reporter) -> Estimate:
         disk_bytes=(KEPT + 1) * checkpoint_bytes
         + 2 * (judged + random) * record_bytes
         + 2 * networks * sum(map(len, delivered.files.values())),
+        target_ms=config.target.latency_ms,
     )
 
 

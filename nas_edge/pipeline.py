@@ -9,28 +9,30 @@ it, so that importing this module stays light.
 
 from __future__ import annotations
 
-import math
+import hashlib
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from device_agents.api import Measurement
+from device_agents.api import BenchmarkSpec, Measurement, parse_cores
 from device_agents.devices import open_device
 from device_agents.errors import DeviceError
-from device_agents.host import pick_cores
-from nas_edge.benchmarking.measure import join
+from nas_edge.benchmarking.measure import cores_for, join, unique_addresses
 from nas_edge.config import RunConfig
 from nas_edge.data.preprocessing import Augmentation, Batches, Preprocessing, in_order, standardize
 from nas_edge.data.sources import Dataset, load
 from nas_edge.data.splits import Split, split
-from nas_edge.errors import ConfigError, InfeasibleError, NasEdgeError, RunError, SpaceError, StoppedError
-from nas_edge.latency.cache import CachedSource
+from nas_edge.errors import ConfigError, InfeasibleError, NasEdgeError, SpaceError, StoppedError, TrainingError
+from nas_edge.export.bundle import check_new_bundle, slower_int8
+from nas_edge.export.on_device import OnDeviceCheck, check_on_device
+from nas_edge.latency import open_latency_source
+from nas_edge.latency.cache import CachedSource, MeasuringKey, repair
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.source import Candidate, LatencySource
@@ -43,12 +45,16 @@ from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.run import Run, RunFolderError
 from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator, integer
-from nas_edge.spaces import SPACES
+from nas_edge.spaces import find_space
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.spaces.reference import reference_network
 
 # Rounds in which the delivered files are measured side by side.
 FINAL_ROUNDS = 5
+# Test images with which the delivered files are run on the device and here.
+CHECKED_IMAGES = 4
+
+MeasureFile: TypeAlias = Callable[[bytes, BenchmarkSpec], Measurement]
 
 if TYPE_CHECKING:
     from nas_edge.controllers.base import Controller
@@ -87,10 +93,20 @@ def load_data(config: RunConfig) -> Data:
     return Data(dataset, parts, preprocessing, augmentation)
 
 
+def describe_data(config: RunConfig, data: Data) -> str:
+    """One line that lets a user see that these are the pictures they meant."""
+    parts, classes = data.split, len(data.dataset.class_names)
+    train, validation, test = (len(part) for part in (parts.train, parts.validation, parts.test))
+    return (
+        f"data {config.data.source}: {train + validation + test} images of {classes} classes; {train} to train with, "
+        f"{validation} to judge architectures, {test} to test"
+    )
+
+
 def make_space(config: RunConfig, data: Data) -> SearchSpace:
     """The search space at the run's input size and the data's classes."""
     part = config.space
-    return SPACES[part.name](
+    return find_space(part.name)(
         part.input_size, part.width_multiplier, len(data.dataset.class_names), data.preprocessing.channels
     )
 
@@ -100,14 +116,67 @@ def open_source(config: RunConfig) -> DeviceSource:
 
     Raises:
         DeviceAddressError: for an address that names no device.
-        DeviceError: when one cannot be reached.
+        DeviceError: when one cannot be reached, or the settings do not fit it.
+        ConfigError: when they are not interchangeable.
     """
-    agents = [open_device(address) for address in config.device.addresses]
-    spec = config.measure.spec(config.device.threads)
-    if any(agent.info().measures_on_host for agent in agents):
-        # The cores left over are where the next candidate may be written meanwhile.
-        spec = spec.replace(cores=pick_cores(config.device.threads))
-    return DeviceSource(agents, config.export.precision, spec)
+    settings = config.device
+    with ExitStack() as stack:
+        agents = [stack.enter_context(open_device(address)) for address in unique_addresses(settings.addresses)]
+        cores = None if settings.cores is None else parse_cores(settings.cores)
+        spec = config.measure.spec(settings).replace(cores=cores_for(agents[0], cores, settings.threads))
+        source = DeviceSource(agents, config.export.precision, spec)
+        stack.pop_all()  # they are the source's to close now
+    return source
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a run works with.
+
+    Attributes:
+        space: where it searches.
+        device: what delivered files are measured on.
+        judge: where the latencies of candidates come from; nearly always the device itself.
+    """
+
+    space: SearchSpace
+    device: DeviceSource
+    judge: LatencySource
+
+    def key(self, config: RunConfig) -> MeasuringKey:
+        """What else than the network decides about a candidate's latency."""
+        if self.judge is self.device:
+            return self.device.key
+        return MeasuringKey(config.export.precision, self.judge.name, runtime="", settings="")
+
+    @property
+    def measured_with(self) -> dict[str, str]:
+        """What else than the network decides about any latency of the run, see `runs.environment`.
+
+        Target and delivered files are measured on the device, whatever judges candidates.
+        """
+        judge = {} if self.judge is self.device else {"judge": self.judge.name}
+        return {**asdict(self.device.key), **judge}
+
+    def judged(self, winner: Trial) -> Judged | None:
+        """What the winner was chosen by, if not by the device."""
+        return None if self.judge is self.device else Judged(self.judge.name, winner.latency_ms)
+
+
+@contextmanager
+def open_bench(config: RunConfig, data: Data) -> Iterator[Bench]:
+    """Opens the run's devices and whatever judges candidates.
+
+    Raises:
+        SpaceError, ConfigError: when space or latency source cannot be made.
+        DeviceAddressError, DeviceError: see `open_source`.
+    """
+    space = make_space(config, data)
+    with (
+        open_source(config) as device,
+        open_latency_source(config.latency.source, space, config.export.precision, device) as judge,
+    ):
+        yield Bench(space, device, judge)
 
 
 # ---------------------------------------------------------------- the main job
@@ -133,6 +202,19 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What the search went by, where that was not the device.
+
+    Attributes:
+        source: name of the latency source.
+        latency_ms: what it says of the winner.
+    """
+
+    source: str
+    latency_ms: float | None
+
+
+@dataclass(frozen=True)
 class Result:
     """What a search found.
 
@@ -143,6 +225,9 @@ class Result:
         rows: the winner first, then what it is compared with.
         bundle: where the delivered files are.
         device: what it was measured on.
+        judged: what the search went by, if not by that device. Whether the target is met is for the device to say.
+        on_device: whether the delivered files compute there what they compute here, by precision.
+        test_images: how many the accuracies are of; None if that is not known.
     """
 
     target_ms: float
@@ -151,6 +236,9 @@ class Result:
     rows: tuple[Row, ...]
     bundle: Path
     device: str
+    judged: Judged | None = None
+    on_device: Mapping[str, OnDeviceCheck] = field(default_factory=dict)
+    test_images: int | None = None
 
     @property
     def latency_ms(self) -> float | None:
@@ -177,7 +265,11 @@ class Result:
             flag = "" if measurement.ok else f" ({measurement.verdict}: {measurement.detail})"
             relation = "within" if self.meets_target else "more than"
             timed = f"takes {self.latency_ms:.3g} ms{flag}, {relation} {self.target_ms:.3g} ms"
-        return f"the delivered {self.precision} model {timed}, on {self.device}; bundle: {self.bundle}"
+        judged = ""
+        if self.judged is not None:
+            says = "could not say" if self.judged.latency_ms is None else f"said {self.judged.latency_ms:.3g} ms"
+            judged = f"; the search did not measure but went by {self.judged.source}, which {says}"
+        return f"the delivered {self.precision} model {timed}, on {self.device}{judged}; bundle: {self.bundle}"
 
     def table(self) -> str:
         """The result as text."""
@@ -190,7 +282,22 @@ class Result:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([*lines, "", f"{self.verdict[0].upper()}{self.verdict[1:]}"])
+        notes = [] if self.test_images is None else [f"accuracies: of {self.test_images} test images"]
+        notes += [f"{precision} on {self.device}: {check}" for precision, check in self.on_device.items()]
+        times_ms = {precision: _median_ms(m) for precision, m in self.rows[0].latency.items()}
+        notes += filter(None, [slower_int8(times_ms)])
+        return "\n".join([*lines, "", *notes, self.answer(self.bundle.parent)])
+
+    def answer(self, run: Path) -> str:
+        """The verdict as a sentence, and what to do if the measurement was unsteady.
+
+        Args:
+            run: the run's folder.
+        """
+        sentence = f"{self.verdict[0].upper()}{self.verdict[1:]}"
+        if self.rows[0].latency[self.precision].ok:
+            return sentence
+        return f"{sentence}\nmeasure again on a quiet device: nas-edge export {run} --out FOLDER"
 
     def to_json(self) -> dict[str, Any]:
         """The content of `result.json`."""
@@ -201,6 +308,8 @@ class Result:
             "meets_target": self.meets_target,
             "latency_ms": self.latency_ms,
             "device": self.device,
+            "on_device_check": {precision: asdict(check) for precision, check in self.on_device.items()},
+            "judged": None if self.judged is None else asdict(self.judged),
             "rows": [
                 {
                     "name": row.name,
@@ -229,19 +338,19 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> Result:
         DataError, RunError, InfeasibleError, DeviceError: see there.
     """
     Run.check_new(out)  # before anything takes time
-    data = load_data(config)
-    with ExitStack() as stack:
-        source = stack.enter_context(open_source(config))
-        run = Run.create(out, config)
-        stack.enter_context(run.lock())
-        return _carry_out(run, config, data, source, reporter)
+    with StopSignals(_stopped(out)) as stop:
+        data = load_data(config)
+        reporter.say(describe_data(config, data))
+        with open_bench(config, data) as bench, Run.create(out, config) as run:
+            return _carry_out(run, config, data, bench, reporter, stop)
 
 
 def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Reporter) -> Result:
     """Continues a run that was stopped, in whatever way, as if it never had been.
 
-    What was finished is not repeated. The search goes on from its last checkpoint; selection and random baseline after
-    what they have measured; a training that was interrupted begins again, and so do the final measuring and the bundle.
+    What was finished is not repeated. The search goes on from its last checkpoint; selection, random baseline and the
+    final measuring after what they have measured; a training that was interrupted begins again. Files are converted
+    and tested again, which gives the same, and the bundle is written when all else is there.
 
     **Another number of steps.** The schedules (learning rates, delay, warm-up) follow the new number from the resumed
     step on, as if it had been planned from the start; the steps that were made stay as they are. So the result is not
@@ -260,12 +369,17 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
     if run.finished:
         raise RunFolderError(f"{folder} is finished: its bundle is {run.path('bundle')}; for more, start a new run")
     config = change(run.config)
-    with run.lock():
+    with StopSignals(_stopped(folder)) as stop, run.lock():
         if "search.steps" in run.changed_settings(config):
             _check_steps(config.search.steps, run)
         data = load_data(config)
-        with open_source(config) as source:
-            return _carry_out(run, config, data, source, reporter)
+        reporter.say(describe_data(config, data))
+        with open_bench(config, data) as bench:
+            return _carry_out(run, config, data, bench, reporter, stop)
+
+
+def _stopped(folder: Path) -> str:
+    return f"stopped; continue with: nas-edge search --resume {folder}"
 
 
 def _check_steps(steps: int, run: Run) -> None:
@@ -279,40 +393,38 @@ def _check_steps(steps: int, run: Run) -> None:
         raise ConfigError(f"{run.folder} has made {done} steps already; --steps must be more, received {steps}")
 
 
-def _carry_out(run: Run, config: RunConfig, data: Data, source: DeviceSource, reporter: Reporter) -> Result:
+def _carry_out(run: Run, config: RunConfig, data: Data, bench: Bench, reporter: Reporter, stop: StopSignals) -> Result:
     """Does whatever of the run was not done yet."""
-    with ExitStack() as stack:
-        key = {"precision": config.export.precision, **asdict(source.key)}
-        device = {**asdict(source.info), "fingerprint": source.info.fingerprint}
-        differing = run.add_session(environment(device, key))
-        changed = run.changed_settings(config)
-        if changed:
-            run.write_config(config)
-            reporter.say(f"continuing with other {', '.join(changed)}")
-        if differing:
-            reporter.say(f"results may differ from an uninterrupted run in their last bits: {', '.join(differing)}")
-        stop = stack.enter_context(StopSignals())
-        try:
-            return _stages(run, config, data, source, reporter, stop)
-        except KeyboardInterrupt:
-            raise StoppedError(f"stopped; continue with: nas-edge search --resume {run.folder}") from None
-        except StoppedError as error:
-            raise StoppedError(f"{error}; continue with: nas-edge search --resume {run.folder}") from None
-        except InfeasibleError:
-            raise
-        except (NasEdgeError, DeviceError):
-            reporter.say(f"the run is kept; to continue it: nas-edge search --resume {run.folder}")
-            raise
+    info = bench.device.info
+    device = {**asdict(info), "fingerprint": info.fingerprint}
+    differing = run.add_session(environment(device, bench.measured_with))
+    changed = run.changed_settings(config)
+    if changed:
+        run.write_config(config)
+        reporter.say(f"continuing with other {', '.join(changed)}")
+    if differing:
+        reporter.say(f"results may differ from an uninterrupted run in their last bits: {', '.join(differing)}")
+    try:
+        return _stages(run, config, data, bench, reporter, stop)
+    except KeyboardInterrupt:
+        raise StoppedError(_stopped(run.folder)) from None
+    except StoppedError as error:
+        raise StoppedError(f"{error}; continue with: nas-edge search --resume {run.folder}") from None
+    except (InfeasibleError, TrainingError):  # continued as it is, the run would come to the same
+        raise
+    except (NasEdgeError, DeviceError):
+        reporter.say(f"the run is kept; to continue it: nas-edge search --resume {run.folder}")
+        raise
 
 
-def _stages(
-    run: Run, config: RunConfig, data: Data, source: DeviceSource, reporter: Reporter, stop: StopSignals
-) -> Result:
+def _stages(run: Run, config: RunConfig, data: Data, bench: Bench, reporter: Reporter, stop: StopSignals) -> Result:
     """Everything a run does, in order. What a stage came to is kept, and not done again when the run is resumed."""
-    space = make_space(config, data)
+    space, source = bench.space, bench.device
     with ExitStack() as stack:
-        retrying = RetryingSource(source)
-        cached = stack.enter_context(CachedSource(retrying, run.path("measurements.sqlite"), source.key))
+        retrying = RetryingSource(bench.judge)
+        stored, key = run.path("measurements.sqlite"), bench.key(config)
+        repair(stored, key, lambda: _journalled(run, space), reporter.say)
+        cached = stack.enter_context(CachedSource(retrying, stored, key))
         source.on_drift(cached.forget_since)
         start_tensorflow()
         reference = _reference(config, data)
@@ -321,9 +433,9 @@ def _stages(
         loop = make_search(config, space, data, cached, target_ms)
         reporter.say(
             f"searching {space.name}: {float(space.size):.3g} architectures, target {target_ms:.3g} ms "
-            f"({config.export.precision}) on {source.name}"
+            f"({config.export.precision}), timed by {bench.judge.name}"
         )
-        trials = _run_search(loop, run, target_ms, reporter, stop)
+        trials = _run_search(config, loop, run, source, target_ms, reporter, stop)
         loop.source = retrying  # finalists are measured anew: the one with the luckiest measurement must not win
         winner = _select(config, run, space, loop, data, target_ms, trials, reporter)
         rival = _random_rival(config, run, space, loop, data, target_ms, len(trials), reporter)
@@ -339,14 +451,29 @@ def _stages(
         if config.export.compare:
             label = config.space.reference_name
             delivered.append(_train(config, run, data, label, label, None, reference, None, reporter))
-        rows = _measure(config, source, delivered, reporter)
+        with _measured_once(run, source, reporter) as measure:
+            rows = _measure(config, source, measure, delivered, reporter)
         bundle = run.path("bundle")
         # There is one if the run was stopped before its result was written, and half of one if while it was written.
         for left in (bundle, *run.folder.glob(".bundle.*")):
             shutil.rmtree(left, ignore_errors=True)
-        result = _write_bundle(config, bundle, space, data, source, winner.architecture, delivered[0], rows, target_ms)
+        chosen, judged = winner.architecture, bench.judged(winner)
+        result = _write_bundle(config, bundle, space, data, source, chosen, delivered[0], rows, target_ms, judged)
     run.write_json("result.json", result.to_json())
+    _write_report(run, reporter)
     return result
+
+
+def _write_report(run: Run, reporter: Reporter) -> None:
+    """Writes the page about the run. It can be written again at any time, so its failure is not the run's."""
+    try:
+        from nas_edge.report import read_run, run_report, write_report
+
+        page = write_report(run_report(read_run(run.folder)), run.path("report"))
+    except Exception as error:  # whatever is wrong with it, hours of work are not to end in an error
+        reporter.say(f"the report could not be written ({error}); for another try: nas-edge report {run.folder}")
+    else:
+        reporter.say(f"report: {page}")
 
 
 def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> str:
@@ -364,8 +491,10 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> s
     Raises:
         RunError: when the run did not get as far as a trained winner.
     """
-    Run.check_new(out)  # before anything takes time
     run = Run.open(folder)
+    if not run.finished:
+        raise RunFolderError(f"{folder} is not finished; to finish it: nas-edge search --resume {folder}")
+    check_new_bundle(out)  # before anything takes time
     config, found = run.config, run.read_json("result.json")
     if device is not None:
         config = config.model_copy(update={"device": config.device.model_copy(update={"addresses": (device,)})})
@@ -374,17 +503,25 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> s
     space = make_space(config, data)
     try:
         architecture, target_ms = space.parse(found["rows"][0]["architecture"]), float(found["target_ms"])
+        judged = Judged(**found["judged"]) if found.get("judged") else None
     except (KeyError, IndexError, TypeError, ValueError, SpaceError):
         raise RunFolderError(f"{run.path('result.json')} is damaged: it does not say what won") from None
     start_tensorflow()
     with open_source(config) as source:
         model = convert(config, data, "winner", str(architecture), None, space.decode(architecture), weights)
-        rows = _measure(config, source, [model], reporter)
-        result = _write_bundle(config, out, space, data, source, architecture, model, rows, target_ms)
-    return result.verdict
+        rows = _measure(config, source, source.measure_file, [model], reporter)
+        result = _write_bundle(config, out, space, data, source, architecture, model, rows, target_ms, judged)
+    return result.answer(folder)
 
 
 # ---------------------------------------------------------------- the steps of a search
+
+
+def _journalled(run: Run, space: SearchSpace) -> Iterator[tuple[str, Measurement]]:
+    """Latencies that can be relied on, by fingerprint of the network, as the search's journal has them."""
+    for trial in map(Trial.from_json, run.journal()):
+        if trial.measurement is not None and trial.measurement.ok:
+            yield space.decode(trial.architecture).fingerprint, trial.measurement
 
 
 def _reference(config: RunConfig, data: Data) -> NetworkSpec:
@@ -402,7 +539,9 @@ def _target_ms(config: RunConfig, source: DeviceSource, reference: NetworkSpec, 
     """The latency to meet: what the user named, or a share of the reference network's on this device."""
     if config.target.latency_ms is not None:
         return config.target.latency_ms
-    measurement = source.submit(Candidate(reference)).result()
+    with reporter.stage(f"timing {config.space.reference_name}", 1) as show:
+        measurement = source.submit(Candidate(reference)).result()
+        show(1)
     median_ms = _median_ms(measurement)
     if median_ms is None:
         raise InfeasibleError(
@@ -410,9 +549,9 @@ def _target_ms(config: RunConfig, source: DeviceSource, reference: NetworkSpec, 
             f"{source.name}: {measurement.verdict}, {measurement.detail}; name a target"
         )
     target_ms = median_ms * config.target.reference_share
+    share = "" if config.target.reference_share == 1 else f"{config.target.reference_share:g} of it, "
     reporter.say(
-        f"{config.space.reference_name} takes {median_ms:.3g} ms on {source.name}; "
-        f"target: {config.target.reference_share:g} of it, {target_ms:.3g} ms"
+        f"{config.space.reference_name} takes {median_ms:.3g} ms on {source.name}; target: {share}{target_ms:.3g} ms"
     )
     return target_ms
 
@@ -489,55 +628,53 @@ def _make_controller(config: RunConfig, space: SearchSpace) -> Controller:
     )
 
 
-def _run_search(loop: OneShotSearch, run: Run, target_ms: float, reporter: Reporter, stop: StopSignals) -> list[Trial]:
+def _run_search(
+    config: RunConfig,
+    loop: OneShotSearch,
+    run: Run,
+    source: DeviceSource,
+    target_ms: float,
+    reporter: Reporter,
+    stop: StopSignals,
+) -> list[Trial]:
     """Runs the loop from where the run is, keeping every step."""
+    from nas_edge.search.line import SearchLine
+    from nas_edge.search.policy_log import PolicyLog, set_damaged_aside
     from nas_edge.search.recorded import RecordedSearch
+    from nas_edge.search.tensorboard import TensorBoardLog
 
-    with closing(run.open_journal(reporter.say)) as journal:
-        recorded = RecordedSearch(loop, journal, run.checkpoints, run.config.runs.checkpoint_steps, reporter.say)
-        best = max((t for t in recorded.trials if t.reward is not None), key=_reward, default=None)
+    with ExitStack() as stack:
+        journal = stack.enter_context(closing(run.open_journal(reporter.say)))
+        recorded = RecordedSearch(loop, journal, run.checkpoints, config.runs.checkpoint_steps, reporter.say)
         if loop.step:
             reporter.say(f"continuing after step {loop.step} with {len(recorded.trials)} trials")
-        with reporter.stage("search", loop.config.steps, loop.step) as show:
+        set_damaged_aside(run.path("policy.jsonl"), reporter.say)
+        policy_journal = stack.enter_context(closing(run.open_journal(reporter.say, "policy.jsonl")))
+        policy = PolicyLog(policy_journal, loop.step, loop.config.steps)
+        log: TensorBoardLog | None = None
+        if config.runs.tensorboard and loop.step < loop.config.steps:
+            log = TensorBoardLog(run.path("tensorboard"), loop.step, loop.config.steps, target_ms)
+            stack.enter_context(closing(log))
+        line = SearchLine(target_ms, source, recorded.trials)
+        show = stack.enter_context(reporter.stage("search", loop.config.steps, loop.step, line.facts))
 
-            def on_step(report: StepReport) -> None:
-                nonlocal best
-                for trial in report.trials:
-                    if trial.reward is not None and (best is None or trial.reward > _reward(best)):
-                        best = trial
-                show(report.step + 1, _facts(report, best, target_ms))
+        def on_step(report: StepReport) -> None:
+            policy.write(report.step, loop.controller)
+            if log is not None:
+                log.write(report, loop.controller)
+            line.show(report)
+            show(report.step + 1)
 
-            recorded.run(on_step, stop)
+        recorded.run(on_step, stop)
     trials = recorded.trials
     if trials and all(trial.reward is None for trial in trials):
         last = trials[-1].measurement
         why = "" if last is None else f"; the last one: {last.verdict}, {last.detail}"
-        raise RunError(
-            f"none of the {len(trials)} candidates could be timed reliably on {loop.source.name}{why}. "
-            "Close other programs, use fewer --threads, or measure longer (--set measure.max_duration_s=2)"
+        raise InfeasibleError(
+            f"none of the {len(trials)} candidates could be timed reliably on {loop.source.name}{why}. Close other "
+            "programs, use fewer --threads, or measure longer (--set measure.max_duration_s=2), and start a new run"
         )
     return trials
-
-
-def _reward(trial: Trial) -> float:
-    return -math.inf if trial.reward is None else trial.reward
-
-
-def _facts(report: StepReport, best: Trial | None, target_ms: float) -> str:
-    """The words of the progress line."""
-    if not report.trials:
-        return f"loss {report.loss:.2f} (weights only)"
-    trial = report.trials[-1]
-    timed = (
-        f"{trial.latency_ms:.3g}/{target_ms:.3g} ms"
-        if trial.latency_ms is not None
-        else str(trial.measurement.verdict)
-        if trial.measurement is not None
-        else "not timed"
-    )
-    reward = "-" if trial.reward is None else f"{trial.reward:.3f}"
-    found = "" if best is None else f" best {best.reward:.3f}"
-    return f"loss {report.loss:.2f} reward {reward} quality {trial.quality:.3f} {timed}{found}"
 
 
 def _select(
@@ -554,8 +691,17 @@ def _select(
     from nas_edge.search.selection import select
 
     limit_ms = target_ms if config.target.limit == "hard" else None
-    with _judge(run, "selection", loop, data, reporter) as judge:
-        selection = select(space, loop.controller, judge, limit_ms, config.target.margin, trials)
+    with _judge(run, "selection", loop, data, reporter) as judge, reporter.stage("selection", None) as show:
+        done = 0
+
+        def shown(architecture: Architecture) -> Trial:
+            nonlocal done
+            trial = judge(architecture)
+            done += 1
+            show(done, _ms(trial.measurement, " ms"), f"quality {trial.quality:.3f}")
+            return trial
+
+        selection = select(space, loop.controller, shown, limit_ms, config.target.margin, trials)
     winner = selection.winner
     timed = "not timed" if winner.latency_ms is None else f"{winner.latency_ms:.3g} ms"
     reporter.say(
@@ -601,7 +747,7 @@ def _judge(
     images, labels = data.arrays(data.split.validation)
     with closing(run.open_journal(reporter.say, f"stages/{stage}.jsonl")) as journal:
         known: dict[Architecture, deque[Trial]] = {}
-        for trial in map(Trial.from_json, journal.found):
+        for trial in journal.read(Trial.from_json):
             known.setdefault(trial.architecture, deque()).append(trial)
 
         def judge(architecture: Architecture) -> Trial:
@@ -649,15 +795,25 @@ def _train(
     """Trains a network, unless that was done before, and converts it."""
     folder = "winner" if name == "winner" else f"compared/{name.replace(' ', '-')}"
     weights = run.weights_once(
-        f"{folder}/weights.npz", lambda: _trained(config, data, name, network, initial, reporter)
+        f"{folder}/weights.npz", lambda: _trained(config, run, data, name, network, initial, reporter)
     )
     return convert(config, data, name, architecture, quality, network, weights)
 
 
 def _trained(
-    config: RunConfig, data: Data, name: str, network: NetworkSpec, initial: Weights | None, reporter: Reporter
+    config: RunConfig,
+    run: Run,
+    data: Data,
+    name: str,
+    network: NetworkSpec,
+    initial: Weights | None,
+    reporter: Reporter,
 ) -> Weights:
-    """Trains a network and re-estimates its batch statistics."""
+    """Trains a network and re-estimates its batch statistics.
+
+    Raises:
+        TrainingError: when it diverges; nothing of it is kept.
+    """
     from nas_edge.networks.keras_model import get_weights, keras_model
     from nas_edge.training.trainer import TrainingStep, recalibrate_batch_norm, regularized_layers, train
 
@@ -671,9 +827,19 @@ def _trained(
         def on_step(step: TrainingStep) -> None:
             show(step.step, f"loss {step.loss:.3f} accuracy {step.accuracy:.3f}")
 
-        train(model, batches, steps, settings, regularized_layers(network), on_step)
-        recalibrate_batch_norm(model, in_order(data.dataset, indices, settings.batch_size, data.preprocessing))
-    return get_weights(model, network)
+        try:
+            train(model, batches, steps, settings, regularized_layers(network), on_step)
+            recalibrate_batch_norm(model, in_order(data.dataset, indices, settings.batch_size, data.preprocessing))
+            weights = get_weights(model, network)
+            if not all(np.isfinite(array).all() for group in weights.values() for array in group):
+                raise TrainingError("training diverged: weights are no longer numbers; lower the learning rate")
+        except TrainingError as error:
+            alike = "" if name == "winner" else " (after removing its winner/ and compared/: all are trained alike)"
+            raise TrainingError(
+                f"{name}: {error}, for example{alike}: nas-edge search --resume {run.folder} "
+                f"--set training.learning_rate={settings.learning_rate / 2:.2g}"
+            ) from None
+    return weights
 
 
 def training_images(data: Data) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -715,12 +881,33 @@ def convert(
     return Model(name, architecture, quality, weights, files, accuracy)
 
 
-def _measure(config: RunConfig, source: DeviceSource, models: Sequence[Model], reporter: Reporter) -> list[Row]:
+@contextmanager
+def _measured_once(run: Run, source: DeviceSource, reporter: Reporter) -> Iterator[MeasureFile]:
+    """Yields what measures a file, or answers with what was measured of it before the run was interrupted."""
+    with closing(run.open_journal(reporter.say, "stages/final.jsonl")) as journal:
+        known: dict[str, deque[Measurement]] = {}
+        for name, part in journal.read(lambda record: (record["file"], Measurement.from_json(record["measurement"]))):
+            known.setdefault(name, deque()).append(part)
+
+        def measure(file: bytes, spec: BenchmarkSpec) -> Measurement:
+            name = hashlib.sha256(file).hexdigest()
+            if known.get(name):
+                return known[name].popleft()
+            measurement = source.measure_file(file, spec)
+            journal.append({"file": name, "measurement": measurement.to_json()})
+            return measurement
+
+        yield measure
+
+
+def _measure(
+    config: RunConfig, source: DeviceSource, measure: MeasureFile, models: Sequence[Model], reporter: Reporter
+) -> list[Row]:
     """Measures the delivered files, with more care than in the loop: in rounds side by side.
 
     One slow spell of the device then hits all files alike, and no file for long.
     """
-    whole = config.final_measure.spec(config.device.threads).replace(cores=source.spec.cores)
+    whole = config.final_measure.spec(config.device).replace(cores=source.spec.cores)
     share = whole.replace(
         min_runs=max(6, whole.min_runs // FINAL_ROUNDS),
         min_duration_s=whole.min_duration_s / FINAL_ROUNDS,
@@ -732,8 +919,8 @@ def _measure(config: RunConfig, source: DeviceSource, models: Sequence[Model], r
         for turn in range(FINAL_ROUNDS):
             for place, (model, precision) in enumerate(files, start=1):
                 measured = parts[model.name, precision]
-                measured.append(source.measure_file(model.files[precision], share))
-                show(turn * len(files) + place, f"{model.name} {precision} {_ms(measured[-1])} ms")
+                measured.append(measure(model.files[precision], share))
+                show(turn * len(files) + place, f"{model.name} {precision} {_ms(measured[-1], ' ms')}")
     return [
         Row(
             model.name,
@@ -756,15 +943,26 @@ def _write_bundle(
     model: Model,
     rows: Sequence[Row],
     target_ms: float,
+    judged: Judged | None,
 ) -> Result:
     """Writes what an app team receives."""
     from nas_edge.export.bundle import DeliveredModel, write_bundle
 
     winner = rows[0]
     hard = config.target.limit == "hard"
-    result = Result(target_ms, config.export.precision, hard, tuple(rows), folder, source.name)
+    images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
+    checks = {precision: check_on_device(file, images, source.run_file) for precision, file in model.files.items()}
+    test_images = len(data.split.test)
+    result = Result(
+        target_ms, config.export.precision, hard, tuple(rows), folder, source.name, judged, checks, test_images
+    )
     models = {
-        precision: DeliveredModel(file, winner.accuracy[precision], _latency_facts(winner.latency[precision]))
+        precision: DeliveredModel(
+            file,
+            winner.accuracy[precision],
+            _latency_facts(winner.latency[precision]),
+            asdict(checks[precision]),
+        )
         for precision, file in model.files.items()
     }
     write_bundle(
@@ -783,6 +981,8 @@ def _write_bundle(
             "target_ms": target_ms,
             "meets_target": result.meets_target,
             "device": source.info.model,
+            "test_images": test_images,
+            "judged": None if judged is None else asdict(judged),
         },
     )
     return result
@@ -799,10 +999,10 @@ def _median_ms(measurement: Measurement) -> float | None:
     return measurement.statistics.median_ms if measurement.statistics is not None else None
 
 
-def _ms(measurement: Measurement | None) -> str:
+def _ms(measurement: Measurement | None, unit: str = "") -> str:
     if measurement is None:
         return "-"
     if measurement.statistics is None:
         return str(measurement.verdict)
     flag = "" if measurement.ok else f" ({measurement.verdict})"
-    return f"{measurement.statistics.median_ms:.3f}{flag}"
+    return f"{measurement.statistics.median_ms:.3f}{unit}{flag}"

@@ -1,16 +1,38 @@
-"""What the user sees while a run goes on: one live line in a terminal, plain lines elsewhere."""
+"""What the user sees while a run goes on: one live line in a terminal, plain lines elsewhere.
+
+The line is a list of facts, the most important first. What does not fit the width is left out from the end, so that
+it never wraps.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from nas_edge.terminal import printable
 
 # In a log file, one line every so many seconds is enough.
 PLAIN_INTERVAL_S = 5.0
+# There, a line as often tells that something is still waited for.
+PLAIN_SILENCE_S = 30.0
+
+# A step that takes longer is worth a word: whatever the user waits for may be stuck.
+LONG_STEP_S = 10.0
+
+_REFRESHES_PER_SECOND = 4
+# The time left follows the pace of so many of the last seconds or steps, whichever is longer.
+_PACE_MARKS = 60
+_BAR_WIDTH = 20
+_GAP = "  "
 
 
 class Reporter:
@@ -21,60 +43,136 @@ class Reporter:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, soft_wrap=True, highlight=False)
+        self.console = console or Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
         """One line."""
         self.console.print(text, markup=False)
 
     @contextmanager
-    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
-        """A stage of `total` steps, `done` of them made before; yields what to call after each."""
-        if self.console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                TextColumn("{task.fields[facts]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(elapsed_when_finished=False),
-            )
-            with Progress(*columns, console=self.console, redirect_stdout=False, redirect_stderr=False) as live:
-                task = live.add_task(name, total=total, completed=done, facts="")
-                yield Stage(lambda done, facts: live.update(task, completed=done, facts=facts))
+    def stage(
+        self, name: str, total: int | None, done: int = 0, facts: Callable[[], Sequence[str]] = tuple
+    ) -> Iterator[Stage]:
+        """A stage of `total` steps, `done` of them made before.
+
+        Args:
+            name: what is done.
+            total: steps of the whole stage; None when that is not known.
+            done: steps made before.
+            facts: what else to show, the most important first; asked several times a second, in another thread.
+
+        Yields:
+            What to call after each step.
+        """
+        stage = Stage(name, total, done, facts)
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            with Live(
+                stage,
+                console=self.console,
+                refresh_per_second=_REFRESHES_PER_SECOND,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            ):
+                yield stage
         else:
-            yield Stage(_PlainStage(self, name, total))
+            with _printed(stage, self.say):
+                yield stage
 
 
 class Stage:
-    """Handed to whoever does the work; call it with the steps done and a few words."""
+    """A stage that goes on; renders as one line. See `Reporter.stage`."""
 
-    def __init__(self, show: object) -> None:
-        self._show = show
+    def __init__(self, name: str, total: int | None, done: int = 0, facts: Callable[[], Sequence[str]] = tuple) -> None:
+        self._name, self._total, self.done, self._facts = name, total, done, facts
+        self._started_s = self._called_s = time.monotonic()
+        self._marks: deque[tuple[int, float]] = deque(maxlen=_PACE_MARKS)  # steps done, and when
 
-    def __call__(self, done: int, facts: str = "") -> None:
-        """Shows progress."""
-        self._show(done, facts)  # type: ignore[operator]
+    def __call__(self, done: int, *facts: str) -> None:
+        """Shows progress.
 
-
-class _PlainStage:
-    """Prints a line now and then, and always the last."""
-
-    def __init__(self, reporter: Reporter, name: str, total: int) -> None:
-        self._reporter, self._name, self._total = reporter, name, total
-        self._started_s = self._printed_s = time.monotonic()
-        self._first: tuple[int, float] | None = None
-
-    def __call__(self, done: int, facts: str) -> None:
+        Args:
+            done: steps done so far.
+            facts: a few words, in place of the last ones.
+        """
         now_s = time.monotonic()
-        if self._first is None:
-            self._first = done, now_s  # the first step compiles, so it says nothing of the others
-        if done < self._total and now_s - self._printed_s < PLAIN_INTERVAL_S:
-            return
-        self._printed_s = now_s
-        first_done, first_s = self._first
-        left = ""
-        if first_done < done < self._total:
-            left = f", {(now_s - first_s) / (done - first_done) * (self._total - done):.0f} s left"
-        self._reporter.say(f"{self._name} {done}/{self._total} {facts} {now_s - self._started_s:.0f} s{left}")
+        # The first call is the start of the count: the first step compiles, so it says nothing of the others.
+        if not self._marks or now_s - self._marks[-1][1] >= 1.0:
+            self._marks.append((done, now_s))
+        self.done, self._called_s = done, now_s
+        if facts:
+            self._facts = lambda: facts
+
+    def parts(self) -> list[str]:
+        """What there is to show, the most important first."""
+        now_s = time.monotonic()
+        steps = f"{self._name} {self.done}" if self._total is None else f"{self._name} {self.done}/{self._total}"
+        facts = list(self._facts())
+        if self.done == self._total:
+            steps += f" in {_clock(now_s - self._started_s)}"
+        else:
+            left_s = self._left_s()
+            steps += "" if left_s is None else f" {_clock(left_s)} left"
+            if now_s - self._called_s >= LONG_STEP_S:
+                facts.insert(0, f"this step {_clock(now_s - self._called_s)}")
+        # Names of files and words of devices may hold anything, line breaks included.
+        return [steps, *(printable(fact) for fact in facts if fact)]
+
+    def _left_s(self) -> float | None:
+        """Seconds the rest takes at the present pace; None while that is not known."""
+        if len(self._marks) < 2 or self._total is None:
+            return None
+        (first, first_s), (last, last_s) = self._marks[0], self._marks[-1]
+        return (last_s - first_s) / (last - first) * (self._total - self.done) if last > first else None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The line as wide as there is room, less a column: some terminals wrap once the last one is filled."""
+        room = options.max_width - 1
+        first, *others = self.parts()
+        line = first
+        for part in others:
+            if cell_len(line) + len(_GAP) + cell_len(part) > room:
+                break
+            line += _GAP + part
+        else:
+            if self._total is not None and cell_len(line) + len(_GAP) + _BAR_WIDTH <= room:
+                yield ProgressBar(total=self._total, completed=self.done, width=_BAR_WIDTH)
+                line = _GAP + line
+        text = Text(line, no_wrap=True)
+        text.truncate(room)
+        yield text
+
+
+@contextmanager
+def _printed(stage: Stage, say: Callable[[str], None]) -> Iterator[None]:
+    """Prints a line now and then, and always the last."""
+    ended = threading.Event()
+    printed = stage.done
+
+    def print_line() -> None:
+        nonlocal printed
+        printed = stage.done
+        say(_GAP.join(stage.parts()))
+
+    def watch() -> None:
+        printed_s = time.monotonic()
+        while not ended.wait(PLAIN_INTERVAL_S):
+            if stage.done != printed or time.monotonic() - printed_s >= PLAIN_SILENCE_S:
+                print_line()
+                printed_s = time.monotonic()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        if stage.done != printed:
+            print_line()
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds, for example 2:05:09, or 0:07."""
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest_s:02d}" if hours else f"{minutes}:{rest_s:02d}"

@@ -194,7 +194,8 @@ def test_drift_of_the_anchor_flags_the_rows() -> None:
 
 
 def test_profile_comes_from_a_run_of_its_own_and_its_crash_spoils_nothing() -> None:
-    ops = (OpTime("CONV_2D", "out", 1.0, 1.0),)
+    names = {"delegate operator 1": 0.75, "out": 0.25, "delegate operator 9": 0.0}
+    ops = tuple(OpTime("CONV_2D", name, ms, ms) for name, ms in names.items())
 
     def measure(model: bytes, spec: BenchmarkSpec) -> Measurement:
         if not spec.profile_ops:
@@ -207,7 +208,12 @@ def test_profile_comes_from_a_run_of_its_own_and_its_crash_spoils_nothing() -> N
     assert 9.0 not in {round(x) for x in good.samples_ms}
     assert bad.ok
     assert bad.profile_note == "run_failed: crashed"
-    assert "no times: run_failed: crashed" in to_table(report)
+    table = to_table(report)
+    assert "no times: run_failed: crashed" in table
+    assert "1 operators took less than that" in table
+    assert "--delegate none" in table
+    assert re.search(r"1\.000 +100\.0% +2 +CONV_2D", table)
+    assert "delegate operator 9" not in table
     assert next(csv.DictReader(io.StringIO(to_ops_csv(report))))["op"] == "CONV_2D"
 
 
@@ -252,8 +258,10 @@ def test_file_too_large_to_be_a_model_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "large.tflite"
     with file.open("wb") as sink:
         sink.truncate(1 << 34)  # sparse: takes no space
-    ((model, data),) = read_models([file])
-    assert data is None
+    small = tmp_path / "small"
+    small.write_bytes(b"1")
+    (model, data), _ = read_models([file, small])
+    assert data == f"{1 << 34} bytes; a model may have {1 << 30}"
     request = Request([(model, data)], ("host:",), (1,), "search", SPEC, 1)
     (row,) = run_benchmark(request, open_agent=lambda _: FunctionAgent(lambda m, s: steady(1.0))).rows
     assert row.measurement.verdict is Verdict.LOAD_FAILED
@@ -264,6 +272,42 @@ def test_pipe_is_refused_without_waiting_on_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="not a regular file"):
         read_models([tmp_path / "pipe"])
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_cannot_be_read_costs_a_line_and_not_the_batch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, conv: Path
+) -> None:
+    assert command(monkeypatch, tmp_path / "missing", conv, tmp_path, "--preset", "search", "--format", "json") == 1
+    output = capsys.readouterr()
+    assert "2 of 3 measurements failed: missing" in output.err
+    missing, measured, folder = Report.from_json(json.loads(output.out)).rows
+    assert (missing.measurement.verdict, missing.measurement.detail) == (
+        Verdict.LOAD_FAILED,
+        "No such file or directory",
+    )
+    assert "is a directory" in folder.measurement.detail
+    assert not measured.failed
+
+
+def test_open_dimensions_are_said_to_be_taken_as_1(tmp_path: Path) -> None:
+    (tmp_path / "open").write_bytes(models.binary_model(shape=(1, 4), signature=(-1, 4)))
+    (tmp_path / "fixed").write_bytes(models.binary_model(shape=(1, 4)))
+    files = read_models([tmp_path / "open", tmp_path / "fixed"])
+    names = files[0][0].open_inputs
+    assert names
+    assert files[1][0].open_inputs == ()
+
+    def table(spec: BenchmarkSpec) -> str:
+        request = Request(files, ("replay:x",), (1, 2), "search", spec, 1)
+        report = run_benchmark(request, open_agent=lambda _: FunctionAgent(lambda m, s: steady(1.0)))
+        assert Report.from_json(json.loads(benchmarking.to_json(report))).rows == report.rows
+        return to_table(report)
+
+    note = f"open: open dimensions of {', '.join(names)} were taken as 1; others with --input-shape {names[0]}=N,N..."
+    assert table(SPEC).count(note) == 1
+    assert "fixed: open" not in table(SPEC)
+    assert "taken as 1" not in table(SPEC.replace(input_shapes=dict.fromkeys(names, (8, 4))))
 
 
 def test_addresses_are_taken_once() -> None:
@@ -357,6 +401,8 @@ def test_impossible_times_in_a_baseline_are_not_compared() -> None:
 
 def test_doubts_are_told_with_the_comparison() -> None:
     assert "not to be relied on: unsteady" in conclusion(make_report(2.0), make_report(verdict=Verdict.UNSTEADY))
+    longer = replace(make_report(), preset="final")
+    assert "preset search, baseline final" in conclusion(make_report(), longer)
     assert "the device itself has changed by +20%" in conclusion(make_report(2.0, anchor_ms=1.2), make_report())
 
 
@@ -365,6 +411,14 @@ def test_models_are_compared_with_the_fastest() -> None:
     first, second = benchmarking.compare_models(report)
     assert (first.model, first.reference, first.conclusion) == ("a", "b", "200.0% slower")
     assert (second.model, second.conclusion, second.significant) == ("c", "no significant difference", False)
+
+
+def test_a_reference_that_is_doubtful_itself_is_not_called_reliable() -> None:
+    shaky = steady(1.0, conditions=replace(CONDITIONS, wait_share=0.5))
+    for answer, doubtful in ((shaky, True), (steady(1.0), False)):
+        report = run(lambda model, _, answer=answer: answer, names=("a", "b"))
+        table = to_table(report, benchmarking.compare_models(report))
+        assert ("where none can the fastest of all" in table) == doubtful
 
 
 # Rendering.
@@ -431,7 +485,7 @@ def conv(tmp_path: Path) -> Path:
         (("{conv}", "--preset", "nope"), "is not one of"),
         (("{conv}", "--threads", "0"), "threads must be"),
         (("{conv}", "--threads", "1,x"), "expects whole numbers"),
-        (("{conv}", "--cores", "a"), "expects whole numbers"),
+        (("{conv}", "--cores", "a"), "Expected cores to be big"),
         (("{conv}", "--cores", "4000", "--preset", "search"), "4000"),
         (("{conv}", "--input-shape", "x"), "expects NAME="),
         (("{conv}", "--input-shape", "x=1,a"), "whole dimensions"),

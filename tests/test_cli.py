@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from nas_edge import cli
+from nas_edge.errors import SpaceError
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -42,7 +45,14 @@ def one_line(text: str) -> str:
         (["--target-ms", "soon"], "soon"),
         (["--steps", "-3"], "-3"),
         (["--data", "/nowhere/at/all"], "/nowhere/at/all"),
-        (["--set", "search.stepz=3"], "search.stepz"),
+        (["--data", ""], "data.source may not be empty"),
+        (["--device", "hots:"], "Did you mean host:"),
+        (["--set", "search.stepz=3"], "'search.stepz'; did you mean search.steps?"),
+        (["--set", "serch.steps=3"], "did you mean search?"),
+        (["--set", "validation_batch_size=3"], "did you mean search.validation_batch_size?"),
+        (["--set", "search=3"], "search is a group of settings; name one of them, for example search.steps"),
+        (["--set", "xyz=3"], "unknown setting 'xyz'; see"),
+        (["--threads", "257"], "threads must be a whole number from 1 to 256; received 257"),
         (["--set", "steps"], "path=value"),
         (["--config", "/nowhere/settings.yaml"], "/nowhere/settings.yaml"),
         (["--precision", "int4"], "int4"),
@@ -62,6 +72,27 @@ def test_misuse_gets_one_line_and_exit_code_2(
     assert code == 2
     assert expected in one_line(err)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--debug", "spaces", "imaginary"], ["spaces", "--debug", "imaginary"], ["spaces", "imaginary", "--debug"]],
+)
+def test_debug_shows_the_traceback_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["nas-edge", *arguments])
+    with pytest.raises(SpaceError, match="imaginary"):
+        cli.main()
+
+
+def test_debug_is_in_the_help_of_every_command() -> None:
+    def commands(group: click.Group) -> Iterator[click.Command]:
+        for command in group.commands.values():
+            yield command
+            if isinstance(command, click.Group):
+                yield from commands(command)
+
+    for command in (cli.nas_edge, *commands(cli.nas_edge)):
+        assert "--debug" in command.get_help(click.Context(command)), command.name
 
 
 def test_out_is_required(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,3 +181,19 @@ def test_light_commands_do_not_load_tensorflow(arguments: list[str]) -> None:
 def test_the_pipeline_is_imported_without_tensorflow() -> None:
     code = "import sys, nas_edge, nas_edge.pipeline; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("preset", [(), ("--preset", "laptop"), ("--preset", "full")])
+@pytest.mark.parametrize("how", ["--dry-run", "--out"])
+def test_no_long_search_begins_on_pictures_that_nobody_named(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    preset: tuple[str, ...],
+    how: str,
+) -> None:
+    out = tmp_path / "run"
+    code, _, err = run(monkeypatch, capsys, "search", *preset, *(("--out", str(out)) if how == "--out" else (how,)))
+    assert code == 2
+    assert "--data is missing" in err
+    assert not out.exists()

@@ -46,6 +46,10 @@ def test_a_run_configuration_can_be_read_back(tmp_path: Path) -> None:
         ("space.name=x", "proxylessnas"),
         ("space.reference=x", "mobilenet-v2"),
         ("measure.preset=slow", "rapid"),
+        ("measure.max_runs=0", "measure: max_runs must be a whole number from 1"),
+        ("final_measure.min_runs=2000000", "final_measure: min_runs must not be above max_runs"),
+        ("device.addresses=[]", "device.addresses"),
+        ("device.addresses=3", "device.addresses.0"),
         ("search.filter_warmup_fraction=0.5", "delay_fraction"),
         ("target.objectives=[{resource: joules, target: 1}]", "'latency_ms', 'macs'"),
         ("colour=blue", "unknown setting 'colour'"),
@@ -67,8 +71,29 @@ def test_a_file_that_is_no_configuration_is_refused_by_name(tmp_path: Path, text
         load_config(file=file)
 
 
+@pytest.mark.parametrize(
+    ("given", "addresses"),
+    [
+        ("host:", ("host:",)),
+        ("adb:", ("adb:",)),
+        ("adb:0123AB", ("adb:0123AB",)),
+        ("adb://10.0.0.7:5555", ("adb://10.0.0.7:5555",)),
+        ("[adb:A, host:]", ("adb:A", "host:")),
+        ("replay:times.json", ("replay:times.json",)),
+    ],
+)
+def test_device_addresses_need_no_quotes(given: str, addresses: tuple[str, ...]) -> None:
+    assert load_config(settings=[f"device.addresses={given}"]).device.addresses == addresses
+
+
+def test_every_setting_of_measuring_has_a_meaning() -> None:
+    lines = [line for line in describe_settings(RunConfig()).splitlines() if "measure." in line]
+    assert len(lines) == 20
+    assert all("  # " in line for line in lines)
+
+
 def test_settings_are_listed_so_that_they_can_be_given_back() -> None:
-    config = load_config("demo")
+    config = load_config("demo", settings=["target.objectives=[{resource: macs, target: 1000000}]"])
     lines = [line.partition("  #")[0] for line in describe_settings(config).splitlines()]
     assert load_config(settings=lines) == config
 

@@ -151,6 +151,7 @@ def _with_baseline(row: Row, report: Report, baseline: Report) -> Comparison:
     caveats = [
         "" if same_bytes else "another file of the same name",
         _flag_caveat(row, other),
+        "" if report.preset == baseline.preset else f"preset {report.preset}, baseline {baseline.preset}",
         _anchor_caveat(row, report, other, baseline),
     ]
     return _compare(row, other, reference, paired=False, caveat="; ".join(filter(None, caveats)))

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from device_agents.api import PRESETS, BenchmarkSpec, Conditions, DeviceAgent, DeviceInfo, Measurement, Verdict
+from device_agents.api import PRESETS, BenchmarkSpec, Conditions, DeviceAgent, Measurement, Verdict
 from device_agents.devices import open_device, parse_address
-from device_agents.errors import DeviceError, SpecError
+from device_agents.errors import DeviceError, ModelFileError, SpecError
 from device_agents.host import pick_cores
 from device_agents.session import AnchorReading, MeasuringSession, SessionSettings
-from device_agents.tflite_file import MAX_BYTES
+from device_agents.tflite_file import MAX_BYTES, open_inputs
 from device_agents.verdicts import judge
 from nas_edge import __version__
 from nas_edge.benchmarking.report import FLAGS, DeviceRecord, ModelFile, Report, Row
@@ -44,20 +44,22 @@ class Request:
     """What to measure.
 
     Attributes:
-        models: Files with their bytes, as `read_models` returns them; None for one too large to read.
+        models: Files with their bytes, as `read_models` returns them; the reason for one that could not be read.
         devices: Addresses.
         threads: Numbers of threads, each measured on its own.
         preset: A name of `device_agents.api.PRESETS`.
-        spec: That preset with changes; `threads` is ignored, and `cores` None means to choose them.
+        spec: That preset with changes; `threads` and `cores` are ignored.
         rounds: Parts each measurement is split into.
+        cores: What `device_agents.api.parse_cores` read, None to choose.
     """
 
-    models: Sequence[tuple[ModelFile, bytes | None]]
+    models: Sequence[tuple[ModelFile, bytes | str]]
     devices: Sequence[str]
     threads: Sequence[int]
     preset: str
     spec: BenchmarkSpec
     rounds: int = ROUNDS
+    cores: str | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for what, values in (("model", self.models), ("device", self.devices), ("thread count", self.threads)):
@@ -80,14 +82,18 @@ def unique_addresses(addresses: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(":".join(parse_address(address)) for address in addresses))
 
 
-def read_models(paths: Sequence[Path]) -> list[tuple[ModelFile, bytes | None]]:
-    """Reads model files; what is inside them is not looked at.
+def read_models(paths: Sequence[Path]) -> list[tuple[ModelFile, bytes | str]]:
+    """Reads model files; with one that cannot be read comes the reason in place of its bytes.
 
     Raises:
-        UsageError: If one is missing, not a file, or cannot be read.
+        UsageError: If none can be read.
     """
     names = _unique_names(paths)
-    return [_read_model(path, name) for path, name in zip(paths, names, strict=True)]
+    models = [_read_model(path, name) for path, name in zip(paths, names, strict=True)]
+    reasons = [data for _, data in models if isinstance(data, str)]
+    if models and len(reasons) == len(models):
+        raise UsageError(f"cannot read the model {paths[0]}: {reasons[0]}; expected a TFLite file")
+    return models
 
 
 def run_benchmark(
@@ -123,7 +129,7 @@ def run_benchmark(
 class _Case:
     """One row in the making: the parts measured so far, as positions among all measurements."""
 
-    def __init__(self, model: ModelFile, data: bytes | None, spec: BenchmarkSpec) -> None:
+    def __init__(self, model: ModelFile, data: bytes | str, spec: BenchmarkSpec) -> None:
         self.model = model
         self.data = data
         self.spec = spec
@@ -140,7 +146,10 @@ class _Bench:
         self._address = address
         self._agent = agent
         self._progress = progress
-        specs = [_for_device(request.spec, threads, self.info) for threads in request.threads]
+        specs = [
+            request.spec.replace(threads=threads, cores=cores_for(agent, request.cores, threads))
+            for threads in request.threads
+        ]
         self._cases = [_Case(model, data, spec) for model, data in request.models for spec in specs]
         self._recorded = address.startswith("replay:")
         # A recording answers the same every time: repeating it would feign certainty.
@@ -170,7 +179,7 @@ class _Bench:
         measurements: list[Measurement] = []
         for round_number in range(self._rounds):
             for number, case in enumerate(self._cases, 1):
-                if case.failed or case.data is None:
+                if case.failed or isinstance(case.data, str):
                     continue
                 measurement = measure(case.data, _part(case.spec, self._rounds))
                 case.parts.append(len(measurements))
@@ -180,14 +189,13 @@ class _Bench:
         return measurements if self._recorded else self._session.finish()
 
     def _row(self, case: _Case, parts: Sequence[Measurement]) -> Row:
-        if case.data is None:
-            too_large = f"{case.model.size_bytes} bytes; a model may have {MAX_BYTES}"
-            measurement = Measurement(Verdict.LOAD_FAILED, too_large)
+        if isinstance(case.data, str):
+            measurement = Measurement(Verdict.LOAD_FAILED, case.data)
         elif self._recorded:
             (measurement,) = parts
         else:
-            measurement = join(parts, case.spec)
-        if case.spec.profile_ops and case.data is not None and not _is_failure(measurement):
+            measurement = join(parts, case.spec, self._agent.info().cores)
+        if case.spec.profile_ops and isinstance(case.data, bytes) and not _is_failure(measurement):
             measurement = self._with_profile(measurement, case.data, case.spec)
         runs = tuple(len(part.samples_ms) for part in parts)
         return Row(case.model, self._address, case.spec.threads, measurement, runs)
@@ -203,27 +211,50 @@ class _Bench:
         return replace(measurement, profile=profiled.profile, profile_note=note)
 
 
-def join(parts: Sequence[Measurement], spec: BenchmarkSpec) -> Measurement:
+def cores_for(agent: DeviceAgent, wanted: str | tuple[int, ...] | None, threads: int) -> tuple[int, ...] | None:
+    """Returns the CPUs to measure on, None where the device chooses them.
+
+    Args:
+        agent: The device.
+        wanted: "big", "little", ids, or None to choose.
+        threads: Threads the models will run with.
+
+    Raises:
+        SpecError: If the device has no such cores.
+        DeviceError: If it cannot be reached.
+    """
+    if isinstance(wanted, str):
+        return agent.cores(wanted)
+    if wanted is None and agent.info().measures_on_host:
+        # The ones left over are where the next candidate may be written meanwhile.
+        return pick_cores(threads)
+    return wanted
+
+
+def join(parts: Sequence[Measurement], spec: BenchmarkSpec, device_cores: int | None = None) -> Measurement:
     """Returns one measurement out of several of the same model, judged as a whole.
 
     Args:
         parts: At least one, in the order of time.
         spec: The settings of the whole.
+        device_cores: How many cores the device has.
     """
     first = parts[0]
+    blocks = [part.runs_per_sample for part in parts if part.samples_ms]
     joined = replace(
         first,
         samples_ms=tuple(sample for part in parts for sample in part.samples_ms),
         warmup_runs=sum(part.warmup_runs or 0 for part in parts) if first.warmup_runs is not None else None,
         busy_s=math.fsum(part.busy_s for part in parts),
         peak_memory_bytes=max((p.peak_memory_bytes for p in parts if p.peak_memory_bytes is not None), default=None),
+        runs_per_sample=None if None in blocks else min(filter(None, blocks), default=1),
         attempts=sum(part.attempts for part in parts),
         conditions=_join_conditions(parts),
     )
     failed = next((part for part in parts if _is_failure(part)), None)
     if failed is not None:
         return joined.with_verdict(failed.verdict, failed.detail)
-    judged = judge(joined, spec)
+    judged = judge(joined, spec, device_cores)
     # What a part knows and the whole does not show; an unsteady part may belong to a steady whole.
     doubt = next((part for part in parts if part.verdict in (Verdict.THROTTLED, Verdict.DRIFTED)), None)
     return judged.with_verdict(doubt.verdict, doubt.detail) if judged.ok and doubt is not None else judged
@@ -275,13 +306,6 @@ def _part(spec: BenchmarkSpec, rounds: int) -> BenchmarkSpec:
     )
 
 
-def _for_device(spec: BenchmarkSpec, threads: int, info: DeviceInfo) -> BenchmarkSpec:
-    cores = spec.cores
-    if cores is None and info.measures_on_host:
-        cores = pick_cores(threads)
-    return spec.replace(threads=threads, cores=cores)
-
-
 def _is_failure(measurement: Measurement) -> bool:
     return not measurement.ok and (measurement.verdict not in FLAGS or not measurement.samples_ms)
 
@@ -303,18 +327,23 @@ def _unique_names(paths: Sequence[Path]) -> list[str]:
     return [f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def _read_model(path: Path, name: str) -> tuple[ModelFile, bytes | None]:
-    expected = "expected a TFLite file"
+def _read_model(path: Path, name: str) -> tuple[ModelFile, bytes | str]:
+    def unreadable(reason: str, size_bytes: int = 0) -> tuple[ModelFile, str]:
+        return ModelFile(name, str(path), "", size_bytes), reason
+
     try:
         if path.is_dir():
-            raise UsageError(f"{path} is a directory; {expected}, for example {path}/*.tflite")
+            return unreadable(f"it is a directory; its models would be {path}/*.tflite")
         if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is not a regular file; {expected}")
+            return unreadable("it is not a regular file")
         size = path.stat().st_size
         if size > MAX_BYTES:
-            return ModelFile(name, str(path), "", size), None
+            return unreadable(f"{size} bytes; a model may have {MAX_BYTES}", size)
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UsageError(f"cannot read the model {path}: {reason}; {expected}") from None
-    return ModelFile(name, str(path), hashlib.sha256(data).hexdigest(), len(data)), data
+        return unreadable(error.strerror if isinstance(error, OSError) and error.strerror else str(error))
+    try:
+        inputs = open_inputs(data)
+    except ModelFileError:  # its row will say so
+        inputs = ()
+    return ModelFile(name, str(path), hashlib.sha256(data).hexdigest(), len(data), inputs), data

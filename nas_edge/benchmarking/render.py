@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from device_agents.api import Measurement, OpTime
 from nas_edge.benchmarking.comparison import Comparison
 from nas_edge.benchmarking.report import Report, Row
+from nas_edge.terminal import printable
 
 _TOP_OPERATORS = 10
 _LONGEST_NAME = 50
+# Runtimes time single operators in whole microseconds.
+_CLOCK_MS = 1e-3
 _HEADER = (
     *("MODEL", "DEVICE", "THREADS", "VERDICT", "MEDIAN ms", "95% INTERVAL", "P90", "MIN", "MAD", "RUNS"),
     *("INIT ms", "FIRST ms", "PEAK MB", "SIZE MB"),
 )
+# What a narrow terminal does without, the least needed first.
+_SPARE = ("SIZE MB", "FIRST ms", "MAD", "MIN", "INIT ms", "PEAK MB", "P90", "RUNS")
 # Left of this column every row has a cell; a failed one has its reason there and nothing further.
 _REASON_COLUMN = 4
 _CONDITIONS = (
@@ -27,7 +33,10 @@ _STATISTICS = ("median_ms", "mean_ms", "p5_ms", "p90_ms", "p95_ms", "min_ms", "m
 
 
 def to_table(
-    report: Report, among: Sequence[Comparison] = (), with_baseline: Sequence[Comparison] | None = None
+    report: Report,
+    among: Sequence[Comparison] = (),
+    with_baseline: Sequence[Comparison] | None = None,
+    width: int | None = None,
 ) -> str:
     """Returns the results as text.
 
@@ -35,15 +44,22 @@ def to_table(
         report: The benchmark.
         among: Its models compared with each other.
         with_baseline: The same models compared with an earlier benchmark; None if there is none.
+        width: Characters of a line, for which columns are left out; None keeps all.
     """
-    blocks = [_devices(report), _align([_HEADER, *map(_cells, report.rows)])]
+    blocks = [_devices(report), _narrowed([_HEADER, *map(_cells, report.rows)], width)]
     doubts = [
         f"? {_who(row)}: {row.measurement.verdict}: {row.measurement.detail}" for row in report.rows if row.flagged
     ]
     if doubts:
         blocks.append("Not to be relied on:\n" + "\n".join(doubts))
+    notes = dict.fromkeys(filter(None, (_open_note(row, report) for row in report.rows)))
+    if notes:
+        blocks.append("\n".join(notes))
     if among:
-        blocks.append(_comparison_table("Compared with the fastest that can be relied on (ratio of medians):", among))
+        flagged = {(row.model.name, row.device, row.threads) for row in report.rows if row.flagged}
+        doubtful = any((c.reference, c.device, c.threads) in flagged for c in among)
+        where = "can be relied on, where none can the fastest of all" if doubtful else "can be relied on"
+        blocks.append(_comparison_table(f"Compared with the fastest that {where} (ratio of medians):", among))
     if with_baseline is not None:
         blocks.append(_comparison_table("Compared with the baseline (ratio of medians):", with_baseline))
     if report.spec.profile_ops:
@@ -105,7 +121,9 @@ def _record(row: Row, report: Report) -> dict[str, Any]:
         **{name: getattr(statistics, name, None) for name in _STATISTICS},
         "median_low_ms": low,
         "median_high_ms": high,
-        "runs": len(measurement.samples_ms),
+        "runs": measurement.runs,
+        "samples": len(measurement.samples_ms),
+        "runs_per_sample": measurement.runs_per_sample,
         "rounds": len(row.round_runs),
         "attempts": measurement.attempts,
         "init_ms": measurement.init_ms,
@@ -150,6 +168,24 @@ def _devices(report: Report) -> str:
     return "\n".join(lines)
 
 
+def _open_note(row: Row, report: Report) -> str:
+    """Which dimensions were chosen for a model that leaves them open; empty when all were named or fixed."""
+    names = [name for name in row.model.open_inputs if name not in dict(report.spec.input_shapes)]
+    if row.failed or not names:
+        return ""
+    shown = [printable(name) for name in names]
+    return (
+        f"{row.model.name}: open dimensions of {', '.join(shown)} were taken as 1; "
+        f"others with --input-shape {shown[0]}=N,N..."
+    )
+
+
+def _runs(measurement: Measurement) -> str:
+    """How many runs were timed: 120, or where blocks were, 9x14; "?" where the device does not say how many."""
+    each = measurement.runs_per_sample
+    return str(measurement.runs) if each == 1 else f"{len(measurement.samples_ms)}x{each or '?'}"
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     measurement = row.measurement
     statistics = measurement.statistics
@@ -162,7 +198,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{_ms(statistics.median_ms)}{' ?' if row.flagged else ''}",
         f"{_ms(interval[0])}..{_ms(interval[1])}" if interval else "-",
         *map(_ms, (statistics.p90_ms, statistics.min_ms, statistics.mad_ms)),
-        str(statistics.count),
+        _runs(measurement),
         *map(_ms, (measurement.init_ms, measurement.first_inference_ms)),
         _megabytes(measurement.peak_memory_bytes),
         _megabytes(row.model.size_bytes),
@@ -184,15 +220,33 @@ def _operators(row: Row) -> str:
     measurement = row.measurement
     if not measurement.profile:
         return f"Operators of {_who(row)}: no times: {measurement.profile_note}"
-    slowest = sorted(measurement.profile, key=lambda op: op.mean_ms, reverse=True)[:_TOP_OPERATORS]
+    seen = sorted(
+        (op for op in measurement.profile if op.mean_ms >= _CLOCK_MS / 2), key=lambda op: op.mean_ms, reverse=True
+    )
     total_ms = sum(op.mean_ms for op in measurement.profile)
     title = (
-        f"Operators of {_who(row)}: the slowest {len(slowest)} of {len(measurement.profile)}, "
-        f"{_ms(total_ms)} ms in all with the profiler on; all of them: --out with csv or json"
+        f"Operators of {_who(row)}: {len(measurement.profile)}, {_ms(total_ms)} ms in all with the profiler on; "
+        "all of them: --out with csv or json"
     )
-    rows = [("MEAN ms", "SHARE", "OPERATOR", "NAME")]
-    rows += [(_ms(op.mean_ms), f"{op.share:.1%}", op.op, _shortened(op.name)) for op in slowest]
-    return f"{title}\n{_align(rows)}"
+    notes = ["The profiler counts whole microseconds in each run."]
+    if unseen := len(measurement.profile) - len(seen):
+        notes.append(f"{unseen} operators took less than that and are left out.")
+    if any(op.name.startswith("delegate operator") for op in seen):
+        notes.append(
+            "The delegate fuses and reorders, and does not tell which of the model's operators its own are; "
+            "--delegate none times the model's own, without it."
+        )
+    kinds: dict[str, list[OpTime]] = {}
+    for op in seen:
+        kinds.setdefault(op.op, []).append(op)
+    sums = [(sum(op.mean_ms for op in ops), sum(op.share for op in ops), kind, ops) for kind, ops in kinds.items()]
+    sums.sort(key=lambda each: each[0], reverse=True)
+    by_kind = [("SUM ms", "SHARE", "OPERATORS", "KIND")]
+    by_kind += [(_ms(ms), f"{share:.1%}", str(len(ops)), kind) for ms, share, kind, ops in sums]
+    single = [("MEAN ms", "SHARE", "OPERATOR", "NAME")]
+    single += [(_ms(op.mean_ms), f"{op.share:.1%}", op.op, _shortened(op.name)) for op in seen[:_TOP_OPERATORS]]
+    slowest = f"The slowest {len(single) - 1}:"
+    return "\n".join([title, " ".join(notes), "", _align(by_kind), "", slowest, _align(single)])
 
 
 def _who(row: Row) -> str:
@@ -215,6 +269,21 @@ def _ms(value: float | None) -> str:
 
 def _megabytes(value: int | None) -> str:
     return "-" if value is None else f"{value / 1e6:.2f}"
+
+
+def _narrowed(rows: Sequence[tuple[str, ...]], width: int | None) -> str:
+    """The table without as many of the least needed columns as it takes to fit."""
+    left_out: list[str] = []
+    for name in _SPARE:
+        # What failed has a reason of any length, which may run on.
+        whole = [row for row in rows if len(row) == len(rows[0])]
+        if width is None or max(map(len, _align(whole).splitlines())) <= width:
+            break
+        at = rows[0].index(name)
+        rows = [(*row[:at], *row[at + 1 :]) for row in rows]
+        left_out.append(name)
+    note = f"\nFor want of room without {', '.join(left_out)}; --format csv has all." if left_out else ""
+    return f"{_align(rows)}{note}"
 
 
 def _align(rows: Sequence[tuple[str, ...]]) -> str:

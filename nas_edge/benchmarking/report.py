@@ -27,14 +27,16 @@ class ModelFile:
     Attributes:
         name: How it is called in the results; unique among them.
         path: As it was given.
-        sha256: Hash of its bytes, or "" if it was too large to read.
+        sha256: Hash of its bytes, or "" if it could not be read.
         size_bytes: Its length.
+        open_inputs: Names of its inputs with a dimension of any size.
     """
 
     name: str
     path: str
     sha256: str
     size_bytes: int
+    open_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,11 @@ def _read_row(raw: Mapping[str, Any]) -> Row:
         raise ValueError("round_runs do not add up to the number of samples")
     return Row(
         model=ModelFile(
-            str(model["name"]), str(model["path"]), str(model["sha256"]), _whole("size_bytes", model["size_bytes"])
+            str(model["name"]),
+            str(model["path"]),
+            str(model["sha256"]),
+            _whole("size_bytes", model["size_bytes"]),
+            tuple(map(str, model.get("open_inputs", ()))),
         ),
         device=str(raw["device"]),
         threads=_whole("threads", raw["threads"]),

@@ -124,6 +124,10 @@ class Controller(ABC):
         """Entropy of `probabilities` summed over all decisions, in nats; falls as a search settles."""
         return -sum(p * math.log(p) for choices in self.probabilities().values() for p in choices if p > 0.0)
 
+    def learning_rate(self, step: int) -> float | None:
+        """The rate at which `update` learns at `step`; None for a controller without one."""
+        return None
+
     def state(self) -> State:
         """Everything learned so far, as JSON values."""
         return {

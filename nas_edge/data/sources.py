@@ -3,6 +3,7 @@
     digits          scikit-learn's 1,797 real scans of handwritten digits, 8 x 8, one channel
     FILE.npz        arrays x and y, or x_train, y_train, x_test, y_test; optionally class_names
     FOLDER          one sub-folder per class with PNG or JPEG files, or train/ and test/ holding those
+    tfrecord:FOLDER TFRecord files in the layout usual for ImageNet, see `tfrecords.py`
     tfds:NAME       a TensorFlow Datasets name (needs the extra `tfds`)
 
 Whatever cannot be used is refused before a search starts, in one line that names the file and what to do.
@@ -11,12 +12,13 @@ Whatever cannot be used is refused before a search starts, in one line that name
 from __future__ import annotations
 
 import importlib
+import io
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +78,10 @@ def load(source: str, image_size: int = 224) -> Dataset:
         return _load_digits()
     if source.startswith("tfds:"):
         return _load_tfds(source.removeprefix("tfds:"), image_size)
+    if source.startswith("tfrecord:"):
+        from nas_edge.data.tfrecords import load_tfrecords  # needs TensorFlow
+
+        return load_tfrecords(Path(source.removeprefix("tfrecord:")).expanduser(), image_size)
     path = Path(source).expanduser()
     try:
         is_folder, exists = path.is_dir(), path.exists()
@@ -85,7 +91,8 @@ def load(source: str, image_size: int = 224) -> Dataset:
         return _load_folder(path, image_size)
     if not exists:
         raise DataError(
-            f"{source} does not exist; expected digits, a folder of class folders, a .npz file or tfds:NAME"
+            f"{source} does not exist; expected digits, a folder of class folders, a .npz file, tfrecord:FOLDER or "
+            "tfds:NAME"
         )
     if path.suffix != ".npz":
         raise DataError(f"{source} is not a folder or a .npz file; images go into one folder per class")
@@ -145,14 +152,14 @@ def _load_npz(path: Path) -> Dataset:
         raise DataError(f"{path} must hold x and y, or x_train, y_train, x_test and y_test; found {found}")
 
     images = [_pixels(arrays[x], f"{x} of {path}") for x, _ in parts]
-    labels = [_labels(arrays[y], f"{y} of {path}") for _, y in parts]
+    labels = [check_labels(arrays[y], f"{y} of {path}") for _, y in parts]
     for (x, y), some_images, some_labels in zip(parts, images, labels, strict=True):
         if len(some_images) != len(some_labels):
             raise DataError(f"{path}: {x} has {len(some_images)} images but {y} has {len(some_labels)} labels")
     if len({part.shape[1:] for part in images}) > 1:
         raise DataError(f"{path}: x_train and x_test hold images of different shapes")
     names = tuple(str(name) for name in np.ravel(arrays["class_names"])) if "class_names" in arrays else None
-    _check_classes(labels[0], names, f"{parts[0][1]} of {path}")
+    check_classes(labels[0], names, f"{parts[0][1]} of {path}")
     class_names = names or tuple(str(i) for i in range(int(labels[0].max()) + 1))
     if len(labels) == 2 and labels[1].max() >= len(class_names):
         raise DataError(f"y_test of {path} has label {labels[1].max()}, which no training image has")
@@ -188,7 +195,7 @@ def _pixels(array: NDArray[Any], where: str) -> Pixels:
     return np.rint(array * 255.0).astype(np.uint8)
 
 
-def _labels(array: NDArray[Any], where: str) -> NDArray[np.int32]:
+def check_labels(array: NDArray[Any], where: str) -> NDArray[np.int32]:
     """Checks labels and brings them to `int32 [n]`."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -201,7 +208,7 @@ def _labels(array: NDArray[Any], where: str) -> NDArray[np.int32]:
     return array.astype(np.int32)
 
 
-def _check_classes(labels: NDArray[np.int32], names: Sequence[str] | None, where: str) -> None:
+def check_classes(labels: NDArray[np.int32], names: Sequence[str] | None, where: str) -> None:
     """Every class, named or up to the largest label, must have an image, and there must be two."""
     classes = len(names) if names is not None else int(labels.max()) + 1
     if labels.max() >= classes:
@@ -240,28 +247,34 @@ class FolderImages:
     def __getitem__(self, indices: Indices, /) -> Pixels:
         pixels = np.empty((len(indices), *self.shape[1:]), np.uint8)
         for row, index in enumerate(indices):
-            pixels[row] = read_image(self.files[int(index)], self._size)
+            file = self.files[int(index)]
+            pixels[row] = read_image(file, file, self._size)
         return pixels
 
 
-def read_image(path: Path, size: int) -> Pixels:
-    """Decodes one image file to `uint8 [size, size, 3]`, upright as its EXIF orientation says.
+def read_image(source: Path | BinaryIO, name: object, size: int) -> Pixels:
+    """Decodes one image to `uint8 [size, size, 3]`, upright as its EXIF orientation says.
+
+    Args:
+        source: the file.
+        name: what it is called in errors.
+        size: side of the square it is brought to.
 
     Raises:
         DataError: when it cannot be decoded.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(source) as file:
             if file.mode.startswith(("I", "F")):
-                raise DataError(f"{path} has more than 8 bits per channel ({file.mode}); convert it to 8 bits")
+                raise DataError(f"{name} has more than 8 bits per channel ({file.mode}); convert it to 8 bits")
             upright = ImageOps.exif_transpose(file)
             if upright.has_transparency_data:  # a palette's transparency must be resolved before it can be dropped
                 upright = upright.convert("RGBA")
             return np.asarray(fit_square(upright.convert("RGB"), size))
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not a PNG or JPEG image; replace or remove it") from error
+        raise DataError(f"{name} is not a PNG or JPEG image; replace or remove it") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be decoded ({error}); replace or remove it") from error
+        raise DataError(f"{name} cannot be decoded ({error}); replace or remove it") from error
 
 
 def _load_folder(folder: Path, size: int) -> Dataset:
@@ -315,20 +328,29 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _check_file(path: Path, size: int) -> None:
-    """Finds unreadable files without decoding them all: the header must parse and the end marker be there.
+    try:
+        with path.open("rb") as file:
+            check_image(file, path, size)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); replace or remove it") from error
 
-    A file without its end marker is decoded to see; cameras append data to files that are whole.
+
+def check_image(source: BinaryIO, name: object, size: int) -> None:
+    """Finds unreadable images without decoding them all: the header must parse and the end marker be there.
+
+    One without its end marker is decoded to see; cameras append data to files that are whole. Arguments and errors are
+    those of `read_image`.
     """
     try:
-        with Image.open(path) as file:
-            whole = not file.mode.startswith(("I", "F"))
-        with path.open("rb") as raw:
-            raw.seek(max(0, path.stat().st_size - 12))
-            whole = whole and raw.read().endswith((b"\xff\xd9", b"IEND\xaeB`\x82"))
+        with Image.open(source) as image:
+            whole = not image.mode.startswith(("I", "F"))
+            source.seek(max(0, source.seek(0, io.SEEK_END) - 12))
+            whole = whole and source.read().endswith((b"\xff\xd9", b"IEND\xaeB`\x82"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         whole = False
     if not whole:
-        read_image(path, size)
+        source.seek(0)
+        read_image(source, name, size)
 
 
 # ---------------------------------------------------------------- TensorFlow Datasets
@@ -360,9 +382,9 @@ def _load_tfds(name: str, size: int) -> Dataset:
     except Exception as error:  # tfds raises its own types, not importable without it
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"tfds:{name} cannot be loaded: {reason}") from error
-    checked = _labels(np.array(labels), f"label of tfds:{name}")
+    checked = check_labels(np.array(labels), f"label of tfds:{name}")
     names = tuple(str(n) for n in features["label"].names)
-    _check_classes(checked[: counts[0]], names, f"label of tfds:{name}")
+    check_classes(checked[: counts[0]], names, f"label of tfds:{name}")
     return Dataset(np.stack(images), checked, names, counts[0] if len(splits) == 2 else None)
 
 

@@ -21,7 +21,8 @@ def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> 
 
     Args:
         device: what the latencies are measured on.
-        measured_with: what else than the network decides about a latency, see `latency.cache.MeasuringKey`.
+        measured_with: what else than the network decides about its latencies: the device's
+            `latency.cache.MeasuringKey`, and `judge`, the latency source's name, where candidates are not timed there.
     """
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -34,6 +35,25 @@ def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> 
         "device": dict(device),
         "measured_with": dict(measured_with),
     }
+
+
+def measured_with(session: Mapping[str, Any]) -> dict[str, Any]:
+    """What `environment` was given, also of an earlier manifest; of one that does not tell, nothing.
+
+    Earlier ones had the judge's name in the device's place, and empty texts for runtime and settings. Of these, the
+    settings are not known and left out.
+    """
+    found, device = session.get("measured_with"), session.get("device")
+    if not isinstance(found, dict):
+        return {}
+    if found.get("runtime") == found.get("settings") == "" and isinstance(device, dict):
+        return {
+            "precision": found.get("precision"),
+            "device": device.get("fingerprint"),
+            "runtime": f"{device.get('runtime')} {device.get('runtime_version')}",
+            "judge": found.get("device"),
+        }
+    return dict(found)
 
 
 def changed_packages(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -79,6 +79,18 @@ class Files:
 FILES = Files()
 
 
+def set_aside(path: Path) -> Path:
+    """Renames a damaged file, which somebody may still want to look at; returns where it is now.
+
+    Raises:
+        RunError: when it cannot be renamed.
+    """
+    with writing(path):
+        aside = next(free for number in range(1, 10**6) if not (free := Path(f"{path}.damaged-{number}")).exists())
+        path.replace(aside)
+    return aside
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Says what failed, and that nothing before it is lost."""

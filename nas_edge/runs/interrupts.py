@@ -6,13 +6,16 @@
                 one_step()
         the_rest()
 
-Outside `held`, and at a second signal, KeyboardInterrupt is raised at once.
+Outside `held`, and at a second signal, KeyboardInterrupt is raised at once. At once is when native code returns, which
+may take long. So a thread listens, too: it says that the first signal was heard, and after a second one it ends the
+process if that does not end by itself.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,24 +24,42 @@ from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _NOTICE = b"\nstopping after this step; press Ctrl-C again to stop now\n"
+_EXIT_CODE = 130
+# What a second signal leaves for closing devices.
+_GRACE_S = 0.7
+_SHOW_CURSOR = b"\x1b[?25h"
 
 
 class StopSignals:
-    """Takes the signals while in a `with` block; in a thread other than the main one, which gets none, does nothing."""
+    """Takes the signals while in a `with` block; in a thread other than the main one, which gets none, does nothing.
 
-    def __init__(self) -> None:
+    Args:
+        last_words: what to print when the process is ended.
+    """
+
+    def __init__(self, last_words: str = "stopped") -> None:
         self.requested = False
+        self._last_words = last_words
         self._held = False
+        self._ended = threading.Event()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
+            heard, self._told = socket.socketpair()
+            self._told.setblocking(False)
+            threading.Thread(target=self._listen, args=(heard,), daemon=True).start()
+            self._told_before = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
             self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._ended.set()
+        if self._before:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._told_before)
+            self._told.close()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -53,5 +74,19 @@ class StopSignals:
         if not self._held or self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        # Not through a console: the signal may have come while it was printing.
-        os.write(2, _NOTICE)
+
+    def _listen(self, heard: socket.socket) -> None:
+        """Is told of a signal by Python's handler in C, which waits for nothing."""
+        count = 0
+        with heard:
+            while numbers := heard.recv(16):
+                for _ in filter(_SIGNALS.__contains__, numbers):
+                    count += 1
+                    # Not through a console: the signal may have come while it was printing.
+                    if count == 1 and self._held:
+                        os.write(2, _NOTICE)
+                    elif count == 2 and not self._ended.wait(_GRACE_S):
+                        # Workers end when their pipes do, and a run can be continued whenever it ends.
+                        cursor = _SHOW_CURSOR if os.isatty(2) else b""
+                        os.write(2, cursor + f"\nnas-edge: {self._last_words}\n".encode())
+                        os._exit(_EXIT_CODE)

@@ -23,16 +23,19 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from nas_edge.errors import RunError
+from device_agents.errors import DeviceError
+from nas_edge.errors import NasEdgeError, RunError
 from nas_edge.runs.files import FILES, Files, writing
+from nas_edge.runs.untrusted import LARGEST_BYTES, open_regular
 
 Record: TypeAlias = dict[str, Any]
+_T = TypeVar("_T")
 
 SCHEMA_VERSION = 1
 _HEADER: Record = {"format": "nas_edge journal", "schema_version": SCHEMA_VERSION}
-_LINE = re.compile(rb'\{"seq":(0|[1-9][0-9]*),"crc":"([0-9a-f]{8})","record":(.*)\}', re.DOTALL)
+_LINE = re.compile(rb'\{"seq":(0|[1-9][0-9]{0,15}),"crc":"([0-9a-f]{8})","record":(.*)\}', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -50,33 +53,47 @@ class Contents:
     torn: int
 
 
-def read_journal(path: Path) -> Contents:
+def read_journal(path: Path, parse: Callable[[bytes], Record] = json.loads) -> Contents:
     """Reads and checks a journal, changing nothing; it may be one that a search is writing to.
+
+    Args:
+        path: a file that does not exist counts as empty.
+        parse: makes a record of its JSON, once its checksum is known to fit.
 
     Raises:
         RunError: when it cannot be read, is damaged, or was written by another version.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return Contents([], [], 0)
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}") from error
     records: list[Record] = []
     ends: list[int] = []
-    start = 0
-    while (end := content.find(b"\n", start)) >= 0:
-        record = _parse(content[start:end], len(ends), path)
-        if ends:
-            records.append(record)
-        elif record != _HEADER:
-            raise RunError(
-                f"{path} is a journal of another version: expected {_HEADER}, received {record}; "
-                "use the nas_edge that wrote it"
-            )
-        start = end + 1
-        ends.append(start)
-    return Contents(records, ends, len(content) - start)
+    end = 0
+    try:
+        with open_regular(path) as file:
+            while line := file.readline(LARGEST_BYTES):
+                if len(line) == LARGEST_BYTES:
+                    raise RunError(f"line {len(ends) + 1} of {path} is longer than {LARGEST_BYTES >> 20} MiB")
+                if not line.endswith(b"\n"):
+                    return Contents(records, ends, len(line))
+                end += len(line)
+                body = _body(line[:-1], len(ends), path)
+                try:
+                    record = json.loads(body) if not ends else parse(body)
+                except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+                    raise RunError(
+                        f"line {len(ends) + 1} of {path} holds no record of this version: {error!r}"
+                    ) from None
+                if ends:
+                    records.append(record)
+                elif record != _HEADER:
+                    raise RunError(
+                        f"{path} is a journal of another version: expected {_HEADER}, received {record}; "
+                        "use the nas_edge that wrote it"
+                    )
+                ends.append(end)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    return Contents(records, ends, 0)
 
 
 class Journal:
@@ -105,6 +122,7 @@ class Journal:
                     files.truncate(self._file, self._size)
                 if not self._ends:
                     self._append(_HEADER)
+                    files.sync_folder(path.parent)
             except BaseException:
                 self._file.close()
                 raise
@@ -112,6 +130,23 @@ class Journal:
     def __len__(self) -> int:
         """How many records it holds."""
         return len(self._ends) - 1
+
+    def read(self, make: Callable[[Record], _T]) -> list[_T]:
+        """What `make` makes of the records that were there when the journal was opened.
+
+        Raises:
+            RunError: when it cannot, because the record is none of this version.
+        """
+        made = []
+        for number, record in enumerate(self.found):
+            try:
+                made.append(make(record))
+            except (AttributeError, LookupError, TypeError, ValueError, NasEdgeError, DeviceError) as error:
+                raise RunError(
+                    f"record {number} of {self.path} is none of this version ({error!r}); "
+                    "continue the run with the nas_edge that wrote it"
+                ) from None
+        return made
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds a record.
@@ -161,8 +196,8 @@ def _crc(seq: int, body: bytes) -> int:
     return zlib.crc32(b"%d:%s" % (seq, body))
 
 
-def _parse(line: bytes, seq: int, path: Path) -> Record:
-    """The record of a line, which must be number `seq`."""
+def _body(line: bytes, seq: int, path: Path) -> bytes:
+    """The JSON of a line's record, which must be number `seq`."""
     match = _LINE.fullmatch(line)
     if match is None:
         problem = "is not a record of a journal"
@@ -171,9 +206,8 @@ def _parse(line: bytes, seq: int, path: Path) -> Record:
     elif _crc(seq, match[3]) != int(match[2], 16):
         problem = "was changed: its checksum does not fit"
     else:
-        record: Record = json.loads(match[3])
-        return record
+        return match[3]
     raise RunError(
         f"line {seq + 1} of {path} {problem}. Nothing was changed; restore the file from a copy, or, to give up the "
-        f"trials from there on, remove this line and all that follow"
+        f"records from there on, remove this line and all that follow"
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from device_agents.api import Measurement
+from device_agents.api import Verdict
 from nas_edge.errors import NasEdgeError
+from nas_edge.runs.delivered import read_delivered
 from nas_edge.runs.run import Run, RunFolderError
 
 
@@ -22,7 +22,9 @@ class Summary:
         state: `finished`, `running`, `stopped` (it can be resumed), or why it cannot be read.
         space: name.
         target_ms: None until it is known.
-        best: the trial of highest reward, as in the journal.
+        network: whose figures follow: `delivered`, else `best trial`, that of highest reward; "-" before there is one.
+        latency: of it in ms, with the verdict where it cannot be relied on.
+        accuracy: of the delivered network on test images; of a trial on validation images, with shared weights.
         steps_done: steps with a trial or a checkpoint.
         steps: of the whole search.
         age_s: since the run was last written to.
@@ -32,7 +34,9 @@ class Summary:
     state: str
     space: str = "-"
     target_ms: float | None = None
-    best: Mapping[str, Any] | None = None
+    network: str = "-"
+    latency: str = "-"
+    accuracy: float | None = None
     steps_done: int = 0
     steps: int | None = None
     age_s: float | None = None
@@ -40,52 +44,78 @@ class Summary:
     def row(self) -> tuple[str, ...]:
         """The run as a row of text."""
         target = "-" if self.target_ms is None else f"{self.target_ms:.3g}"
-        best = ("-", "-", "-")
-        if self.best is not None:
-            latency_ms = Measurement.from_json(self.best["measurement"]).latency_ms
-            timed = "-" if latency_ms is None else f"{latency_ms:.3g}"
-            best = (f"{self.best['reward']:.3f}", f"{self.best['quality']:.3f}", timed)
+        accuracy = "-" if self.accuracy is None else f"{self.accuracy:.3f}"
         steps = "-" if self.steps is None else f"{self.steps_done}/{self.steps}"
-        return (self.name, self.state, self.space, target, *best, steps, _age(self.age_s))
+        return (
+            self.name,
+            self.state,
+            self.space,
+            target,
+            self.network,
+            self.latency,
+            accuracy,
+            steps,
+            _age(self.age_s),
+        )
 
 
 def list_runs(folder: Path) -> list[Summary]:
     """The runs in a folder, the one written to last at the end.
 
     Raises:
-        RunError: when there is no such folder.
+        RunError: when there is no such folder, or it is itself a run.
     """
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is not a folder; name the one your runs are in: nas-edge runs FOLDER")
     summaries = [_summary(path.parent) for path in folder.glob("*/config.json")]
+    if not summaries and (folder / "config.json").exists():
+        raise RunFolderError(f"{folder} is itself a run; try nas-edge runs {folder.resolve().parent}")
     return sorted(summaries, key=lambda summary: (-(summary.age_s or 0.0), summary.name))
 
 
 def _summary(folder: Path) -> Summary:
     try:
         run = Run.open(folder)
-        config, records = run.config, list(run.journal())
-        target = run.read_json("stages/target.json")["target_ms"] if run.path("stages/target.json").exists() else None
-    except (NasEdgeError, ValueError) as error:
+        config, trials, delivered, target_ms = run.config, run.trials(), read_delivered(run), run.target_ms
+        state = "finished" if run.finished else "running" if run.in_use else "stopped"
+    except (NasEdgeError, RecursionError) as error:  # the latter where a value is nested too deeply to be shown
         return Summary(folder.name, f"unreadable: {str(error).splitlines()[0]}", age_s=_age_s(folder))
-    state = "finished" if run.finished else "running" if run.in_use else "stopped"
-    rewarded = [record for record in records if record["reward"] is not None]
-    last = records[-1]["rewarded_step"] + 1 if records else 0
+    rewarded = [(reward, i) for i, reward in enumerate(trials.reward) if reward is not None]
+    network, latency_ms, verdict, accuracy = "-", None, None, None
+    if delivered is not None:
+        network, latency_ms, verdict = "delivered", delivered.latency_ms, delivered.verdict
+        accuracy = delivered.accuracy
+    elif rewarded:
+        best = max(rewarded, key=lambda trial: trial[0])[1]
+        network, latency_ms, verdict = "best trial", trials.latency_ms[best], trials.verdict[best]
+        accuracy = trials.quality[best]
+    last = trials.rewarded_step[-1] + 1 if len(trials) else 0
     return Summary(
         name=folder.name,
         state=state,
         space=config.space.name,
-        target_ms=target,
-        best=max(rewarded, key=lambda record: float(record["reward"]), default=None),
+        target_ms=target_ms,
+        network=network,
+        latency=_latency(latency_ms, verdict),
+        accuracy=accuracy,
         steps_done=max(last, run.checkpoints.newest_step() or 0),
         steps=config.search.steps,
         age_s=_age_s(folder),
     )
 
 
+def _latency(latency_ms: float | None, verdict: str | None) -> str:
+    if latency_ms is None:
+        return "-"
+    return f"{latency_ms:.3g}" if verdict == Verdict.OK else f"{latency_ms:.3g} ({verdict})"
+
+
 def _age_s(folder: Path) -> float:
-    written = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-    return max(0.0, time.time() - written)  # a clock that was set back makes no run younger than now
+    written_s = []
+    for path in (folder, *folder.iterdir()):
+        with suppress(FileNotFoundError):  # a search that goes on replaces files
+            written_s.append(path.stat().st_mtime)
+    return max(0.0, time.time() - max(written_s))  # a clock that was set back makes no run younger than now
 
 
 def _age(seconds: float | None) -> str:

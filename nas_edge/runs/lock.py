@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nas_edge.errors import RunError
+from nas_edge.runs.untrusted import open_regular
 
 # Whoever lists runs holds the lock for an instant, to see whether it is free.
 _ATTEMPTS = 5
@@ -87,9 +88,13 @@ class RunLock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody is writing to the run whose lock file this is."""
+    """Whether somebody is writing to the run whose lock file this is.
+
+    Raises:
+        RunError: when it is no file.
+    """
     try:
-        with path.open("r", encoding="utf-8") as file:
+        with open_regular(path) as file:
             _try_lock(file, shared=True)
     except FileNotFoundError:
         return False

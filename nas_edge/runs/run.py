@@ -6,12 +6,16 @@
     journal.jsonl        one line per trial, appended as it happens; see `journal`
     checkpoints/         the search's whole state, the last two; see `checkpoints`
     measurements.sqlite  latencies by network; see `latency.cache`
+    policy.jsonl         the controller's probabilities now and then; see `search.policy_log`
+    tensorboard/         what TensorBoard shows of the search
     stages/              what the stages after the search measured and found, so that it is not done again
     winner/, compared/   trained weights
     bundle/              what an app team receives
-    result.json          what was asked and found; written last
+    result.json          what was asked and found; written last of all that cannot be made again
+    report/              the page about it all, and its tables; see `report`
 
-Only the journal is appended to; every other file is replaced in one piece, see `files`.
+Journals (`*.jsonl`) and what TensorBoard reads are appended to, and SQLite keeps its own file; every other file is
+replaced in one piece, see `files`.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,10 +34,12 @@ from pydantic import ValidationError
 from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError, RunError
 from nas_edge.runs.checkpoints import Checkpoints
-from nas_edge.runs.environment import changed_packages
+from nas_edge.runs.columns import TrialColumns, read_trials
+from nas_edge.runs.environment import changed_packages, measured_with
 from nas_edge.runs.files import FILES, Files
 from nas_edge.runs.journal import Journal, read_journal
 from nas_edge.runs.lock import RunLock, is_locked
+from nas_edge.runs.untrusted import milliseconds, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +49,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 
 # What may differ when a run is resumed. Anything else would make its trials, or its latencies, incomparable.
-CHANGEABLE = ("search.steps", "device.addresses", "runs.checkpoint_steps")
+CHANGEABLE = ("search.steps", "device.addresses", "runs.checkpoint_steps", "runs.tensorboard")
 
 
 class Run:
@@ -52,11 +59,12 @@ class Run:
         self.folder, self._files = folder, files
 
     @classmethod
-    def create(cls, folder: Path, config: RunConfig, files: Files = FILES) -> Run:
-        """Makes a new run folder.
+    @contextmanager
+    def create(cls, folder: Path, config: RunConfig, files: Files = FILES) -> Iterator[Run]:
+        """Makes a new run folder, and yields the run with its lock held: nobody else can come in between.
 
         Raises:
-            RunError: when the folder exists and is not empty, or cannot be written.
+            RunError: when the folder exists and is not empty, is in use, or cannot be written.
         """
         cls.check_new(folder)
         try:
@@ -64,14 +72,16 @@ class Run:
         except OSError as error:
             raise RunFolderError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
         run = cls(folder, files)
-        run.write_config(config)
-        return run
+        with run.lock():
+            cls.check_new(folder)  # another may have begun and ended since
+            run.write_config(config)
+            yield run
 
     @staticmethod
     def check_new(folder: Path) -> None:
-        """Raises RunError, touching nothing, unless `folder` is empty or does not exist yet."""
+        """Raises RunError, touching nothing, unless `folder` does not exist yet, or holds at most a lock."""
         try:
-            used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+            used = folder.exists() and (not folder.is_dir() or any(path.name != "lock" for path in folder.iterdir()))
         except OSError as error:
             raise RunFolderError(f"cannot look into {folder}: {error.strerror}; choose another --out") from None
         if used:
@@ -85,6 +95,9 @@ class Run:
             RunError: when it is no run folder, or of another version.
         """
         run = cls(folder, files)
+        if not run.path("config.json").exists():
+            what = "has no config.json, so it is no run" if folder.is_dir() else "is no folder, and so no run"
+            raise RunFolderError(f"{folder} {what} of nas-edge; `nas-edge runs FOLDER` lists the runs in a folder")
         version = run.read_json("config.json").get("schema_version")
         if version == 1:
             raise RunFolderError(
@@ -107,7 +120,12 @@ class Run:
             return RunConfig.model_validate(settings)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
+            where = f"{'.'.join(map(str, first['loc'])):.200}"
+            if first["type"] == "extra_forbidden":
+                raise RunFolderError(
+                    f"{self.path('config.json')} has the setting {where}, which this version does not know; use the "
+                    "nas_edge that wrote it"
+                ) from None
             raise RunFolderError(f"{self.path('config.json')} is damaged: {where}: {first['msg']}") from None
 
     def changed_settings(self, config: RunConfig) -> list[str]:
@@ -118,14 +136,24 @@ class Run:
         """
         before, after = _flat(self.config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
         changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-        for path in changed:
-            if path not in CHANGEABLE:
-                raise ConfigError(
-                    f"{path} is {before.get(path)!r} in {self.folder} and cannot become {after.get(path)!r}, because "
-                    f"the trials before and after would not be comparable; only {', '.join(CHANGEABLE)} may change. "
-                    "Start a new run for that"
-                )
+        fixed = [path for path in changed if not self._may_change(path)]
+        if fixed:
+            listed = [
+                f"{path} is {_shown(before.get(path))} and cannot become {_shown(after.get(path))}"
+                for path in fixed[:5]
+            ]
+            more = f", and so for {len(fixed) - 5} other settings" if len(fixed) > 5 else ""
+            raise ConfigError(
+                f"in {self.folder}, {', '.join(listed)}{more}: what was done before and after would not be comparable. "
+                f"These may change: {', '.join(CHANGEABLE)}, and training.* as long as no network has been trained. "
+                "Start a new run for anything else"
+            )
         return changed
+
+    def _may_change(self, path: str) -> bool:
+        # The winner and what it is compared with have to be trained alike.
+        trained = self.path("winner").exists() or self.path("compared").exists()
+        return path in CHANGEABLE or (path.startswith("training.") and not trained)
 
     def write_config(self, config: RunConfig) -> None:
         """Writes the settings, or others in their place."""
@@ -138,6 +166,21 @@ class Run:
     def lock(self) -> RunLock:
         """To be held while writing to the run."""
         return RunLock(self.path("lock"))
+
+    @property
+    def target_ms(self) -> float | None:
+        """The latency to meet, in ms; None until it is known.
+
+        Raises:
+            RunError: when its file is damaged.
+        """
+        name = "stages/target.json"
+        if not self.path(name).exists():
+            return self.config.target.latency_ms
+        try:
+            return milliseconds(self.read_json(name)["target_ms"])
+        except (KeyError, ValueError) as error:
+            raise RunFolderError(f"{self.path(name)} is damaged: {error!r:.200}") from None
 
     @property
     def in_use(self) -> bool:
@@ -157,6 +200,10 @@ class Run:
         """The journal's records, oldest first, also while the run goes on."""
         yield from read_journal(self.path("journal.jsonl")).records
 
+    def trials(self, name: str = "journal.jsonl") -> TrialColumns:
+        """A journal's trials as columns, without their samples: far quicker than `journal`."""
+        return read_trials(self.path(name))
+
     @property
     def checkpoints(self) -> Checkpoints:
         """The search's checkpoints."""
@@ -172,16 +219,28 @@ class Run:
             RunError: when latencies would not be comparable with those of the first session.
         """
         name = "environment.json"
-        sessions = self.read_json(name)["sessions"] if self.path(name).exists() else []
+        before: dict[str, Any] = {"schema_version": 1, "sessions": []}
+        if self.path(name).exists():
+            before = self.read_json(name)
+        if before.get("schema_version") != 1:
+            raise RunFolderError(
+                f"{self.path(name)} was written by another version: schema {before.get('schema_version')}, expected 1; "
+                "use the nas_edge that wrote it"
+            )
+        sessions = before.get("sessions")
+        if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
+            raise RunFolderError(f"{self.path(name)} is damaged: expected a list of sessions")
         changed = []
         if sessions:
-            first = sessions[0]
-            for what, value in manifest["measured_with"].items():
-                if first["measured_with"].get(what) != value:
+            first = {"device": {}, "nas_edge": None, "packages": {}, **sessions[0]}
+            before, now = measured_with(first), measured_with(manifest)
+            before.setdefault("settings", now.get("settings"))  # an earlier manifest may not tell
+            for what in {**now, **before}:
+                if before.get(what) != now.get(what):
                     raise RunError(
-                        f"{self.folder} was measured with {what} {first['measured_with'].get(what)} "
-                        f"({first['device'].get('model')}), not {value} ({manifest['device'].get('model')}): their "
-                        "latencies cannot be compared. Continue on a device of the same kind, or start a new run"
+                        f"{self.folder} was measured with {what} {before.get(what)} ({first['device'].get('model')}), "
+                        f"not {now.get(what)} ({manifest['device'].get('model')}): their latencies cannot be compared. "
+                        "Continue on a device of the same kind, or start a new run"
                     )
             changed = changed_packages(first, manifest)
         self.write_json(name, {"schema_version": 1, "sessions": [*sessions, manifest]})
@@ -213,11 +272,13 @@ class Run:
         """
         path = self.path(name)
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = read_json(path)
         except (FileNotFoundError, NotADirectoryError):
             raise RunFolderError(f"{self.folder} has no {name}: it is not a finished run of nas-edge") from None
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"cannot read {path}: {error}") from None
+        except OSError as error:
+            raise RunFolderError(f"cannot read {path}: {error.strerror}") from None
+        except RunError as error:
+            raise RunFolderError(str(error)) from None
         if not isinstance(value, dict):
             raise RunFolderError(f"{path} is damaged: expected an object, received {type(value).__name__}")
         return value
@@ -254,6 +315,11 @@ class RunFolderError(RunError):
     """The run folder named on the command line cannot be used."""
 
     exit_code = 2
+
+
+def _shown(value: object) -> str:
+    """A setting's value as it may be typed."""
+    return "not set" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

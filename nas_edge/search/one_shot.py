@@ -33,7 +33,7 @@ from device_agents.api import Measurement
 from nas_edge.config import SearchConfig
 from nas_edge.controllers.base import Controller, Outcome, Proposal, State
 from nas_edge.controllers.reinforce import warmup_probability
-from nas_edge.errors import RunError
+from nas_edge.errors import RunError, TrainingError
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
 from nas_edge.networks.graph import NetworkSpec
@@ -129,7 +129,8 @@ class OneShotSearch:
         """Does the remaining steps.
 
         Raises:
-            RunError: when the loss is no longer a number, or the bench keeps giving answers that cannot be used.
+            TrainingError: when the loss is no longer a number.
+            RunError: when the bench keeps giving answers that cannot be used.
             DeviceError: when the bench is broken.
         """
         while self.step < self.config.steps:
@@ -157,13 +158,10 @@ class OneShotSearch:
             images, labels = next(self.train)
             losses.append(self.weights.train_step(images, labels, self._masks(proposal)))
         if not all(map(math.isfinite, losses)):
-            raise RunError(
-                f"the loss of the shared weights is {losses} at step {step}; "
-                "a lower search.weights.learning_rate usually helps"
-            )
+            raise diverged(f"the loss is {losses}", step, config)
         if learning:
             images, labels = next(self.validation)
-            qualities = [self.weights.accuracy(images, labels, self._masks(proposal)) for proposal in proposals]
+            qualities = [self._accuracy(images, labels, self._masks(proposal)) for proposal in proposals]
             self._pending.append(_Pending(step, proposals, networks, latencies, qualities))
         trials: list[Trial] = []
         is_last = step + 1 == config.steps
@@ -233,8 +231,14 @@ class OneShotSearch:
         network = self.space.decode(canonical)
         future = self.source.submit(Candidate(network, canonical))
         measurement = future.result()
-        quality = self.weights.accuracy(images, labels, one_hot_masks(self.space, canonical))
+        quality = self._accuracy(images, labels, one_hot_masks(self.space, canonical))
         return self._judge(self.step, canonical, network, quality, measurement)
+
+    def _accuracy(self, images: Any, labels: Any, masks: np.ndarray[Any, Any]) -> float:
+        quality = self.weights.accuracy(images, labels, masks)
+        if not math.isfinite(quality):
+            raise diverged("what a network answers is not numbers", self.step, self.config)
+        return quality
 
     def _ask(self, proposal: Proposal, network: NetworkSpec) -> Future[Measurement] | None:
         """Asks for a proposal's latency. One that runs several operators at once is no single network."""
@@ -291,6 +295,15 @@ class OneShotSearch:
                 f"{last.detail}. Close other programs, or measure longer with --set measure.max_duration_s=2"
             )
         self.controller.update(outcomes, self.step)
+
+
+def diverged(what: str, step: int, config: SearchConfig) -> TrainingError:
+    """What to raise when the shared weights, or what follows from them, are no longer numbers."""
+    return TrainingError(
+        f"the training of the shared weights has diverged: at step {step} {what}. What was measured is in the journal; "
+        "start a new run that learns more slowly, for example with "
+        f"--set search.weights.learning_rate={config.weights.learning_rate / 2:.2g}"
+    )
 
 
 def _pending_state(pending: _Pending) -> State:

@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import nullcontext
 
+import numpy as np
+
 from device_agents.api import Measurement
 from nas_edge.errors import RunError, StoppedError
 from nas_edge.latency.source import Candidate, LatencySource, SourceWrapper, resolve
 from nas_edge.runs.checkpoints import Checkpoint, Checkpoints
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import Journal
-from nas_edge.search.one_shot import OneShotSearch, StepReport
+from nas_edge.search.one_shot import OneShotSearch, StepReport, diverged
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
 
@@ -59,10 +61,10 @@ class RecordedSearch:
                 f"{journal.path} holds {len(journal)} trials, and the checkpoint of step "
                 f"{checkpoint and checkpoint.step} was written after {count}; restore the journal from a copy"
             )
-        found = journal.found
-        self.trials = [Trial.from_json(record) for record in found[:count]]
-        self._ahead = deque(found[count:])
-        loop.source = _Remembering(loop.source, map(Trial.from_json, self._ahead))
+        found = journal.read(Trial.from_json)
+        self.trials = found[:count]
+        self._ahead = deque(trial.to_json() for trial in found[count:])  # as this version writes them
+        loop.source = _Remembering(loop.source, found[count:])
         if checkpoint is not None:
             loop.weights.restore(checkpoint.arrays)
             loop.restore(checkpoint.state["search"])
@@ -72,7 +74,7 @@ class RecordedSearch:
 
         Raises:
             StoppedError: after a step, when `stop` was requested; a checkpoint was written.
-            RunError, DeviceError: see `OneShotSearch.run`; also RunError when the run cannot be written.
+            TrainingError, RunError, DeviceError: see `OneShotSearch.run`; also RunError when the run cannot be written.
         """
         steps = self.loop.config.steps
         with nullcontext() if stop is None else stop.held():
@@ -81,18 +83,27 @@ class RecordedSearch:
                 for trial in report.trials:
                     self._record(trial)
                 stopping = stop is not None and stop.requested
+                if on_step is not None:  # before the checkpoint, after which the step would not be made again
+                    on_step(report)
                 if stopping or self.loop.step % self._checkpoint_steps == 0 or self.loop.step == steps:
                     self.checkpoint()
-                if on_step is not None:
-                    on_step(report)
                 if stopping:
                     raise StoppedError(f"stopped after step {self.loop.step} of {steps}")
 
     def checkpoint(self) -> None:
-        """Writes the state after the last step."""
+        """Writes the state after the last step.
+
+        Raises:
+            TrainingError: when weights are no longer numbers; the checkpoints before are of weights that are.
+            RunError: when it cannot be written.
+        """
+        arrays = self.loop.weights.arrays()
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise diverged(f"{name} holds values that are not numbers", self.loop.step, self.loop.config)
         self._journal.sync()
         state = {"trials": len(self.trials), "search": self.loop.state()}
-        self._checkpoints.save(Checkpoint(self.loop.step, state, self.loop.weights.arrays()))
+        self._checkpoints.save(Checkpoint(self.loop.step, state, arrays))
 
     def _record(self, trial: Trial) -> None:
         record = trial.to_json()

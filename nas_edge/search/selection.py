@@ -84,11 +84,11 @@ def select(
         return Selection(winner, tuple(judged.values()))
     fastest = _fastest([*judged.values(), *earlier])
     if fastest is None:
-        raise InfeasibleError("none of the candidates of the selection could be timed on the device")
+        raise InfeasibleError("none of the candidates of the selection could be timed")
     fastest_ms = fastest.latency_ms or 0.0
     head_room = f" with {margin:.0%} of head-room (target.margin)" if margin else ""
     raise InfeasibleError(
-        f"no architecture meets {target_ms:.3g} ms on this device{head_room}; the fastest measured takes "
+        f"no architecture meets {target_ms:.3g} ms{head_room}; the fastest measured takes "
         f"{fastest_ms:.3g} ms: {fastest.architecture}. Ask for {1.05 * fastest_ms / (1 - margin):.3g} ms or more, "
         "or for a smaller space (--set space.width_multiplier, --set space.input_size)"
     )

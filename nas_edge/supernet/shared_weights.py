@@ -58,8 +58,8 @@ class SharedWeights:
         return float(self._train(images, labels.astype(np.int32), masks))
 
     def accuracy(self, images: Array, labels: Array, masks: Array) -> float:
-        """Share of the images classified correctly, with the batch's own statistics."""
-        return int(self._score(images, labels.astype(np.int32), masks)) / len(labels)
+        """Share of the images classified correctly, with the batch's own statistics; NaN if logits are not numbers."""
+        return float(self._score(images, labels.astype(np.int32), masks)) / len(labels)
 
     def arrays(self) -> dict[str, Array]:
         """Copies of every weight and of the optimiser's state, by name."""
@@ -102,4 +102,6 @@ class SharedWeights:
 
     def _score_step(self, images: Any, labels: Any, masks: Any) -> Any:
         logits, _ = self.supernet(images, masks)
-        return tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == labels)
+        correct = tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, dtype=tf.int32)
+        # Of NaNs the first counts as the largest, which would pass for an answer.
+        return tf.where(tf.reduce_all(tf.math.is_finite(logits)), tf.cast(correct, tf.float32), np.nan)

@@ -9,7 +9,7 @@ import pytest
 from nas_edge.controllers import CategoricalController, Outcome, Proposal, RandomSearchController
 from nas_edge.errors import ConfigError
 from nas_edge.spaces.decisions import Architecture
-from tests.controllers.small import TargetProblem, flat_space, nested_space, search, through_json
+from nas_edge.testing.problems import TargetProblem, flat_space, nested_space, search, through_json
 
 KERNEL, OP, WIDTH = range(3)
 

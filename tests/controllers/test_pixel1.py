@@ -11,9 +11,10 @@ from nas_edge.latency.table import LinearTable, read_tunas_pixel1
 from nas_edge.rewards import Objective, absolute
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import Architecture, SearchSpace
-from tests.controllers.small import search
+from nas_edge.testing.problems import search
 
 DATA = Path(os.environ.get("NAS_EDGE_DATA", Path(__file__).parents[2] / "../shared/data")) / "tunas_pixel1"
+TABLE = DATA / "proxylessnas_search_pixel1_cost_model.csv"
 TARGET_MS = 84.0
 
 pytestmark = pytest.mark.skipif(
@@ -28,7 +29,7 @@ def space() -> SearchSpace:
 
 @pytest.fixture(scope="module")
 def table(space: SearchSpace) -> LinearTable:
-    return read_tunas_pixel1(DATA, space)
+    return read_tunas_pixel1(TABLE, space)
 
 
 def reward_of(space: SearchSpace, table: LinearTable, architecture: Architecture) -> float:

@@ -73,6 +73,9 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) ->
     assert manifest["architecture"] == result.rows[0].architecture
     assert manifest["models"]["int8"]["accuracy"] == result.rows[0].accuracy["int8"]
     assert manifest["models"]["int8"]["latency"]["conditions"]["runtime"] == "ai_edge_litert"
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert report["state"] == "finished"
+    assert (folder / "report" / "index.html").exists()
     found = json.loads((folder / "result.json").read_text())
     assert found["target_ms"] == result.target_ms
     assert Measurement.from_json(found["rows"][0]["latency"]["int8"]) == result.rows[0].latency["int8"]

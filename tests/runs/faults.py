@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import keras
 import numpy as np
+import pytest
 
 from benchmarks.crash_resume import SeededBatches, tiny_space
 from device_agents.api import Measurement
@@ -19,6 +20,7 @@ from nas_edge.networks.analysis import analyze
 from nas_edge.rewards import Objective
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.files import FILES, Files
+from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import Journal
 from nas_edge.search.one_shot import OneShotSearch
 from nas_edge.search.recorded import RecordedSearch
@@ -83,6 +85,14 @@ class FaultyFiles(Files):
 
 def disk_full() -> OSError:
     return OSError(errno.ENOSPC, "No space left on device")
+
+
+def read_only() -> OSError:
+    return OSError(errno.EROFS, "Read-only file system")
+
+
+def permission_lost() -> OSError:
+    return OSError(errno.EACCES, "Permission denied")
 
 
 class Bench:
@@ -150,3 +160,22 @@ class Bench:
 def adam_weights() -> SharedWeights:
     """Shared weights whose optimiser does not fit those of `Bench`."""
     return SharedWeights(Supernet(SPACE, seed=3), keras.optimizers.Adam(0.01), 0.1, 1e-5)
+
+
+class Stop(StopSignals):
+    """A request to stop after so many steps, without a signal."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._left = after
+
+    def count(self, _: object) -> None:
+        self._left -= 1
+        self.requested = self._left <= 1
+
+
+def continued(bench: Bench, folder: Path, **settings: Any) -> Any:
+    """The outcome after continuing, during which nothing needs to be said."""
+    search = bench.recorded(folder, bench.loop(**settings), say=pytest.fail)
+    search.run()
+    return bench.outcome(folder, search)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_edge.errors import RunError
+from nas_edge.runs.files import Files
 from nas_edge.runs.journal import Journal, read_journal
-from tests.runs.faults import FaultyFiles, disk_full
+from tests.runs.faults import FaultyFiles, disk_full, permission_lost, read_only
 
 RECORDS: list[dict[str, Any]] = [{"step": 0, "text": 'ä\n"}'}, {"step": 1, "x": 0.1 + 0.2}, {}, {"samples": [1.5] * 20}]
 
@@ -103,9 +105,23 @@ def test_damage_is_refused_and_left_alone(tmp_path: Path, damage: Any, line: int
     path = tmp_path / "j"
     content = b"".join(damage(written(path).splitlines(keepends=True)))
     path.write_bytes(content)
-    with pytest.raises(RunError, match=f"line {line} of"):
+    with pytest.raises(RunError, match=f"line {line} of") as refusal:
         Journal(path, refuse)
+    assert "trial" not in str(refusal.value), "a journal may hold anything"
     assert path.read_bytes() == content
+
+
+def test_the_folders_entry_of_a_new_journal_is_on_the_disk(tmp_path: Path) -> None:
+    class Watched(Files):
+        synced: ClassVar[list[Path]] = []
+
+        def sync_folder(self, path: Path) -> None:
+            assert (path / "j").stat().st_size > 0
+            self.synced.append(path)
+
+    for _ in range(2):  # once it is there it needs no more of that
+        Journal(tmp_path / "folder" / "j", refuse, Watched()).close()
+    assert Watched.synced == [tmp_path / "folder"]
 
 
 def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -141,11 +157,14 @@ def test_cut_then_append(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("partly", [False, True])
-def test_on_a_full_disk_what_was_written_stays_whole(tmp_path: Path, partly: bool) -> None:
+@pytest.mark.parametrize("fault", [disk_full, read_only, permission_lost])
+def test_when_it_cannot_be_written_what_is_there_stays_whole(
+    tmp_path: Path, fault: Callable[[], OSError], partly: bool
+) -> None:
     path = tmp_path / "j"
     content = written(path)
-    journal = Journal(path, refuse, FaultyFiles(1, disk_full, partly))
-    with pytest.raises(RunError, match="No space left on device"):
+    journal = Journal(path, refuse, FaultyFiles(1, fault, partly))
+    with pytest.raises(RunError, match=str(fault().strerror)):
         journal.append({"step": 2})
     journal.close()
     said: list[str] = []

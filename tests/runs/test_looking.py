@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from device_agents.api import Verdict
+from benchmarks.synthetic_run import make_run as synthetic_run
+from device_agents.api import Measurement, Verdict
 from nas_edge import cli
 from nas_edge.config import load_config
 from nas_edge.errors import RunError
@@ -38,9 +40,16 @@ TRIALS = [
 ]
 
 
+RESULT = {
+    "precision": "int8",
+    "latency_ms": 3.9,
+    "rows": [{"architecture": "2:0", "accuracy": {"int8": 0.7}, "latency": {"int8": {"verdict": "unsteady"}}}],
+}
+
+
 def make_run(folder: Path, trials: list[Trial] = TRIALS, target_ms: float | None = 4.0) -> Run:
-    run = Run.create(folder, load_config("smoke"))
-    journal = run.open_journal(pytest.fail)
+    with Run.create(folder, load_config("smoke")) as run:
+        journal = run.open_journal(pytest.fail)
     for each in trials:
         journal.append(each.to_json())
     journal.close()
@@ -49,8 +58,8 @@ def make_run(folder: Path, trials: list[Trial] = TRIALS, target_ms: float | None
     return run
 
 
-def test_other_targets_are_answered_from_the_latter_half() -> None:
-    known = read_candidates(each.to_json() for each in TRIALS)
+def test_other_targets_are_answered_from_the_latter_half(tmp_path: Path) -> None:
+    known = read_candidates(make_run(tmp_path / "run").trials())
     assert known.fastest_ms == 0.5
     best = known.best_within(3.0)
     assert best is not None
@@ -62,24 +71,43 @@ def test_other_targets_are_answered_from_the_latter_half() -> None:
     assert known.best_within(2.9) is None
 
 
+def test_what_was_judged_after_the_search_goes_first(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with closing(run.open_journal(pytest.fail, "stages/selection.jsonl")) as journal:
+        for each in (trial(9, 5, 0.55, 3.5, 0.5), trial(9, 4, 0.5, 3.2, 0.5)):
+            journal.append(each.to_json())
+    known = read_candidates(run.trials(), run.trials("stages/selection.jsonl"), run.trials("stages/random.jsonl"))
+    for limit_ms, choice, final in ((16.0, 5, True), (3.3, 4, True), (3.1, 1, False)):
+        best = known.best_within(limit_ms)
+        assert best is not None
+        assert (best.architecture, best.final) == (Architecture((choice, 0)), final)
+
+
 def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
     make_run(tmp_path / "stopped")
     make_run(tmp_path / "new", [], None)
-    make_run(tmp_path / "done").write_json("result.json", {})
+    make_run(tmp_path / "done").write_json("result.json", RESULT)
+    make_run(tmp_path / "torn").write_json("result.json", {})
     damaged = make_run(tmp_path / "damaged").path("journal.jsonl")
     damaged.write_bytes(damaged.read_bytes()[:-40] + b"\n")
+    make_run(tmp_path / "odd").path("stages/target.json").write_text('{"target_ms": "four"}')
     (tmp_path / "no run").mkdir()
+    (tmp_path / "done" / "vanishing").symlink_to("nowhere")
     with make_run(tmp_path / "busy").lock():
         runs = {summary.name: summary for summary in list_runs(tmp_path)}
     assert {name: summary.state.partition(":")[0] for name, summary in runs.items()} == {
         "stopped": "stopped",
         "new": "stopped",
         "done": "finished",
+        "torn": "unreadable",
         "busy": "running",
         "damaged": "unreadable",
+        "odd": "unreadable",
     }
+    assert "received 'four'" in runs["odd"].state
     assert "line 8" in runs["damaged"].state
-    assert runs["stopped"].row()[2:-1] == ("proxylessnas", "4", "0.500", "0.800", "6", "7/24")
+    assert runs["stopped"].row()[2:-1] == ("proxylessnas", "4", "best trial", "6", "0.800", "7/24")
+    assert runs["done"].row()[2:-1] == ("proxylessnas", "4", "delivered", "3.9 (unsteady)", "0.700", "7/24")
     assert runs["new"].row()[3:-1] == ("-", "-", "-", "-", "0/24")
 
 
@@ -103,12 +131,18 @@ def command(*arguments: str) -> tuple[int, str, str]:
 
 
 def test_the_commands_answer_without_tensorflow(tmp_path: Path) -> None:
-    make_run(tmp_path / "run")
+    make_run(tmp_path / "run").write_json("result.json", RESULT)
     code, out, err = command("select", str(tmp_path / "run"), "--target-ms", "0.1,3,16")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert "the fastest of all took 0.5 ms" in lines[1]
-    assert lines[2].split() == ["3", "3.000", "0.600", "2", "1:0"]
+    assert "no trial was that fast; the fastest of all took 0.5 ms" in lines[1]
+    assert lines[2].split() == ["3", "3", "0.600", "one", "batch", "each", "2", "1:0"]
+    assert "For 3 ms this is not the network that" in out
+    assert "nas-edge search --target-ms 0.1 " in out
+    code, out, err = command("select", str(tmp_path / "run"), "--target-ms", "2")
+    assert code == 1
+    assert "only early trials" in out
+    assert "nas-edge search --target-ms 2 " in err
     code, out, _ = command("runs", str(tmp_path))
     assert code == 0
     assert len(out.splitlines()) == 2
@@ -118,6 +152,9 @@ def test_the_commands_answer_without_tensorflow(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["select", "RUN", "--target-ms", "four"], "for example 4,8,16"),
+        (["select", "RUN", "--target-ms", "4,nan"], "for example 4,8,16"),
+        (["select", "RUN", "--target-ms", "inf"], "for example 4,8,16"),
+        (["select", "RUN", "--target-ms", "-1"], "for example 4,8,16"),
         (["select", "FOLDER", "--target-ms", "4"], "has no config.json"),
         (["search", "--resume", "FOLDER"], "has no config.json"),
         (["search", "--resume", "RUN", "--out", "x"], "leave out --out"),
@@ -125,6 +162,7 @@ def test_the_commands_answer_without_tensorflow(tmp_path: Path) -> None:
         (["search", "--resume", "RUN", "--preset", "demo"], "cannot become"),
         (["search", "--resume", "DONE"], "finished"),
         (["runs", "FOLDER/nowhere"], "nowhere"),
+        (["runs", "RUN"], "is itself a run; try nas-edge runs "),
     ],
 )
 def test_misuse_gets_one_line(
@@ -144,3 +182,30 @@ def test_misuse_gets_one_line(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("nas-edge:", "Error:"))]
     assert len(lines) == 1
     assert expected in lines[0]
+
+
+def test_columns_say_the_same_as_the_records(tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path / "run", 80, samples=11)
+    columns, records = run.trials(), list(run.journal())
+    trials = [Trial.from_json(record) for record in records]
+    assert len(columns) == len(trials) == 80
+    assert columns.step == [trial.step for trial in trials]
+    assert columns.rewarded_step == [trial.rewarded_step for trial in trials]
+    assert columns.architecture == [str(trial.architecture) for trial in trials]
+    assert columns.quality == [trial.quality for trial in trials]
+    assert columns.reward == [trial.reward for trial in trials]
+    assert columns.latency_ms == [trial.latency_ms for trial in trials]
+    assert {"ok", "timeout"} <= set(columns.verdict)
+    for measured, record in zip(columns.measurement, records, strict=True):
+        del record["measurement"]["samples_ms"]
+        assert measured == record["measurement"]
+
+
+def test_texts_that_look_like_samples_are_left_alone(tmp_path: Path) -> None:
+    detail = '"samples_ms":[9.0] "usage":{"latency_ms":9.0}'
+    measurement = Measurement(Verdict.OK, detail, samples_ms=(1.0, 2.0, 4.0))
+    run = make_run(tmp_path / "run", [Trial(0, 0, Architecture((1,)), 0.5, measurement, None, 0.1)])
+    columns = run.trials()
+    assert columns.latency_ms == [2.0]
+    assert columns.measurement[0] is not None
+    assert columns.measurement[0]["detail"] == detail

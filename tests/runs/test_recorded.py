@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from device_agents.api import Measurement, Verdict
-from nas_edge.errors import NasEdgeError, RunError, StoppedError
+from nas_edge.errors import RunError, StoppedError
 from nas_edge.latency.cache import CachedSource, MeasuringKey
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
@@ -20,47 +20,9 @@ from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import read_journal
 from nas_edge.search.one_shot import UNUSABLE_IN_A_ROW
 from tests.fakes import FunctionSource, failed, timed
-from tests.runs.faults import Bench, FaultyFiles, Killed, adam_weights, disk_full
+from tests.runs.faults import Bench, FaultyFiles, Killed, Stop, adam_weights, continued, disk_full
 
 KEY = MeasuringKey("int8", "device", "litert", "settings")
-
-
-@pytest.fixture(scope="module")
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture(autouse=True)
-def closed(bench: Bench) -> Iterator[None]:
-    yield
-    bench.close()
-
-
-@pytest.fixture
-def whole(bench: Bench, tmp_path: Path) -> Any:
-    """What a search comes to that nothing happened to."""
-    search = bench.recorded(tmp_path / "whole", bench.loop())
-    search.run()
-    return bench.outcome(tmp_path / "whole", search)
-
-
-class Stop(StopSignals):
-    """A request to stop after so many steps, without a signal."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__()
-        self._left = after
-
-    def count(self, _: object) -> None:
-        self._left -= 1
-        self.requested = self._left <= 1
-
-
-def continued(bench: Bench, folder: Path, **settings: Any) -> Any:
-    """The outcome after continuing, during which nothing needs to be said."""
-    search = bench.recorded(folder, bench.loop(**settings), say=pytest.fail)
-    search.run()
-    return bench.outcome(folder, search)
 
 
 @pytest.mark.parametrize("settings", [{}, {"reward_delay_steps": 2}])
@@ -239,35 +201,6 @@ def test_a_checkpoint_of_another_search_is_refused(bench: Bench, tmp_path: Path)
     loop.weights = adam_weights()
     with pytest.raises(RunError, match="do not fit"):
         bench.recorded(tmp_path / "run", loop)
-
-
-def test_a_lost_device_and_nan_end_the_search_with_what_was_found(bench: Bench, tmp_path: Path, whole: Any) -> None:
-    def unplugged(candidate: Candidate) -> Measurement:
-        if len(search.trials) >= 6:
-            raise ConnectionError("unplugged")
-        return bench.measure(candidate)
-
-    search = bench.recorded(tmp_path / "run", bench.loop(FunctionSource(unplugged)))
-    with pytest.raises(ConnectionError):
-        search.run()
-    assert len(read_journal(tmp_path / "run" / "journal.jsonl").records) == 6
-
-    loop = bench.loop()
-    search = bench.recorded(tmp_path / "run", loop)
-    train_step = loop.weights.train_step
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.weights, "train_step", lambda *batch: train_step(*batch) * float("nan"))
-        with pytest.raises(NasEdgeError, match="loss"):
-            search.run()
-    assert continued(bench, tmp_path / "run") == whole
-
-
-def test_every_candidate_failing_is_recorded_and_continued(bench: Bench, tmp_path: Path) -> None:
-    source = FunctionSource(lambda _: failed(Verdict.OUT_OF_MEMORY))
-    search = bench.recorded(tmp_path / "run", bench.loop(source))
-    search.run()
-    records = read_journal(tmp_path / "run" / "journal.jsonl").records
-    assert [record["reward"] for record in records] == [None] * 14
 
 
 def test_a_bench_that_stays_broken_does_not_get_a_new_budget_by_resuming(bench: Bench, tmp_path: Path) -> None:

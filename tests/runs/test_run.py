@@ -6,6 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +20,15 @@ from nas_edge.config import RunConfig, load_config
 from nas_edge.errors import ConfigError, RunError
 from nas_edge.runs.environment import environment
 from nas_edge.runs.run import CHANGEABLE, Run
-from tests.runs.faults import FaultyFiles, disk_full
+from tests.runs.faults import FaultyFiles, Killed, disk_full, permission_lost, read_only
 
 KEY = {"precision": "int8", "device": "0123", "runtime": "litert 2", "settings": "abc"}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "run", load_config("smoke"))
+    with Run.create(tmp_path / "run", load_config("smoke")) as run:
+        return run
 
 
 def test_settings_come_back(run: Run) -> None:
@@ -43,14 +48,30 @@ def test_what_may_change_and_what_may_not(run: Run) -> None:
         return load_config(settings=settings, base=run.config)
 
     assert run.changed_settings(run.config) == []
-    allowed = changed("search.steps=99", "device.addresses=['replay:x.json']", "runs.checkpoint_steps=5")
+    allowed = changed(
+        "search.steps=99", "device.addresses=['replay:x.json']", "runs.checkpoint_steps=5", "runs.tensorboard=false"
+    )
     assert run.changed_settings(allowed) == sorted(CHANGEABLE)
     run.write_config(allowed)
     assert run.config == allowed
     for setting in ("seed=3", "data.source=photos", "target.beta=-0.2", "search.weights.epochs=3"):
         path, _, value = setting.partition("=")
-        with pytest.raises(ConfigError, match=f"^{path} is .*{value.strip('-')}.*search.steps, device.addresses"):
+        with pytest.raises(ConfigError, match=f" {path} is .*{value.strip('-')}.*may change: search.steps, device"):
             run.changed_settings(changed(setting))
+    with pytest.raises(ConfigError, match=r"seed is 0 .* become 3, target.beta is -0.1 .* become -0.2: what"):
+        run.changed_settings(changed("seed=3", "target.beta=-0.2", "search.steps=99"))
+    with pytest.raises(ConfigError, match=r"and so for [0-9]+ other settings:") as refusal:
+        run.changed_settings(load_config("full"))
+    assert len(str(refusal.value)) < 1000
+
+
+def test_how_networks_are_trained_may_change_until_one_is(run: Run) -> None:
+    """So that a training that diverged does not cost the search before it."""
+    config = load_config(settings=["training.learning_rate=0.01"], base=run.config)
+    assert run.changed_settings(config) == ["training.learning_rate"]
+    run.write_weights("winner/weights.npz", {})
+    with pytest.raises(ConfigError, match=r"training.learning_rate is .*as long as no network has been trained"):
+        run.changed_settings(config)
 
 
 def test_latencies_of_another_device_or_runtime_are_refused(run: Run) -> None:
@@ -64,6 +85,31 @@ def test_latencies_of_another_device_or_runtime_are_refused(run: Run) -> None:
     assert len(sessions) == 2
     assert sessions[0]["packages"]["numpy"] == np.__version__
     assert sessions[0]["measured_with"] == KEY
+
+
+def test_a_run_that_goes_by_a_table_keeps_to_its_device_and_its_table(run: Run) -> None:
+    phone = {"model": "phone", "fingerprint": "0123", "runtime": "litert", "runtime_version": "2"}
+    judged = {**KEY, "judge": "table a"}
+    run.add_session(environment(phone, judged))
+    for other in ({**judged, "device": "4567"}, {**judged, "judge": "table b"}, KEY):
+        with pytest.raises(RunError, match="their latencies cannot be compared"):
+            run.add_session(environment(phone, other))
+    run.add_session(environment(phone, judged))
+
+    # Earlier manifests had the table's name in the device's place, and nothing of runtime and settings.
+    run.path("environment.json").unlink()
+    run.add_session(environment(phone, {"precision": "int8", "device": "table a", "runtime": "", "settings": ""}))
+    for what in ("precision", "device", "runtime", "judge"):
+        with pytest.raises(RunError, match=f"measured with {what} .* cannot be compared"):
+            run.add_session(environment(phone, {**judged, what: "other"}))
+    run.add_session(environment(phone, judged))
+
+
+@pytest.mark.parametrize("sessions", [None, {}, [3]])
+def test_damaged_sessions_are_refused(run: Run, sessions: object) -> None:
+    run.write_json("environment.json", {"schema_version": 1, "sessions": sessions})
+    with pytest.raises(RunError, match=r"environment.json is damaged: expected a list of sessions"):
+        run.add_session(environment({}, KEY))
 
 
 def test_changed_packages_are_told(run: Run) -> None:
@@ -102,12 +148,13 @@ def test_trained_weights_are_kept_to_the_bit(run: Run) -> None:
         run.read_weights("winner/weights.npz")
 
 
-def test_a_file_that_cannot_be_written_leaves_the_one_before(run: Run) -> None:
+@pytest.mark.parametrize("fault", [disk_full, read_only, permission_lost])
+def test_a_file_that_cannot_be_written_leaves_the_one_before(run: Run, fault: Callable[[], OSError]) -> None:
     run.write_json("stages/target.json", {"target_ms": 1})
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     for at in range(3):
-        broken = Run(run.folder, FaultyFiles(at, disk_full, partly=True))
-        with pytest.raises(RunError, match=r"target.json: No space left on device.*--resume"):
+        broken = Run(run.folder, FaultyFiles(at, fault, partly=True))
+        with pytest.raises(RunError, match=rf"target.json: {fault().strerror}.*--resume"):
             broken.write_json("stages/target.json", {"target_ms": 2})
         for path, content in before.items():
             assert path.read_bytes() == content
@@ -140,24 +187,43 @@ def test_a_second_writer_is_told_who_the_first_is_and_a_killed_one_holds_nothing
     assert not run.in_use
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-    """A folder on a file system of 1 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except OSError as error:
-        pytest.skip(f"cannot mount a small file system: {error}")
-    if done.returncode:
-        pytest.skip(f"cannot mount a small file system: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def test_of_two_that_start_in_one_folder_at_once_one_does_and_its_settings_stay(tmp_path: Path) -> None:
+    configs = [load_config("smoke", settings=[f"seed={seed}"]) for seed in range(2)]
+
+    def start(folder: Path, config: RunConfig, together: threading.Barrier, hold: bool) -> int | None:
+        together.wait()
+        try:
+            with Run.create(folder, config) as run:
+                if hold:
+                    together.wait()  # until the other was refused
+                assert run.config == config
+            return config.seed
+        except RunError:
+            if hold:
+                together.wait()
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        for turn in range(60):
+            folder, together = tmp_path / str(turn), threading.Barrier(2, timeout=60)
+            begun = list(pool.map(partial(start, folder, together=together, hold=turn % 10 == 0), configs))
+            (seed,) = [seed for seed in begun if seed is not None]
+            assert Run.open(folder).config.seed == seed
+
+
+def test_a_start_that_was_killed_before_its_settings_were_there_leaves_the_folder_free(tmp_path: Path) -> None:
+    with pytest.raises(Killed), Run.create(tmp_path / "run", load_config("smoke"), FaultyFiles(2, Killed)):
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
+    with Run.create(tmp_path / "run", load_config("smoke")) as run:
+        assert run.in_use
+    with pytest.raises(RunError, match="already exists"), Run.create(run.folder, load_config("smoke")):
+        pass
 
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:
-    run = Run.create(small_disk / "run", load_config("smoke"))
+    with Run.create(small_disk / "run", load_config("smoke")) as run:
+        pass
     run.write_json("stages/target.json", {"target_ms": 1})
     journal = run.open_journal(pytest.fail)
     journal.append({"step": 0})

@@ -1,0 +1,144 @@
+"""What the shell offers at TAB; the mechanism is click's.
+
+    eval "$(nas-edge completion bash)"      for this session; in ~/.bashrc for all
+
+Each function here is told what has been typed of a value and returns how it may go on. At TAB an error message would
+tear the line that is being typed, so what cannot be found out is not offered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import wraps
+from itertools import islice
+from pathlib import Path
+
+from click import Context, Parameter
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
+
+Complete = Callable[[Context, Parameter, str], "list[CompletionItem[str]]"]
+
+# A folder of thousands of files is not looked through while the user waits.
+_MOST_ENTRIES = 500
+
+
+def _completes(values: Callable[[str], Sequence[str | CompletionItem[str]]]) -> Complete:
+    """Makes a completion of a function that returns values, of which those that go on as typed are kept."""
+
+    @wraps(values)
+    def complete(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem[str]]:
+        try:
+            found = [CompletionItem(value) if isinstance(value, str) else value for value in values(typed)]
+        except Exception:
+            return []
+        return [item for item in found if item.type != "plain" or item.value.startswith(typed)]
+
+    return complete
+
+
+@_completes
+def spaces(typed: str) -> list[str]:
+    """Names of search spaces."""
+    from nas_edge.spaces import PLUGINS, SPACES
+
+    return [*SPACES, *(plugin.name for plugin in PLUGINS.plugins())]
+
+
+@_completes
+def devices(typed: str) -> list[str] | list[CompletionItem[str]]:
+    """Device addresses: phones by their serial numbers, without asking them anything; of others how they begin."""
+    from device_agents.devices import PLUGINS, SCHEMES
+
+    scheme, colon, _ = typed.partition(":")
+    if colon and scheme in ("adb", "adb-usb", "adb-server"):
+        return [f"{scheme}:{serial}" for serial in _serials(scheme)]
+    if typed.startswith("replay:"):
+        return [CompletionItem(typed, "file")]
+    return [f"{name}:" for name in (*SCHEMES, *(plugin.name for plugin in PLUGINS.plugins()))]
+
+
+def _serials(scheme: str) -> list[str]:
+    from device_agents.android.address import adb_server, server_runs
+
+    if scheme == "adb-server" or (scheme == "adb" and server_runs()):
+        return [phone.serial for phone in adb_server().server_phones()]
+    from device_agents.android.adb_shell_transport import usb_serials
+
+    return usb_serials()
+
+
+@_completes
+def latency_sources(typed: str) -> list[str] | list[CompletionItem[str]]:
+    """What judges candidates."""
+    from nas_edge.latency import PLUGINS, SOURCES
+
+    if typed.startswith("table:"):
+        return [CompletionItem(typed, "file")]
+    return ["device", *(f"{name}:" for name in (*SOURCES, *(plugin.name for plugin in PLUGINS.plugins())))]
+
+
+@_completes
+def data(typed: str) -> list[str] | list[CompletionItem[str]]:
+    """Names of built-in data, else files."""
+    return [name for name in ("digits", "tfrecord:", "tfds:") if name.startswith(typed)] or [
+        CompletionItem(typed, "file")
+    ]
+
+
+@_completes
+def settings(typed: str) -> list[str]:
+    """Settings by their path."""
+    from nas_edge.config import setting_names
+
+    return [f"{name}=" for name in setting_names()]
+
+
+@_completes
+def runs(typed: str) -> list[str | CompletionItem[str]]:
+    """Run folders, here or one level below; where there are none, folders."""
+    prefix = typed[: typed.rfind(os.sep) + 1]
+    found: list[str | CompletionItem[str]] = []
+    for below in _folders(Path(prefix)):
+        if _is_run(below):
+            found.append(f"{prefix}{below.name}")
+        else:
+            found += [f"{prefix}{below.name}{os.sep}{run.name}" for run in _folders(below) if _is_run(run)]
+    return found or [CompletionItem(typed, "dir")]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in islice(folder.iterdir(), _MOST_ENTRIES) if path.is_dir())
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
+
+
+@add_completion_class
+class BashWithColons(BashComplete):
+    """Completion for a shell that takes a colon for the end of a word; device addresses have them.
+
+    So it is handed the line rather than its words, and what it is offered is only what follows the last colon, since it
+    replaces no more. After a colon or an equals sign more is to be typed, so no space is added there.
+    """
+
+    name = "bash"
+    source_template = BashComplete.source_template.replace(
+        'COMP_WORDS="${COMP_WORDS[*]}"', 'COMP_WORDS="${COMP_LINE:0:$COMP_POINT}"'
+    ).replace("COMPREPLY+=($value)", "COMPREPLY+=($value)\n            [[ $value == *[:=] ]] && compopt -o nospace")
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words before the one that is being typed, and what there is of that."""
+        line = os.environ["COMP_WORDS"]
+        words = split_arg_string(line)
+        if not words or line[-1].isspace():
+            words.append("")
+        return words[1:-1], words[-1]
+
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        """A line for the script."""
+        _, typed = self.get_completion_args()
+        value = typed.partition("=")[2] if typed.startswith("--") else typed
+        kept = value.rpartition(":")[0] + ":" if ":" in value else ""
+        return f"{item.type},{item.value.removeprefix(kept)}"

@@ -1,0 +1,388 @@
+"""`nas-edge doctor`: what this machine lacks for searching, and the fix.
+
+Each check is a function that looks at one thing and changes nothing. TensorFlow is imported in a child process: it may
+crash on a processor it was not built for, and takes seconds, in which other checks are made.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+
+from device_agents.anchor import builtin_anchor_model
+from device_agents.android.address import adb_server, server_runs, server_socket
+from device_agents.api import PRESETS, Measurement
+from device_agents.checks import Check
+from device_agents.devices import list_devices
+from device_agents.errors import DeviceAddressError, DeviceUnavailableError
+from device_agents.host import HostAgent, pick_cores
+
+_PACKAGE = "nas-edge"
+_GIB = 2**30
+_TENSORFLOW_TIMEOUT_S = 120.0
+# The demo takes 1.3 GiB of memory and 40 MiB of disk; pictures and larger supernets take more.
+_MEMORY_NEEDED, _MEMORY_EASY = 1.5 * _GIB, 4 * _GIB
+_DISK_NEEDED, _DISK_EASY = 0.2 * _GIB, 2 * _GIB
+# A processor of a busy or hot machine changes its clock in the middle of a measurement.
+_HIGHEST_LOAD = 0.5  # per core
+_HIGHEST_TEMPERATURE_C = 85.0
+
+
+def examine(folder: Path, root: Path = Path("/")) -> list[Check]:
+    """Looks at everything.
+
+    Args:
+        folder: where runs are to be kept.
+        root: where /proc and /sys are; tests may supply their own.
+    """
+    measurement = _measure_anchor()  # before anything else makes this machine busy
+    with ThreadPoolExecutor() as meanwhile:
+        tensorflow = meanwhile.submit(check_tensorflow)
+        looks: dict[str, Callable[[], Check | list[Check]]] = {
+            "python": check_python,
+            "packages": check_packages,
+            "tflite runtime": lambda: check_runtime(measurement),
+            "cpu": lambda: check_cpu(measurement, root),
+            "memory": lambda: check_memory(root),
+            "disk": lambda: check_disk(folder),
+            "devices": check_devices,
+            "usb": lambda: check_usb(root),
+            "adb server": check_adb_server,
+            "ssh": lambda: check_ssh(Path.home()),
+            "edgetpu_compiler": check_edgetpu_compiler,
+            "tensorflow": tensorflow.result,
+        }
+        return [check for name, look in looks.items() for check in _found(name, look)]
+
+
+def _found(name: str, look: Callable[[], Check | list[Check]]) -> list[Check]:
+    """What a look at something found; a doctor must not die of it."""
+    try:
+        found = look()
+    except Exception as error:
+        return [Check(name, "fail", f"{type(error).__name__}: {error}", "install what is missing, or report this")]
+    return found if isinstance(found, list) else [found]
+
+
+# ---------------------------------------------------------------- what is installed
+
+
+def check_python() -> Check:
+    """Whether this Python is one the package is made for."""
+    found = platform.python_version()
+    try:
+        expected = metadata.metadata(_PACKAGE)["Requires-Python"] or ""
+    except metadata.PackageNotFoundError:
+        found += f"; {_PACKAGE} is not installed, so what it needs is not known"
+        return Check("python", "warn", found, "pip install -e . in its folder")
+    if SpecifierSet(expected).contains(found, prereleases=True):
+        return Check("python", "pass", found)
+    return Check("python", "fail", f"{found}; needed is {expected}", "make a virtual environment with such a Python")
+
+
+def check_packages(requirements: list[str] | None = None) -> list[Check]:
+    """Whether the required packages are there in the required versions.
+
+    Args:
+        requirements: as in setup.cfg; None for those of the installed package.
+    """
+    if requirements is None:
+        with suppress(metadata.PackageNotFoundError):
+            requirements = metadata.requires(_PACKAGE)
+    checks, good = [], 0
+    for requirement in map(_requirement, requirements or ()):
+        if requirement is None or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        fix = f'pip install "{requirement.name}{requirement.specifier}"'
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            checks.append(Check(requirement.name, "fail", "not installed", fix))
+            continue
+        if requirement.specifier.contains(version, prereleases=True):
+            good += 1
+        else:
+            checks.append(Check(requirement.name, "fail", f"{version}; needed is {requirement.specifier}", fix))
+    return [Check("packages", "pass", f"{good} as required"), *checks]
+
+
+def _requirement(text: str) -> Requirement | None:
+    try:
+        return Requirement(text)
+    except InvalidRequirement:  # of another package manager's making
+        return None
+
+
+def check_tensorflow() -> Check:
+    """Whether TensorFlow can be imported."""
+    code = "import tensorflow as tf; print(tf.__version__, len(tf.config.list_physical_devices('GPU')))"
+    started_s = time.monotonic()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            timeout=_TENSORFLOW_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Check("tensorflow", "fail", f"not imported within {_TENSORFLOW_TIMEOUT_S:.0f} s", "try again")
+    return tensorflow_result(done.returncode, done.stdout, done.stderr, time.monotonic() - started_s)
+
+
+def tensorflow_result(return_code: int, out: str, log: str, took_s: float) -> Check:
+    """What the end of the child process means."""
+    if return_code == -signal.SIGILL:
+        found = "crashes: it uses instructions (AVX) that this processor does not have"
+        return Check("tensorflow", "fail", found, "use a processor with AVX, or a TensorFlow built for this one")
+    lines = out.split()
+    if return_code != 0 or len(lines) != 2:
+        last = (log.strip().splitlines() or [f"exit code {return_code}"])[-1]
+        return Check(
+            "tensorflow", "fail", f"cannot be imported: {last:.200}", "pip install --force-reinstall tensorflow"
+        )
+    version, gpus = lines
+    return Check("tensorflow", "pass", f"{version}, imported in {took_s:.1f} s; GPUs: {gpus}")
+
+
+# ---------------------------------------------------------------- this machine as a bench
+
+
+def _measure_anchor() -> Measurement | Exception:
+    """Measures a small model as a search does, in a worker process."""
+    try:
+        with HostAgent() as agent:
+            spec = PRESETS["search"].replace(max_attempts=1, cores=pick_cores(1))
+            return agent.measure(builtin_anchor_model(), spec)
+    except Exception as error:  # whatever it is, it is what the check found
+        return error
+
+
+def check_runtime(measurement: Measurement | Exception) -> Check:
+    """Whether the TFLite runtime loads and runs a model, and how steadily."""
+    name, reinstall = "tflite runtime", "pip install --force-reinstall ai-edge-litert"
+    if isinstance(measurement, Exception):
+        return Check(name, "fail", str(measurement), reinstall)
+    statistics, conditions = measurement.statistics, measurement.conditions
+    if statistics is None or conditions is None:
+        return Check(name, "fail", f"{measurement.verdict}: {measurement.detail}", reinstall)
+    found = f"{conditions.runtime} {conditions.runtime_version} runs a small model in {statistics.median_ms:.3g} ms"
+    if conditions.delegate_kernels == 0:
+        return Check(name, "warn", f"{found}, without XNNPACK, which phones have", reinstall)
+    if not measurement.ok:
+        doubt = f"{found}, but {measurement.verdict}: {measurement.detail}"
+        return Check(name, "warn", doubt, "close other programs; on a laptop, plug in the charger")
+    return Check(name, "pass", f"{found}, with XNNPACK" if conditions.delegate_kernels else found)
+
+
+def check_cpu(measurement: Measurement | Exception, root: Path = Path("/")) -> list[Check]:
+    """What makes times of this machine scatter: clocks that change, heat, other programs."""
+    conditions = None if isinstance(measurement, Exception) else measurement.conditions
+    cores = os.cpu_count() or 1
+    checks = [_governor(None if conditions is None else conditions.governor)]
+    turbo = _turbo(root)
+    if turbo is not None:
+        file, is_on = turbo
+        fix = f"echo {1 if file.name == 'no_turbo' else 0} | sudo tee {file}"
+        checks.append(
+            Check("cpu turbo", "warn", "on: clocks depend on heat and on the other cores", fix)
+            if is_on
+            else Check("cpu turbo", "pass", "off")
+        )
+    load = None if conditions is None else conditions.load_average_before
+    if load is not None:
+        busy = load > _HIGHEST_LOAD * cores
+        fix = "close other programs, or search on another device" if busy else ""
+        checks.append(Check("cpu load", "warn" if busy else "pass", f"{load:.2f} on {cores} cores", fix))
+    temperature_c = None if conditions is None else conditions.temperature_c_after
+    if temperature_c is not None:
+        hot = temperature_c > _HIGHEST_TEMPERATURE_C
+        fix = "let it cool down; free its air inlets" if hot else ""
+        checks.append(Check("cpu temperature", "warn" if hot else "pass", f"{temperature_c:.0f} °C", fix))
+    return checks
+
+
+def _governor(governor: str | None) -> Check:
+    name = "cpu governor"
+    if governor is None:
+        return Check(name, "pass", "not known here, as is usual in virtual machines and containers")
+    if set(governor.split(",")) == {"performance"}:
+        return Check(name, "pass", governor)
+    return Check(name, "warn", f"{governor}: clocks follow the load", "sudo cpupower frequency-set -g performance")
+
+
+def _turbo(root: Path) -> tuple[Path, bool] | None:
+    """The switch of the processor's turbo and whether it is on; None when there is no such switch."""
+    folder = root / "sys/devices/system/cpu"
+    for file, on in ((folder / "intel_pstate/no_turbo", "0"), (folder / "cpufreq/boost", "1")):
+        with suppress(OSError):
+            return file, file.read_text().strip() == on
+    return None
+
+
+def check_memory(root: Path = Path("/")) -> Check:
+    """Whether there is memory for training a supernet."""
+    with suppress(OSError):
+        available = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
+        if available:
+            room = min([int(available[1]) * 1024, *_memory_limit(root)])
+            found = f"{room / _GIB:.1f} GiB available"
+            return _enough("memory", room, _MEMORY_NEEDED, _MEMORY_EASY, found, "close other programs, or add swap")
+    return Check("memory", "pass", "how much is available is not known on this system")
+
+
+def _memory_limit(root: Path) -> Iterator[int]:
+    """What the limit of a container leaves, if this is one. Cached files do not count: they make room when needed."""
+    folder = root / "sys/fs/cgroup"
+    for limit, statistics, used in (
+        ("memory.max", "memory.stat", "anon"),
+        ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss"),
+    ):
+        with suppress(OSError, ValueError, KeyError):  # "max" is no limit
+            lines = dict(line.split(maxsplit=1) for line in (folder / statistics).read_text().splitlines())
+            yield int((folder / limit).read_text()) - int(lines[used])
+
+
+def check_disk(folder: Path) -> Check:
+    """Whether there is room for runs."""
+    try:
+        room = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check("disk", "fail", f"cannot look at {folder}: {error.strerror}", "change to another folder")
+    found = f"{room / _GIB:.1f} GiB free in {folder}"
+    if not os.access(folder, os.W_OK):
+        return Check("disk", "warn", f"{found}, which cannot be written to", "name a folder elsewhere with --out")
+    return _enough(
+        "disk", room, _DISK_NEEDED, _DISK_EASY, found, "free some room, or name a folder elsewhere with --out"
+    )
+
+
+def _enough(name: str, room: float, needed: float, easy: float, found: str, fix: str) -> Check:
+    if room < needed:
+        return Check(name, "fail", f"{found}; needed are {needed / _GIB:.1f} GiB", fix)
+    if room < easy:
+        return Check(name, "warn", f"{found}; {easy / _GIB:.0f} GiB leave room for large searches", fix)
+    return Check(name, "pass", found)
+
+
+# ---------------------------------------------------------------- other devices
+
+
+def check_devices() -> list[Check]:
+    """Which devices can be found without being named."""
+    checks = []
+    for row in list_devices():
+        if row.address == "adb:":  # no phone; what keeps phones away has checks of its own
+            continue
+        words = " ".join(filter(None, (row.model, row.detail)))
+        if row.state == "ready":
+            checks.append(Check(f"device {row.address}", "pass", words))
+        else:
+            fix = f"nas-edge devices doctor {row.address}"
+            checks.append(Check(f"device {row.address}", "warn", f"{row.state}: {words}", fix))
+    return checks
+
+
+def check_usb(root: Path = Path("/"), loads: Callable[[], str | None] | None = None) -> list[Check]:
+    """Whether phones can be reached by USB, as far as this machine is concerned.
+
+    Args:
+        root: where /sys and /dev are.
+        loads: returns why the USB library cannot be used, or None; tests may pass their own.
+    """
+    phones = list(_phones_on_usb(root))
+    if server_runs():
+        return [Check("usb", "pass", f"left to the adb server; phones with debugging on: {len(phones)}")]
+    problem = (loads or _usb_problem)()
+    if problem is not None:
+        found = f"{problem}; {f'{len(phones)} phones are plugged in' if phones else 'needed for phones on USB only'}"
+        fix = (
+            "pip install 'nas-edge[usb]'" if "installed" in problem else "install libusb: sudo apt install libusb-1.0-0"
+        )
+        return [Check("usb", "warn" if phones else "pass", found, fix)]
+    checks = [Check("usb", "pass", f"library loads; phones with debugging on: {len(phones)}")]
+    checks += [
+        Check(
+            "usb permission",
+            "fail",
+            f"{node} may not be opened by this user",
+            "sudo apt install android-sdk-platform-tools-common (udev rules); join the group plugdev; plug in again",
+        )
+        for node in phones
+        if not os.access(node, os.R_OK | os.W_OK)
+    ]
+    return checks
+
+
+def _usb_problem() -> str | None:
+    from adb_shell import adb_device
+
+    if find_spec("usb1") is None:
+        return "no USB library installed"
+    # The Python part is there; what it wraps may not be.
+    return "libusb cannot be loaded" if adb_device.UsbTransport is None else None
+
+
+def _phones_on_usb(root: Path) -> Iterator[Path]:
+    """Device files of what speaks adb: class 0xff, subclass 0x42, protocol 0x01."""
+    for interface in (root / "sys/bus/usb/devices").glob("*:*"):
+        with suppress(OSError, ValueError):
+            read = [(interface / f"bInterface{part}").read_text().strip() for part in ("Class", "SubClass", "Protocol")]
+            if read == ["ff", "42", "01"]:
+                device = interface.parent / interface.name.partition(":")[0]
+                bus, number = (int((device / name).read_text()) for name in ("busnum", "devnum"))
+                yield root / f"dev/bus/usb/{bus:03d}/{number:03d}"
+
+
+def check_adb_server() -> Check:
+    """Whether an adb server owns the phones on USB."""
+    try:
+        where = "{}:{}".format(*server_socket())
+        if server_runs():
+            adb_server()
+            return Check("adb server", "pass", f"one runs at {where}, and addresses with adb: go through it")
+    except DeviceAddressError as error:
+        return Check("adb server", "fail", str(error), "correct or unset that variable")
+    except DeviceUnavailableError:
+        fix = "pip install 'nas-edge[adb-server]'; or, to use USB instead, adb kill-server"
+        return Check("adb server", "warn", f"one runs at {where}, and what it takes to use it is not installed", fix)
+    return Check("adb server", "pass", "none, so addresses with adb: go to USB")
+
+
+def check_ssh(home: Path) -> Check:
+    """Whether boards could be reached over SSH."""
+    if shutil.which("ssh") is None:
+        return Check("ssh", "pass", "no client; only boards reached over SSH would need it")
+    keys = sorted(path.stem for path in home.glob(".ssh/id_*.pub"))
+    agent = "an agent" if os.environ.get("SSH_AUTH_SOCK") else ""
+    return Check("ssh", "pass", f"client installed; keys: {', '.join(filter(None, (*keys, agent))) or 'none'}")
+
+
+def check_edgetpu_compiler() -> Check:
+    """Whether models for the Edge TPU could be compiled."""
+    name, program = "edgetpu_compiler", shutil.which("edgetpu_compiler")
+    if program is None:
+        return Check(name, "pass", "not installed; only Coral Edge TPUs would need it (x86-64 Linux)")
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check(name, "warn", f"{program} does not run: {error}", "install it again, from Coral's apt repository")
+    return Check(name, "pass", " ".join(done.stdout.split()))

@@ -1,0 +1,130 @@
+"""TFRecord files that the tests write themselves, with TensorFlow's own writer."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from nas_edge.data.sources import load
+from nas_edge.errors import DataError
+
+WHITE_PNG_SIZE = 8
+
+
+def png(value: int) -> bytes:
+    """A grey square."""
+    stream = io.BytesIO()
+    Image.new("RGB", (WHITE_PNG_SIZE, WHITE_PNG_SIZE + 2), (value, value, value)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def example(image: bytes | None, label: int | None, text: str = "") -> bytes:
+    features = {}
+    if image is not None:
+        features["image/encoded"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
+    if label is not None:
+        features["image/class/label"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))
+    if text:
+        features["image/class/text"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
+    written: bytes = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return written
+
+
+def write(file: Path, *records: bytes) -> Path:
+    file.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for record in records:
+            writer.write(record)
+    return file
+
+
+def refused(folder: Path, match: str) -> None:
+    with pytest.raises(DataError, match=match) as error:
+        load(f"tfrecord:{folder}", 8)
+    assert "\n" not in str(error.value)
+
+
+def test_shards_in_the_layout_of_imagenet(tmp_path: Path) -> None:
+    folder = tmp_path / "imagenet"
+    write(folder / "train-00000-of-00002", example(png(10), 1, "tench"), example(png(20), 2, "goldfish"))
+    write(folder / "train-00001-of-00002", example(png(30), 2, "goldfish"))
+    write(folder / "validation-00000-of-00001", example(png(40), 1, "tench"))
+    write(folder / "test-00000-of-00001", example(png(50), 0))
+    dataset = load(f"tfrecord:{folder}", 8)
+    assert dataset.images.shape == (4, 8, 8, 3)
+    assert dataset.labels.tolist() == [0, 1, 1, 0], "counted from 0; ImageNet's files count from 1"
+    assert dataset.class_names == ("tench", "goldfish")
+    assert dataset.test_start == 3
+    pixels = dataset.images[np.array([3, 0, 2])]
+    assert pixels.dtype == np.uint8
+    assert [int(image.max()) for image in pixels] == [40, 10, 30]
+
+
+@pytest.mark.parametrize("names", [None, "cat\ndog\n"])
+def test_labels_from_zero_with_and_without_names(tmp_path: Path, names: str | None) -> None:
+    write(tmp_path / "train.tfrecord", *(example(png(i), i % 2) for i in range(6)))
+    if names is not None:
+        (tmp_path / "labels.txt").write_text(names)
+    dataset = load(f"tfrecord:{tmp_path}", 8)
+    assert dataset.labels.tolist() == [0, 1] * 3
+    assert dataset.class_names == (("0", "1") if names is None else ("cat", "dog"))
+    assert dataset.test_start is None
+
+
+def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "train", example(png(1), 0), example(png(2), 1))
+    content = file.read_bytes()
+    for length in range(1, len(content), 23):
+        file.write_bytes(content[:length])
+        with pytest.raises(DataError, match="train"):
+            load(f"tfrecord:{tmp_path}", 8)
+
+
+def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
+    file = write(tmp_path / "train", example(png(1), 0), example(png(2), 1))
+    content = bytearray(file.read_bytes())
+    content[60] ^= 1
+    file.write_bytes(content)
+    refused(tmp_path, "train is not a whole TFRecord file, from byte 0 on")
+
+
+@pytest.mark.parametrize(
+    ("record", "match"),
+    [
+        (b"\xff\xff\xff", "is no tf.train.Example"),
+        (example(None, 1), "must have one image/encoded and one image/class/label; received 0 and 1"),
+        (example(png(1), None), "received 1 and 0"),
+        (example(b"my notes", 1), r"the image at byte \d+ of .*train is not a PNG or JPEG image"),
+        (example(png(1)[:45], 1), "cannot be decoded"),
+        (example(png(1), 7), "has no image with label 1, of 8 classes"),
+        (example(png(1), -1), "must be class numbers from 0"),
+        (example(png(1), 0), "images of one class only"),
+    ],
+)
+def test_records_that_cannot_be_used_are_named(tmp_path: Path, record: bytes, match: str) -> None:
+    write(tmp_path / "train", example(png(0), 0), record)
+    refused(tmp_path, match)
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", "cannot list .*nowhere")
+    refused(tmp_path, "holds no TFRecord files; expected some whose names begin with train")
+    write(tmp_path / "validation", example(png(0), 0))
+    refused(tmp_path, "holds no TFRecord files")
+    write(tmp_path / "train", example(png(0), 0), example(png(0), 1))
+    (tmp_path / "labels.txt").write_text("only one\n")
+    refused(tmp_path, "has label 1 but there are only 1 class names")
+
+
+def test_a_file_that_goes_away_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path / "train", example(png(0), 0), example(png(0), 1))
+    dataset = load(f"tfrecord:{tmp_path}", 8)
+    file.unlink()
+    with pytest.raises(DataError, match=re.escape(str(file))):
+        dataset.images[np.array([0])]

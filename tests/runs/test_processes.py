@@ -1,0 +1,186 @@
+"""`nas-edge search` as it is run: processes of their own, on recorded latencies, compared, stopped and continued."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.crash_resume import tiny_space
+from device_agents.api import DeviceInfo, Measurement, Verdict
+from device_agents.replay import model_key, write_recording
+from nas_edge.export.bundle import verify_bundle
+from nas_edge.networks.analysis import analyze
+from nas_edge.networks.tflite_model import tflite_model
+from nas_edge.runs.run import Run
+from nas_edge.spaces.decisions import Architecture
+
+WAIT_S = 240
+COMMAND = """
+import sys
+from benchmarks.crash_resume import tiny_space
+from nas_edge import cli
+from nas_edge.spaces import SPACES
+SPACES["tiny"] = lambda size, width, classes, channels: tiny_space(size, channels, classes)
+cli.main()
+"""
+SETTINGS = (
+    "space.name=tiny",
+    "space.reference=proxylessnas-mobile",
+    "target.latency_ms=0.5",
+    "target.limit=none",
+    "search.steps=30",
+    "search.samples_per_step=2",
+    "search.delay_fraction=0.2",
+    "search.op_warmup_fraction=0",
+    "search.filter_warmup_fraction=0",
+    "search.reward_delay_steps=1",
+    "training.epochs=1",
+    "export.precision=float32",
+    "runs.checkpoint_steps=7",
+)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and standard error, which holds no traceback."""
+    _, err = process.communicate(timeout=WAIT_S)
+    assert "Traceback" not in err, err
+    return process.returncode, err
+
+
+def new_search(recording: Path, out: Path, *settings: str) -> subprocess.Popen[str]:
+    chosen = [f"--set={setting}" for setting in (*SETTINGS, *settings)]
+    return start("search", "--preset=smoke", f"--device=replay:{recording}", f"--out={out}", *chosen)
+
+
+def last_line(err: str) -> str:
+    """The error, which is one line."""
+    (line,) = [line for line in err.splitlines() if line.startswith("nas-edge:")]
+    return line
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def record(path: Path, measurements: dict[str, Measurement]) -> Path:
+    info = DeviceInfo("", "replay", "recorded phone", "soc", 1, None, "os", "litert", "1")
+    write_recording(path, info, measurements)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recording(folder: Path) -> Path:
+    """Every network of the space, each answered after a while; one kernel size fails."""
+    space = tiny_space(16, 1, 10)
+    measurements = {}
+    for kernel, _ in enumerate(space.decisions[0].choices):
+        for width, _ in enumerate(space.decisions[1].choices):
+            network = space.decode(Architecture((kernel, width)))
+            median_ms = analyze(network).macs / 5e5
+            measurements[model_key(tflite_model(network, "float32"))] = (
+                Measurement(Verdict.OUT_OF_MEMORY, "made up", busy_s=0.02)
+                if (kernel, width) == (1, 3)
+                else Measurement(Verdict.OK, samples_ms=(median_ms,) * 8, busy_s=0.02)
+            )
+    return record(folder / "times.json", measurements)
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, recording: Path) -> Iterator[Run]:
+    """A run that nothing happened to."""
+    code, err = ended(new_search(recording, folder / "whole"))
+    assert code == 0, err
+    return Run.open(folder / "whole")
+
+
+def content(run: Run) -> dict[str, Any]:
+    """Everything two runs must agree in; times and paths are left out."""
+    with closing(sqlite3.connect(run.path("measurements.sqlite"))) as connection:
+        rows = connection.execute("SELECT network, measurement FROM measurements ORDER BY network").fetchall()
+    bundle = verify_bundle(run.path("bundle"))
+    files = ("journal.jsonl", "policy.jsonl", "stages/target.json", "stages/selection.jsonl", "winner/weights.npz")
+    result = run.read_json("result.json")["rows"][0]
+    return {
+        **{name: run.path(name).read_bytes() for name in files if run.path(name).exists()},
+        "checkpoint": max(path.name for path in run.path("checkpoints").iterdir()),  # the name holds the checksum
+        "measurements": rows,
+        "models": bundle.models,
+        "winner": (result["architecture"], result["quality"], result["accuracy"]),
+    }
+
+
+def test_two_processes_with_one_seed_do_the_same_though_one_is_terminated_and_its_database_damaged(
+    folder: Path, recording: Path, whole: Run
+) -> None:
+    process = new_search(recording, folder / "again")
+    journal = folder / "again" / "journal.jsonl"
+    give_up_s = time.monotonic() + WAIT_S
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 10:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    code, err = ended(process)
+    assert code == 130
+    assert "stopping after this step" in err
+    stopped = re.search(r"nas-edge: stopped after step (\d+) of 30; continue with: nas-edge search --resume (.*)", err)
+    assert stopped, err
+    run = Run.open(Path(stopped[2]))
+    assert run.checkpoints.newest_step() == int(stopped[1])
+    assert not run.finished
+    assert not run.in_use
+
+    database = run.path("measurements.sqlite")
+    database.write_bytes(b"\0" * 4096 + database.read_bytes()[4096:])
+    code, err = ended(start("search", "--resume", str(run.folder)))
+    assert code == 0, err
+    assert "measurements.sqlite is damaged (file is not a database)" in err
+    found, expected = content(run), content(whole)
+    assert {name for name in expected if found.get(name) != expected[name]} == set()
+
+
+def test_a_finished_run_is_not_continued_nor_any_with_other_settings(folder: Path, whole: Run) -> None:
+    before = {path: path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()}
+    code, err = ended(start("search", "--resume", str(whole.folder)))
+    assert code == 2
+    assert f"{whole.folder} is finished: its bundle is {whole.path('bundle')}; for more, start a new run" in err
+    assert {path: path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()} == before
+
+    with Run.create(folder / "other", whole.config) as other:
+        pass
+    code, err = ended(start("search", "--resume", str(other.folder), "--seed=7", "--target-ms=3", "--steps=99"))
+    assert code == 2
+    line = last_line(err)
+    assert "seed is 0 and cannot become 7, target.latency_ms is 0.5 and cannot become 3.0: " in line
+    assert "These may change: search.steps, device.addresses" in line
+
+
+def test_when_every_candidate_fails_that_is_said_and_said_again(folder: Path) -> None:
+    process = new_search(record(folder / "none.json", {}), folder / "failing", "search.steps=8")
+    for code, err in (ended(process), ended(start("search", "--resume", str(folder / "failing")))):
+        assert code == 1
+        assert re.match(
+            "nas-edge: none of the 14 candidates could be timed reliably on recorded phone; "
+            "the last one: load_failed, .* start a new run",
+            last_line(err),
+        )
+        assert "--resume" not in err
+    verdicts = Run.open(folder / "failing").trials().verdict
+    assert verdicts == ["load_failed"] * 14
