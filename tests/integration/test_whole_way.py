@@ -21,6 +21,7 @@ from nas_edge.export.verify import check_int8
 from nas_edge.progress import Reporter
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
+from tests.report import chromium
 
 # As short as a run can be that still does everything.
 SHORT = (
@@ -80,6 +81,18 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) ->
     assert found["target_ms"] == result.target_ms
     assert Measurement.from_json(found["rows"][0]["latency"]["int8"]) == result.rows[0].latency["int8"]
     assert "best of random" in result.table()
+
+
+@pytest.mark.skipif(None in (chromium.CHROMIUM, chromium.DRIVER), reason="needs the programs chromium, chromedriver")
+def test_the_report_of_a_run_opens_in_a_browser(smoke: tuple[Path, pipeline.Result], tmp_path: Path) -> None:
+    page = (smoke[0] / "report" / "index.html").as_uri()
+    with chromium.open_browser(tmp_path) as browser:
+        browser.open(page)
+        browser.draw_all()
+        browser.screenshot("real-run")
+        assert browser.script("return document.querySelectorAll('.plot canvas').length") >= 5
+        assert browser.console() == []
+        assert browser.requests() == [page]
 
 
 def test_every_trial_is_in_the_journal_with_its_samples(smoke: tuple[Path, pipeline.Result]) -> None:
