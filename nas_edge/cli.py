@@ -253,7 +253,10 @@ def select(run: Path, targets: str) -> None:
     known = read_candidates(opened.trials(), *stages)
     delivered = read_delivered(opened)
     if known.fastest_ms is None:
-        raise NasEdgeError(f"{run} has no timed trial yet; wait for its first, after the delay")
+        raise NasEdgeError(
+            f"{run} has no timed trial yet; the first come after the delay. If it is stopped: "
+            f"nas-edge search --resume {run}"
+        )
     rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "JUDGED ON", "TRIALS", "ARCHITECTURE")]
     unanswered, others = [], []
     for limit_ms in limits:

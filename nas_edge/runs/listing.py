@@ -112,10 +112,13 @@ def _latency(latency_ms: float | None, verdict: str | None) -> str:
 
 def _age_s(folder: Path) -> float:
     written_s = []
-    for path in (folder, *folder.iterdir()):
+    # To have a report written again is no news of the run.
+    for path in [path for path in folder.iterdir() if path.name != "report"] or [folder]:
         with suppress(FileNotFoundError):  # a search that goes on replaces files
             written_s.append(path.stat().st_mtime)
-    return max(0.0, time.time() - max(written_s))  # a clock that was set back makes no run younger than now
+    now_s = time.time()
+    # A clock that was set back makes no run younger than now.
+    return max(0.0, now_s - max(written_s, default=now_s))
 
 
 def _age(seconds: float | None) -> str:

@@ -208,8 +208,11 @@ def test_ctrl_c_stops_it(run: Run) -> None:
         found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
         assert found, line
         assert ask(int(found[1]), "/content")[0] == 200
-        os.kill(server.pid, signal.SIGINT)
-        out, err = server.communicate(timeout=30)
+        server.send_signal(signal.SIGINT)
+        try:
+            out, err = server.communicate(timeout=30)
+        finally:
+            server.kill()
     assert (server.returncode, out, err) == (0, "stopped\n", "")
 
 
