@@ -64,6 +64,20 @@ def make_run(folder: Path, trials: int, samples: int = 200, seed: int = 0, targe
     return run
 
 
+def conditions(**told: Any) -> Conditions:
+    """Those of a measurement on the made-up device; `told` are further ones."""
+    return Conditions(
+        device_fingerprint=DEVICE.fingerprint,
+        device_model=DEVICE.model,
+        runtime=DEVICE.runtime,
+        runtime_version=DEVICE.runtime_version,
+        delegate="cpu",
+        threads=1,
+        started_utc="2026-01-01T00:00:00.000+00:00",
+        **told,
+    )
+
+
 def _sample(space: SearchSpace, merits: list[Any], settled: float, rng: np.random.Generator) -> Architecture:
     """A point of the space; the more settled the search is, the more often the choices of most merit."""
     best = rng.random(len(merits)) < 0.9 * settled
@@ -73,14 +87,7 @@ def _sample(space: SearchSpace, merits: list[Any], settled: float, rng: np.rando
 
 def _measurement(median_ms: float, settled: float, samples: int, rng: np.random.Generator) -> Measurement:
     """One in twenty fails; the device warms up, and slows down by 4%."""
-    conditions = Conditions(
-        device_fingerprint=DEVICE.fingerprint,
-        device_model=DEVICE.model,
-        runtime=DEVICE.runtime,
-        runtime_version=DEVICE.runtime_version,
-        delegate="cpu",
-        threads=1,
-        started_utc="2026-01-01T00:00:00.000+00:00",
+    told = conditions(
         delegate_kernels=1,
         cores=(7,),
         governor="schedutil",
@@ -88,7 +95,7 @@ def _measurement(median_ms: float, settled: float, samples: int, rng: np.random.
         temperature_c_after=31 + 15 * settled,
         anchor_ratio=1 + 0.04 * settled,
     )
-    facts: dict[str, Any] = {"conditions": conditions, "busy_s": 0.4, "peak_memory_bytes": 3_000_000}
+    facts: dict[str, Any] = {"conditions": told, "busy_s": 0.4, "peak_memory_bytes": 3_000_000}
     verdict = Verdict.OK
     if rng.random() < 0.05:
         verdict = FAILURES[int(rng.integers(len(FAILURES)))]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.synthetic_run import DEVICE, make_run
-from device_agents.api import Conditions, Measurement, Verdict
+from benchmarks.synthetic_run import conditions, make_run
+from device_agents.api import Measurement, Verdict
 from nas_edge.controllers.base import Outcome
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.pipeline import Result, Row
@@ -25,17 +25,8 @@ HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window
 
 def timed(median_ms: float, verdict: Verdict = Verdict.OK, detail: str = "") -> Measurement:
     """A measurement of the made-up device."""
-    conditions = Conditions(
-        device_fingerprint=DEVICE.fingerprint,
-        device_model=DEVICE.model,
-        runtime=DEVICE.runtime,
-        runtime_version=DEVICE.runtime_version,
-        delegate="cpu",
-        threads=1,
-        started_utc="2026-01-01T00:00:00.000+00:00",
-    )
     samples_ms = tuple(median_ms * (1 + 0.01 * (i % 5 - 2)) for i in range(50))
-    return Measurement(verdict, detail, samples_ms=samples_ms, conditions=conditions)
+    return Measurement(verdict, detail, samples_ms=samples_ms, conditions=conditions())
 
 
 def space_of(run: Run) -> SearchSpace:
