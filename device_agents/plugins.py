@@ -96,17 +96,39 @@ class Plugin:
             Exception: The group's `error` naming package and entry point, if it cannot be loaded, fails, or makes
                 something else.
         """
-        where = f"{self.package} (entry point {self._entry.name} = {self._entry.value} of {self.group.group})"
         try:
-            made = self._entry.load()(*arguments)
+            made = self._loaded()(*arguments)
         except self.group.own_errors:
             raise
         except (Exception, SystemExit) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise self.group.error(f"the {self.group.what} {self.name!r} of {where} is broken: {reason}") from error
+            raise self._broken(f"{type(error).__name__}: {error}") from error
+        return self._checked(made, expected)
+
+    def load(self, expected: type[_T]) -> _T:
+        """Loads the entry point and returns the object it names.
+
+        Args:
+            expected: The class of that.
+
+        Raises:
+            Exception: As for `make`.
+        """
+        try:
+            loaded = self._loaded()
+        except self.group.own_errors:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._broken(f"{type(error).__name__}: {error}") from error
+        return self._checked(loaded, expected)
+
+    def _loaded(self) -> Any:
+        return self._entry.load()
+
+    def _checked(self, made: Any, expected: type[_T]) -> _T:
         if not isinstance(made, expected):
-            raise self.group.error(
-                f"the {self.group.what} {self.name!r} of {where} is broken: expected a {expected.__name__}, "
-                f"received {type(made).__name__}"
-            )
+            raise self._broken(f"expected a {expected.__name__}, received {type(made).__name__}")
         return made
+
+    def _broken(self, reason: str) -> Exception:
+        where = f"{self.package} (entry point {self._entry.name} = {self._entry.value} of {self.group.group})"
+        return self.group.error(f"the {self.group.what} {self.name!r} of {where} is broken: {reason}")
