@@ -7,7 +7,7 @@ addition.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, TypeVar
@@ -96,13 +96,7 @@ class Plugin:
             Exception: The group's `error` naming package and entry point, if it cannot be loaded, fails, or makes
                 something else.
         """
-        try:
-            made = self._loaded()(*arguments)
-        except self.group.own_errors:
-            raise
-        except (Exception, SystemExit) as error:
-            raise self._broken(f"{type(error).__name__}: {error}") from error
-        return self._checked(made, expected)
+        return self.call(lambda *given: self._entry.load()(*given), expected, *arguments)
 
     def load(self, expected: type[_T]) -> _T:
         """Loads the entry point and returns the object it names.
@@ -113,18 +107,24 @@ class Plugin:
         Raises:
             Exception: As for `make`.
         """
+        return self.call(self._entry.load, expected)
+
+    def call(self, function: Callable[..., Any], expected: type[_T], *arguments: Any) -> _T:
+        """Calls a function of the plug-in and returns what it makes; arguments and errors are those of `make`."""
         try:
-            loaded = self._loaded()
+            made = function(*arguments)
         except self.group.own_errors:
             raise
         except (Exception, SystemExit) as error:
             raise self._broken(f"{type(error).__name__}: {error}") from error
-        return self._checked(loaded, expected)
+        return self.checked(made, expected)
 
-    def _loaded(self) -> Any:
-        return self._entry.load()
+    def checked(self, made: Any, expected: type[_T]) -> _T:
+        """Returns what the plug-in made, if it is of the expected class.
 
-    def _checked(self, made: Any, expected: type[_T]) -> _T:
+        Raises:
+            Exception: The group's `error`, if it is not.
+        """
         if not isinstance(made, expected):
             raise self._broken(f"expected a {expected.__name__}, received {type(made).__name__}")
         return made

@@ -204,9 +204,13 @@ def search(
         if out is None or not out.exists():
             raise StoppedError("stopped; nothing was written") from None
         raise
-    click.echo(result.table())
+    from nas_edge.report import result_text
+
+    folder = resumed if resumed is not None else out
+    assert folder is not None
+    click.echo(result_text.table(result, folder))
     if not result.meets_limit:
-        raise NasEdgeError(result.verdict)
+        raise NasEdgeError(result_text.verdict(result, folder))
 
 
 @nas_edge.command()
@@ -239,10 +243,10 @@ def select(run: Path, targets: str) -> None:
     final weights on all validation images, go before those of which only the search's own trials tell. To have one of
     them trained and delivered, search with its target.
     """
-    from nas_edge.runs.delivered import read_delivered
+    from nas_edge.runs.reselect import read_candidates
+    from nas_edge.runs.result import read_result
     from nas_edge.runs.run import Run
     from nas_edge.runs.untrusted import milliseconds
-    from nas_edge.search.reselect import read_candidates
 
     try:
         limits = [milliseconds(float(part)) for part in targets.split(",")]
@@ -251,7 +255,8 @@ def select(run: Path, targets: str) -> None:
     opened = Run.open(run)
     stages = (opened.trials(f"stages/{stage}.jsonl") for stage in ("selection", "random"))
     known = read_candidates(opened.trials(), *stages)
-    delivered = read_delivered(opened)
+    result = read_result(opened)
+    delivered = None if result is None else result.winner
     if known.fastest_ms is None:
         raise NasEdgeError(
             f"{run} has no timed trial yet; the first come after the delay. If it is stopped: "
@@ -356,8 +361,9 @@ def export(run: Path, out: Path, device: str | None) -> None:
     """
     from nas_edge import pipeline
     from nas_edge.progress import Reporter
+    from nas_edge.report import result_text
 
-    click.echo(pipeline.export(run, out, device, Reporter()))
+    click.echo(result_text.answer(pipeline.export(run, out, device, Reporter()), run))
 
 
 @nas_edge.command()
@@ -623,7 +629,7 @@ _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 @click.argument("name", required=False, shell_complete=completion.spaces)
 def spaces(name: str | None) -> None:
     """Lists the search spaces, or the decisions of one."""
-    from nas_edge.spaces import PLUGINS, SPACES, find_space
+    from nas_edge.spaces import SPACES, find_space
     from nas_edge.spaces.reference import REFERENCE_NETWORKS
 
     if name is not None:
@@ -633,11 +639,11 @@ def spaces(name: str | None) -> None:
         _print_table(rows)
         return
     rows = [("SPACE", "DECISIONS", "ARCHITECTURES", "DISTINCT")]
-    for space in (make(224, 1.0, 1001, 3) for make in SPACES.values()):
+    for space in (find_space(found)(224, 1.0, 1001, 3) for found in SPACES.entries if found != "table"):
         sizes = (f"{float(space.size):.3e}", f"{float(space.distinct_size):.3e}")
         rows.append((space.name, str(len(space.decisions)), *sizes))
     _print_table(rows)
-    if plugins := PLUGINS.plugins():
+    if plugins := SPACES.plugins.plugins():
         click.echo("\nOf other packages (loaded when named):")
         _print_table([(f"  {plugin.name}", plugin.origin) for plugin in plugins])
     click.echo(f"\nReference networks: {', '.join(REFERENCE_NETWORKS)}")

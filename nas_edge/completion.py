@@ -40,9 +40,9 @@ def _completes(values: Callable[[str], Sequence[str | CompletionItem[str]]]) -> 
 @_completes
 def spaces(typed: str) -> list[str]:
     """Names of search spaces."""
-    from nas_edge.spaces import PLUGINS, SPACES
+    from nas_edge.spaces import SPACES
 
-    return [*SPACES, *(plugin.name for plugin in PLUGINS.plugins())]
+    return list(SPACES.names)
 
 
 @_completes
@@ -71,11 +71,11 @@ def _serials(scheme: str) -> list[str]:
 @_completes
 def latency_sources(typed: str) -> list[str] | list[CompletionItem[str]]:
     """What judges candidates."""
-    from nas_edge.latency import PLUGINS, SOURCES
+    from nas_edge.latency import LATENCY_SOURCES
 
-    if typed.startswith("table:"):
+    if ":" in typed:
         return [CompletionItem(typed, "file")]
-    return ["device", *(f"{name}:" for name in (*SOURCES, *(plugin.name for plugin in PLUGINS.plugins())))]
+    return [name if name == "device" else f"{name}:" for name in LATENCY_SOURCES.names]
 
 
 @_completes

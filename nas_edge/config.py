@@ -10,77 +10,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from device_agents.api import PRESETS as MEASURING_PRESETS
 from device_agents.api import BenchmarkSpec, Delegate, parse_cores
 from device_agents.errors import SpecError
-from nas_edge.errors import ConfigError, SpaceError
+from nas_edge.controllers import CONTROLLERS
+from nas_edge.data.settings import DataSettings
+from nas_edge.errors import ConfigError, NasEdgeError
+from nas_edge.latency import LATENCY_SOURCES, LatencySettings
+from nas_edge.quality import QUALITY_SOURCES
+from nas_edge.registry import Registry, setting_path
 from nas_edge.rewards import Objective
-from nas_edge.spaces import find_space
-from nas_edge.spaces.reference import REFERENCE_NETWORKS
+from nas_edge.search.methods import METHODS
+from nas_edge.search.settings import SearchSettings
+from nas_edge.settings import Settings
+from nas_edge.spaces import SPACES, NetworkSpaceSettings, SpaceSettings
+from nas_edge.tasks import TASKS, TaskSettings
+from nas_edge.training.methods import TRAINING_METHODS, TrainingSettings
 
 Precision: TypeAlias = Literal["int8", "float32"]
 
-# What a space's results are compared with, and whose latency is the target when none is given.
-DEFAULT_REFERENCES = {
-    "proxylessnas": "proxylessnas-mobile",
-    "proxylessnas-enlarged": "mobilenet-v2",
-    "mobilenet-v3-like": "mobilenet-v3-large",
-}
 
-
-class Part(BaseModel):
-    """A group of settings: unknown names are refused, values cannot be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class SpaceConfig(Part):
-    """The search space."""
-
-    name: str = "proxylessnas"
-    input_size: int = Field(224, ge=8, description="side of the square input, pixels")
-    width_multiplier: float = Field(1.0, gt=0, le=4, description="scales every filter count")
-    reference: str | None = Field(None, description="published network to compare with")
-
-    @field_validator("reference")
-    @classmethod
-    def _known_reference(cls, name: str | None) -> str | None:
-        if name is not None and name not in REFERENCE_NETWORKS:
-            raise ValueError(f"expected one of {', '.join(REFERENCE_NETWORKS)}")
-        return name
-
-    @property
-    def reference_name(self) -> str:
-        """The published network to compare with."""
-        return self.reference or DEFAULT_REFERENCES.get(self.name, "mobilenet-v2")
-
-
-class AugmentationConfig(Part):
-    """Random changes to training images that leave their class as it is."""
-
-    shift: float = Field(0.08, ge=0, lt=1, description="up to this share of the size in each direction")
-    rotation_degrees: float = Field(10.0, ge=0, le=180, description="up to this angle in each direction")
-    zoom: float = Field(0.1, ge=0, lt=1, description="in or out by up to this share")
-    flip: bool = Field(False, description="mirror half of the images; on for photographs, off for digits and signs")
-
-
-class DataConfig(Part):
-    """The data and its split."""
-
-    source: str = Field(
-        "digits", min_length=1, description="digits, a folder of class folders, a .npz, tfrecord:FOLDER or tfds:NAME"
-    )
-    validation_fraction: float = Field(0.15, gt=0, lt=0.5, description="share that judges architectures")
-    test_fraction: float = Field(0.2, gt=0, lt=0.5, description="share kept for the final accuracy")
-    augmentation: AugmentationConfig = AugmentationConfig()
-
-
-class DeviceConfig(Part):
+class DeviceConfig(Settings):
     """Where networks are timed."""
 
     addresses: tuple[str, ...] = Field(("host:",), min_length=1, description="interchangeable devices")
@@ -119,15 +74,7 @@ def _address(given: Any) -> Any:
     return "host:" if given == "host" else given
 
 
-class LatencyConfig(Part):
-    """What judges candidates in the search."""
-
-    source: str = Field(
-        "device", description="device, table:FILE, or NAME:REST of another package; delivered files are always measured"
-    )
-
-
-class MeasuringConfig(Part):
+class MeasuringConfig(Settings):
     """How one model is timed: a preset and what differs from it."""
 
     preset: str = Field("search", description=f"{', '.join(MEASURING_PRESETS)}: for those below that are null")
@@ -164,7 +111,7 @@ class MeasuringConfig(Part):
         return MEASURING_PRESETS[self.preset].replace(**device.model_dump(exclude={"addresses", "cores"}), **changes)
 
 
-class TargetConfig(Part):
+class TargetConfig(Settings):
     """What is asked of the winner."""
 
     latency_ms: float | None = Field(
@@ -177,75 +124,7 @@ class TargetConfig(Part):
     objectives: tuple[Objective, ...] = Field((), description="targets for other resources")
 
 
-class TrainingConfig(Part):
-    """How weights are trained, in the search or for a single network.
-
-    Source of the defaults: TuNAS reference code, `mobile_train_eval.py`.
-    """
-
-    optimizer: Literal["rmsprop", "sgd", "adam"] = Field("rmsprop", description="rmsprop has TensorFlow 1 semantics")
-    learning_rate: float = Field(0.165, gt=0, description="peak at a batch of 256; scaled in proportion to the batch")
-    epochs: float = Field(90, gt=0, description="passes over the training images; the search goes by steps instead")
-    batch_size: int = Field(128, ge=2)
-    warmup_fraction: float = Field(0.025, ge=0, lt=1, description="share of the steps in which the rate rises")
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    weight_decay: float = Field(4e-5, ge=0, description="w in w / 2 * sum(kernel^2), part of the loss")
-    epsilon: float = Field(1.0, gt=0, description="of rmsprop, inside the root")
-
-    @property
-    def peak_learning_rate(self) -> float:
-        """The rate at the end of the warm-up, for this batch size."""
-        return self.learning_rate * self.batch_size / 256
-
-    def steps(self, images: int) -> int:
-        """Steps of a training on that many images."""
-        return max(1, int(images * self.epochs / self.batch_size))
-
-
-class SearchConfig(Part):
-    """The search loop."""
-
-    steps: int = Field(27_050, ge=1, le=10**9)
-    samples_per_step: int = Field(1, ge=1, le=1024, description="architectures proposed per step")
-    controller: Literal["reinforce", "evolution", "random"] = "reinforce"
-    learning_rate: float | None = Field(
-        None, gt=0, description="of the controller at the end of the delay, rising tenfold; None fits the length"
-    )
-    baseline_momentum: float = Field(0.95, ge=0, lt=1)
-    entropy_weight: float = Field(0.0, ge=0)
-    temperature: float = Field(1.0, gt=0)
-    delay_fraction: float = Field(0.25, ge=0, lt=1, description="share of the steps in which only weights learn")
-    op_warmup_fraction: float = Field(0.25, ge=0, lt=1, description="share over which running all operators fades")
-    filter_warmup_fraction: float = Field(0.25, ge=0, lt=1, description="share over which the largest width fades")
-    reward_delay_steps: int = Field(
-        0, ge=0, le=1000, description="steps by which a reward may reach the controller late, to keep devices busy"
-    )
-    reward: Literal["absolute", "soft", "hard"] = "absolute"
-    validation_batch_size: int = Field(512, ge=2)
-    execution: Literal["sliced", "masked"] = Field("sliced", description="masked keeps static shapes, for XLA and TPU")
-    rematerialize: bool = Field(
-        True, description="run layers again in the backward pass: far less memory, for up to a third more work"
-    )
-    weights: TrainingConfig = TrainingConfig()
-    random_baseline: bool = Field(True, description="also judge as many random architectures as the search measured")
-
-    @property
-    def delay_steps(self) -> int:
-        """Steps before the controller learns."""
-        return int(self.steps * self.delay_fraction)
-
-    @model_validator(mode="after")
-    def _warmup_within_delay(self) -> SearchConfig:
-        for name in ("op_warmup_fraction", "filter_warmup_fraction"):
-            if getattr(self, name) > self.delay_fraction:
-                raise ValueError(
-                    f"{name} {getattr(self, name)} must not exceed delay_fraction {self.delay_fraction}, because a "
-                    "network that runs several operators at once has no latency"
-                )
-        return self
-
-
-class ExportConfig(Part):
+class ExportConfig(Settings):
     """What is delivered."""
 
     precision: Precision = Field("int8", description="what is measured in the search and delivered")
@@ -254,7 +133,7 @@ class ExportConfig(Part):
     compare: bool = Field(True, description="also train the reference network and the best random architecture")
 
 
-class RunsConfig(Part):
+class RunsConfig(Settings):
     """The run folder."""
 
     checkpoint_steps: int = Field(
@@ -263,21 +142,44 @@ class RunsConfig(Part):
     tensorboard: bool = Field(True, description="write what TensorBoard shows of the search")
 
 
-class RunConfig(Part):
+class RunConfig(Settings):
     """A run."""
 
     seed: int = Field(0, ge=0, lt=2**31)
-    space: SpaceConfig = SpaceConfig()
-    data: DataConfig = DataConfig()
+    task: Annotated[TaskSettings, TASKS] = Field(default_factory=TASKS.default)
+    space: Annotated[SpaceSettings, SPACES] = Field(default_factory=SPACES.default)
+    data: DataSettings = DataSettings()
     device: DeviceConfig = DeviceConfig()
-    latency: LatencyConfig = LatencyConfig()
+    latency: Annotated[LatencySettings, LATENCY_SOURCES] = Field(default_factory=LATENCY_SOURCES.default)
     measure: MeasuringConfig = MeasuringConfig()
     final_measure: MeasuringConfig = MeasuringConfig(preset="rapid")
     target: TargetConfig = TargetConfig()
-    search: SearchConfig = SearchConfig()
-    training: TrainingConfig = TrainingConfig()
+    search: Annotated[SearchSettings, METHODS] = Field(default_factory=METHODS.default)
+    training: Annotated[TrainingSettings, TRAINING_METHODS] = Field(default_factory=TRAINING_METHODS.default)
     export: ExportConfig = ExportConfig()
     runs: RunsConfig = RunsConfig()
+
+    @property
+    def reference_name(self) -> str | None:
+        """The published network that results are compared with; None where there is none."""
+        return None if self.reference is None else self.reference.reference_name
+
+    @property
+    def reference(self) -> NetworkSpaceSettings | None:
+        """The space's settings, where results are compared with a published network."""
+        return self.space if isinstance(self.space, NetworkSpaceSettings) else None
+
+
+# Where the settings hold an entry of a table: choosing another entry there drops the settings of the one before.
+CHOICES: dict[tuple[str, ...], Registry[Any]] = {
+    ("task",): TASKS,
+    ("space",): SPACES,
+    ("latency",): LATENCY_SOURCES,
+    ("search",): METHODS,
+    ("search", "controller"): CONTROLLERS,
+    ("search", "quality"): QUALITY_SOURCES,
+    ("training",): TRAINING_METHODS,
+}
 
 
 Overrides: TypeAlias = dict[str, Any]
@@ -359,33 +261,29 @@ def load_config(
     Raises:
         ConfigError: one line naming the setting, what was expected and what was received.
     """
+    given: list[Overrides] = [] if file is None else [_read(file)]
+    given += [_nested(path, value) for path, value in (flags or {}).items() if value is not None]
+    for setting in settings:
+        path, separator, text = setting.partition("=")
+        if not separator or not path:
+            raise ConfigError(f"--set expects path=value, for example search.steps=100; received {setting!r}")
+        given.append(_nested(path.strip(), _parse_yaml(text, f"--set {_short(path)}")))
     merged: Overrides = {} if base is None else base.model_dump(mode="json")
     if preset is not None:
         if preset not in PRESETS:
             raise ConfigError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
         _merge(merged, PRESETS[preset])
-    if file is not None:
-        _merge(merged, _read(file))
-    for path, value in (flags or {}).items():
-        if value is not None:
-            _merge(merged, _nested(path, value))
-    for setting in settings:
-        path, separator, text = setting.partition("=")
-        if not separator or not path:
-            raise ConfigError(f"--set expects path=value, for example search.steps=100; received {setting!r}")
-        _merge(merged, _nested(path.strip(), _parse_yaml(text, f"--set {_short(path)}")))
+    for overrides in given:
+        _drop_of_others(merged, overrides)
+        _merge(merged, overrides)
     try:
         config = RunConfig.model_validate(merged)
-        # Not a part of being valid: a run can be looked at without the package that its space came from.
-        find_space(config.space.name)
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
-    except SpaceError as error:
-        raise ConfigError(f"space.name: {error}") from None
-    if config.latency.source != "device" and config.target.latency_ms is None:
+    if config.target.latency_ms is None and (config.latency.source != "device" or config.reference is None):
         raise ConfigError(
-            f"target.latency_ms is missing: by default it is the reference network's, measured on the device, but the "
-            f"search is to go by {config.latency.source}; name a target (--target-ms)"
+            "target.latency_ms is missing: by default it is the reference network's, measured on the device, but the "
+            f"search is to go by {config.latency.text}; name a target (--target-ms)"
         )
     return config
 
@@ -430,6 +328,32 @@ def _nested(path: str, value: Any) -> Overrides:
     return value  # type: ignore[no-any-return]
 
 
+def _drop_of_others(base: Overrides, more: Mapping[str, Any]) -> None:
+    """Makes room in `base`, where `more` chooses another entry of a table, for that entry's settings."""
+    for place, registry in CHOICES.items():
+        group, chosen = _at(base, place), _at(more, place)
+        if isinstance(chosen, Mapping):
+            chosen = chosen.get(registry.key)
+        if not isinstance(group, dict) or not isinstance(chosen, str):
+            continue
+        name = chosen.partition(":")[0]
+        if name == group.get(registry.key, next(iter(registry.entries))):
+            continue
+        try:
+            known = registry.find(name).settings.model_fields
+        except NasEdgeError:
+            continue  # validation will say so
+        for setting in [setting for setting in group if setting not in known]:
+            del group[setting]
+        group.pop(registry.key, None)
+
+
+def _at(settings: Any, place: tuple[str, ...]) -> Any:
+    for name in place:
+        settings = settings.get(name) if isinstance(settings, Mapping) else None
+    return settings
+
+
 def _merge(base: Overrides, more: Mapping[str, Any]) -> None:
     """Lays `more` over `base`, group by group."""
     for name, value in more.items():
@@ -445,7 +369,7 @@ def _copy(value: Any) -> Any:
 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = setting_path(first["loc"])
     if first["type"] == "extra_forbidden":
         near = _near_settings(path)
         meant = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -456,7 +380,8 @@ def _one_line(error: ValidationError) -> str:
         example = next(name for name in setting_names() if name.startswith(f"{path}."))
         return f"{path} is a group of settings; name one of them, for example {example}"
     message = first["msg"].removeprefix("Value error, ")
-    received = "" if isinstance(first["input"], (dict, BaseModel)) else f"; received {_short(repr(first['input']))}"
+    told = isinstance(first["input"], (dict, BaseModel)) or "received" in message or message.startswith("unknown ")
+    received = "" if told else f"; received {_short(repr(first['input']))}"
     return f"{path}: {message[:1].lower()}{message[1:]}{received}"
 
 
@@ -479,12 +404,12 @@ def describe_settings(config: RunConfig) -> str:
     return "\n".join(_describe(config, ""))
 
 
-def _describe(part: Part, prefix: str) -> list[str]:
+def _describe(part: Settings, prefix: str) -> list[str]:
     lines = []
     plain = part.model_dump(mode="json")
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
-        if isinstance(value, Part):
+        if isinstance(value, Settings):
             lines += _describe(value, f"{prefix}{name}.")
         else:
             shown = plain[name]

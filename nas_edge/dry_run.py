@@ -1,7 +1,7 @@
-"""`--dry-run`: one architecture the whole way, before hours are spent, and what the whole run will take.
+"""`--dry-run`: one architecture end to end, before hours are spent, and what the whole run will take.
 
-    decode -> write -> measure -> one step of the shared weights -> score -> one step of training -> convert, quantise,
-    check -> measure
+    build -> write -> measure -> two steps of the search -> evaluate -> one step of training -> convert, quantise, check
+    -> measure
 
 Whatever would stop the run after hours (a device that refuses the operators, images that do not fit, an int8 model
 with float operators, too little memory) stops it here. The estimate multiplies what was timed here; it is as good as
@@ -12,17 +12,24 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from nas_edge import pipeline
 from nas_edge.config import RunConfig
-from nas_edge.errors import InfeasibleError
+from nas_edge.errors import ConfigError, InfeasibleError
 from nas_edge.latency.source import Candidate
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.checkpoints import KEPT
+from nas_edge.runs.interrupts import StopSignals
+from nas_edge.runs.run import Run
 from nas_edge.seeds import generator
+from nas_edge.stages.context import RunContext, load_data, make_space, open_bench, open_task
+from nas_edge.stages.delivering import Contender, convert
+from nas_edge.stages.searching import make_loop
 
 # Selection measures the winner, its neighbours and the best of the search again; see `search.selection.select`.
 _SELECTION_TRIALS = 13
@@ -50,7 +57,7 @@ class Estimate:
 
     def text(self) -> str:
         """As printed."""
-        lines = [f"one random architecture went the whole way: {self.architecture}"]
+        lines = [f"one random architecture, end to end: {self.architecture}"]
         target = "" if self.target_ms is None else f"; the target is {self.target_ms:.3g} ms"
         lines += [f"it took {self.latency_ms:.3g} ms{target}", ""]
         width = max(map(len, self.parts_s))
@@ -63,95 +70,119 @@ class Estimate:
 
 
 def rehearse(config: RunConfig, reporter: Reporter) -> Estimate:
-    """Takes one architecture the whole way and estimates the run; writes nothing.
+    """Takes one architecture end to end and estimates the run; writes nothing.
 
     Raises:
         DataError, DeviceError, ExportError, TrainingError: what the run would have ended with.
         InfeasibleError: when the architecture cannot be timed.
+        ConfigError: for a run that ends without a network, which is over in seconds.
     """
-    data = pipeline.load_data(config)
-    reporter.say(pipeline.describe_data(config, data))
-    with pipeline.open_bench(config, data) as bench, reporter.stage("dry run", 5) as show:
-        space, source = bench.space, bench.device
-        architecture = space.canonical(space.sample(generator(config.seed, "dry run")))
-        network = space.decode(architecture)
-        start_tensorflow()
-        from nas_edge.networks.keras_model import get_weights, keras_model
-        from nas_edge.supernet.supernet import one_hot_masks
-        from nas_edge.training.trainer import TrainingStep, regularized_layers, train
+    task = open_task(config)
+    if not task.delivers:
+        raise ConfigError("--dry-run is for runs that train and measure; a search of a table takes seconds")
+    data = load_data(config, task, reporter)
+    space = make_space(config, task, data)
+    with tempfile.TemporaryDirectory() as nowhere, open_bench(config, task, space) as bench:
+        run = Run(Path(nowhere))
+        context = RunContext(run, config, task, data, space, bench, reporter, StopSignals(""))
+        with reporter.stage("dry run", 5) as show:
+            return _rehearsed(context, show)
 
-        clock = _Clock()
-        measurement = bench.judge.submit(Candidate(network, architecture)).result()
-        measuring_s = clock.lap()
-        if measurement.statistics is None:
-            raise InfeasibleError(
-                f"{architecture} could not be timed by {bench.judge.name}: {measurement.verdict}, {measurement.detail}"
-            )
-        show(1, f"{measurement.statistics.median_ms:.3g} ms by {bench.judge.name}")
 
-        loop = pipeline.make_search(config, space, data, bench.judge, target_ms=measurement.statistics.median_ms)
-        masks = one_hot_masks(space, architecture)
-        times_s = []
-        for _ in range(2):  # the first compiles
-            clock.lap()
-            images, labels = next(loop.train)
-            loop.weights.train_step(images, labels, masks)
-            times_s.append(clock.lap())
-        compiling_s, weights_step_s = times_s[0] - times_s[1], times_s[1]
-        images, labels = next(loop.validation)
-        for _ in range(2):
-            clock.lap()
-            loop.weights.accuracy(images, labels, masks)
-            times_s.append(clock.lap())
-        compiling_s, scoring_s = compiling_s + times_s[2] - times_s[3], times_s[3]
-        checkpoint_bytes = sum(array.nbytes for array in loop.weights.arrays().values())
-        show(2, "one step of the shared weights")
-
-        model = keras_model(network)
-        ends_s: list[float] = []
-
-        def on_step(step: TrainingStep) -> None:
-            ends_s.append(clock.lap())
-
-        train(model, pipeline.training_batches(config, data), 2, config.training, regularized_layers(network), on_step)
-        show(3, "one step of training")
-        delivered = pipeline.convert(
-            config, data, "dry run", str(architecture), None, network, get_weights(model, network)
+def _rehearsed(context: RunContext, show: Callable[..., None]) -> Estimate:
+    config, space, bench = context.config, context.space, context.bench
+    architecture = space.canonical(space.sample(generator(config.seed, "dry run")))
+    design = space.build(architecture)
+    start_tensorflow()
+    clock = _Clock()
+    answer = bench.latency_source.submit(Candidate(design, architecture)).result()
+    measuring_s = clock.lap()
+    if answer.median_ms is None:
+        raise InfeasibleError(
+            f"{architecture} could not be timed by {bench.latency_source.name}: {answer.verdict}, {answer.detail}"
         )
-        converting_s = clock.lap()
-        show(4, "converted and checked")
-        spec = config.final_measure.spec(config.device).replace(cores=source.spec.cores)
-        source.measure_file(delivered.files[config.export.precision], spec)
-        final_measuring_s = clock.lap()
-        show(5, "measured again")
+    show(1, f"{answer.median_ms:.3g} ms by {bench.latency_source.name}")
 
+    loop = make_loop(context, bench.latency_source, target_ms=answer.median_ms)
     settings = config.search
-    steps, samples = settings.steps, settings.samples_per_step
-    judged = (steps - settings.delay_steps) * samples
+    # The last step before rewards, where there are such: what follows repeats it and evaluates beside it.
+    loop.step = max(0, settings.delay_steps - 2)
+    clock.lap()
+    steps_s = []
+    for _ in range(min(2, loop.steps)):  # the first compiles
+        loop.take_step()
+        steps_s.append(clock.lap())
+    loop.evaluate(architecture)
+    compiling_s = clock.lap()
+    loop.evaluate(architecture)
+    evaluating_s = clock.lap()
+    checkpoint_bytes = sum(array.nbytes for array in loop.arrays().values())
+    show(2, "two steps of the search")
+
+    contender = Contender("dry run", str(architecture), None, design.needed_network())
+    delivery = _rehearse_delivery(context, contender, show)
+    evaluated = settings.evaluated
     compares = config.export.compare
-    random = judged if settings.random_baseline and compares else 0
+    random = evaluated if settings.random_baseline and compares else 0
     networks = 1 + (compares and random > 0) + compares
-    training_steps = config.training.steps(len(data.split.train) + len(data.split.validation))
-    judging_s = measuring_s + scoring_s
-    record_bytes = len(json.dumps(measurement.to_json()))
+    beside = evaluated * evaluating_s if settings.delay_steps else 0.0
+    record_bytes = len(json.dumps(answer.to_json()))
     return Estimate(
         architecture=str(architecture),
-        latency_ms=measurement.statistics.median_ms,
+        latency_ms=answer.median_ms,
         parts_s={
-            "search": compiling_s + steps * samples * weights_step_s + judged * judging_s,
-            "selection": _SELECTION_TRIALS * judging_s,
-            "random baseline": random * judging_s,
-            f"training {networks} network{'s' * (networks > 1)}": networks * (ends_s[0] + training_steps * ends_s[1]),
-            "converting, checking": networks * converting_s,
-            "measuring": networks * len(delivered.files) * final_measuring_s,
+            "search": compiling_s + steps_s[0] + settings.steps * steps_s[-1] + beside,
+            "selection": _SELECTION_TRIALS * evaluating_s,
+            "random baseline": random * evaluating_s,
+            f"training {networks} network{'s' * (networks > 1)}": networks * delivery.training_s,
+            "converting, checking": networks * delivery.converting_s,
+            "measuring": networks * delivery.files * delivery.measuring_s + measuring_s,
         },
         memory_bytes=_peak_memory_bytes(),
         # One checkpoint more while it is being written; the journal, and the same again in the database.
         disk_bytes=(KEPT + 1) * checkpoint_bytes
-        + 2 * (judged + random) * record_bytes
-        + 2 * networks * sum(map(len, delivered.files.values())),
+        + 2 * (evaluated + random) * record_bytes
+        + 2 * networks * delivery.files_bytes,
         target_ms=config.target.latency_ms,
     )
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """What delivering one network takes."""
+
+    training_s: float
+    converting_s: float
+    measuring_s: float
+    files: int
+    files_bytes: int
+
+
+def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable[..., None]) -> _Delivery:
+    from nas_edge.networks.keras_model import get_weights, keras_model
+    from nas_edge.training.trainer import TrainingStep, regularized_layers, train, training_batches
+
+    config, data, device = context.config, context.required_data, context.bench.required_device
+    network, training = contender.network, config.training
+    clock = _Clock()
+    model = keras_model(network)
+    ends_s: list[float] = []
+
+    def on_step(step: TrainingStep) -> None:
+        ends_s.append(clock.lap())
+
+    train(model, training_batches(training, data, config.seed), 2, training, regularized_layers(network), on_step)
+    show(3, "one step of training")
+    delivered = convert(config, data, contender, get_weights(model, network))
+    converting_s = clock.lap()
+    show(4, "converted and checked")
+    spec = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
+    device.measure_file(delivered.files[config.export.precision], spec)
+    measuring_s = clock.lap()
+    show(5, "measured again")
+    training_s = ends_s[0] + training.steps(len(data.training_indices)) * ends_s[1]
+    sizes = [len(file) for file in delivered.files.values()]
+    return _Delivery(training_s, converting_s, measuring_s, len(sizes), sum(sizes))
 
 
 class _Clock:

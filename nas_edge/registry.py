@@ -17,10 +17,19 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
 
-from pydantic import Discriminator, GetCoreSchemaHandler, PlainSerializer, PlainValidator, Tag, ValidationError
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import core_schema
 
-from device_agents.plugins import PluginGroup
+from device_agents.plugins import Plugin, PluginGroup
 from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.settings import ChoiceSettings
 
@@ -58,6 +67,9 @@ class Registry(Generic[MadeT]):
         group: of the entry points with which other packages add entries.
         entries: what is built in; the first is the default.
         error: raised for an unknown name.
+        made: what an entry makes; None where that is not checked.
+        adapt: turns what another package offers, where it is no `Entry`, into one: a plain function is simpler to
+            write. None takes entries only.
     """
 
     def __init__(
@@ -66,10 +78,14 @@ class Registry(Generic[MadeT]):
         what: str,
         group: str,
         entries: Mapping[str, Entry[MadeT]],
+        *,
         error: type[NasEdgeError] = ConfigError,
+        made: type[MadeT] | None = None,
+        adapt: Callable[[str, Callable[..., MadeT]], Entry[MadeT]] | None = None,
     ) -> None:
         self.key, self.what, self.entries = key, what, dict(entries)
-        self._error = error
+        self._error, self._made, self._adapt = error, made, adapt
+        self._in_union: frozenset[str] = frozenset()
         self.plugins = PluginGroup(group, what, self.entries, error, NasEdgeError)
 
     @property
@@ -85,7 +101,7 @@ class Registry(Generic[MadeT]):
         """
         plugin = self.plugins.find(name)
         if plugin is not None:
-            return plugin.load(Entry)
+            return self._entry_of(plugin)
         if name not in self.entries:
             near = get_close_matches(name, self.names, n=1)
             meant = f"; did you mean {near[0]}?" if near else ";"
@@ -93,8 +109,26 @@ class Registry(Generic[MadeT]):
         return self.entries[name]
 
     def make(self, settings: ChoiceSettings, *arguments: Any) -> MadeT:
-        """Makes the part that `settings` are of."""
-        return self.find(getattr(settings, self.key)).make(settings, *arguments)
+        """Makes the part that `settings` are of.
+
+        Raises:
+            NasEdgeError: what the entry raises; `error`, naming the package, when one of another package is broken.
+        """
+        name = getattr(settings, self.key)
+        plugin = self.plugins.find(name)
+        if plugin is None:
+            return self.find(name).make(settings, *arguments)
+        return plugin.call(self._entry_of(plugin).make, self._made or object, settings, *arguments)  # type: ignore[return-value]
+
+    def _entry_of(self, plugin: Plugin) -> Entry[MadeT]:
+        offered: Any = plugin.load(object)
+        if not isinstance(offered, Entry) and self._adapt is not None and callable(offered):
+            return self._adapt(plugin.name, offered)
+        return plugin.checked(offered, Entry)
+
+    def default(self) -> Any:
+        """The settings of the first entry, as they are when nothing is said; `Any`, for the default of a setting."""
+        return self.settings({})
 
     def settings(self, given: str | Mapping[str, Any]) -> ChoiceSettings:
         """Validates settings on their own.
@@ -113,7 +147,7 @@ class Registry(Generic[MadeT]):
         except ValueError as error:
             raise ConfigError(f"{self.what}: {error}") from None
 
-    def _by_name(self, given: Any) -> Any:
+    def _by_name(self, given: Any, lenient: bool = False) -> Any:
         """Settings by name, of whatever form they are given in."""
         if isinstance(given, ChoiceSettings):
             return given
@@ -126,15 +160,17 @@ class Registry(Generic[MadeT]):
         try:
             entry = self.find(name)
         except NasEdgeError as error:
+            if lenient:
+                return values
             raise ValueError(str(error)) from None
         values[self.key] = name
         return {**values, **entry.settings.from_text(rest)} if colon else values
 
     def _tag(self, given: Any) -> str:
         name = str(given.get(self.key) if isinstance(given, Mapping) else getattr(given, self.key, None))
-        return f"{self.key}={name}" if name in self.entries else _PLUGIN
+        return f"{self.key}={name}" if name in self._in_union else _PLUGIN
 
-    def _of_plugin(self, given: Any) -> ChoiceSettings:
+    def _of_plugin(self, given: Any, info: ValidationInfo) -> ChoiceSettings:
         if isinstance(given, ChoiceSettings):
             return given
         if not isinstance(given, Mapping):
@@ -143,16 +179,37 @@ class Registry(Generic[MadeT]):
             return self.find(given[self.key]).settings.model_validate(given)
         except ValidationError as error:
             raise ValueError(one_line(error)) from None
+        except NasEdgeError:
+            if not _is_lenient(info):
+                raise
+            return ForeignSettings.model_validate(given)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """The discriminated union of all entries' settings."""
+        self._in_union = frozenset(self.entries)
         choices: list[Any] = [
             Annotated[entry.settings, Tag(f"{self.key}={name}")] for name, entry in self.entries.items()
         ]
         dumped = PlainSerializer(lambda settings: settings.model_dump(mode="json"))
         choices.append(Annotated[ChoiceSettings, PlainValidator(self._of_plugin), dumped, Tag(_PLUGIN)])
         union = Annotated[Union[tuple(choices)], Discriminator(self._tag)]  # type: ignore[valid-type] # noqa: UP007 - made of a list
-        return core_schema.no_info_before_validator_function(self._by_name, handler.generate_schema(union))
+        return core_schema.with_info_before_validator_function(
+            lambda given, info: self._by_name(given, _is_lenient(info)), handler.generate_schema(union)
+        )
+
+
+class ForeignSettings(ChoiceSettings):
+    """Settings of an entry that is not there, because its package is not installed: a run can be looked at without."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+# The validation context under which settings of entries that are not there are accepted.
+LENIENT = {"lenient": True}
+
+
+def _is_lenient(info: Any) -> bool:
+    return bool(info.context == LENIENT)
 
 
 def setting_path(location: tuple[int | str, ...]) -> str:

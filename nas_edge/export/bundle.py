@@ -33,6 +33,7 @@ from nas_edge import __version__
 from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import verify
+from nas_edge.text import slower_int8
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -299,18 +300,6 @@ def check_new_bundle(folder: Path) -> None:
         raise BundleFolderError(f"cannot look into {folder}: {e.strerror}; name another folder") from None
     if used:
         raise BundleFolderError(f"{folder} already exists; name another folder or remove it first")
-
-
-def slower_int8(times_ms: Mapping[str, float | None]) -> str:
-    """A line for whoever expects quantisation to pay, where it does not; else nothing.
-
-    Args:
-        times_ms: median latency by precision.
-    """
-    int8_ms, float_ms = times_ms.get("int8"), times_ms.get("float32")
-    if int8_ms is None or float_ms is None or int8_ms <= float_ms:
-        return ""
-    return f"here int8 is slower than float: {int8_ms:.3f} ms against {float_ms:.3f} ms"
 
 
 @contextmanager

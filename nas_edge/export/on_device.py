@@ -9,51 +9,16 @@ the bit. So a device is compared with both, and the nearer one counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from device_agents.errors import DeviceError
 from nas_edge.export import verify
+from nas_edge.runs.result import OnDeviceCheck
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 RunOnDevice: TypeAlias = Callable[[bytes, Sequence[Array]], list[Array]]
-
-
-@dataclass(frozen=True)
-class OnDeviceCheck:
-    """What came of the comparison.
-
-    Attributes:
-        images: how many were run.
-        agrees: whether every output is within `verify.tolerance` of this machine's; None when the device could not run
-            the file.
-        kernels: the family of this machine's kernels that is nearer.
-        max_difference: the largest difference of any output, in real values.
-        max_steps: the same in quantisation steps; None for a float output.
-        same_class: share of images, 0 to 1, with the same most likely class.
-        problem: why it could not be run.
-    """
-
-    images: int
-    agrees: bool | None = None
-    kernels: verify.Kernels | None = None
-    max_difference: float | None = None
-    max_steps: float | None = None
-    same_class: float | None = None
-    problem: str = ""
-
-    def __str__(self) -> str:
-        if self.max_difference is None or self.same_class is None:
-            return f"outputs not checked: {self.problem}"
-        far = f"{self.max_difference:.2g}" if self.max_steps is None else f"{self.max_steps:.0f} quantisation steps"
-        agreement = "as on this machine" if self.agrees else "OTHERWISE than on this machine"
-        apart = "equal" if self.max_difference == 0 else f"at most {far} apart"
-        return (
-            f"outputs {agreement} ({self.kernels} kernels): {apart}, same class for {self.same_class:.0%} of "
-            f"{self.images} images"
-        )
 
 
 def check_on_device(model: bytes, images: Array, run: RunOnDevice) -> OnDeviceCheck:

@@ -1,48 +1,85 @@
-"""Where latencies come from.
+"""Where latencies of candidates come from.
 
-    device       measured on the run's device
-    table:FILE   looked up in a table, see `table.py`
+    device        measured on the run's device
+    table:FILE    looked up in a table, see `table.py`
+    column:NAME   looked up in a column of the table that is searched, see `column.py`
 
-Other packages add sources by entry points of the group `nas_edge.latency_sources`: the name is what stands before the
-colon, the object a function like those in `SOURCES`.
+A new source of this package is one file with its settings and a class, and one line in `LATENCY_SOURCES`. Other
+packages add theirs by entry points of the group `nas_edge.latency_sources`: the name is what stands before the colon,
+the object an `Entry`, or just a function of what follows the colon, the space that is searched and the precision that
+is delivered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from device_agents.plugins import PluginGroup
-from nas_edge.errors import ConfigError, NasEdgeError
+from nas_edge.errors import ConfigError
+from nas_edge.latency.column import ColumnSettings, open_column
+from nas_edge.latency.settings import LatencySettings, TextSettings
 from nas_edge.latency.source import LatencySource
-from nas_edge.latency.table import open_table
+from nas_edge.latency.table import TableSettings, open_table
 from nas_edge.networks.tflite_model import Precision
+from nas_edge.registry import Entry, Registry
 from nas_edge.spaces.decisions import SearchSpace
 
-# Each takes what follows the colon, the space that is searched, and the precision that is delivered.
-SOURCES: dict[str, Callable[[str, SearchSpace, Precision], LatencySource]] = {"table": open_table}
 
-PLUGINS = PluginGroup("nas_edge.latency_sources", "latency source", ("device", *SOURCES), ConfigError, NasEdgeError)
+@dataclass(frozen=True)
+class LatencyContext:
+    """What a latency source may be made of.
 
-
-def open_latency_source(address: str, space: SearchSpace, precision: Precision, device: LatencySource) -> LatencySource:
-    """What judges candidates: the device itself, or what stands in for it.
-
-    Args:
-        address: see the top of this file.
+    Attributes:
         space: where the search is.
         precision: what is delivered.
-        device: the run's device.
+        device: the run's device; None for a run that needs none.
+    """
+
+    space: SearchSpace
+    precision: Precision
+    device: LatencySource | None
+
+
+def _the_device(settings: LatencySettings, context: LatencyContext) -> LatencySource:
+    if context.device is None:
+        raise ConfigError(
+            f"the space {context.space.name} describes no networks, so no device can measure them; name where "
+            "latencies come from, for example --latency-column NAME"
+        )
+    return context.device
+
+
+def _of_function(name: str, make: Callable[..., LatencySource]) -> Entry[LatencySource]:
+    def open_(settings: Any, context: LatencyContext) -> LatencySource:
+        return make(settings.rest, context.space, context.precision)
+
+    return Entry(TextSettings, open_)
+
+
+LATENCY_SOURCES: Registry[LatencySource] = Registry(
+    "source",
+    "latency source",
+    "nas_edge.latency_sources",
+    {
+        "device": Entry(LatencySettings, _the_device, "measured on the run's device"),
+        "table": Entry(TableSettings, lambda settings, context: open_table(settings.file, context.space), "table:FILE"),
+        "column": Entry(
+            ColumnSettings, lambda settings, context: open_column(settings.column, context.space), "column:NAME"
+        ),
+    },
+    made=LatencySource,
+    adapt=_of_function,
+)
+
+
+def open_latency_source(settings: LatencySettings, context: LatencyContext) -> LatencySource:
+    """Where the latencies of candidates come from: the device itself, or what stands in for it.
 
     Raises:
         ConfigError: when there is no such source, or it cannot be opened.
     """
-    name, _, rest = address.partition(":")
-    plugin = PLUGINS.find(name)
-    if plugin is not None:
-        return plugin.make(LatencySource, rest, space, precision)  # type: ignore[type-abstract] # only for isinstance
-    if address == "device":
-        return device
-    if name not in SOURCES:
-        others = "".join(f", {plugin.name}:... ({plugin.origin})" for plugin in PLUGINS.plugins())
-        raise ConfigError(f"unknown latency source {address!r}; expected device, table:FILE{others}")
-    return SOURCES[name](rest, space, precision)
+    return LATENCY_SOURCES.make(settings, context)
+
+
+__all__ = ["LATENCY_SOURCES", "LatencyContext", "LatencySettings", "open_latency_source"]

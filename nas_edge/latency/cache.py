@@ -1,6 +1,6 @@
 """Latencies that were measured before, in an SQLite file.
 
-    network fingerprint + precision + device fingerprint + runtime and version + settings hash  ->  Measurement
+    design fingerprint + precision + device fingerprint + runtime and version + settings hash  ->  LatencyAnswer
 
 A settling controller proposes the same architectures again and again, so most of a search's late measurements are
 answered from here. That repeats a measurement's error instead of averaging it, which is why finalists are measured
@@ -27,9 +27,9 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from device_agents.api import Measurement
 from device_agents.errors import ProtocolError
 from nas_edge.errors import RunError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate, LatencySource, SourceWrapper, outcome, resolve
 
 SCHEMA_VERSION = 2
@@ -91,7 +91,7 @@ class DamagedCacheError(RunError):
 def repair(
     path: Path,
     key: MeasuringKey,
-    known: Callable[[], Iterable[tuple[str, Measurement]]],
+    known: Callable[[], Iterable[tuple[str, LatencyAnswer]]],
     say: Callable[[str], object],
 ) -> None:
     """Makes a cache of what is known elsewhere, when it is damaged or not there; a damaged one is set aside, not lost.
@@ -148,15 +148,15 @@ class CachedSource(SourceWrapper):
         super().__init__(source)
         self._store = _Store(path, key)
         self._lock = threading.Lock()
-        self._waiting: dict[str, list[Future[Measurement]]] = {}  # by network, while the source is measuring it
+        self._waiting: dict[str, list[Future[LatencyAnswer]]] = {}  # by network, while the source is measuring it
         self._kept: list[tuple[float, str]] = []  # when, by `time.monotonic()`, and the network
         self.hits = 0
         self.misses = 0
 
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """See `LatencySource`."""
-        future: Future[Measurement] = Future()
-        network = candidate.network.fingerprint
+        future: Future[LatencyAnswer] = Future()
+        network = candidate.design.fingerprint
         with self._lock:
             if network in self._waiting:
                 self.hits += 1
@@ -190,9 +190,9 @@ class CachedSource(SourceWrapper):
         super().close()
         self._store.close()
 
-    def _keep(self, network: str, done: Future[Measurement]) -> Measurement | BaseException:
+    def _keep(self, network: str, done: Future[LatencyAnswer]) -> LatencyAnswer | BaseException:
         answer = outcome(done)
-        if isinstance(answer, Measurement) and answer.ok:
+        if isinstance(answer, LatencyAnswer) and answer.ok:
             try:
                 self._store.put(network, answer)
             except RunError as error:
@@ -201,7 +201,7 @@ class CachedSource(SourceWrapper):
                 self._kept.append((time.monotonic(), network))
         return answer
 
-    def _answer(self, network: str, answer: Measurement | BaseException) -> None:
+    def _answer(self, network: str, answer: LatencyAnswer | BaseException) -> None:
         with self._lock:
             futures = self._waiting.pop(network)
         for future in futures:
@@ -226,7 +226,7 @@ class _Store:
             self._connection.close()
             raise
 
-    def get(self, network: str) -> Measurement | None:
+    def get(self, network: str) -> LatencyAnswer | None:
         """The stored measurement."""
         with self._errors():
             row = self._connection.execute(
@@ -239,13 +239,13 @@ class _Store:
         if not whole:
             raise self._damaged(f"the checksum of network {network} does not fit")
         try:
-            return Measurement.from_json(json.loads(text))
-        except (ValueError, TypeError, ProtocolError) as error:
+            return LatencyAnswer.from_json(json.loads(text))
+        except (LookupError, ValueError, TypeError, ProtocolError) as error:
             raise self._damaged(f"its measurement of network {network}: {error}") from error
 
-    def put(self, network: str, measurement: Measurement) -> None:
-        """Stores a measurement, in place of an earlier one."""
-        text = json.dumps(measurement.to_json(), separators=(",", ":"), allow_nan=False)
+    def put(self, network: str, answer: LatencyAnswer) -> None:
+        """Stores an answer, in place of an earlier one."""
+        text = json.dumps(answer.to_json(), separators=(",", ":"), allow_nan=False)
         checksum = _crc32(*(part.encode() for part in (network, *self._key, text)))
         with self._errors():
             self._connection.execute(
@@ -348,12 +348,12 @@ def _problem(path: Path, key: MeasuringKey) -> str | None:
     return None
 
 
-def _fill(path: Path, key: MeasuringKey, known: Iterable[tuple[str, Measurement]]) -> int:
+def _fill(path: Path, key: MeasuringKey, known: Iterable[tuple[str, LatencyAnswer]]) -> int:
     """Makes a cache of known measurements; returns how many."""
     store, count = _Store(path, key), 0
     try:
-        for count, (network, measurement) in enumerate(known, start=1):  # noqa: B007 - the last one is the answer
-            store.put(network, measurement)
+        for count, (network, answer) in enumerate(known, start=1):  # noqa: B007 - the last one is the answer
+            store.put(network, answer)
     finally:
         store.close()
     return count

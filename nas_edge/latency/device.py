@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from device_agents.anchored import AnchoredAgent
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement
 from device_agents.pool import DevicePool, DeviceStatus, PoolSettings
 from nas_edge.errors import ConfigError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import MeasuringKey
-from nas_edge.latency.source import Candidate, LatencySource
+from nas_edge.latency.source import Candidate, LatencySource, resolve
 from nas_edge.networks.tflite_model import Precision, tflite_model
 
 if TYPE_CHECKING:
@@ -88,9 +89,13 @@ class DeviceSource(LatencySource):
         """Whether one of them is this machine."""
         return any(info.measures_on_host for info in self._infos)
 
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """Queues a candidate; its file is written while the device is busy with the one before."""
-        return self._pool.submit(lambda: tflite_model(candidate.network, self._precision), self.spec)
+        network = candidate.network
+        future: Future[LatencyAnswer] = Future()
+        asked = self._pool.submit(lambda: tflite_model(network, self._precision), self.spec)
+        asked.add_done_callback(lambda done: resolve(future, _answer(done)))
+        return future
 
     def measure_file(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """Measures a TFLite file, for models that are delivered rather than probed."""
@@ -111,3 +116,9 @@ class DeviceSource(LatencySource):
     def _tell_drift(self, since_s: float) -> None:
         for listener in self._listeners:
             listener(since_s)
+
+
+def _answer(done: Future[Measurement]) -> LatencyAnswer | BaseException:
+    if done.cancelled():
+        return CancelledError("the measurement was cancelled, because its device was closed")
+    return done.exception() or LatencyAnswer.measured(done.result())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import replace
 
-from device_agents.api import Measurement, Verdict
+from device_agents.api import Verdict
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource, SourceWrapper, outcome, resolve
 
 # A device that is lost, unsteady, drifted or throttled: another time may be better.
@@ -28,26 +29,24 @@ class RetryingSource(SourceWrapper):
             raise ValueError(f"attempts must be at least 1, received {attempts}")
         self._attempts = attempts
 
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """See `LatencySource`. `attempts` and `busy_s` of the answer count every attempt."""
-        future: Future[Measurement] = Future()
+        future: Future[LatencyAnswer] = Future()
         self._ask(candidate, future, self._source.submit(candidate), self._attempts - 1, None)
         return future
 
     def _ask(
         self,
         candidate: Candidate,
-        future: Future[Measurement],
-        asked: Future[Measurement],
+        future: Future[LatencyAnswer],
+        asked: Future[LatencyAnswer],
         left: int,
-        earlier: Measurement | None,
+        earlier: LatencyAnswer | None,
     ) -> None:
-        def answered(done: Future[Measurement]) -> None:
+        def answered(done: Future[LatencyAnswer]) -> None:
             answer = outcome(done)
-            if isinstance(answer, Measurement):
-                if earlier is not None:
-                    attempts, busy_s = earlier.attempts + answer.attempts, earlier.busy_s + answer.busy_s
-                    answer = replace(answer, attempts=attempts, busy_s=busy_s)
+            if isinstance(answer, LatencyAnswer):
+                answer = _with_effort_of(earlier, answer)
                 if answer.verdict in BENCH_FAULTS and left > 0:
                     try:
                         again = self._source.submit(candidate)
@@ -59,3 +58,12 @@ class RetryingSource(SourceWrapper):
             resolve(future, answer)
 
         asked.add_done_callback(answered)
+
+
+def _with_effort_of(earlier: LatencyAnswer | None, answer: LatencyAnswer) -> LatencyAnswer:
+    """The answer, with what an earlier attempt took added to it."""
+    before, now = None if earlier is None else earlier.measurement, answer.measurement
+    if before is None or now is None:
+        return answer
+    both = replace(now, attempts=before.attempts + now.attempts, busy_s=before.busy_s + now.busy_s)
+    return replace(answer, measurement=both)

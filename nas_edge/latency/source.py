@@ -11,9 +11,11 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-from device_agents.api import Measurement, Verdict
+from device_agents.api import Verdict
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.spaces.decisions import Architecture
+from nas_edge.spaces.design import Design
 
 # The candidate's own doing, so it must become less likely. Any other failure is the bench's, and says nothing of it.
 CANDIDATE_FAULTS = frozenset(
@@ -30,15 +32,20 @@ CANDIDATE_FAULTS = frozenset(
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to be timed.
+    """A design to be timed.
 
     Attributes:
-        network: what runs.
+        design: what runs, and what is decided beside it.
         architecture: the point of the space it is; None for a network from outside the space.
     """
 
-    network: NetworkSpec
+    design: Design
     architecture: Architecture | None = None
+
+    @property
+    def network(self) -> NetworkSpec:
+        """The design's network; raises SpaceError when there is none."""
+        return self.design.needed_network()
 
 
 class LatencySource(ABC):
@@ -55,11 +62,11 @@ class LatencySource(ABC):
         return False
 
     @abstractmethod
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """Asks for one candidate's latency; may be called from several threads.
 
         Returns:
-            A future of the measurement. A candidate that fails is a measurement with that verdict. The future raises
+            A future of the answer. A candidate that fails is an answer with that verdict. The future raises
             `device_agents.errors.DeviceError` only when the bench itself is broken, and `nas_edge.errors.RunError`
             when it cannot know: a table asked for a network that is not in it.
         """
@@ -98,7 +105,7 @@ class SourceWrapper(LatencySource):
         self._source.close()
 
 
-def resolve(future: Future[Measurement], answer: Measurement | BaseException) -> None:
+def resolve(future: Future[LatencyAnswer], answer: LatencyAnswer | BaseException) -> None:
     """Answers a future that a wrapper handed out, unless its caller has cancelled it."""
     if not future.set_running_or_notify_cancel():
         return
@@ -108,7 +115,7 @@ def resolve(future: Future[Measurement], answer: Measurement | BaseException) ->
         future.set_result(answer)
 
 
-def outcome(done: Future[Measurement]) -> Measurement | BaseException:
+def outcome(done: Future[LatencyAnswer]) -> LatencyAnswer | BaseException:
     """What a finished future holds: a callback that raised would leave those who wait for it waiting."""
     if done.cancelled():
         return CancelledError("the measurement was cancelled, because its device was closed")

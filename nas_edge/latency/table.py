@@ -24,15 +24,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from device_agents.api import Measurement, Verdict
 from nas_edge.errors import ConfigError, RunError, SpaceError
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
+from nas_edge.latency.settings import LatencySettings
 from nas_edge.latency.source import Candidate, LatencySource, resolve
-from nas_edge.networks.tflite_model import Precision
-from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.decisions import Architecture, NetworkSpace, SearchSpace
 
 Choice: TypeAlias = int | float | str
 
@@ -41,7 +41,7 @@ _ARCHITECTURE_COLUMNS = ["architecture", "latency_ms"]
 
 
 class TableSource(LatencySource):
-    """Answers with what a table says, as a measurement of one sample under no known conditions.
+    """Answers with what a table says.
 
     Args:
         latency_ms: looks an architecture of the space up; raises RunError for one that the table does not have.
@@ -56,25 +56,37 @@ class TableSource(LatencySource):
         """The table's name."""
         return self._name
 
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """See `LatencySource`; for what the table does not know, the future raises RunError."""
-        future: Future[Measurement] = Future()
+        future: Future[LatencyAnswer] = Future()
         try:
             resolve(future, self._look_up(candidate))
         except RunError as error:
             resolve(future, error)
         return future
 
-    def _look_up(self, candidate: Candidate) -> Measurement:
+    def _look_up(self, candidate: Candidate) -> LatencyAnswer:
         if candidate.architecture is None:
             raise RunError(f"{self._name} knows the architectures of its space only; name a target (--target-ms)")
         latency_ms = self._latency_ms(candidate.architecture)
         if not 0 < latency_ms < math.inf:
             raise RunError(f"{self._name} gives {candidate.architecture} a latency of {latency_ms:g} ms; correct it")
-        return Measurement(Verdict.OK, samples_ms=(latency_ms,))
+        return LatencyAnswer.estimated(LatencyKind.LOOKED_UP, latency_ms)
 
 
-def open_table(file: str, space: SearchSpace, precision: Precision) -> TableSource:
+class TableSettings(LatencySettings):
+    """Settings of `table`."""
+
+    source: str = "table"
+    file: str = Field(min_length=1, description="a linear table (JSON), or a CSV file with a row per architecture")
+
+    @classmethod
+    def from_text(cls, rest: str) -> dict[str, Any]:
+        """`table:FILE`."""
+        return {"file": rest}
+
+
+def open_table(file: str, space: SearchSpace) -> TableSource:
     """Reads a table; see the top of this file. Which precision it was measured in is for the user to know.
 
     Raises:
@@ -166,6 +178,8 @@ def _read_linear(text: str, name: str, space: SearchSpace) -> LinearTable:
 
 
 def _check_shape(name: str, input_shape: tuple[int, int, int], space: SearchSpace) -> None:
+    if not isinstance(space, NetworkSpace):
+        raise ConfigError(f"{name} is a latency table of networks, which {space.name} does not describe")
     if space.input_shape != input_shape:
         raise ConfigError(f"{name} was measured with inputs of {input_shape}, but this run's are {space.input_shape}")
 

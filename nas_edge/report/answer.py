@@ -6,7 +6,9 @@ from statistics import fmean, median
 
 from nas_edge.report import plots
 from nas_edge.report.content import Cell, ColumnSpec, Section, Tile, make_table, ms_form, text_of
-from nas_edge.report.reading import Delivered, RunFacts
+from nas_edge.report.reading import RunFacts, series_of
+from nas_edge.runs.result import ResultRow
+from nas_edge.search.trials import late_trials
 
 
 def headline(facts: RunFacts) -> str:
@@ -44,11 +46,11 @@ def _answer(facts: RunFacts) -> str:
     accuracy = winner.accuracy.get(found.precision)
     if accuracy is None:
         return says
-    others = ", ".join(_beside(network, facts) for network in found.networks if network.series == "reference")
+    others = ", ".join(_beside(network, facts) for network in found.rows if series_of(network) == "reference")
     return f"{says} It classifies {accuracy:.1%} of the test images correctly{'; ' if others else ''}{others}."
 
 
-def _beside(network: Delivered, facts: RunFacts) -> str:
+def _beside(network: ResultRow, facts: RunFacts) -> str:
     """What a network does that the winner is compared with."""
     assert facts.found is not None
     ms, accuracy = network.median_ms(facts.found.precision), network.accuracy.get(facts.found.precision)
@@ -73,7 +75,7 @@ def tiles(facts: RunFacts) -> tuple[Tile, ...]:
     """The few numbers that matter most."""
     found, shown = facts.found, []
     asked = "set by --target-ms" if facts.config.target.latency_ms is not None else None
-    share, reference = facts.config.target.reference_share, facts.config.space.reference_name
+    share, reference = facts.config.target.reference_share, facts.config.reference_name
     own = f"as {reference} takes" if share == 1 else f"{share:.0%} of what {reference} takes"
     if facts.target_ms is not None:
         shown.append(Tile("Target", _ms(facts.target_ms, facts), asked or own))
@@ -106,13 +108,13 @@ def found_section(facts: RunFacts) -> Section | None:
         return None
     form = ms_form(found.target_ms)
     rows: list[tuple[Cell, ...]] = []
-    for network in found.networks:
+    for network in found.rows:
         for precision, measured in sorted(network.latency.items(), key=lambda item: item[0] != found.precision):
             low, high = (measured.statistics and measured.statistics.interval_ms) or (None, None)
             rows.append(
                 (
                     network.name,
-                    network.series,
+                    series_of(network),
                     precision,
                     network.median_ms(precision),
                     low,
@@ -152,11 +154,11 @@ def found_section(facts: RunFacts) -> Section | None:
 def precision_section(facts: RunFacts) -> Section | None:
     """What int8 costs and brings."""
     found = facts.found
-    if found is None or not any({"int8", "float32"} <= network.latency.keys() for network in found.networks):
+    if found is None or not any({"int8", "float32"} <= network.latency.keys() for network in found.rows):
         return None
     shown: list[tuple[float | None, float | None]] = []
     rows: list[tuple[Cell, ...]] = []
-    for network in found.networks:
+    for network in found.rows:
         int8, real = network.median_ms("int8"), network.median_ms("float32")
         accuracies = network.accuracy.get("int8"), network.accuracy.get("float32")
         gained = None if None in accuracies else 100 * (accuracies[0] or 0) - 100 * (accuracies[1] or 0)
@@ -205,7 +207,7 @@ def baseline_section(facts: RunFacts) -> Section | None:
     """Random architectures beside what the search found."""
     if facts.target_ms is None or not facts.randoms:
         return None
-    groups = {"finalists": facts.finalists, "search": facts.timed[len(facts.timed) // 2 :], "random": facts.randoms}
+    groups = {"finalists": facts.finalists, "search": late_trials(facts.timed), "random": facts.randoms}
     rows = [
         (name, trial.q, trial.ms, trial.architecture)
         for name, trials in groups.items()

@@ -47,7 +47,7 @@ def _headline(names: Sequence[str], runs: Sequence[RunFacts], groups: int) -> st
         return "All runs were measured in the same way; none is finished yet."
     if len(done) == 1:
         return f"Only {done[0][0]} is finished; to compare, it takes two."
-    doubtful = {name: str(m.verdict) for name, found in done if (m := found.delivered) is not None and not m.ok}
+    doubtful = {name: str(m.verdict) for name, found in done if (m := found.measurement) is not None and not m.ok}
     says = "All runs were measured in the same way."
     if doubtful:
         says = f"{says} Not to be relied on is the latency of {_listed([f'{n} ({v})' for n, v in doubtful.items()])}."
@@ -141,7 +141,7 @@ def _group_section(
 def _row(facts: RunFacts) -> tuple[Cell, ...]:
     found, best = facts.found, facts.best_within
     winner = None if found is None else found.winner
-    measured = None if found is None else found.delivered
+    measured = None if found is None else found.measurement
     return (
         facts.state,
         facts.target_ms,

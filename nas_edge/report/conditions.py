@@ -8,7 +8,7 @@ from typing import Any
 
 from nas_edge.report import plots
 from nas_edge.report.content import Cell, Column, ColumnSpec, Plot, Section, Table, make_table
-from nas_edge.report.reading import RunFacts, Timed, mapping
+from nas_edge.report.reading import RunFacts, TimedTrial, mapping
 from nas_edge.runs.untrusted import number
 
 # Over time: column, title, unit, form, from which fields of `Conditions`.
@@ -49,7 +49,7 @@ def device_section(facts: RunFacts) -> Section | None:
     return Section("device", "The device meanwhile", tuple(says), tuple(shown))
 
 
-def _condition(trial: Timed, fields: Sequence[str]) -> float | None:
+def _condition(trial: TimedTrial, fields: Sequence[str]) -> float | None:
     for name in fields:
         value = trial.conditions.get(name)
         with suppress(ValueError):

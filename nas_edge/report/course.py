@@ -12,8 +12,8 @@ from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_sha
 from nas_edge.report.conditions import condition_columns
 from nas_edge.report.content import Cell, Column, ColumnSpec, Drawing, Section, Table, make_table, ms_form
 from nas_edge.report.drawing import draw, slots_of
-from nas_edge.report.reading import RunFacts
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.report.reading import RunFacts, series_of
+from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
 
 # What is seen of a policy: more moments would not be told apart on a screen.
@@ -53,10 +53,13 @@ def search_section(facts: RunFacts) -> Section:
     has_quality = {str(row[1]): row[3] is not None for row in marked.rows()}
     judged = [name for name in plots.SERIES if has_quality.get(name) is True]
     unjudged = [name for name in plots.SERIES if has_quality.get(name) is False]
-    latency = "measured latency"
-    if (source := facts.config.latency.source) != "device":
-        latency = "estimated latency"
-        says.append(f"The search did not measure but went by {source}; only what was delivered was measured.")
+    kinds = sorted({str(trial.kind) for trial in timed})
+    latency = f"{' or '.join(kinds)} latency"
+    if facts.config.latency.source != "device":
+        delivered = (
+            "" if facts.found is not None and facts.found.device is None else "; only what was delivered was measured"
+        )
+        says.append(f"Latencies of candidates were {' or '.join(kinds)}: {facts.config.latency.text}{delivered}.")
     plot = plots.pareto(latency, facts.target_ms, ms_form(facts.target_ms), judged, unjudged)
     return Section("search", "Quality against latency", tuple(says), (plot,), (marked,))
 
@@ -65,15 +68,15 @@ def _marked(facts: RunFacts) -> Table:
     """The networks that are marked among the trials."""
     rows: list[tuple[Cell, ...]] = []
     if facts.found is not None:
-        for network in facts.found.networks:
+        for network in facts.found.rows:
             measured = network.latency.get(facts.found.precision)
             low, high = (measured and measured.statistics and measured.statistics.interval_ms) or (None, None)
             ms = network.median_ms(facts.found.precision)
             verdict = None if measured is None else str(measured.verdict)
-            rows.append((network.name, network.series, ms, network.quality, low, high, verdict))
+            rows.append((network.name, series_of(network), ms, network.quality, low, high, verdict))
     elif facts.config.target.latency_ms is None and facts.target_ms is not None:
         reference_ms = facts.target_ms / facts.config.target.reference_share
-        rows.append((facts.config.space.reference_name, "reference", reference_ms, None, None, None, None))
+        rows.append((facts.config.reference_name, "reference", reference_ms, None, None, None, None))
     form = ms_form(facts.target_ms)
     columns: list[ColumnSpec] = [
         ("name", "network", ""),
@@ -89,7 +92,8 @@ def _marked(facts: RunFacts) -> Table:
 
 def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | None:
     """The winner, or the best so far, beside the reference network."""
-    if space is None:
+    part = facts.config.reference
+    if not isinstance(space, NetworkSpace) or part is None:
         return None
     best = facts.best_within
     if facts.found is not None:
@@ -98,7 +102,6 @@ def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
         name, text = f"best within the target so far (step {best.step})", best.architecture
     else:
         return None
-    part = facts.config.space
     slots = slots_of(space)
     drawings = [draw(name, text, space.decode(space.parse(text)), slots, facts.ends is not None)]
     reference = reference_network(

@@ -1,7 +1,6 @@
 """Reads what a report tells out of a run folder: finished or not, also while a search writes to it.
 
-Trials are read field by field instead of through `Trial.from_json`, which checks every sample twice over: a report of
-ten thousand trials is to take seconds. What is used is checked all the same, because a folder may come from anywhere.
+What is used is checked, because a folder may come from anywhere.
 """
 
 from __future__ import annotations
@@ -13,14 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from device_agents.api import Measurement, Verdict, median_interval, quantile
-from device_agents.errors import ProtocolError
+from device_agents.api import Verdict
 from nas_edge.config import RunConfig
 from nas_edge.errors import NasEdgeError, RunError
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.report.analysis import pareto_front
+from nas_edge.runs.columns import read_trials
 from nas_edge.runs.journal import read_journal
+from nas_edge.runs.result import ResultRow, RunResult, read_result
 from nas_edge.runs.run import Run, RunFolderError
-from nas_edge.runs.untrusted import LARGEST, count, milliseconds, number, optional_number
+from nas_edge.runs.untrusted import count, number
+from nas_edge.search.trials import late_trials
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -28,15 +30,16 @@ _LONGEST_TEXT = 500
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedTrial:
     """A trial, as far as a report tells of it.
 
     Attributes:
         step: search step, from 0.
         architecture: index string.
-        quality: accuracy with shared weights, 0 to 1.
+        quality: as the search scored it.
         reward: what the controller was told.
-        verdict: of the measurement; None when latency was not asked for.
+        kind: how its latency is known; None when latency was not asked for.
+        verdict: of the latency; likewise.
         detail: why it is not `ok`.
         median_ms: median of the samples, whatever the verdict; None without samples.
         interval_ms: its 95% interval.
@@ -47,6 +50,7 @@ class Timed:
     architecture: str
     quality: float | None
     reward: float | None
+    kind: LatencyKind | None
     verdict: str | None
     detail: str
     median_ms: float | None
@@ -71,46 +75,9 @@ class Timed:
         return self.quality
 
 
-@dataclass(frozen=True)
-class Delivered:
-    """A network that was trained on its own, converted and measured; accuracies and measurements by precision."""
-
-    name: str
-    architecture: str
-    quality: float | None
-    accuracy: Mapping[str, float]
-    latency: Mapping[str, Measurement]
-
-    @property
-    def series(self) -> str:
-        """What it is beside the others: `winner`, `best of random` or `reference`."""
-        return self.name if self.name in ("winner", "best of random") else "reference"
-
-    def median_ms(self, precision: str) -> float | None:
-        """Median latency, also when it is flagged; None when there is none."""
-        measurement = self.latency.get(precision)
-        return None if measurement is None or measurement.statistics is None else measurement.statistics.median_ms
-
-
-@dataclass(frozen=True)
-class Found:
-    """`result.json`."""
-
-    target_ms: float
-    precision: str
-    hard_limit: bool
-    device: str
-    networks: tuple[Delivered, ...]
-
-    @property
-    def winner(self) -> Delivered:
-        """The network that was asked for."""
-        return self.networks[0]
-
-    @property
-    def delivered(self) -> Measurement | None:
-        """The winner's measurement in the precision that is delivered."""
-        return self.winner.latency.get(self.precision)
+def series_of(row: ResultRow) -> str:
+    """What a network is beside the others: `winner`, `best of random` or `reference`."""
+    return row.name if row.name in ("winner", "best of random") else "reference"
 
 
 @dataclass(frozen=True)
@@ -139,30 +106,30 @@ class RunFacts:
     sessions: tuple[Json, ...]
     steps_done: int
     target_ms: float | None
-    trials: tuple[Timed, ...]
-    finalists: tuple[Timed, ...]
-    randoms: tuple[Timed, ...]
-    found: Found | None
+    trials: tuple[TimedTrial, ...]
+    finalists: tuple[TimedTrial, ...]
+    randoms: tuple[TimedTrial, ...]
+    found: RunResult | None
     ends: tuple[int, int] | None
     policy: tuple[tuple[int, tuple[tuple[float, ...], ...]], ...] | None
 
     @cached_property
-    def timed(self) -> tuple[Timed, ...]:
+    def timed(self) -> tuple[TimedTrial, ...]:
         """The trials with a latency to rely on and a quality."""
         return tuple(trial for trial in self.trials if trial.latency_ms is not None and trial.quality is not None)
 
     @cached_property
-    def front(self) -> tuple[Timed, ...]:
+    def front(self) -> tuple[TimedTrial, ...]:
         """The timed trials that no other beats, the fastest first."""
         on_front = pareto_front([trial.ms for trial in self.timed], [trial.q for trial in self.timed])
         front = (trial for trial, on in zip(self.timed, on_front, strict=True) if on)
         return tuple(sorted(front, key=lambda trial: trial.ms))
 
     @cached_property
-    def best_within(self) -> Timed | None:
-        """The best trial within the target; as in `nas-edge select`, of the latter half of the timed ones."""
+    def best_within(self) -> TimedTrial | None:
+        """The best trial within the target; as in `nas-edge select`, of those whose qualities may be compared."""
         limit_ms = -math.inf if self.target_ms is None else self.target_ms
-        meeting = [trial for trial in self.timed[len(self.timed) // 2 :] if trial.ms <= limit_ms]
+        meeting = [trial for trial in late_trials(self.timed) if trial.ms <= limit_ms]
         return max(meeting, key=lambda trial: (trial.q, -trial.ms), default=None)
 
     @property
@@ -197,39 +164,30 @@ def read_run(folder: Path) -> RunFacts:
         trials=trials,
         finalists=_trials(run, "stages/selection.jsonl"),
         randoms=_trials(run, "stages/random.jsonl"),
-        found=_found(run) if finished else None,
+        found=read_result(run),
         ends=_ends(run) if finished else None,
         policy=policy,
     )
 
 
-def _trials(run: Run, name: str) -> tuple[Timed, ...]:
-    path = run.path(name)
-    trials = []
-    for line, record in enumerate(read_journal(path).records, start=1):
-        try:
-            trials.append(_timed(record))
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise RunFolderError(f"record {line} of {path} is not a trial: {error!r:.200}") from None
-    return tuple(trials)
-
-
-def _timed(record: Json) -> Timed:
-    measured = mapping(record["measurement"])
-    # Not `Measurement.statistics`, which works out much that is not told here.
-    ordered: list[float] = sorted(measured.get("samples_ms", ()))
-    if ordered and not (0 < ordered[0] <= ordered[-1] <= LARGEST and math.isfinite(sum(ordered))):
-        raise ValueError(f"expected samples between 0 and {LARGEST:g} ms")
-    return Timed(
-        step=count(record["step"]),
-        architecture=str(record["architecture"]),
-        quality=optional_number(record["quality"], 0, 1),
-        reward=optional_number(record["reward"]),
-        verdict=Verdict(measured["verdict"]).value if measured else None,
-        detail=str(measured.get("detail", ""))[:_LONGEST_TEXT],
-        median_ms=quantile(ordered, 0.5) if ordered else None,
-        interval_ms=median_interval(ordered),
-        conditions=mapping(measured.get("conditions")),
+def _trials(run: Run, name: str) -> tuple[TimedTrial, ...]:
+    columns = read_trials(run.path(name), samples=True)
+    # Of a journal of before there were kinds: what no device measured was looked up.
+    assumed = LatencyKind.MEASURED if run.config.latency.source == "device" else LatencyKind.LOOKED_UP
+    return tuple(
+        TimedTrial(
+            step=columns.step[i],
+            architecture=columns.architecture[i],
+            quality=columns.quality[i],
+            reward=columns.reward[i],
+            kind=assumed if columns.kind[i] == LatencyKind.MEASURED else columns.kind[i],
+            verdict=columns.verdict[i],
+            detail=str(mapping(columns.measurement[i]).get("detail", ""))[:_LONGEST_TEXT],
+            median_ms=columns.median_ms[i],
+            interval_ms=columns.interval_ms[i],
+            conditions=mapping(mapping(columns.measurement[i]).get("conditions")),
+        )
+        for i in range(len(columns))
     )
 
 
@@ -245,32 +203,6 @@ def _sessions(run: Run) -> tuple[Json, ...]:
     if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
         raise RunFolderError(f"{run.path('environment.json')} is damaged: expected a list of sessions")
     return tuple(sessions)
-
-
-def _found(run: Run) -> Found:
-    result = run.read_json("result.json")
-    try:
-        networks = tuple(
-            Delivered(
-                name=str(row["name"]),
-                architecture=str(row["architecture"]),
-                quality=optional_number(row["quality"], 0, 1),
-                accuracy={name: number(value, 0, 1) for name, value in row["accuracy"].items() if value is not None},
-                latency={str(name): Measurement.from_json(value) for name, value in row["latency"].items()},
-            )
-            for row in result["rows"]
-        )
-        if not networks:
-            raise ValueError("no networks")
-        return Found(
-            target_ms=milliseconds(result["target_ms"]),
-            precision=str(result["precision"]),
-            hard_limit=bool(result["hard_limit"]),
-            device=str(result["device"]),
-            networks=networks,
-        )
-    except (AttributeError, LookupError, ProtocolError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{run.path('result.json')} is damaged: {error!r:.200}") from None
 
 
 def _ends(run: Run) -> tuple[int, int] | None:

@@ -5,11 +5,11 @@ Each section is a function of the facts. An unfinished run has the same sections
 
 from __future__ import annotations
 
-from nas_edge.errors import SpaceError
+from nas_edge.errors import NasEdgeError
 from nas_edge.report import answer, conditions, course
 from nas_edge.report.content import Report
 from nas_edge.report.reading import RunFacts
-from nas_edge.spaces import find_space
+from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import SearchSpace
 
 
@@ -42,13 +42,12 @@ def run_report(facts: RunFacts) -> Report:
 
 def _space(facts: RunFacts) -> SearchSpace | None:
     """The run's search space; None when it came from a package that is not installed here."""
-    part = facts.config.space
     # Where they are not known yet: they change the first and the last layer only.
     channels, classes = facts.ends or (3, 10)
     try:
-        space = find_space(part.name)(part.input_size, part.width_multiplier, classes, channels)
+        space = SPACES.make(facts.config.space, classes, channels)
         for trial in facts.trials[:1]:
             space.parse(trial.architecture)
-    except SpaceError:
+    except NasEdgeError:  # or a table that was moved away
         return None
     return space

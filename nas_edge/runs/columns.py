@@ -1,22 +1,25 @@
 """A journal's trials as columns, for whoever looks at many of them at once: lists, selections, reports.
 
-Most of a journal are the samples of the measurements. They are skipped here, unparsed, so that ten thousand trials are
-read in about a second; their median is there as `latency_ms`, and the checksum of every record is checked all the same.
-To have the samples of single trials, read `journal.read_journal`.
+Most of a journal are the samples of the measurements. Unless they are asked for, they are skipped here, unparsed, so
+that ten thousand trials are read in about a second; their median is there as `latency_ms`, and the checksum of every
+record is checked all the same. Not through `Trial.from_json`, which checks every sample twice over. What is used is
+checked all the same, because a folder may come from anywhere. To have single trials whole, read `journal.read_journal`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from device_agents.api import Measurement, Verdict
+from device_agents.api import Measurement, Verdict, median_interval, quantile
 from nas_edge.errors import RunError
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.journal import Record, read_journal
-from nas_edge.runs.untrusted import count, milliseconds, optional_number
+from nas_edge.runs.untrusted import LARGEST, count, milliseconds, optional_number
 
 # No text of a record can contain this, because a quotation mark in a JSON text has a backslash before it.
 _SAMPLES = b'"samples_ms":['
@@ -30,9 +33,12 @@ class TrialColumns:
         step: search step in which it was proposed.
         rewarded_step: step in which the controller learned from it.
         architecture: its text form.
-        quality: 0 to 1, or None.
-        verdict: of its measurement; None when latency was not asked for.
+        quality: in the task's metric, or None.
+        kind: how its latency is known, a `LatencyKind`; None when latency was not asked for.
+        verdict: of its latency; likewise.
         latency_ms: median, in milliseconds; None unless the verdict is `ok`.
+        median_ms: median whatever the verdict, and
+        interval_ms: its 95% interval: of what was measured only where samples were asked for.
         reward: None for a failed candidate or one the bench could not time.
         measurement: everything else of its measurement, see `device_agents.api.Measurement.to_json`, without samples.
     """
@@ -41,8 +47,11 @@ class TrialColumns:
     rewarded_step: list[int]
     architecture: list[str]
     quality: list[float | None]
+    kind: list[LatencyKind | None]
     verdict: list[str | None]
     latency_ms: list[float | None]
+    median_ms: list[float | None]
+    interval_ms: list[tuple[float, float] | None]
     reward: list[float | None]
     measurement: list[Mapping[str, Any] | None]
 
@@ -51,28 +60,48 @@ class TrialColumns:
         return len(self.step)
 
 
-def read_trials(path: Path) -> TrialColumns:
+def read_trials(path: Path, samples: bool = False) -> TrialColumns:
     """Reads a journal of trials; it may be one that a search is writing to.
+
+    Args:
+        path: of the journal.
+        samples: whether to look at the samples: medians of what was flagged, and intervals.
 
     Raises:
         RunError: when it cannot be read, is damaged, was written by another version, or holds something else.
     """
-    records = read_journal(path, _without_samples).records
-    try:
-        measurements = [_measurement(record["measurement"]) for record in records]
-        latencies = [None if measured is None else measured.pop("latency_ms") for measured in measurements]
-        return TrialColumns(
-            step=[count(record["step"]) for record in records],
-            rewarded_step=[count(record["rewarded_step"]) for record in records],
-            architecture=[_text(record["architecture"]) for record in records],
-            quality=[optional_number(record["quality"], 0, 1) for record in records],
-            verdict=[None if measured is None else Verdict(measured["verdict"]).value for measured in measurements],
-            latency_ms=[None if latency_ms is None else milliseconds(latency_ms) for latency_ms in latencies],
-            reward=[optional_number(record["reward"]) for record in records],
-            measurement=measurements,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path} holds records that are no trials of this version: {error!r:.200}") from None
+    records = read_journal(path, _with_interval if samples else _without_samples).records
+    columns = TrialColumns([], [], [], [], [], [], [], [], [], [], [])
+    for number, record in enumerate(records, start=1):
+        try:
+            _append(columns, record)
+        except KeyError as error:
+            raise RunError(f"record {number} of {path} is not a trial: it has no {error.args[0]!r:.200}") from None
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise RunError(f"record {number} of {path} is not a trial: {error!s:.200}") from None
+    return columns
+
+
+def _append(columns: TrialColumns, record: Record) -> None:
+    measured = _measurement(record["measurement"])
+    columns.step.append(count(record["step"]))
+    columns.rewarded_step.append(count(record["rewarded_step"]))
+    columns.architecture.append(_text(record["architecture"]))
+    columns.quality.append(optional_number(record["quality"]))
+    columns.reward.append(optional_number(record["reward"]))
+    columns.measurement.append(measured)
+    if measured is None:
+        for column in (columns.kind, columns.verdict, columns.latency_ms, columns.median_ms, columns.interval_ms):
+            column.append(None)
+        return
+    verdict = Verdict(measured["verdict"])
+    latency_ms, interval_ms = measured.pop("latency_ms"), measured.pop("interval_ms", None)
+    median_ms = None if latency_ms is None else milliseconds(latency_ms)
+    columns.kind.append(LatencyKind(measured.pop("kind", LatencyKind.MEASURED)))
+    columns.verdict.append(verdict.value)
+    columns.latency_ms.append(median_ms if verdict == Verdict.OK else None)
+    columns.median_ms.append(median_ms)
+    columns.interval_ms.append(None if interval_ms is None else (float(interval_ms[0]), float(interval_ms[1])))
 
 
 def _measurement(value: Any) -> Any:
@@ -105,4 +134,18 @@ def _without_samples(body: bytes) -> Record:
         if latency_ms is None:
             latency_ms = Measurement(Verdict.OK, samples_ms=tuple(json.loads(b"[%s]" % body[start:end]))).latency_ms
         measured["latency_ms"] = latency_ms
+    return record
+
+
+def _with_interval(body: bytes) -> Record:
+    """A trial, with median and interval in place of its measurement's samples."""
+    record: Record = json.loads(body)
+    measured = record["measurement"]
+    if isinstance(measured, dict) and "samples_ms" in measured:
+        # Not `Measurement.statistics`, which works out much that is not told here.
+        ordered: list[float] = sorted(measured.pop("samples_ms"))
+        if ordered and not (0 < ordered[0] <= ordered[-1] <= LARGEST and math.isfinite(sum(ordered))):
+            raise ValueError(f"expected samples between 0 and {LARGEST:g} ms")
+        measured["latency_ms"] = quantile(ordered, 0.5) if ordered else None
+        measured["interval_ms"] = median_interval(ordered)
     return record

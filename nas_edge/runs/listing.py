@@ -9,12 +9,12 @@ from pathlib import Path
 
 from device_agents.api import Verdict
 from nas_edge.errors import NasEdgeError
-from nas_edge.runs.delivered import read_delivered
+from nas_edge.runs.result import read_result
 from nas_edge.runs.run import Run, RunFolderError
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """One run of a list.
 
     Attributes:
@@ -59,7 +59,7 @@ class Summary:
         )
 
 
-def list_runs(folder: Path) -> list[Summary]:
+def list_runs(folder: Path) -> list[RunSummary]:
     """The runs in a folder, the one written to last at the end.
 
     Raises:
@@ -73,24 +73,25 @@ def list_runs(folder: Path) -> list[Summary]:
     return sorted(summaries, key=lambda summary: (-(summary.age_s or 0.0), summary.name))
 
 
-def _summary(folder: Path) -> Summary:
+def _summary(folder: Path) -> RunSummary:
     try:
         run = Run.open(folder)
-        config, trials, delivered, target_ms = run.config, run.trials(), read_delivered(run), run.target_ms
+        config, trials, result, target_ms = run.config, run.trials(), read_result(run), run.target_ms
         state = "finished" if run.finished else "running" if run.in_use else "stopped"
     except (NasEdgeError, RecursionError) as error:  # the latter where a value is nested too deeply to be shown
-        return Summary(folder.name, f"unreadable: {str(error).splitlines()[0]}", age_s=_age_s(folder))
+        return RunSummary(folder.name, f"unreadable: {str(error).splitlines()[0]}", age_s=_age_s(folder))
     rewarded = [(reward, i) for i, reward in enumerate(trials.reward) if reward is not None]
     network, latency_ms, verdict, accuracy = "-", None, None, None
-    if delivered is not None:
-        network, latency_ms, verdict = "delivered", delivered.latency_ms, delivered.verdict
-        accuracy = delivered.accuracy
+    if result is not None:
+        network = "found" if result.device is None else "delivered"
+        latency_ms, verdict = result.latency_ms, str(result.measurement.verdict if result.measurement else Verdict.OK)
+        accuracy = result.winner.accuracy.get(result.precision, result.winner.quality)
     elif rewarded:
         best = max(rewarded, key=lambda trial: trial[0])[1]
         network, latency_ms, verdict = "best trial", trials.latency_ms[best], trials.verdict[best]
         accuracy = trials.quality[best]
     last = trials.rewarded_step[-1] + 1 if len(trials) else 0
-    return Summary(
+    return RunSummary(
         name=folder.name,
         state=state,
         space=config.space.name,

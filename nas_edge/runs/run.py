@@ -33,12 +33,14 @@ from pydantic import ValidationError
 
 from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError, RunError
+from nas_edge.registry import LENIENT, setting_path
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.columns import TrialColumns, read_trials
 from nas_edge.runs.environment import changed_packages, measured_with
 from nas_edge.runs.files import FILES, Files
 from nas_edge.runs.journal import Journal, read_journal
 from nas_edge.runs.lock import RunLock, is_locked
+from nas_edge.runs.migration import migrated
 from nas_edge.runs.untrusted import milliseconds, read_json
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
     Weights: TypeAlias = Mapping[str, tuple[np.ndarray[Any, Any], ...]]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # What may differ when a run is resumed. Anything else would make its trials, or its latencies, incomparable.
 CHANGEABLE = ("search.steps", "device.addresses", "runs.checkpoint_steps", "runs.tensorboard")
@@ -104,7 +106,7 @@ class Run:
                 f"{folder} was written by an earlier nas_edge, without checksums and checkpoints (schema 1, expected "
                 f"{SCHEMA_VERSION}): it cannot be continued; its bundle and result.json are good as they are"
             )
-        if version != SCHEMA_VERSION:
+        if version not in (2, SCHEMA_VERSION):
             raise RunFolderError(
                 f"{folder} was written by another version: schema {version}, expected {SCHEMA_VERSION}; "
                 "use the nas_edge that wrote it"
@@ -114,13 +116,12 @@ class Run:
     @property
     def config(self) -> RunConfig:
         """The settings of the run."""
-        settings = self.read_json("config.json")
-        settings.pop("schema_version", None)
+        settings = migrated(self.read_json("config.json"))
         try:
-            return RunConfig.model_validate(settings)
+            return RunConfig.model_validate(settings, context=LENIENT)
         except ValidationError as error:
             first = error.errors()[0]
-            where = f"{'.'.join(map(str, first['loc'])):.200}"
+            where = f"{setting_path(first['loc']):.200}"
             if first["type"] == "extra_forbidden":
                 raise RunFolderError(
                     f"{self.path('config.json')} has the setting {where}, which this version does not know; use the "

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nas_edge.controllers.base import Controller
 from nas_edge.errors import InfeasibleError
-from nas_edge.search.trials import Trial
+from nas_edge.search.trials import Trial, late_trials
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
 
@@ -28,50 +28,52 @@ class Selection:
 def select(
     space: SearchSpace,
     controller: Controller,
-    judge: Callable[[Architecture], Trial],
+    evaluate: Callable[[Architecture], Trial],
     target_ms: float | None,
     margin: float = 0.0,
     earlier: Sequence[Trial] = (),
     neighbours: int = 8,
     rounds: int = 6,
+    quality_drifts: bool = True,
 ) -> Selection:
     """Finds the best architecture that meets the limit.
 
     Args:
         space: where the search was.
         controller: after the search.
-        judge: scores and measures an architecture.
+        evaluate: scores and measures an architecture.
         target_ms: the latency that may not be exceeded; None returns the raw winner.
         margin: share of it to stay below, because the delivered file is measured another time.
-        earlier: trials of the search; the best of those under the limit are judged again too.
+        earlier: trials of the search; the best of those under the limit are evaluated again too.
         neighbours: architectures measured around each centre.
         rounds: how often the walk moves on to the fastest architecture found, when none meets the limit.
+        quality_drifts: see `SearchLoop`.
 
     Raises:
         InfeasibleError: when no measured architecture meets the limit; it names the fastest one.
     """
-    judged: dict[Architecture, Trial] = {}
+    evaluated: dict[Architecture, Trial] = {}
 
     def measure(architectures: Iterable[Architecture]) -> None:
         for architecture in map(space.canonical, architectures):
-            if architecture not in judged:
-                judged[architecture] = judge(architecture)
+            if architecture not in evaluated:
+                evaluated[architecture] = evaluate(architecture)
 
     most_likely = space.canonical(controller.most_likely())
     measure([most_likely])
     if target_ms is None:
-        return Selection(judged[most_likely], tuple(judged.values()))
+        return Selection(evaluated[most_likely], tuple(evaluated.values()))
 
     limit_ms = target_ms * (1.0 - margin)
     probabilities = controller.probabilities()
     measure(nearest(space, most_likely, probabilities, neighbours))
-    measure(_best_of(earlier, limit_ms, neighbours // 2))
+    measure(_best_of(earlier, limit_ms, neighbours // 2, quality_drifts))
     measured: set[Architecture] = {most_likely}
     for _ in range(rounds):
-        winner = _best_within(judged.values(), limit_ms)
+        winner = _best_within(evaluated.values(), limit_ms)
         if winner is not None:
-            return Selection(winner, tuple(judged.values()))
-        centre = _fastest([trial for trial in judged.values() if trial.architecture not in measured])
+            return Selection(winner, tuple(evaluated.values()))
+        centre = _fastest([trial for trial in evaluated.values() if trial.architecture not in measured])
         if centre is None:
             break
         measured.add(centre.architecture)
@@ -79,10 +81,10 @@ def select(
 
     # The walk found nothing; what is small in every decision is the last thing worth asking.
     measure([smallest(space)])
-    winner = _best_within(judged.values(), limit_ms)
+    winner = _best_within(evaluated.values(), limit_ms)
     if winner is not None:
-        return Selection(winner, tuple(judged.values()))
-    fastest = _fastest([*judged.values(), *earlier])
+        return Selection(winner, tuple(evaluated.values()))
+    fastest = _fastest([*evaluated.values(), *earlier])
     if fastest is None:
         raise InfeasibleError("none of the candidates of the selection could be timed")
     fastest_ms = fastest.latency_ms or 0.0
@@ -137,11 +139,10 @@ def _best_within(trials: Iterable[Trial], limit_ms: float) -> Trial | None:
     return max(meeting, key=lambda t: (t.quality or 0.0, -(t.latency_ms or 0.0)), default=None)
 
 
-def _best_of(trials: Iterable[Trial], limit_ms: float, count: int) -> list[Architecture]:
-    """The architectures that did best under the limit in the latter half of the search."""
+def _best_of(trials: Iterable[Trial], limit_ms: float, count: int, quality_drifts: bool) -> list[Architecture]:
+    """The architectures that did best under the limit, among trials whose qualities may be compared."""
     meeting = [t for t in trials if t.latency_ms is not None and t.latency_ms <= limit_ms and t.quality is not None]
-    late = meeting[len(meeting) // 2 :]
-    late.sort(key=lambda t: (-(t.quality or 0.0), t.latency_ms or 0.0))
+    late = sorted(late_trials(meeting, quality_drifts), key=lambda t: (-(t.quality or 0.0), t.latency_ms or 0.0))
     return list(dict.fromkeys(t.architecture for t in late))[:count]
 
 

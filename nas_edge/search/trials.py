@@ -1,13 +1,16 @@
-"""`Trial`: one judged architecture, the unit of a run's journal."""
+"""`Trial`: one evaluated architecture, the unit of a run's journal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from device_agents.api import Measurement
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.spaces.decisions import Architecture
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,8 @@ class Trial:
         step: search step in which it was proposed, from 0.
         rewarded_step: step in which the controller learned from it.
         architecture: its canonical form.
-        quality: validation accuracy with shared weights, 0 to 1; None when it was not scored.
-        measurement: its latency with conditions; None when latency was not asked for.
+        quality: on validation data, in the task's metric; None when it was not scored.
+        latency: its latency and how that is known; None when it was not asked for.
         usage: value of each resource the objectives name, when all are known.
         reward: what the controller was told; None for a failed candidate or one the bench could not time.
     """
@@ -28,14 +31,19 @@ class Trial:
     rewarded_step: int
     architecture: Architecture
     quality: float | None
-    measurement: Measurement | None
+    latency: LatencyAnswer | None
     usage: Mapping[str, float] | None
     reward: float | None
 
     @property
     def latency_ms(self) -> float | None:
-        """Median latency, when it can be relied on."""
-        return None if self.measurement is None else self.measurement.latency_ms
+        """Latency, when it can be relied on."""
+        return None if self.latency is None else self.latency.latency_ms
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """What was measured on a device; None for a latency that is known otherwise."""
+        return None if self.latency is None else self.latency.measurement
 
     def to_json(self) -> dict[str, Any]:
         """The journal record."""
@@ -44,7 +52,7 @@ class Trial:
             "rewarded_step": self.rewarded_step,
             "architecture": str(self.architecture),
             "quality": self.quality,
-            "measurement": None if self.measurement is None else self.measurement.to_json(),
+            "measurement": None if self.latency is None else self.latency.to_json(),
             "usage": None if self.usage is None else dict(self.usage),
             "reward": self.reward,
         }
@@ -52,13 +60,24 @@ class Trial:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Trial:
         """Reads a journal record."""
-        measurement = record["measurement"]
+        latency = record["measurement"]
         return cls(
             step=record["step"],
             rewarded_step=record["rewarded_step"],
             architecture=Architecture.parse(record["architecture"]),
             quality=record["quality"],
-            measurement=None if measurement is None else Measurement.from_json(measurement),
+            latency=None if latency is None else LatencyAnswer.from_json(latency),
             usage=record["usage"],
             reward=record["reward"],
         )
+
+
+def late_trials(timed: Sequence[_T], quality_drifts: bool = True) -> Sequence[_T]:
+    """The trials whose qualities may be compared with each other.
+
+    Args:
+        timed: trials with latency and quality, oldest first.
+        quality_drifts: whether qualities get better all along, as those of shared weights do; an early one then says
+            too little, and only the latter half counts.
+    """
+    return timed[len(timed) // 2 :] if quality_drifts else timed

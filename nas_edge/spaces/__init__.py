@@ -1,46 +1,69 @@
 """Search spaces by name.
 
-A new space of this package is one file with a function of this signature and one line in `SPACES`. Other packages add
-theirs by entry points of the group `nas_edge.spaces`: the name is the space's, the object such a function.
+A new space of this package is one file with its settings and a function, and one line in `SPACES`. Other packages add
+theirs by entry points of the group `nas_edge.spaces`: the name is the space's, the object an `Entry`, or just a
+function of `input_size, width_multiplier, classes, channels` that makes a `NetworkSpace`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import TypeAlias
 
-from device_agents.plugins import PluginGroup
-from nas_edge.errors import NasEdgeError, SpaceError
-from nas_edge.spaces.decisions import SearchSpace
-from nas_edge.spaces.mobilenet_v3_like import mobilenet_v3_like
-from nas_edge.spaces.proxylessnas import proxylessnas, proxylessnas_enlarged
+from nas_edge.errors import SpaceError
+from nas_edge.registry import Entry, Registry
+from nas_edge.spaces import mobilenet_v3_like, proxylessnas, table
+from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
+from nas_edge.spaces.settings import NetworkSpaceSettings, SpaceSettings
 
 # Takes input_size, width_multiplier, classes, channels.
-MakeSpace: TypeAlias = Callable[[int, float, int, int], SearchSpace]
+MakeSpace: TypeAlias = Callable[[int, float, int, int], NetworkSpace]
 
-SPACES: dict[str, MakeSpace] = {
-    "proxylessnas": proxylessnas,
-    "proxylessnas-enlarged": proxylessnas_enlarged,
-    "mobilenet-v3-like": mobilenet_v3_like,
-}
 
-PLUGINS = PluginGroup("nas_edge.spaces", "search space", SPACES, SpaceError, NasEdgeError)
+def network_space(make: MakeSpace, settings: type[NetworkSpaceSettings] = NetworkSpaceSettings) -> Entry[SearchSpace]:
+    """The table's entry for a function that makes a space of networks."""
+    return Entry(
+        settings,
+        lambda chosen, classes, channels: make(chosen.input_size, chosen.width_multiplier, classes, channels),
+    )
+
+
+SPACES: Registry[SearchSpace] = Registry(
+    "name",
+    "space",
+    "nas_edge.spaces",
+    {
+        "proxylessnas": network_space(proxylessnas.proxylessnas, proxylessnas.ProxylessNASSettings),
+        "proxylessnas-enlarged": network_space(proxylessnas.proxylessnas_enlarged),
+        "mobilenet-v3-like": network_space(
+            mobilenet_v3_like.mobilenet_v3_like, mobilenet_v3_like.MobileNetV3LikeSettings
+        ),
+        "table": Entry(table.TableSpaceSettings, table.table_space),
+    },
+    error=SpaceError,
+    made=SearchSpace,
+    adapt=lambda _, make: network_space(make),  # type: ignore[arg-type] # what it makes is checked when it is called
+)
 
 
 def find_space(name: str) -> MakeSpace:
-    """The function that makes the space of that name; a plug-in is loaded when it is called.
+    """The function that makes the space of networks of that name; a plug-in is loaded when it is called.
 
     Raises:
         SpaceError: for an unknown name, or one that several packages claim. Calling what is returned raises it too,
-            when a plug-in is broken.
+            when a plug-in is broken, or the space is none of networks.
     """
-    plugin = PLUGINS.find(name)
-    if plugin is not None:
-        return lambda *arguments: plugin.make(SearchSpace, *arguments)
-    if name not in SPACES:
-        known = dict.fromkeys([*SPACES, *(plugin.name for plugin in PLUGINS.plugins())])
-        near = get_close_matches(name, known, n=1)
-        meant = f" did you mean {near[0]}?" if near else ""
-        raise SpaceError(f"unknown space {name!r};{meant} expected one of {', '.join(known)}")
-    return SPACES[name]
+    if SPACES.plugins.find(name) is None and name not in SPACES.entries:
+        SPACES.find(name)  # says which there are
+
+    def make(input_size: int, width_multiplier: float, classes: int, channels: int) -> NetworkSpace:
+        settings = SPACES.settings({"name": name, "input_size": input_size, "width_multiplier": width_multiplier})
+        space = SPACES.make(settings, classes, channels)
+        if not isinstance(space, NetworkSpace):
+            raise SpaceError(f"{name} is not a space of networks; received {type(space).__name__}")
+        return space
+
+    return make
+
+
+__all__ = ["SPACES", "MakeSpace", "NetworkSpaceSettings", "SpaceSettings", "find_space", "network_space"]

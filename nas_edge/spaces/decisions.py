@@ -1,7 +1,7 @@
 """Decisions, architectures and search spaces.
 
-A space is one thing, a point of it another, the network it builds a third (the separation PyGlove taught). A
-`SearchSpace` is a template plus its decisions in a fixed, documented order: depth first, *children before their
+A space is one thing, a point of it another, the design it builds a third (the separation PyGlove taught). A
+`NetworkSpace` is a template plus its decisions in a fixed, documented order: depth first, *children before their
 parent* and a block's layers before its width, as in the TuNAS reference code, so that index strings published for
 those spaces can be used unchanged.
 """
@@ -9,20 +9,22 @@ those spaces can be used unchanged.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from nas_edge.errors import SpaceError
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec, Shape
 from nas_edge.networks.template import Guard, decode, occurrences
+from nas_edge.spaces.design import Design
 
 if TYPE_CHECKING:
     import numpy as np
 
-Kind: TypeAlias = Literal["op", "filters"]
+Kind: TypeAlias = str
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Decision:
     Attributes:
         path: unique name, for example `block2.layer1.kernel`.
         choices: what may be chosen: numbers for `filters`, labels for `op`.
-        kind: `filters` for widths and expansion ratios, `op` for everything else; warm-up treats them differently.
+        kind: `filters` for widths and expansion ratios, `op` for a choice between layers, or another; a search method
+            may treat kinds differently, see `search.warmup`.
         guards: the decision matters when, for any of these conjunctions, each named decision chose that index; an
             empty conjunction means always.
     """
@@ -70,34 +73,25 @@ class Architecture:
             raise SpaceError(f"expected an architecture such as 0:2:1, received {text!r}") from None
 
 
-class SearchSpace:
-    """A template with its decisions.
+class SearchSpace(ABC):
+    """Decisions in a fixed order, and the design that each architecture stands for.
 
     Args:
         name: how users call it.
-        template: the layers, with `OneOf` where a choice is open.
-        decisions: `(path, choices, kind)` of every decision, in order. A decision of a single choice need not occur
-            in the template.
-        input_shape: `[height, width, channels]`.
-        classes: number of outputs.
-
-    Raises:
-        SpaceError: when decisions and template do not match.
+        decisions: every decision, in order.
     """
 
-    def __init__(
-        self,
-        name: str,
-        template: L.Layer,
-        decisions: Sequence[Decision],
-        input_shape: Shape,
-        classes: int,
-    ) -> None:
+    def __init__(self, name: str, decisions: Sequence[Decision]) -> None:
         self.name = name
-        self.template = template
-        self.input_shape = input_shape
-        self.classes = classes
-        self.decisions: tuple[Decision, ...] = _with_guards(template, decisions)
+        self.decisions: tuple[Decision, ...] = tuple(decisions)
+
+    @abstractmethod
+    def build(self, architecture: Architecture) -> Design:
+        """What an architecture stands for.
+
+        Raises:
+            SpaceError: unless `architecture` is a point of this space.
+        """
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -124,11 +118,6 @@ class SearchSpace:
     def choices(self, architecture: Architecture) -> dict[str, int]:
         """Choice index per decision path."""
         return {d.path: c for d, c in zip(self.decisions, architecture.choices, strict=True)}
-
-    def decode(self, architecture: Architecture) -> NetworkSpec:
-        """The network of an architecture."""
-        self.check(architecture)
-        return decode(self.template, self.input_shape, self.choices(architecture))
 
     def encode(self, values: Mapping[str, int | float | str]) -> Architecture:
         """The architecture with the given choice *values* by path; unnamed decisions take their first choice.
@@ -203,6 +192,44 @@ class SearchSpace:
             )
 
         return math.prod(count(decision) for decision in children.get(None, []))
+
+
+class NetworkSpace(SearchSpace):
+    """A template of a network with its decisions.
+
+    Args:
+        name: how users call it.
+        template: the layers, with `OneOf` where a choice is open.
+        decisions: `(path, choices, kind)` of every decision, in order. A decision of a single choice need not occur
+            in the template.
+        input_shape: `[height, width, channels]`.
+        classes: number of outputs.
+
+    Raises:
+        SpaceError: when decisions and template do not match.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        template: L.Layer,
+        decisions: Sequence[Decision],
+        input_shape: Shape,
+        classes: int,
+    ) -> None:
+        super().__init__(name, _with_guards(template, decisions))
+        self.template = template
+        self.input_shape = input_shape
+        self.classes = classes
+
+    def build(self, architecture: Architecture) -> Design:
+        """See `SearchSpace`; a network with nothing beside it."""
+        return Design(self.decode(architecture))
+
+    def decode(self, architecture: Architecture) -> NetworkSpec:
+        """The network of an architecture."""
+        self.check(architecture)
+        return decode(self.template, self.input_shape, self.choices(architecture))
 
 
 def _with_guards(template: L.Layer, decisions: Sequence[Decision]) -> tuple[Decision, ...]:

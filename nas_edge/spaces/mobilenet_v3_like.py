@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from nas_edge.networks import layers as L
 from nas_edge.networks.layers import sequential
 from nas_edge.spaces import blocks
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.decisions import NetworkSpace
+from nas_edge.spaces.settings import NetworkSpaceSettings
 
 KERNELS = (3, 5, 7)
 RATIOS = (1, 2, 3, 4, 5, 6)
@@ -26,9 +29,15 @@ BLOCKS: tuple[tuple[int, int, L.ActivationName], ...] = (
 HEAD_WIDTHS = (512, 1024)
 
 
+class MobileNetV3LikeSettings(NetworkSpaceSettings):
+    """Settings of `mobilenet-v3-like`."""
+
+    default_reference: ClassVar[str] = "mobilenet-v3-large"
+
+
 def mobilenet_v3_like(
     input_size: int = 224, width_multiplier: float = 1.0, classes: int = 1001, channels: int = 3
-) -> SearchSpace:
+) -> NetworkSpace:
     """Kernel, ratio, squeeze-excite, depth and width: 8.481e42 architectures."""
     decisions = blocks.Decisions()
 
@@ -68,7 +77,7 @@ def mobilenet_v3_like(
     parts["head2"] = sequential(conv=L.Conv2D(head, use_bias=True), act=L.Activation("hard_swish"))
     decisions.declare(head)
     parts |= blocks.classifier(classes, 0.25)
-    return SearchSpace(
+    return NetworkSpace(
         "mobilenet-v3-like",
         L.Sequential(tuple(parts.items())),
         decisions.list,

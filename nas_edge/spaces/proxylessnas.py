@@ -7,10 +7,13 @@ those decisions have one choice.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from nas_edge.networks import layers as L
 from nas_edge.networks.layers import sequential
 from nas_edge.spaces import blocks
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.decisions import NetworkSpace
+from nas_edge.spaces.settings import NetworkSpaceSettings
 
 KERNELS = (3, 5, 7)
 RATIOS = (3, 6)
@@ -22,16 +25,23 @@ ENLARGED_WIDTHS = (16, 16, 16, 32, 64, 128, 256, 512, 1024)
 STRIDES = {2: 2, 3: 2, 4: 2, 5: 1, 6: 2, 7: 1}
 
 
+class ProxylessNASSettings(NetworkSpaceSettings):
+    """Settings of `proxylessnas`."""
+
+    default_reference: ClassVar[str] = "proxylessnas-mobile"
+    name: str = "proxylessnas"
+
+
 def proxylessnas(
     input_size: int = 224, width_multiplier: float = 1.0, classes: int = 1001, channels: int = 3
-) -> SearchSpace:
+) -> NetworkSpace:
     """Kernel, expansion ratio and depth, at ProxylessNAS's widths: 2.157e21 architectures."""
     return _space("proxylessnas", FIXED_WIDTHS, (1.0,), input_size, width_multiplier, classes, channels)
 
 
 def proxylessnas_enlarged(
     input_size: int = 224, width_multiplier: float = 1.0, classes: int = 1001, channels: int = 3
-) -> SearchSpace:
+) -> NetworkSpace:
     """As `proxylessnas`, with the width of every block open: 1.392e28 architectures."""
     return _space(
         "proxylessnas-enlarged", ENLARGED_WIDTHS, MULTIPLIERS, input_size, width_multiplier, classes, channels
@@ -46,7 +56,7 @@ def _space(
     width_multiplier: float,
     classes: int,
     channels: int,
-) -> SearchSpace:
+) -> NetworkSpace:
     decisions = blocks.Decisions()
 
     def width(index: int) -> L.OneOf:
@@ -85,6 +95,6 @@ def _space(
     decisions.declare(width(8))
     parts["pool"] = L.GlobalAveragePool()
     parts |= blocks.classifier(classes, 0.15)
-    return SearchSpace(
+    return NetworkSpace(
         name, L.Sequential(tuple(parts.items())), decisions.list, (input_size, input_size, channels), classes
     )

@@ -16,7 +16,7 @@ from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.layers import sequential
 from nas_edge.networks.template import decode
 from nas_edge.spaces import blocks
-from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.spaces.proxylessnas import KERNELS, STRIDES
 
 # Operator codes of the MobileNetV2 family: kernel and expansion ratio, 6 skips the layer.
@@ -208,7 +208,7 @@ def reference_network(
     return decode(template, (input_size, input_size, channels), {})
 
 
-def point(space: SearchSpace, name: str) -> Architecture:
+def point(space: NetworkSpace, name: str) -> Architecture:
     """A MobileNetV2-style network as a point of a ProxylessNAS space of width multiplier 1.
 
     Raises:

@@ -31,7 +31,7 @@ from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.networks.keras_model import layer_seed
 from nas_edge.networks.template import choice_path, join
-from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.supernet.elastic import (
     ElasticBatchNorm,
     ElasticConv2D,
@@ -43,7 +43,7 @@ from nas_edge.supernet.elastic import (
 )
 
 
-def one_hot_masks(space: SearchSpace, architecture: Architecture) -> np.ndarray[Any, np.dtype[np.float32]]:
+def one_hot_masks(space: NetworkSpace, architecture: Architecture) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The mask that selects one architecture."""
     masks = np.zeros((len(space.decisions), max(len(d.choices) for d in space.decisions)), np.float32)
     masks[np.arange(len(space.decisions)), architecture.choices] = 1.0
@@ -112,7 +112,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
     """
 
     def __init__(
-        self, space: SearchSpace, execution: Execution = "sliced", seed: int = 0, rematerialize: bool = False
+        self, space: NetworkSpace, execution: Execution = "sliced", seed: int = 0, rematerialize: bool = False
     ) -> None:
         super().__init__(name="supernet")
         self.space = space

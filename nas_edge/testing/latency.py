@@ -8,16 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from device_agents.api import Measurement
 from device_agents.errors import DeviceError
 from nas_edge.errors import NasEdgeError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate, LatencySource
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.decisions import NetworkSpace
 from nas_edge.testing.expect import expect, expect_no_error
 
 
 def check_latency_source(
-    make_source: Callable[[], LatencySource], space: SearchSpace, candidates: int = 6, timeout_s: float = 60.0
+    make_source: Callable[[], LatencySource], space: NetworkSpace, candidates: int = 6, timeout_s: float = 60.0
 ) -> None:
     """Checks a latency source.
 
@@ -32,7 +32,7 @@ def check_latency_source(
     """
     rng = np.random.default_rng(0)
     architectures = [space.canonical(space.sample(rng)) for _ in range(candidates)]
-    asked = [Candidate(space.decode(architecture), architecture) for architecture in architectures]
+    asked = [Candidate(space.build(architecture), architecture) for architecture in architectures]
     with expect_no_error("opening the source"), make_source() as source:
         name = source.name
         expect(isinstance(name, str) and bool(name), f"`name` must be a text, received {name!r}")
@@ -44,7 +44,7 @@ def check_latency_source(
         answers = [_answer(future, timeout_s, candidate) for future, candidate in zip(futures, asked * 2, strict=True)]
         expect(any(answer.ok for answer in answers), f"no candidate got a latency; the first: {answers[0].detail}")
         # From outside the space: an answer or a clear error, but no silence.
-        outside = source.submit(Candidate(asked[0].network))
+        outside = source.submit(Candidate(asked[0].design))
         try:
             outside.result(timeout_s)
         except (NasEdgeError, DeviceError):
@@ -59,23 +59,23 @@ def check_latency_source(
         expect(source.name == name, "opened twice, the source has another name, so that a run could not be resumed")
 
 
-def _answer(future: Future[Measurement], timeout_s: float, candidate: Candidate) -> Measurement:
+def _answer(future: Future[LatencyAnswer], timeout_s: float, candidate: Candidate) -> LatencyAnswer:
     expect(isinstance(future, Future), f"`submit` must give a Future, received {type(future).__name__}")
     with expect_no_error(f"no answer for architecture {candidate.architecture} within {timeout_s:g} s"):
-        measurement = future.result(timeout_s)
+        answer = future.result(timeout_s)
     expect(
-        isinstance(measurement, Measurement), f"the future must hold a Measurement, held {type(measurement).__name__}"
+        isinstance(answer, LatencyAnswer), f"the future must hold a LatencyAnswer, held {type(answer).__name__}"
     )
-    if measurement.ok:
-        latency_ms = measurement.latency_ms
+    if answer.ok:
+        latency_ms = answer.latency_ms
         expect(
             latency_ms is not None and 0 < latency_ms < float("inf"),
             f"architecture {candidate.architecture} is ok with a latency of {latency_ms} ms; what has no latency has "
             "another verdict",
         )
     else:
-        expect(bool(measurement.detail), f"the verdict {measurement.verdict} comes without a word why")
+        expect(bool(answer.detail), f"the verdict {answer.verdict} comes without a word why")
     with expect_no_error("writing an answer to the journal"):
-        read_back = Measurement.from_json(json.loads(json.dumps(measurement.to_json(), allow_nan=False)))
-    expect(read_back == measurement, "an answer does not survive being written to the journal")
-    return measurement
+        read_back = LatencyAnswer.from_json(json.loads(json.dumps(answer.to_json(), allow_nan=False)))
+    expect(read_back == answer, "an answer does not survive being written to the journal")
+    return answer

@@ -12,27 +12,27 @@ from nas_edge.controllers.base import Controller, Outcome
 from nas_edge.networks import layers as L
 from nas_edge.rewards import Objective, absolute
 from nas_edge.spaces.blocks import Decisions, number
-from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.decisions import Architecture, NetworkSpace
 
 
-def nested_space() -> SearchSpace:
+def nested_space() -> NetworkSpace:
     """`kernel` (3 choices) matters only where `op` (keep, skip) keeps; `width` (unsorted) always does."""
     decisions = Decisions()
     kernel = decisions.layers("kernel", {f"k{k}": L.DepthwiseConv2D(k) for k in (3, 5, 7)})
     body = decisions.skippable("op", kernel)
     width = decisions.declare(number("width", (4, 12, 8)))
     template = L.sequential(body=body, conv=L.Conv2D(width))
-    return SearchSpace("nested", template, decisions.list, (8, 8, 4), 2)
+    return NetworkSpace("nested", template, decisions.list, (8, 8, 4), 2)
 
 
-def flat_space(layers: int = 8, choices: int = 4) -> SearchSpace:
+def flat_space(layers: int = 8, choices: int = 4) -> NetworkSpace:
     """`layers` independent width decisions of `choices` choices each: 1, 2, 3, ..."""
     decisions = Decisions()
     parts: dict[str, L.Layer] = {}
     for i in range(layers):
         width = decisions.declare(number(f"layer{i}.filters", tuple(range(1, choices + 1))))
         parts[f"layer{i}"] = L.Conv2D(width)
-    return SearchSpace("flat", L.sequential(**parts), decisions.list, (8, 8, 3), 2)
+    return NetworkSpace("flat", L.sequential(**parts), decisions.list, (8, 8, 3), 2)
 
 
 class TargetProblem:
@@ -41,7 +41,7 @@ class TargetProblem:
     Which layers repay their cost differs, so the best architecture spends its time unevenly.
     """
 
-    def __init__(self, space: SearchSpace, seed: int = 0) -> None:
+    def __init__(self, space: NetworkSpace, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         self.cost = [np.cumsum(rng.uniform(0.5, 1.5, len(d.choices))) for d in space.decisions]
         self.gain = [np.cumsum(rng.uniform(0, 1) * 0.5 ** np.arange(len(d.choices))) for d in space.decisions]

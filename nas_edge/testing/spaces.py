@@ -6,7 +6,7 @@ import numpy as np
 
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.spaces import MakeSpace
-from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.testing.expect import expect, expect_no_error
 
 _CLASSES = 7
@@ -74,8 +74,8 @@ def check_supernet(make_space: MakeSpace, input_size: int = 32) -> None:
         expect(bool(np.isfinite(step(tf.constant(mixed)).numpy()).all()), "under warm-up, outputs are not finite")
 
 
-def _check_kind(space: SearchSpace, input_shape: tuple[int, int, int]) -> None:
-    expect(isinstance(space, SearchSpace), f"expected a SearchSpace, received {type(space).__name__}")
+def _check_kind(space: NetworkSpace, input_shape: tuple[int, int, int]) -> None:
+    expect(isinstance(space, NetworkSpace), f"expected a NetworkSpace, received {type(space).__name__}")
     expect(bool(space.name), "the space has no name")
     expect(
         space.input_shape == input_shape and space.classes == _CLASSES,
@@ -85,7 +85,7 @@ def _check_kind(space: SearchSpace, input_shape: tuple[int, int, int]) -> None:
     expect(space.size > 1, "no decision has more than one choice, so there is nothing to search")
 
 
-def _check_architectures(space: SearchSpace, samples: int) -> None:
+def _check_architectures(space: NetworkSpace, samples: int) -> None:
     rng = np.random.default_rng(0)
     sizes = [len(decision.choices) for decision in space.decisions]
     extremes = [Architecture((0,) * len(sizes)), Architecture(tuple(size - 1 for size in sizes))]
@@ -104,7 +104,7 @@ def _check_architectures(space: SearchSpace, samples: int) -> None:
         )
 
 
-def _check_same_again(space: SearchSpace, again: SearchSpace) -> None:
+def _check_same_again(space: NetworkSpace, again: NetworkSpace) -> None:
     expect(
         space.decisions == again.decisions,
         "made twice, the space has other decisions or another order: a run could not be resumed",
@@ -116,7 +116,7 @@ def _check_same_again(space: SearchSpace, again: SearchSpace) -> None:
     )
 
 
-def _check_choices_matter(space: SearchSpace) -> None:
+def _check_choices_matter(space: NetworkSpace) -> None:
     """Two choices that make the same network would be measured and learned twice."""
     centre = Architecture((0,) * len(space.decisions))
     for i, (decision, active) in enumerate(zip(space.decisions, space.active(centre), strict=True)):
@@ -133,7 +133,7 @@ def _check_choices_matter(space: SearchSpace) -> None:
             )
 
 
-def _check_files(space: SearchSpace) -> None:
+def _check_files(space: NetworkSpace) -> None:
     architecture = space.sample(np.random.default_rng(2))
     for precision in ("float32", "int8"):
         with expect_no_error(f"writing architecture {architecture} as {precision} TFLite"):

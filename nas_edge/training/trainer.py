@@ -1,6 +1,6 @@
 """Trains a stand-alone Keras model: one plain loop around one compiled step.
 
-The settings are `config.TrainingConfig`. The loop takes batches from any iterator, so it knows nothing of data
+The settings are `config.OptimizationSettings`. The loop takes batches from any iterator, so it knows nothing of data
 sources, augmentation or search.
 """
 
@@ -15,12 +15,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nas_edge.config import TrainingConfig
+from nas_edge.data.preprocessing import Batches, in_order
 from nas_edge.errors import DataError, TrainingError
 from nas_edge.networks import layers as L
-from nas_edge.networks.graph import NetworkSpec
+from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.networks.keras_model import get_weights, keras_model
+from nas_edge.seeds import generator, integer
+from nas_edge.tasks.base import TaskData
 from nas_edge.training.optimizers import RMSProp
 from nas_edge.training.schedules import CosineWithWarmup, cosine_with_warmup
+from nas_edge.training.settings import OptimizationSettings
 
 # Images float32 [batch, height, width, channels], normalised, and labels int [batch].
 Batch: TypeAlias = tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]
@@ -49,7 +53,7 @@ def train(
     model: keras.Model,
     batches: Iterable[Batch],
     steps: int,
-    config: TrainingConfig,
+    config: OptimizationSettings,
     regularized: Collection[str] = (),
     on_step: Callable[[TrainingStep], None] | None = None,
 ) -> None:
@@ -61,7 +65,7 @@ def train(
     Args:
         model: gives logits `[batch, classes]`.
         batches: at least `steps` of them.
-        steps: see `TrainingConfig.steps`.
+        steps: see `OptimizationSettings.steps`.
         config: the hyper-parameters; `epochs` is not used, `batch_size` only scales the learning rate.
         regularized: names of the layers under weight decay, from `regularized_layers`.
         on_step: called after every step.
@@ -82,6 +86,50 @@ def train(
             raise _divergence(images, loss, step, learning_rate)
         if on_step:
             on_step(TrainingStep(step + 1, steps, loss, accuracy, learning_rate))
+
+
+def train_network(
+    settings: OptimizationSettings,
+    network: NetworkSpec,
+    initial: Weights | None,
+    data: TaskData,
+    seed: int,
+    on_step: Callable[[TrainingStep], None] | None = None,
+) -> Weights:
+    """Trains a network on training and validation images, and re-estimates its batch statistics.
+
+    Args:
+        settings: the hyper-parameters.
+        network: what is trained.
+        initial: the weights to start from; None draws them.
+        data: of the run.
+        seed: of the run.
+        on_step: called after every step.
+
+    Raises:
+        TrainingError: when it diverges; nothing of it is kept.
+    """
+    model = keras_model(network, initial, seed=integer(seed, "training"))
+    indices, size = data.training_indices, settings.batch_size
+    batches = training_batches(settings, data, seed)
+    train(model, batches, settings.steps(len(indices)), settings, regularized_layers(network), on_step)
+    recalibrate_batch_norm(model, in_order(data.dataset, indices, size, data.preprocessing))
+    weights = get_weights(model, network)
+    if not all(np.isfinite(array).all() for group in weights.values() for array in group):
+        raise TrainingError("training diverged: weights are no longer numbers; lower the learning rate")
+    return weights
+
+
+def training_batches(settings: OptimizationSettings, data: TaskData, seed: int) -> Batches:
+    """What a network outside the search is trained with."""
+    return Batches(
+        data.dataset,
+        data.training_indices,
+        settings.batch_size,
+        generator(seed, "training"),
+        data.preprocessing,
+        data.augmentation,
+    )
 
 
 def evaluate(model: keras.Model, batches: Iterable[Batch]) -> float:
@@ -147,7 +195,7 @@ def kernels(model: keras.Model, names: Collection[str]) -> list[Any]:
 
 
 def make_optimizer(
-    config: TrainingConfig, learning_rate: float | keras.optimizers.schedules.LearningRateSchedule
+    config: OptimizationSettings, learning_rate: float | keras.optimizers.schedules.LearningRateSchedule
 ) -> keras.optimizers.Optimizer:
     """The optimiser that `config` names."""
     if config.optimizer == "rmsprop":
@@ -178,7 +226,7 @@ def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
 
 
 def _compiled_step(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, config: TrainingConfig, penalized: list[Any]
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, config: OptimizationSettings, penalized: list[Any]
 ) -> Callable[[Any, Any], tuple[Any, Any]]:
     optimizer.build(model.trainable_variables)
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from nas_edge.runs.columns import TrialColumns
+from nas_edge.search.trials import late_trials
 from nas_edge.spaces.decisions import Architecture
 
 
 @dataclass(frozen=True)
-class Measured:
+class Candidate:
     """An architecture and what a run's trials say of it.
 
     Attributes:
@@ -34,33 +35,35 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Journalled:
+class JournalledCandidates:
     """What the journals know.
 
     Attributes:
         candidates: the timed architectures of the latter half of the search.
-        judged: the timed architectures of the stages after it.
+        finalists: the timed architectures of the stages after it.
         fastest_ms: the least latency of all trials; None when none was timed.
     """
 
-    candidates: tuple[Measured, ...]
-    judged: tuple[Measured, ...]
+    candidates: tuple[Candidate, ...]
+    finalists: tuple[Candidate, ...]
     fastest_ms: float | None
 
-    def best_within(self, limit_ms: float) -> Measured | None:
+    def best_within(self, limit_ms: float) -> Candidate | None:
         """The most accurate architecture that meets a limit, the faster of equals; None when none does.
 
         One that was judged after the search goes before the search's own: a quality of one batch is mostly noise, and
         the best of many such is the luckiest.
         """
-        for group in (self.judged, self.candidates):
+        for group in (self.finalists, self.candidates):
             meeting = [candidate for candidate in group if candidate.latency_ms <= limit_ms]
             if meeting:
                 return max(meeting, key=lambda candidate: (candidate.quality, -candidate.latency_ms))
         return None
 
 
-def read_candidates(trials: TrialColumns, *judged: TrialColumns) -> Journalled:
+def read_candidates(
+    trials: TrialColumns, *finalists: TrialColumns, quality_drifts: bool = True
+) -> JournalledCandidates:
     """Gathers trials by architecture.
 
     Only the latter half of the search's timed trials is taken: shared weights get better all along, so a quality from
@@ -68,13 +71,14 @@ def read_candidates(trials: TrialColumns, *judged: TrialColumns) -> Journalled:
 
     Args:
         trials: of the search.
-        judged: of stages after it, with the final weights on all validation images.
+        *finalists: of stages after it, with the final weights on all validation images.
+        quality_drifts: see `SearchLoop`.
     """
     timed = _timed(trials)
-    later = [trial for stage in judged for trial in _timed(stage)]
-    return Journalled(
-        candidates=_gather(timed[len(timed) // 2 :], final=False),
-        judged=_gather(later, final=True),
+    later = [trial for stage in finalists for trial in _timed(stage)]
+    return JournalledCandidates(
+        candidates=_gather(late_trials(timed, quality_drifts), final=False),
+        finalists=_gather(later, final=True),
         fastest_ms=min((ms for _, _, ms in [*timed, *later]), default=None),
     )
 
@@ -90,12 +94,12 @@ def _timed(trials: TrialColumns) -> list[tuple[str, float, float]]:
     ]
 
 
-def _gather(timed: Sequence[tuple[str, float, float]], final: bool) -> tuple[Measured, ...]:
+def _gather(timed: Sequence[tuple[str, float, float]], final: bool) -> tuple[Candidate, ...]:
     groups: dict[str, list[tuple[float, float]]] = {}
     for architecture, quality, latency_ms in timed:
         groups.setdefault(architecture, []).append((quality, latency_ms))
     found = []
     for architecture, group in groups.items():
         quality, latency_ms = fmean(q for q, _ in group), median(ms for _, ms in group)
-        found.append(Measured(Architecture.parse(architecture), quality, latency_ms, len(group), final))
+        found.append(Candidate(Architecture.parse(architecture), quality, latency_ms, len(group), final))
     return tuple(found)

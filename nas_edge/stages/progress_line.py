@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from device_agents.pool import DeviceStatus
 from nas_edge.latency.device import DeviceSource
-from nas_edge.search.one_shot import StepReport
+from nas_edge.search.loop import StepReport
 from nas_edge.search.trials import Trial
 
 # A candidate seldom takes longer than this; if it does, the user should know what is waited for.
@@ -18,11 +18,11 @@ class SearchLine:
 
     Args:
         target_ms: latency to aim at.
-        source: what measures.
+        source: what measures; None for a search without a device.
         trials: those made before.
     """
 
-    def __init__(self, target_ms: float, source: DeviceSource, trials: Iterable[Trial]) -> None:
+    def __init__(self, target_ms: float, source: DeviceSource | None, trials: Iterable[Trial]) -> None:
         self._target_ms, self._source = target_ms, source
         self._best_reward = max((t.reward for t in trials if t.reward is not None), default=None)
         self._report: StepReport | None = None
@@ -37,14 +37,17 @@ class SearchLine:
 
     def facts(self) -> list[str]:
         """What to show now; may be asked from another thread."""
-        statuses = self._source.status()
+        statuses = [] if self._source is None else self._source.status()
         facts = trouble(statuses)
         report = self._report
         if report is None:
-            facts.append("the first step compiles")
+            facts.append("compiling the first step")
         else:
-            facts += self._trial(report) if report.trials else [f"loss {report.loss:.2f} (weights only)"]
-            facts.append(f"entropy {report.entropy:.1f}")
+            facts += self._trial(report) if report.trials else [f"loss {_number(report.loss)} (weights only)"]
+            if report.entropy is not None:
+                facts.append(f"entropy {report.entropy:.1f}")
+        if self._source is None:
+            return facts
         measuring = sum(status.state == "measuring" for status in statuses)
         facts.append(
             f"{measuring} of {len(statuses)} devices measuring" if len(statuses) > 1 else f"device {statuses[0].state}"
@@ -55,12 +58,11 @@ class SearchLine:
     def _trial(self, report: StepReport) -> list[str]:
         """The step's last trial."""
         trial = report.trials[-1]
-        measurement = trial.measurement
         if trial.latency_ms is not None:
             timed = f"{trial.latency_ms:.3g}/{self._target_ms:.3g} ms"
         else:
-            timed = "not timed" if measurement is None else str(measurement.verdict)
-        conditions = None if measurement is None else measurement.conditions
+            timed = "not timed" if trial.latency is None else str(trial.latency.verdict)
+        conditions = None if trial.measurement is None else trial.measurement.conditions
         temperature_c = None if conditions is None else conditions.temperature_c_after
         return [
             timed,

@@ -19,8 +19,8 @@ from typing import Any
 
 from nas_edge.controllers.base import Controller
 from nas_edge.runs.files import writing
-from nas_edge.search.one_shot import StepReport
-from nas_edge.search.policy_log import is_noted
+from nas_edge.search.loop import StepReport
+from nas_edge.stages.policy_log import is_noted
 
 _NAME = re.compile(r"events\.out\.tfevents\.([0-9]{6,})\.nas_edge")
 

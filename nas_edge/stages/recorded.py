@@ -1,4 +1,4 @@
-"""A search whose every step is on disk, so that it can be stopped at any moment and continued to the bit.
+"""A search whose every step is on disk, so that it can be stopped at any moment and continued bit-identically.
 
     step -> its trials into the journal -> every so many steps: journal flushed, checkpoint written
 
@@ -19,13 +19,13 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from device_agents.api import Measurement
 from nas_edge.errors import RunError, StoppedError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate, LatencySource, SourceWrapper, resolve
 from nas_edge.runs.checkpoints import Checkpoint, Checkpoints
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import Journal
-from nas_edge.search.one_shot import OneShotSearch, StepReport, diverged
+from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
 
@@ -46,7 +46,7 @@ class RecordedSearch:
 
     def __init__(
         self,
-        loop: OneShotSearch,
+        loop: SearchLoop,
         journal: Journal,
         checkpoints: Checkpoints,
         checkpoint_steps: int,
@@ -64,9 +64,10 @@ class RecordedSearch:
         found = journal.read(Trial.from_json)
         self.trials = found[:count]
         self._ahead = deque(trial.to_json() for trial in found[count:])  # as this version writes them
-        loop.source = _Remembering(loop.source, found[count:])
+        loop.evaluator.latency = _Remembering(loop.evaluator.latency, found[count:])
+        loop.remember(found)
         if checkpoint is not None:
-            loop.weights.restore(checkpoint.arrays)
+            loop.restore_arrays(checkpoint.arrays)
             loop.restore(checkpoint.state["search"])
 
     def run(self, on_step: Callable[[StepReport], object] | None = None, stop: StopSignals | None = None) -> None:
@@ -74,9 +75,9 @@ class RecordedSearch:
 
         Raises:
             StoppedError: after a step, when `stop` was requested; a checkpoint was written.
-            TrainingError, RunError, DeviceError: see `OneShotSearch.run`; also RunError when the run cannot be written.
+            TrainingError, RunError, DeviceError: see `SearchLoop.run`; also RunError when the run cannot be written.
         """
-        steps = self.loop.config.steps
+        steps = self.loop.steps
         with nullcontext() if stop is None else stop.held():
             while self.loop.step < steps:
                 report = self.loop.take_step()
@@ -97,10 +98,10 @@ class RecordedSearch:
             TrainingError: when weights are no longer numbers; the checkpoints before are of weights that are.
             RunError: when it cannot be written.
         """
-        arrays = self.loop.weights.arrays()
+        arrays = self.loop.arrays()
         for name, array in arrays.items():
             if not np.isfinite(array).all():
-                raise diverged(f"{name} holds values that are not numbers", self.loop.step, self.loop.config)
+                raise self.loop.diverged(f"{name} holds values that are not numbers")
         self._journal.sync()
         state = {"trials": len(self.trials), "search": self.loop.state()}
         self._checkpoints.save(Checkpoint(self.loop.step, state, arrays))
@@ -124,16 +125,16 @@ class _Remembering(SourceWrapper):
 
     def __init__(self, source: LatencySource, trials: Iterable[Trial]) -> None:
         super().__init__(source)
-        self._known: dict[Architecture, deque[Measurement]] = {}
+        self._known: dict[Architecture, deque[LatencyAnswer]] = {}
         for trial in trials:
-            if trial.measurement is not None:
-                self._known.setdefault(trial.architecture, deque()).append(trial.measurement)
+            if trial.latency is not None:
+                self._known.setdefault(trial.architecture, deque()).append(trial.latency)
 
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """See `LatencySource`."""
         known = self._known.get(candidate.architecture) if candidate.architecture is not None else None
         if not known:
             return self._source.submit(candidate)
-        future: Future[Measurement] = Future()
+        future: Future[LatencyAnswer] = Future()
         resolve(future, known.popleft())
         return future

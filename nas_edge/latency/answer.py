@@ -1,0 +1,113 @@
+"""`LatencyAnswer`: what a latency source says of one candidate, and how it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from device_agents.api import Measurement, Verdict
+
+
+class LatencyKind(str, Enum):
+    """How a latency is known."""
+
+    MEASURED = "measured"
+    LOOKED_UP = "looked_up"
+    PREDICTED = "predicted"
+    SIMULATED = "simulated"
+
+    def __str__(self) -> str:
+        """As people read it."""
+        return self.value.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class LatencyAnswer:
+    """The latency of a candidate, or why there is none. Use one of the class methods.
+
+    Attributes:
+        kind: how it is known.
+        verdict: `ok`, or what went wrong; only a latency of verdict `ok` may be relied on.
+        detail: why the verdict is not `ok`.
+        estimate_ms: what was looked up, predicted or simulated; None for what was measured, or failed.
+        interval_ms: the estimate's 95% interval, where the source gives one.
+        measurement: samples, statistics and conditions of what was measured; None for all else.
+    """
+
+    kind: LatencyKind
+    verdict: Verdict
+    detail: str = ""
+    estimate_ms: float | None = None
+    interval_ms: tuple[float, float] | None = None
+    measurement: Measurement | None = None
+
+    @classmethod
+    def measured(cls, measurement: Measurement) -> LatencyAnswer:
+        """An answer that a device gave."""
+        return cls(LatencyKind.MEASURED, measurement.verdict, measurement.detail, measurement=measurement)
+
+    @classmethod
+    def estimated(
+        cls, kind: LatencyKind, latency_ms: float, interval_ms: tuple[float, float] | None = None
+    ) -> LatencyAnswer:
+        """An answer that no device gave."""
+        return cls(kind, Verdict.OK, estimate_ms=latency_ms, interval_ms=interval_ms)
+
+    @classmethod
+    def failed(cls, kind: LatencyKind, verdict: Verdict, detail: str) -> LatencyAnswer:
+        """No latency, and why."""
+        return cls(kind, verdict, detail)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a latency that may be relied on."""
+        return self.verdict == Verdict.OK
+
+    @property
+    def median_ms(self) -> float | None:
+        """The latency, also one that was flagged; None when there is none."""
+        if self.measurement is None:
+            return self.estimate_ms
+        statistics = self.measurement.statistics
+        return None if statistics is None else statistics.median_ms
+
+    @property
+    def latency_ms(self) -> float | None:
+        """The latency, when it may be relied on."""
+        if self.measurement is not None:
+            return self.measurement.latency_ms
+        return self.estimate_ms if self.ok else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a journal or cache keeps it; what was measured is kept as its measurement."""
+        if self.measurement is not None:
+            return self.measurement.to_json()
+        return {
+            "kind": self.kind.value,
+            "verdict": self.verdict.value,
+            "detail": self.detail,
+            "latency_ms": self.estimate_ms,
+            "interval_ms": None if self.interval_ms is None else list(self.interval_ms),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> LatencyAnswer:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError, KeyError, TypeError: when it is something else.
+            ProtocolError: when a measurement is damaged.
+        """
+        if "kind" not in record:
+            return cls.measured(Measurement.from_json(record))
+        interval_ms = record["interval_ms"]
+        latency_ms = record["latency_ms"]
+        return cls(
+            LatencyKind(record["kind"]),
+            Verdict(record["verdict"]),
+            str(record["detail"]),
+            None if latency_ms is None else float(latency_ms),
+            None if interval_ms is None else (float(interval_ms[0]), float(interval_ms[1])),
+        )

@@ -1,0 +1,34 @@
+"""What the settings of latency sources have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas_edge.settings import ChoiceSettings
+
+
+class LatencySettings(ChoiceSettings):
+    """The settings of any latency source.
+
+    Attributes:
+        source: its name.
+    """
+
+    source: str = "device"
+
+    @property
+    def text(self) -> str:
+        """As a user writes it, for example `table:FILE`."""
+        rest = [str(value) for name, value in self if name != "source"]
+        return ":".join([self.source, *rest])
+
+
+class TextSettings(LatencySettings):
+    """The settings of a source of another package that is just a function: the text after the colon."""
+
+    rest: str = ""
+
+    @classmethod
+    def from_text(cls, rest: str) -> dict[str, Any]:
+        """Whatever follows the colon."""
+        return {"rest": rest}

@@ -1,0 +1,80 @@
+"""Quality of an architecture after a short training of its own; what MnasNet calls a proxy task (arXiv:1807.11626)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from nas_edge.errors import ConfigError, DataError, TrainingError
+from nas_edge.latency.source import Candidate
+from nas_edge.quality.source import Quality, QualityContext, QualitySettings, QualitySource
+from nas_edge.training.settings import OptimizationSettings
+
+
+class ShortTrainingSettings(QualitySettings):
+    """Settings of `short-training`."""
+
+    source: str = "short-training"
+    weights: OptimizationSettings = Field(
+        OptimizationSettings(epochs=5, warmup_fraction=0.1), description="how each architecture is trained"
+    )
+
+
+class ShortTraining(QualitySource):
+    """Trains each architecture from scratch and scores it on the validation data.
+
+    The training of an architecture depends on the run's seed and the architecture alone, so it may be repeated at any
+    time.
+
+    Args:
+        settings: of the trainings.
+        context: of the run.
+
+    Raises:
+        ConfigError: for a run without networks or data.
+    """
+
+    def __init__(self, settings: ShortTrainingSettings, context: QualityContext) -> None:
+        if context.data is None:
+            raise ConfigError(
+                f"{context.space.name} describes no networks to train; name where qualities come from, for example "
+                "--quality-column NAME"
+            )
+        self._settings, self._context, self._data = settings.weights, context, context.data
+
+    @property
+    def name(self) -> str:
+        """See `QualitySource`."""
+        return f"{self._settings.epochs:g} epochs of training"
+
+    def evaluate(self, candidate: Candidate) -> Quality:
+        """See `QualitySource`; one that diverges has no quality."""
+        import keras
+
+        from nas_edge.data.preprocessing import Batches, in_order
+        from nas_edge.networks.keras_model import keras_model
+        from nas_edge.seeds import generator, integer
+        from nas_edge.training.trainer import evaluate, recalibrate_batch_norm, regularized_layers, train
+
+        data, settings, seed = self._data, self._settings, self._context.seed
+        network = candidate.network
+        purpose = f"short training {candidate.architecture}"
+        keras.backend.clear_session()  # or a search would keep the graph of every architecture
+        model = keras_model(network, seed=integer(seed, purpose))
+        batches = Batches(
+            data.dataset,
+            data.split.train,
+            settings.batch_size,
+            generator(seed, purpose),
+            data.preprocessing,
+            data.augmentation,
+        )
+        try:
+            train(model, batches, settings.steps(len(data.split.train)), settings, regularized_layers(network))
+            recalibrate_batch_norm(
+                model, in_order(data.dataset, data.split.train, settings.batch_size, data.preprocessing)
+            )
+        except DataError:
+            raise
+        except TrainingError as error:
+            return Quality(None, str(error))
+        return Quality(evaluate(model, in_order(data.dataset, data.split.validation, 256, data.preprocessing)))

@@ -1,0 +1,256 @@
+"""`RunResult`: what a run was asked and found; `result.json` both ways. Its only reader and writer.
+
+schema 1    no schema_version; `judged` for what the search went by
+schema 2    `latency_estimate`, with its kind; quality without bounds; runs that deliver nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from device_agents.api import Measurement
+from device_agents.errors import ProtocolError
+from nas_edge.latency.answer import LatencyKind
+from nas_edge.runs.untrusted import milliseconds, number, optional_number
+
+if TYPE_CHECKING:
+    from nas_edge.runs.run import Run
+
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One network of the result.
+
+    Attributes:
+        name: what it is.
+        architecture: its index string, or the published network's name.
+        quality: on validation data, as the search scored it; None for a network from outside the space.
+        accuracy: test accuracy by precision, 0 to 1; empty where nothing was trained.
+        latency: measurements by precision; likewise.
+        estimate_ms: what the search went by, where that was not the device.
+    """
+
+    name: str
+    architecture: str
+    quality: float | None
+    accuracy: Mapping[str, float]
+    latency: Mapping[str, Measurement]
+    estimate_ms: float | None = None
+
+    def median_ms(self, precision: str) -> float | None:
+        """Median latency, also when it is flagged: better a flagged number than none."""
+        measurement = self.latency.get(precision)
+        return None if measurement is None or measurement.statistics is None else measurement.statistics.median_ms
+
+
+@dataclass(frozen=True)
+class LatencyEstimate:
+    """What the search went by, where that was not the device.
+
+    Attributes:
+        source: name of the latency source.
+        latency_ms: what it says of the winner.
+        kind: how it knows.
+    """
+
+    source: str
+    latency_ms: float | None
+    kind: LatencyKind = LatencyKind.LOOKED_UP
+
+
+@dataclass(frozen=True)
+class OnDeviceCheck:
+    """What came of running a delivered file on the device and on the host; see `export.on_device`.
+
+    Attributes:
+        images: how many were run.
+        agrees: whether every output is within `verify.tolerance` of this machine's; None when the device could not run
+            the file.
+        kernels: the family of this machine's kernels that is nearer.
+        max_difference: the largest difference of any output, in real values.
+        max_steps: the same in quantisation steps; None for a float output.
+        same_class: share of images, 0 to 1, with the same most likely class.
+        problem: why it could not be run.
+    """
+
+    images: int
+    agrees: bool | None = None
+    kernels: str | None = None
+    max_difference: float | None = None
+    max_steps: float | None = None
+    same_class: float | None = None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        if self.max_difference is None or self.same_class is None:
+            return f"outputs not checked: {self.problem}"
+        far = f"{self.max_difference:.2g}" if self.max_steps is None else f"{self.max_steps:.0f} quantisation steps"
+        agreement = "the same as" if self.agrees else "DIFFERENT from those"
+        apart = "equal" if self.max_difference == 0 else f"at most {far} apart"
+        return (
+            f"outputs {agreement} on this machine ({self.kernels} kernels): {apart}, same class for "
+            f"{self.same_class:.0%} of {self.images} images"
+        )
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> OnDeviceCheck:
+        """Reads `asdict` of a check; it may come from anywhere.
+
+        Raises:
+            ValueError, LookupError: when it is something else.
+        """
+        return cls(
+            images=int(number(record["images"], 0)),
+            agrees=None if record["agrees"] is None else bool(record["agrees"]),
+            kernels=None if record["kernels"] is None else str(record["kernels"]),
+            max_difference=optional_number(record["max_difference"], 0),
+            max_steps=optional_number(record["max_steps"], 0),
+            same_class=optional_number(record["same_class"], 0, 1),
+            problem=str(record["problem"]),
+        )
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run was asked and found.
+
+    Attributes:
+        target_ms: what was asked for.
+        precision: what was measured and delivered.
+        hard_limit: whether the target was a limit.
+        rows: the winner first, then what it is compared with.
+        device: what it was measured on; None for a run that ends with an architecture, and delivers no network.
+        latency_estimate: what the search went by, if not by that device. Whether the target is met is for the device
+            to say, if there is one.
+        on_device_check: whether the delivered files compute there what they compute here, by precision; see
+            `export.on_device`.
+        test_images: how many the accuracies are of; None if that is not known.
+    """
+
+    target_ms: float
+    precision: str
+    hard_limit: bool
+    rows: tuple[ResultRow, ...]
+    device: str | None
+    latency_estimate: LatencyEstimate | None = None
+    on_device_check: Mapping[str, OnDeviceCheck] = field(default_factory=dict)
+    test_images: int | None = None
+
+    @property
+    def winner(self) -> ResultRow:
+        """The network that was asked for."""
+        return self.rows[0]
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """Of the winner, in the precision that is delivered; None where nothing was measured."""
+        return self.winner.latency.get(self.precision)
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Latency of the winner: that of the delivered file, else what the search went by."""
+        if self.device is not None:
+            return self.winner.median_ms(self.precision)
+        return None if self.latency_estimate is None else self.latency_estimate.latency_ms
+
+    @property
+    def meets_target(self) -> bool:
+        """Whether the winner is as fast as asked."""
+        return self.latency_ms is not None and self.latency_ms <= self.target_ms
+
+    @property
+    def meets_limit(self) -> bool:
+        """Whether the result is what was asked for: a target that is no limit may be missed."""
+        return self.meets_target or not self.hard_limit
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `result.json`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "target_ms": self.target_ms,
+            "precision": self.precision,
+            "hard_limit": self.hard_limit,
+            "meets_target": self.meets_target,
+            "latency_ms": self.latency_ms,
+            "device": self.device,
+            "on_device_check": {precision: asdict(check) for precision, check in self.on_device_check.items()},
+            "latency_estimate": None if self.latency_estimate is None else _plain_estimate(self.latency_estimate),
+            "test_images": self.test_images,
+            "rows": [
+                {**asdict(row), "latency": {precision: m.to_json() for precision, m in row.latency.items()}}
+                for row in self.rows
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, result: Mapping[str, Any]) -> RunResult:
+        """Reads a result of this schema or an earlier one; it may come from anywhere.
+
+        Raises:
+            ValueError, LookupError, TypeError, AttributeError, ProtocolError: when it is something else.
+        """
+        if result.get("schema_version", 1) not in (1, SCHEMA_VERSION):
+            raise ValueError(f"expected schema {SCHEMA_VERSION}, received {result['schema_version']!r}")
+        rows = tuple(map(_row, result["rows"]))
+        if not rows:
+            raise ValueError("it names no networks")
+        estimate, device = result.get("latency_estimate", result.get("judged")), result["device"]
+        checks = result.get("on_device_check") or {}
+        test_images = result.get("test_images")
+        return cls(
+            target_ms=milliseconds(result["target_ms"]),
+            precision=str(result["precision"]),
+            hard_limit=bool(result["hard_limit"]),
+            rows=rows,
+            device=None if device is None else str(device),
+            latency_estimate=None if estimate is None else _estimate(estimate),
+            on_device_check={str(name): OnDeviceCheck.from_json(check) for name, check in checks.items()},
+            test_images=None if test_images is None else int(number(test_images, 0)),
+        )
+
+
+def read_result(run: Run) -> RunResult | None:
+    """Reads `result.json`; None before the end.
+
+    Raises:
+        RunError: when it cannot be read.
+    """
+    from nas_edge.runs.run import RunFolderError
+
+    if not run.finished:
+        return None
+    content = run.read_json("result.json")
+    try:
+        return RunResult.from_json(content)
+    except LookupError as error:
+        reason = f"it has no {error.args[0]!r}" if error.args else "it is incomplete"
+    except (AttributeError, ProtocolError, TypeError, ValueError) as error:
+        reason = str(error)
+    raise RunFolderError(f"{run.path('result.json')} is damaged: {reason:.200}")
+
+
+def _row(row: Mapping[str, Any]) -> ResultRow:
+    return ResultRow(
+        name=str(row["name"]),
+        architecture=str(row["architecture"]),
+        quality=optional_number(row["quality"]),
+        accuracy={str(name): number(value, 0, 1) for name, value in row["accuracy"].items() if value is not None},
+        latency={str(name): Measurement.from_json(value) for name, value in row["latency"].items()},
+        estimate_ms=optional_number(row.get("estimate_ms"), 0),
+    )
+
+
+def _plain_estimate(estimate: LatencyEstimate) -> dict[str, Any]:
+    return {"source": estimate.source, "kind": estimate.kind.value, "latency_ms": estimate.latency_ms}
+
+
+def _estimate(record: Mapping[str, Any]) -> LatencyEstimate:
+    return LatencyEstimate(
+        str(record["source"]),
+        optional_number(record["latency_ms"], 0),
+        LatencyKind(record.get("kind", LatencyKind.LOOKED_UP)),
+    )

@@ -1,0 +1,173 @@
+"""`SearchLoop`: the contract of a search method, free of TensorFlow.
+
+    propose -> evaluate -> learn, step by step; `state` and `arrays` are everything that the next step depends on
+
+`search.recorded` keeps every step on disk, whatever the method. `nas_edge.testing.check_search_loop` checks what is
+promised here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nas_edge.controllers.base import Controller, Outcome, Proposal, State
+from nas_edge.errors import ConfigError, RunError, TrainingError
+from nas_edge.latency.source import CANDIDATE_FAULTS
+from nas_edge.search.evaluation import Evaluator
+from nas_edge.search.trials import Trial
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nas_edge.networks.graph import NetworkSpec, Weights
+
+# A bench that gives this many unusable answers in a row is broken, and a search on it would learn nothing.
+UNUSABLE_IN_A_ROW = 20
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did.
+
+    Attributes:
+        step: from 0.
+        loss: mean training loss of the step's proposals; None where a step trains no shared weights.
+        trials: evaluated architectures; empty while the controller rests.
+        entropy: of the controller, in nats; None for one without a policy.
+    """
+
+    step: int
+    loss: float | None
+    trials: tuple[Trial, ...]
+    entropy: float | None
+
+
+class SearchLoop(ABC):
+    """A search that goes on step by step.
+
+    Args:
+        controller: what proposes.
+        evaluator: what says how good a proposal is.
+        rng: the controller's randomness.
+        steps: of the whole search.
+
+    Attributes:
+        step: the step that is made next.
+        quality_drifts: whether qualities of early steps say less than those of late ones.
+    """
+
+    quality_drifts: bool = False
+
+    def __init__(self, controller: Controller, evaluator: Evaluator, rng: np.random.Generator, steps: int) -> None:
+        self.controller, self.evaluator, self.rng, self.steps = controller, evaluator, rng, steps
+        self.step = 0
+        self._unusable = 0
+
+    @property
+    def space(self) -> SearchSpace:
+        """Where the search is."""
+        return self.evaluator.space
+
+    @abstractmethod
+    def take_step(self) -> StepReport:
+        """Makes one step.
+
+        Raises:
+            TrainingError: when what is trained diverges.
+            RunError: when the bench keeps giving answers that cannot be used.
+            DeviceError: when the bench is broken.
+        """
+
+    def run(self, on_step: Callable[[StepReport], None] | None = None) -> None:
+        """Makes the remaining steps. Errors are those of `take_step`."""
+        while self.step < self.steps:
+            report = self.take_step()
+            if on_step is not None:
+                on_step(report)
+
+    def evaluate(self, architecture: Architecture) -> Trial:
+        """Scores and measures one architecture as the search has left things, outside the loop."""
+        return self.evaluator.evaluate(architecture, self.step)
+
+    def state(self) -> State:
+        """Everything the next step depends on but `arrays`, as JSON values. Subclasses add theirs."""
+        return {
+            "step": self.step,
+            "unusable": self._unusable,
+            "controller": self.controller.state(),
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state` returned.
+
+        Raises:
+            RunError: when the state is of another controller or space.
+        """
+        self.controller.restore(state["controller"])
+        self.step, self._unusable = state["step"], state["unusable"]
+        self.rng.bit_generator.state = state["rng"]
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The trained weights, by name; empty for a method that keeps none from step to step."""
+        return {}
+
+    def restore_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Continues from what `arrays` returned.
+
+        Raises:
+            RunError: when they do not fit; nothing was changed.
+        """
+        if arrays:
+            raise RunError("this checkpoint holds weights, which this search method does not have; start a new run")
+
+    def weights_of(self, network: NetworkSpec) -> Weights:
+        """The trained weights of one network, to start its own training from.
+
+        Raises:
+            ConfigError: for a method that has none.
+        """
+        raise ConfigError("export.weights=shared requires shared weights, which this search method does not have")
+
+    def diverged(self, what: str) -> TrainingError:
+        """What to raise when weights, or what follows from them, are no longer numbers."""
+        return TrainingError(f"the search has diverged: at step {self.step} {what}")
+
+    def remember(self, trials: Sequence[Trial]) -> None:  # noqa: B027 - a method may have nothing to remember
+        """Takes in trials of before an interruption: what they tell need not be found out again."""
+
+    def learn(self, proposals: Sequence[Proposal], trials: Sequence[Trial]) -> None:
+        """Tells the controller what can be told: what the bench failed to time is not the candidate's doing.
+
+        Raises:
+            RunError: when the bench keeps giving answers that cannot be used.
+        """
+        outcomes = []
+        for proposal, trial in zip(proposals, trials, strict=True):
+            if _is_told(trial):
+                outcomes.append(Outcome(proposal, trial.reward))
+                self._unusable = 0
+            elif trial.latency is not None:
+                self._unusable += 1
+        if self._unusable >= UNUSABLE_IN_A_ROW:
+            last = next(t.latency for t in reversed(trials) if t.latency is not None)
+            raise RunError(
+                f"the last {self._unusable} measurements on {self.evaluator.latency.name} cannot be used: "
+                f"{last.verdict}, {last.detail}. Close other programs, or measure longer with "
+                "--set measure.max_duration_s=2"
+            )
+        self.controller.update(outcomes, self.step)
+
+
+def _is_told(trial: Trial) -> bool:
+    """Whether a controller is to learn from a trial: it has a reward, or the candidate itself failed."""
+    if trial.reward is not None:
+        return True
+    if trial.latency is None:
+        return False
+    # One that has a latency and yet no quality could not be trained.
+    return trial.latency.verdict in CANDIDATE_FAULTS or (trial.latency.ok and trial.quality is None)

@@ -1,0 +1,123 @@
+"""Search methods by name.
+
+    one-shot      one set of shared weights for all architectures, see `one_shot.py`
+    multi-trial   each architecture evaluated on its own, see `multi_trial.py`
+
+A new method of this package is one file with its settings and a `SearchLoop`, and one line in `METHODS`. Other packages
+add theirs by entry points of the group `nas_edge.search_methods`. `nas_edge.testing.check_search_loop` checks what a
+loop promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nas_edge.controllers import CONTROLLERS, SearchPlan
+from nas_edge.controllers.base import Controller
+from nas_edge.latency.source import LatencySource
+from nas_edge.quality import QUALITY_SOURCES
+from nas_edge.quality.source import QualityContext
+from nas_edge.registry import Entry, Registry
+from nas_edge.rewards import REWARDS, Objective
+from nas_edge.search.evaluation import Evaluator
+from nas_edge.search.loop import SearchLoop
+from nas_edge.search.multi_trial import MultiTrialSearch, MultiTrialSettings
+from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
+from nas_edge.search.settings import SearchSettings
+from nas_edge.seeds import generator, integer
+from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
+from nas_edge.tasks.base import Task, TaskData
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """What a search method may be made of.
+
+    Attributes:
+        space: where to search.
+        task: what the networks are for.
+        data: what they learn from; None for a task without.
+        latency: where latencies of candidates come from.
+        objectives: resources with targets.
+        seed: of the run; every purpose has its own stream, see `seeds`.
+    """
+
+    space: SearchSpace
+    task: Task
+    data: TaskData | None
+    latency: LatencySource
+    objectives: Sequence[Objective]
+    seed: int
+
+
+def make_controller(settings: SearchSettings, context: SearchContext) -> Controller:
+    """The controller that the settings name."""
+    plan = SearchPlan(settings.steps, settings.delay_steps, settings.samples_per_step, integer(context.seed, "optuna"))
+    return CONTROLLERS.make(settings.controller, context.space, plan)
+
+
+def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
+    from nas_edge.data.preprocessing import Batches
+    from nas_edge.errors import ConfigError
+    from nas_edge.quality.shared_weights import SharedWeightsQuality
+    from nas_edge.supernet.shared_weights import SharedWeights
+    from nas_edge.supernet.supernet import Supernet
+    from nas_edge.training.schedules import CosineWithWarmup
+    from nas_edge.training.trainer import make_optimizer
+
+    space, data, seed, weights = context.space, context.data, context.seed, settings.weights
+    if not isinstance(space, NetworkSpace) or data is None:
+        raise ConfigError(
+            f"a one-shot search trains networks, which {space.name} does not describe; use --method multi-trial"
+        )
+    steps = settings.steps * settings.samples_per_step
+    schedule = CosineWithWarmup(weights.peak_learning_rate, steps, round(steps * weights.warmup_fraction))
+    shared = SharedWeights(
+        Supernet(space, settings.execution, integer(seed, "supernet"), settings.rematerialize),  # type: ignore[arg-type]
+        make_optimizer(weights, schedule),
+        weights.label_smoothing,
+        weights.weight_decay,
+    )
+    preprocessing, parts = data.preprocessing, data.split
+    train = Batches(
+        data.dataset, parts.train, weights.batch_size, generator(seed, "train"), preprocessing, data.augmentation
+    )
+    size = min(settings.validation_batch_size, len(parts.validation))
+    validation = Batches(data.dataset, parts.validation, size, generator(seed, "validation"), preprocessing)
+    evaluator = Evaluator(
+        space, SharedWeightsQuality(shared, data), context.latency, context.objectives, REWARDS[settings.reward]
+    )
+    rng = generator(seed, "controller")
+    return OneShotSearch(make_controller(settings, context), evaluator, shared, train, validation, rng, settings)
+
+
+def _multi_trial(settings: MultiTrialSettings, context: SearchContext) -> SearchLoop:
+    quality = QUALITY_SOURCES.make(
+        settings.quality, QualityContext(context.space, context.task, context.data, context.seed)
+    )
+    evaluator = Evaluator(context.space, quality, context.latency, context.objectives, REWARDS[settings.reward])
+    rng = generator(context.seed, "controller")
+    return MultiTrialSearch(make_controller(settings, context), evaluator, rng, settings)
+
+
+METHODS: Registry[SearchLoop] = Registry(
+    "method",
+    "search method",
+    "nas_edge.search_methods",
+    {
+        "one-shot": Entry(OneShotSettings, _one_shot, "one set of shared weights for all architectures"),
+        "multi-trial": Entry(MultiTrialSettings, _multi_trial, "each architecture evaluated on its own"),
+    },
+    made=SearchLoop,
+)
+
+
+def make_search(settings: Any, context: SearchContext) -> SearchLoop:
+    """Puts the parts of the loop together.
+
+    Raises:
+        ConfigError: when they do not fit each other.
+    """
+    return METHODS.make(settings, context)

@@ -1,0 +1,46 @@
+"""What the settings of search methods have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from nas_edge.controllers import CONTROLLERS, ControllerSettings
+from nas_edge.rewards import REWARDS
+from nas_edge.settings import ChoiceSettings
+
+
+class SearchSettings(ChoiceSettings):
+    """The settings of any search method.
+
+    Attributes:
+        method: its name.
+    """
+
+    method: str = Field(description="how architectures are evaluated")
+    steps: int = Field(27_050, ge=1, le=10**9)
+    samples_per_step: int = Field(1, ge=1, le=1024, description="architectures proposed per step")
+    controller: Annotated[ControllerSettings, CONTROLLERS] = Field(
+        default_factory=CONTROLLERS.default,
+        description="what proposes architectures",
+    )
+    reward: str = Field("absolute", description=f"one of {', '.join(REWARDS)}")
+    random_baseline: bool = Field(False, description="also evaluate as many random architectures as the search did")
+
+    @field_validator("reward")
+    @classmethod
+    def _known_reward(cls, name: str) -> str:
+        if name not in REWARDS:
+            raise ValueError(f"expected one of {', '.join(REWARDS)}")
+        return name
+
+    @property
+    def delay_steps(self) -> int:
+        """Steps before the controller learns."""
+        return 0
+
+    @property
+    def evaluated(self) -> int:
+        """Architectures that the whole search evaluates."""
+        return (self.steps - self.delay_steps) * self.samples_per_step

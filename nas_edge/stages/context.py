@@ -1,0 +1,167 @@
+"""`RunContext`: what every stage of a run works with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+
+from device_agents.api import parse_cores
+from device_agents.devices import open_device
+from nas_edge.benchmarking.measure import cores_for, unique_addresses
+from nas_edge.config import RunConfig
+from nas_edge.latency import LatencyContext, open_latency_source
+from nas_edge.latency.cache import MeasuringKey
+from nas_edge.latency.device import DeviceSource
+from nas_edge.latency.source import LatencySource
+from nas_edge.progress import Reporter
+from nas_edge.runs.interrupts import StopSignals
+from nas_edge.runs.result import LatencyEstimate
+from nas_edge.runs.run import Run
+from nas_edge.search.trials import Trial
+from nas_edge.spaces import SPACES
+from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.tasks import TASKS
+from nas_edge.tasks.base import Task, TaskData
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a run's latencies come from.
+
+    Attributes:
+        device: what delivered files are measured on; None for a run that delivers none.
+        latency_source: where latencies of candidates come from; nearly always the device itself.
+        precision: what is delivered.
+    """
+
+    device: DeviceSource | None
+    latency_source: LatencySource
+    precision: str
+
+    @property
+    def key(self) -> MeasuringKey:
+        """What else than the design decides about a candidate's latency."""
+        if self.device is not None and self.latency_source is self.device:
+            return self.device.key
+        return MeasuringKey(self.precision, self.latency_source.name, runtime="", settings="")
+
+    @property
+    def measured_with(self) -> dict[str, str]:
+        """What else than the design decides about any latency of the run, see `runs.environment`.
+
+        Target and delivered files are measured on the device, wherever latencies of candidates come from.
+        """
+        source = {} if self.latency_source is self.device else {"latency_source": self.latency_source.name}
+        return source if self.device is None else {**asdict(self.device.key), **source}
+
+    @property
+    def required_device(self) -> DeviceSource:
+        """The device, in a stage that there is no doing without."""
+        assert self.device is not None
+        return self.device
+
+    def estimate(self, winner: Trial) -> LatencyEstimate | None:
+        """What the winner was chosen by, if not by the device."""
+        if winner.latency is None or self.latency_source is self.device:
+            return None
+        return LatencyEstimate(self.latency_source.name, winner.latency_ms, winner.latency.kind)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What every stage of a run works with.
+
+    Attributes:
+        run: the folder; its lock is held.
+        config: the settings, as resumed.
+        task: what the networks are for.
+        data: what they learn from; None for a task without.
+        space: where to search.
+        bench: where latencies come from.
+        reporter: what the user sees.
+        stop: whether the user wants to stop.
+    """
+
+    run: Run
+    config: RunConfig
+    task: Task
+    data: TaskData | None
+    space: SearchSpace
+    bench: Bench
+    reporter: Reporter
+    stop: StopSignals
+
+    @property
+    def required_data(self) -> TaskData:
+        """The data, in a stage that there is no doing without."""
+        assert self.data is not None
+        return self.data
+
+
+def open_task(config: RunConfig) -> Task:
+    """What the networks of a run are for."""
+    return TASKS.make(config.task)
+
+
+def load_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | None:
+    """Opens and splits the data, and says what there is.
+
+    Raises:
+        DataError: when it cannot be used.
+    """
+    input_size = 0 if config.reference is None else config.reference.input_size
+    data = task.load(config.data, input_size, config.seed)
+    if data is not None:
+        reporter.say(task.describe(config.data, data))
+    return data
+
+
+def make_space(config: RunConfig, task: Task, data: TaskData | None) -> SearchSpace:
+    """The search space, with the data's outputs and channels.
+
+    Raises:
+        SpaceError, ConfigError: when it cannot be made.
+    """
+    channels = 3 if data is None else data.preprocessing.channels
+    return SPACES.make(config.space, task.outputs(data), channels)
+
+
+def open_devices(config: RunConfig) -> DeviceSource:
+    """Opens the run's devices.
+
+    Raises:
+        DeviceAddressError: for an address that names no device.
+        DeviceError: when one cannot be reached, or the settings do not fit it.
+        ConfigError: when they are not interchangeable.
+    """
+    settings = config.device
+    with ExitStack() as stack:
+        agents = [stack.enter_context(open_device(address)) for address in unique_addresses(settings.addresses)]
+        cores = None if settings.cores is None else parse_cores(settings.cores)
+        spec = config.measure.spec(settings).replace(cores=cores_for(agents[0], cores, settings.threads))
+        source = DeviceSource(agents, config.export.precision, spec)
+        stack.pop_all()  # they are the source's to close now
+    return source
+
+
+@contextmanager
+def open_bench(config: RunConfig, task: Task, space: SearchSpace) -> Iterator[Bench]:
+    """Opens the run's devices, if it delivers anything, and its latency source.
+
+    Raises:
+        ConfigError: when the latency source cannot be made, or the run has nothing to deliver and yet a device to ask.
+        DeviceAddressError, DeviceError: see `open_devices`.
+    """
+    precision = config.export.precision
+    with ExitStack() as stack:
+        device = stack.enter_context(open_devices(config)) if task.delivers else None
+        source = open_latency_source(config.latency, LatencyContext(space, precision, device))
+        if source is not device:
+            stack.enter_context(source)
+        yield Bench(device, source, precision)
+
+
+def stopped_message(run: Run) -> str:
+    """What a user is told who stopped a run."""
+    return f"stopped; continue with: nas-edge search --resume {run.folder}"

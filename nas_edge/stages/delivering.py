@@ -1,0 +1,328 @@
+"""What a run hands over: networks trained, converted, checked, measured and bundled; or just what was found."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from device_agents.api import BenchmarkSpec, Measurement
+from nas_edge.benchmarking.measure import join
+from nas_edge.config import RunConfig
+from nas_edge.errors import TrainingError
+from nas_edge.latency.device import DeviceSource
+from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.progress import Reporter
+from nas_edge.runs.result import LatencyEstimate, ResultRow, RunResult
+from nas_edge.runs.run import Run
+from nas_edge.search.trials import Trial
+from nas_edge.seeds import generator
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.stages.context import RunContext
+from nas_edge.tasks.base import TaskData
+from nas_edge.text import measurement_text
+from nas_edge.training.methods import TRAINING_METHODS
+
+if TYPE_CHECKING:
+    from nas_edge.training.trainer import TrainingStep
+
+# Rounds in which the delivered files are measured side by side.
+FINAL_ROUNDS = 5
+# Test images with which the delivered files are run on the device and here.
+CHECKED_IMAGES = 4
+
+MeasureFile: TypeAlias = Callable[[bytes, BenchmarkSpec], Measurement]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network to be trained and compared.
+
+    Attributes:
+        name: what it is.
+        architecture: its text form, or the published network's name.
+        quality: as the search scored it; None for a network from outside the space.
+        network: what is trained.
+        initial: the weights to start from; None draws them.
+    """
+
+    name: str
+    architecture: str
+    quality: float | None
+    network: NetworkSpec
+    initial: Weights | None = None
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained network and the files made of it.
+
+    Attributes:
+        contender: what was trained.
+        files: TFLite bytes by precision.
+        accuracy: test accuracy by precision, of exactly those files.
+    """
+
+    contender: Contender
+    files: dict[str, bytes]
+    accuracy: dict[str, float]
+
+
+def deliver(
+    context: RunContext,
+    target_ms: float,
+    winner: Trial,
+    contenders: Sequence[Contender],
+) -> RunResult:
+    """Trains, converts, measures and bundles.
+
+    Args:
+        context: of the run.
+        target_ms: what was asked for.
+        winner: of the selection.
+        contenders: the winner's network first, then what it is compared with.
+
+    Raises:
+        TrainingError, ExportError, RunError, DeviceError: see there.
+    """
+    run, bench = context.run, context.bench
+    models = [convert(context.config, context.required_data, one, train_once(context, one)) for one in contenders]
+    with _measured_once(context) as measure:
+        rows = measure_models(context.config, bench.required_device, measure, models, context.reporter)
+    bundle = run.path("bundle")
+    # There is one if the run was stopped before its result was written, and half of one if while it was written.
+    for left in (bundle, *run.folder.glob(".bundle.*")):
+        shutil.rmtree(left, ignore_errors=True)
+    bundling = Bundling(context.config, context.space, context.required_data, bench.required_device, target_ms)
+    return bundling.write(bundle, winner.architecture, models[0], rows, bench.estimate(winner))
+
+
+def conclude(context: RunContext, target_ms: float, winner: Trial, rival: Trial | None) -> RunResult:
+    """The result of a run that ends with an architecture, and delivers no network."""
+    config, found = context.config, [("winner", winner)]
+    if rival is not None:
+        found.append(("best of random", rival))
+    rows = tuple(
+        ResultRow(name, str(trial.architecture), trial.quality, {}, {}, trial.latency_ms) for name, trial in found
+    )
+    hard = config.target.limit == "hard"
+    return RunResult(target_ms, config.export.precision, hard, rows, None, context.bench.estimate(winner))
+
+
+def train_once(context: RunContext, contender: Contender) -> Weights:
+    """Trains a network, unless that was done before.
+
+    Raises:
+        TrainingError: when it diverges; nothing of it is kept.
+    """
+    run, config, name = context.run, context.config, contender.name
+    folder = "winner" if name == "winner" else f"compared/{name.replace(' ', '-')}"
+
+    def trained() -> Weights:
+        data = context.required_data
+        steps = config.training.steps(len(data.training_indices))
+        with context.reporter.stage(f"training {name}", steps) as show:
+
+            def on_step(step: TrainingStep) -> None:
+                show(step.step, f"loss {step.loss:.3f} accuracy {step.accuracy:.3f}")
+
+            try:
+                weights: Weights = TRAINING_METHODS.make(
+                    config.training, contender.network, contender.initial, data, config.seed, on_step
+                )
+            except TrainingError as error:
+                alike = "" if name == "winner" else " (after removing its winner/ and compared/: all are trained alike)"
+                raise TrainingError(
+                    f"{name}: {error}, for example{alike}: nas-edge search --resume {run.folder} "
+                    f"--set training.learning_rate={config.training.learning_rate / 2:.2g}"
+                ) from None
+        return weights
+
+    return run.weights_once(f"{folder}/weights.npz", trained)
+
+
+def convert(config: RunConfig, data: TaskData, contender: Contender, weights: Weights) -> TrainedModel:
+    """Converts a trained network to the files to deliver, and tests exactly those files.
+
+    Raises:
+        ExportError: when it cannot be converted, or is not what its label says.
+    """
+    from nas_edge.export import verify
+    from nas_edge.export.convert import float32_tflite
+    from nas_edge.export.quantize import int8_tflite
+    from nas_edge.networks.keras_model import keras_model
+
+    model = keras_model(contender.network, weights)
+    files = {"float32": float32_tflite(model)}
+    if config.export.precision == "int8":
+        count = min(config.export.representative_images, len(data.split.train))
+        chosen = generator(config.seed, "representative").choice(data.split.train, count, replace=False)
+        files["int8"] = int8_tflite(model, data.arrays(np.sort(chosen))[0])
+        verify.check_int8(files["int8"])
+    images, labels = data.arrays(data.split.test)
+    accuracy = {precision: verify.accuracy(file, images, labels) for precision, file in files.items()}
+    return TrainedModel(contender, files, accuracy)
+
+
+@contextmanager
+def _measured_once(context: RunContext) -> Iterator[MeasureFile]:
+    """Yields what measures a file, or answers with what was measured of it before the run was interrupted."""
+    device = context.bench.required_device
+    with closing(context.run.open_journal(context.reporter.say, "stages/final.jsonl")) as journal:
+        known: dict[str, deque[Measurement]] = {}
+        for name, part in journal.read(lambda record: (record["file"], Measurement.from_json(record["measurement"]))):
+            known.setdefault(name, deque()).append(part)
+
+        def measure(file: bytes, spec: BenchmarkSpec) -> Measurement:
+            name = hashlib.sha256(file).hexdigest()
+            if known.get(name):
+                return known[name].popleft()
+            measurement = device.measure_file(file, spec)
+            journal.append({"file": name, "measurement": measurement.to_json()})
+            return measurement
+
+        yield measure
+
+
+def measure_models(
+    config: RunConfig, device: DeviceSource, measure: MeasureFile, models: Sequence[TrainedModel], reporter: Reporter
+) -> tuple[ResultRow, ...]:
+    """Measures the delivered files, with more care than in the loop: in rounds, side by side.
+
+    Args:
+        config: of the run.
+        device: what measures.
+        measure: how it is asked.
+        models: what is measured.
+        reporter: what the user sees.
+
+    Raises:
+        DeviceError: when the device is lost.
+    """
+    whole = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
+    share = whole.replace(
+        min_runs=max(6, whole.min_runs // FINAL_ROUNDS),
+        min_duration_s=whole.min_duration_s / FINAL_ROUNDS,
+        max_duration_s=whole.max_duration_s / FINAL_ROUNDS,
+    )
+    files = [(model, precision) for model in models for precision in model.files]
+    parts: dict[tuple[str, str], list[Measurement]] = {
+        (model.contender.name, precision): [] for model, precision in files
+    }
+    with reporter.stage("measuring", FINAL_ROUNDS * len(files)) as show:
+        for turn in range(FINAL_ROUNDS):
+            for place, (model, precision) in enumerate(files, start=1):
+                name = model.contender.name
+                measured = parts[name, precision]
+                measured.append(measure(model.files[precision], share))
+                show(turn * len(files) + place, f"{name} {precision} {measurement_text(measured[-1], ' ms')}")
+    return tuple(
+        ResultRow(
+            model.contender.name,
+            model.contender.architecture,
+            model.contender.quality,
+            model.accuracy,
+            {precision: join(parts[model.contender.name, precision], whole) for precision in model.files},
+        )
+        for model in models
+    )
+
+
+@dataclass(frozen=True)
+class Bundling:
+    """What a bundle says beside its models.
+
+    Attributes:
+        config: of the run.
+        space: in which the architecture is a point.
+        data: what the model was trained for.
+        device: what it was measured on.
+        target_ms: what was asked for.
+    """
+
+    config: RunConfig
+    space: SearchSpace
+    data: TaskData
+    device: DeviceSource
+    target_ms: float
+
+    def write(
+        self,
+        folder: Path,
+        architecture: Architecture,
+        model: TrainedModel,
+        rows: Sequence[ResultRow],
+        estimate: LatencyEstimate | None,
+    ) -> RunResult:
+        """Checks the files on the device and writes what an app team receives."""
+        from nas_edge.export.bundle import DeliveredModel, write_bundle
+        from nas_edge.export.on_device import check_on_device
+
+        config, data, winner = self.config, self.data, rows[0]
+        images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
+        checks = {
+            precision: check_on_device(file, images, self.device.run_file) for precision, file in model.files.items()
+        }
+        result = RunResult(
+            self.target_ms,
+            config.export.precision,
+            config.target.limit == "hard",
+            tuple(rows),
+            self.device.name,
+            estimate,
+            checks,
+            len(data.split.test),
+        )
+        models = {
+            precision: DeliveredModel(
+                file, winner.accuracy[precision], _latency_facts(winner.latency[precision]), asdict(checks[precision])
+            )
+            for precision, file in model.files.items()
+        }
+        write_bundle(
+            folder,
+            float32=models["float32"],
+            int8=models.get("int8"),
+            labels=data.dataset.class_names,
+            preprocessing=data.preprocessing,
+            golden_image=data.preprocessing.fit(data.dataset.images[data.split.test[:1]])[0],
+            space=self.space.name,
+            architecture=str(architecture),
+            decisions=self.space.describe(architecture),
+            details={
+                "seed": config.seed,
+                "data": config.data.source,
+                "target_ms": self.target_ms,
+                "meets_target": result.meets_target,
+                "device": self.device.info.model,
+                "test_images": len(data.split.test),
+                "latency_estimate": result.to_json()["latency_estimate"],
+            },
+        )
+        return result
+
+
+def _latency_facts(measurement: Measurement) -> dict[str, Any]:
+    """A measurement for a manifest: its statistics first, then every sample and the conditions."""
+    statistics = {} if measurement.statistics is None else asdict(measurement.statistics)
+    return {**statistics, **measurement.to_json()}
+
+
+def write_report(run: Run, reporter: Reporter) -> None:
+    """Writes the page about the run. It can be written again at any time, so its failure is not the run's."""
+    try:
+        from nas_edge.report import read_run, run_report
+        from nas_edge.report import write_report as write
+
+        page = write(run_report(read_run(run.folder)), run.path("report"))
+    except Exception as error:  # whatever is wrong with it, hours of work are not to end in an error
+        reporter.say(f"the report could not be written ({error}); to try again: nas-edge report {run.folder}")
+    else:
+        reporter.say(f"report: {page}")

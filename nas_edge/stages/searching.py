@@ -1,0 +1,159 @@
+"""The search itself, on a run folder: target, loop, and what is kept and shown of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+from nas_edge.errors import InfeasibleError
+from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.cache import CachedSource, repair
+from nas_edge.latency.retry import RetryingSource
+from nas_edge.latency.source import Candidate, LatencySource
+from nas_edge.networks.graph import NetworkSpec
+from nas_edge.rewards import Objective
+from nas_edge.search.loop import SearchLoop, StepReport
+from nas_edge.search.methods import SearchContext, make_search
+from nas_edge.search.trials import Trial
+from nas_edge.spaces.design import Design
+from nas_edge.spaces.reference import reference_network
+from nas_edge.stages.context import RunContext
+from nas_edge.stages.policy_log import PolicyLog, set_damaged_aside
+from nas_edge.stages.progress_line import SearchLine
+from nas_edge.stages.recorded import RecordedSearch
+
+
+@contextmanager
+def open_latencies(context: RunContext) -> Iterator[tuple[LatencySource, LatencySource]]:
+    """Yields the latency source as the search asks it, from the run's cache first, and as finalists are measured."""
+    run, bench, say = context.run, context.bench, context.reporter.say
+    retrying = RetryingSource(bench.latency_source)
+    stored = run.path("measurements.sqlite")
+    repair(stored, bench.key, lambda: _journalled(context), say)
+    with CachedSource(retrying, stored, bench.key) as cached:
+        if bench.device is not None:
+            bench.device.on_drift(cached.forget_since)
+        yield cached, retrying
+
+
+def _journalled(context: RunContext) -> Iterator[tuple[str, LatencyAnswer]]:
+    """Latencies that can be relied on, by fingerprint of the design, as the search's journal has them."""
+    for trial in map(Trial.from_json, context.run.journal()):
+        if trial.latency is not None and trial.latency.ok:
+            yield context.space.build(trial.architecture).fingerprint, trial.latency
+
+
+def published_network(context: RunContext) -> NetworkSpec | None:
+    """The network that results are compared with, at the size and width of the search; None where there is none."""
+    settings = context.config.reference
+    if settings is None or context.data is None:
+        return None
+    return reference_network(
+        settings.reference_name,
+        settings.input_size,
+        settings.width_multiplier,
+        context.task.outputs(context.data),
+        context.data.preprocessing.channels,
+    )
+
+
+def find_target_ms(context: RunContext) -> float:
+    """The latency to meet: what the user named, or a share of the reference network's on this device.
+
+    Raises:
+        InfeasibleError: when the reference network cannot be timed.
+    """
+    config, reporter = context.config, context.reporter
+    if config.target.latency_ms is not None:
+        return config.target.latency_ms
+    network, device, name = published_network(context), context.bench.required_device, config.reference_name
+    assert network is not None
+    with reporter.stage(f"timing {name}", 1) as show:
+        answer = device.submit(Candidate(Design(network))).result()
+        show(1)
+    median_ms = answer.median_ms
+    if median_ms is None:
+        raise InfeasibleError(
+            f"no --target-ms was given and the reference network {name} could not be timed on "
+            f"{device.name}: {answer.verdict}, {answer.detail}; name a target"
+        )
+    target_ms = median_ms * config.target.reference_share
+    share = "" if config.target.reference_share == 1 else f"{config.target.reference_share:g} of it, "
+    reporter.say(f"{name} takes {median_ms:.3g} ms on {device.name}; target: {share}{target_ms:.3g} ms")
+    return target_ms
+
+
+def make_loop(context: RunContext, latency: LatencySource, target_ms: float) -> SearchLoop:
+    """The search loop as it is before its first step.
+
+    Raises:
+        ConfigError: when its parts do not fit each other.
+    """
+    config = context.config
+    objectives = (Objective("latency_ms", target_ms, config.target.beta), *config.target.objectives)
+    parts = SearchContext(context.space, context.task, context.data, latency, objectives, config.seed)
+    return make_search(config.search, parts)
+
+
+def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[Trial]:
+    """Runs the loop from where the run is, keeping every step.
+
+    Raises:
+        StoppedError: when the user stopped it; it can be continued.
+        InfeasibleError: when no candidate could be timed.
+        TrainingError, RunError, DeviceError: see `SearchLoop`.
+    """
+    run, config, reporter = context.run, context.config, context.reporter
+    reporter.say(
+        f"searching {context.space.name}: {float(context.space.size):.3g} architectures, target {target_ms:.3g} ms "
+        f"({config.export.precision}), latencies from {context.bench.latency_source.name}"
+    )
+    with ExitStack() as stack:
+        journal = stack.enter_context(closing(run.open_journal(reporter.say)))
+        recorded = RecordedSearch(loop, journal, run.checkpoints, config.runs.checkpoint_steps, reporter.say)
+        if loop.step:
+            reporter.say(f"continuing after step {loop.step} with {len(recorded.trials)} trials")
+        on_step = stack.enter_context(_shown(context, loop, recorded, target_ms))
+        recorded.run(on_step, context.stop)
+    _check_timed(recorded.trials, context.bench.latency_source.name)
+    return recorded.trials
+
+
+@contextmanager
+def _shown(
+    context: RunContext, loop: SearchLoop, recorded: RecordedSearch, target_ms: float
+) -> Iterator[Callable[[StepReport], None]]:
+    """Yields what keeps and shows a step beside the journal: policy, TensorBoard, progress line."""
+    run, reporter = context.run, context.reporter
+    with ExitStack() as stack:
+        set_damaged_aside(run.path("policy.jsonl"), reporter.say)
+        policy_journal = stack.enter_context(closing(run.open_journal(reporter.say, "policy.jsonl")))
+        policy = PolicyLog(policy_journal, loop.step, loop.steps)
+        log = None
+        if context.config.runs.tensorboard and loop.step < loop.steps:
+            from nas_edge.stages.tensorboard import TensorBoardLog
+
+            log = TensorBoardLog(run.path("tensorboard"), loop.step, loop.steps, target_ms)
+            stack.enter_context(closing(log))
+        line = SearchLine(target_ms, context.bench.device, recorded.trials)
+        show = stack.enter_context(reporter.stage("search", loop.steps, loop.step, line.facts))
+
+        def on_step(report: StepReport) -> None:
+            policy.write(report.step, loop.controller)
+            if log is not None:
+                log.write(report, loop.controller)
+            line.show(report)
+            show(report.step + 1)
+
+        yield on_step
+
+
+def _check_timed(trials: list[Trial], source: str) -> None:
+    if not trials or any(trial.reward is not None for trial in trials):
+        return
+    last = trials[-1].latency
+    why = "" if last is None else f"; the last one: {last.verdict}, {last.detail}"
+    raise InfeasibleError(
+        f"none of the {len(trials)} candidates could be timed reliably on {source}{why}. Close other programs, use "
+        "fewer --threads, or measure longer (--set measure.max_duration_s=2), and start a new run"
+    )

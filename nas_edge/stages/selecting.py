@@ -1,0 +1,96 @@
+"""The choice of the winner, and of the random architecture it is compared with."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+
+from nas_edge.search.loop import SearchLoop
+from nas_edge.search.selection import select
+from nas_edge.search.trials import Trial
+from nas_edge.seeds import generator
+from nas_edge.spaces.decisions import Architecture
+from nas_edge.stages.context import RunContext
+from nas_edge.text import answer_text
+
+
+def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trials: Sequence[Trial]) -> Trial:
+    """The winner, evaluated again and checked against the limit.
+
+    Raises:
+        InfeasibleError: when no architecture meets it.
+    """
+    target, reporter = context.config.target, context.reporter
+    with _evaluated_once(context, loop, "selection") as evaluate, reporter.stage("selection", None) as show:
+        done = 0
+
+        def shown(architecture: Architecture) -> Trial:
+            nonlocal done
+            trial = evaluate(architecture)
+            done += 1
+            show(done, answer_text(trial.latency), f"quality {quality_text(trial.quality)}")
+            return trial
+
+        limit_ms = target_ms if target.limit == "hard" else None
+        selection = select(
+            context.space, loop.controller, shown, limit_ms, target.margin, trials, quality_drifts=loop.quality_drifts
+        )
+    winner = selection.winner
+    timed = "not timed" if winner.latency_ms is None else f"{winner.latency_ms:.3g} ms"
+    reporter.say(
+        f"selected from {len(selection.trials)} evaluated again: quality {quality_text(winner.quality)}, {timed}, "
+        f"{winner.architecture}"
+    )
+    return winner
+
+
+def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, count: int) -> Trial | None:
+    """The best of as many random architectures as the search evaluated, scored and timed alike; None if not asked for.
+
+    Args:
+        context: of the run.
+        loop: after the search.
+        target_ms: what to meet.
+        count: how many.
+    """
+    if not context.config.search.random_baseline or (context.task.delivers and not context.config.export.compare):
+        return None
+    rng = generator(context.config.seed, "random baseline")
+    best: Trial | None = None
+    reporter = context.reporter
+    with _evaluated_once(context, loop, "random") as evaluate, reporter.stage("random baseline", count) as show:
+        for done in range(count):
+            trial = evaluate(context.space.sample(rng))
+            meets = trial.latency_ms is not None and trial.latency_ms <= target_ms and trial.quality is not None
+            if meets and (best is None or (trial.quality or 0.0) > (best.quality or 0.0)):
+                best = trial
+            show(done + 1, "" if best is None else f"best quality {quality_text(best.quality)}")
+    return best
+
+
+@contextmanager
+def _evaluated_once(context: RunContext, loop: SearchLoop, stage: str) -> Iterator[Callable[[Architecture], Trial]]:
+    """Yields what scores and measures an architecture outside the loop.
+
+    The answers go into a journal of the stage, from which a resumed run takes them, so that none is measured twice.
+    """
+    with closing(context.run.open_journal(context.reporter.say, f"stages/{stage}.jsonl")) as journal:
+        known: dict[Architecture, deque[Trial]] = {}
+        for trial in journal.read(Trial.from_json):
+            known.setdefault(trial.architecture, deque()).append(trial)
+
+        def evaluate(architecture: Architecture) -> Trial:
+            earlier = known.get(loop.space.canonical(architecture))
+            if earlier:
+                return earlier.popleft()
+            trial = loop.evaluate(architecture)
+            journal.append(trial.to_json())
+            return trial
+
+        yield evaluate
+
+
+def quality_text(quality: float | None) -> str:
+    """A quality in a line of text."""
+    return "-" if quality is None else f"{quality:.3f}"

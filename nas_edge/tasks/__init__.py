@@ -1,0 +1,28 @@
+"""What networks are for, by name.
+
+    classification   one label per image
+    tabular          no networks at all: qualities and latencies are read from a table
+
+A new task of this package is one file with its settings and a class, and one line in `TASKS`. Other packages add theirs
+by entry points of the group `nas_edge.tasks`. `nas_edge.testing.check_task` checks what a task promises.
+"""
+
+from __future__ import annotations
+
+from nas_edge.registry import Entry, Registry
+from nas_edge.tasks.base import Task, TaskData, TaskSettings
+from nas_edge.tasks.classification import Classification, ClassificationSettings
+from nas_edge.tasks.tabular import Tabular, TabularSettings
+
+TASKS: Registry[Task] = Registry(
+    "name",
+    "task",
+    "nas_edge.tasks",
+    {
+        "classification": Entry(ClassificationSettings, Classification, "one label per image"),
+        "tabular": Entry(TabularSettings, Tabular, "qualities and latencies from a table"),
+    },
+    made=Task,
+)
+
+__all__ = ["TASKS", "Task", "TaskData", "TaskSettings"]

@@ -1,0 +1,41 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from device_agents.api import Measurement
+from nas_edge.latency.answer import LatencyAnswer
+
+
+def ms_text(ms: float | None) -> str:
+    """Milliseconds with three decimals, below 0.1 ms with three significant digits; "-" for None."""
+    if ms is None:
+        return "-"
+    return f"{ms:.3f}" if ms == 0 or abs(ms) >= 0.1 else f"{ms:.3g}"
+
+
+def answer_text(answer: LatencyAnswer | None, unit: str = " ms") -> str:
+    """A latency in a line of text, flagged where it may not be relied on."""
+    if answer is None:
+        return "-"
+    if answer.median_ms is None:
+        return str(answer.verdict)
+    return f"{ms_text(answer.median_ms)}{unit}{'' if answer.ok else f' ({answer.verdict})'}"
+
+
+def measurement_text(measurement: Measurement | None, unit: str = "") -> str:
+    """As `answer_text`, of what was measured."""
+    return answer_text(None if measurement is None else LatencyAnswer.measured(measurement), unit)
+
+
+def slower_int8(times_ms: Mapping[str, float | None]) -> str:
+    """A line for whoever expects quantisation to pay, where it does not; else nothing.
+
+    Args:
+        times_ms: median latency by precision.
+    """
+    int8_ms, float_ms = times_ms.get("int8"), times_ms.get("float32")
+    if int8_ms is None or float_ms is None or int8_ms <= float_ms:
+        return ""
+    return f"here int8 is slower than float: {ms_text(int8_ms)} ms against {ms_text(float_ms)} ms"
