@@ -7,9 +7,21 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import requirements
+
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure() -> None:
+    requirements.required()  # a name that is misspelt is told before any test runs
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            requirements.check(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from device_agents.worker_process import WorkerProcess
 from tests.device_agents import models
 from tests.device_agents.models import OP, T
 
-SLOW = PRESETS["full"].replace(timeout_s=30.0)
+# Lasts until something happens to it, however busy the machine is.
+SLOW = PRESETS["full"].replace(timeout_s=200.0)
 
 READABLE = {
     "float": models.conv_model(),
@@ -292,8 +294,9 @@ class disturbed:  # noqa: N801 - reads as a statement
         pid = worker_of(self._agent)
         self._pids.append(pid)
         # A second of CPU time is beyond starting and loading, and well within `SLOW`.
-        wait_until(lambda: cpu_s(pid) > 1.0)
-        os.kill(pid, self._signal)
+        with suppress(OSError):  # on a very busy machine its time may be up before
+            wait_until(lambda: cpu_s(pid) > 1.0)
+            os.kill(pid, self._signal)
 
     def __enter__(self) -> list[int]:
         self._thread.start()
@@ -322,7 +325,7 @@ def exists(pid: int) -> bool:
 
 
 def wait_until(condition: object) -> None:
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 120
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline_s, "it never happened"
         time.sleep(0.01)

@@ -13,7 +13,7 @@ from device_agents.pool import DevicePool, PoolSettings
 from tests.device_agents.fakes import FunctionAgent, fake_info, steady
 
 SPEC = BenchmarkSpec()
-WAIT_S = 20
+WAIT_S = 120
 SOON = PoolSettings(quarantine_s=0.01)
 
 

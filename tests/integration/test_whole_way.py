@@ -83,7 +83,7 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) ->
     assert "best of random" in result.table()
 
 
-@pytest.mark.skipif(None in (chromium.CHROMIUM, chromium.DRIVER), reason="needs the programs chromium, chromedriver")
+@pytest.mark.needs("chromium")
 def test_the_report_of_a_run_opens_in_a_browser(smoke: tuple[Path, pipeline.Result], tmp_path: Path) -> None:
     page = (smoke[0] / "report" / "index.html").as_uri()
     with chromium.open_browser(tmp_path) as browser:

@@ -18,10 +18,7 @@ from tests.report import chromium
 from tests.report.chromium import DESKTOP, PHONE, Browser
 from tests.report.runs import finished_run, space_of, timed
 
-pytestmark = [
-    pytest.mark.skipif(chromium.CHROMIUM is None, reason="needs the program chromium"),
-    pytest.mark.skipif(chromium.DRIVER is None, reason="needs the program chromedriver (package chromium-driver)"),
-]
+pytestmark = pytest.mark.needs("chromium")
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from tests.latency.candidates import candidate
 
 SPEC = BenchmarkSpec()
 CONDITIONS = Conditions("device", "phone", "litert", "1", "cpu", 1, "2020-01-01T00:00:00", temperature_c_after=54.3)
-WAIT_S = 20
+WAIT_S = 120
 IDLE = DeviceStatus(fake_info(), "idle", 100.0, 7, 0, "")
 
 

@@ -15,6 +15,7 @@ from tests.device_agents.android.adb_server import AdbServer
 from tests.device_agents.android.phone import Phone, PhoneUnavailableError, write_overlay
 from tests.device_agents.android.phones import PIXEL
 from tests.device_agents.android.tools import NO_BUNDLE, install_real_bundle, real_bundle
+from tests.support.requirements import missing
 
 PhoneFactory = Callable[..., Phone]
 Connect = Callable[[Phone], Transport]
@@ -42,7 +43,7 @@ def start(overlay: Path, **options: object) -> Phone:
     try:
         return Phone(overlay, **options)  # type: ignore[arg-type]
     except PhoneUnavailableError as error:
-        pytest.skip(f"no ADB daemon here: {error}")
+        missing("adbd", f"no ADB daemon here: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +71,6 @@ def new_phone(overlay: Path) -> Iterator[PhoneFactory]:
 @pytest.fixture(scope="session")
 def adb_server(home: Path, phone: Phone) -> Iterator[AdbServer]:
     """A real adb server on a port of its own; `phone` is asked for because it says why there is none here."""
-    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
     server = AdbServer(home)
     yield server
     server.close()
@@ -111,7 +111,7 @@ def ready_phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
     """A phone of this machine's instruction set, with the libraries the real tool needs; left as it was by tests."""
     bundle = real_bundle(CACHE)
     if bundle is None:
-        pytest.skip(NO_BUNDLE)
+        missing("benchmark_model", NO_BUNDLE)
     getprop = PIXEL.texts["getprop"].replace("arm64-v8a", {"aarch64": "arm64-v8a"}.get(platform.machine(), "x86_64"))
     files = {**PIXEL.files, "sys/devices/system/cpu/possible": "0-1\n", "sys/devices/system/cpu/online": "0-1\n"}
     overlay = write_overlay(tmp_path_factory.mktemp("ready") / "overlay", {**PIXEL.texts, "getprop": getprop}, files)
@@ -126,7 +126,7 @@ def tool_file() -> Path:
     """The real tool, to be pushed."""
     bundle = real_bundle(CACHE)
     if bundle is None:
-        pytest.skip(NO_BUNDLE)
+        missing("benchmark_model", NO_BUNDLE)
     return bundle / "bin/benchmark_model"
 
 

@@ -51,7 +51,7 @@ class Phone:
         try:
             self.address = self._answer(120)
         except PhoneUnavailableError:
-            self._process.wait(10)
+            self._process.wait(60)
             assert self._process.stderr is not None
             problem = self._process.stderr.read()
             self.close()

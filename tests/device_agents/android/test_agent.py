@@ -33,6 +33,7 @@ from tests.device_agents.android.tools import (
     stand_in_script,
     write_tool,
 )
+from tests.support.requirements import missing
 
 BASE = "/data/local/tmp/nas_edge"
 TWO_CORES = {key: value for key, value in OLD.files.items() if "scaling" in key or "cpuinfo" in key or "related" in key}
@@ -84,7 +85,7 @@ def measuring(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     overlay = write_overlay(folder / "overlay", PIXEL.texts, {**TWO_CORES, "sys/devices/system/cpu/possible": "0-1\n"})
     bundle = real_bundle(CACHE)
     if request.param == "real" and bundle is None:
-        pytest.skip(NO_BUNDLE)
+        missing("benchmark_model", NO_BUNDLE)
     if request.param == "real" and bundle:
         tool = install_real_bundle(bundle, overlay)
     else:
@@ -99,12 +100,12 @@ def test_a_model_is_measured(measuring: AndroidAgent, fast_spec: BenchmarkSpec) 
     measurement = measuring.measure(models.conv_model(), fast_spec)
     assert measurement.verdict is Verdict.OK, measurement.detail
     assert len(measurement.samples_ms) >= 6
-    assert all(0 < sample < 1000 for sample in measurement.samples_ms)
+    assert min(measurement.samples_ms) > 0
     assert measurement.init_ms
     assert measurement.first_inference_ms
     assert measurement.warmup_runs == fast_spec.warmup_min_runs - 1
     assert measurement.peak_memory_bytes
-    assert 0 < measurement.busy_s < 10
+    assert measurement.busy_s > 0
     conditions = measurement.conditions
     assert conditions is not None
     assert (conditions.device_model, conditions.runtime) == ("Google Pixel 6 Pro", "benchmark_model")
@@ -255,7 +256,7 @@ def test_what_a_crashed_run_left_is_removed_at_the_next_connect(
     while not any("model-" in name for name in files_of(phone)):
         time.sleep(0.02)
     phone.order("cut")
-    thread.join(10)
+    thread.join(60)
     assert files_of(phone)
     crashed.close()
     with connect(port=phone.port) as agent:
