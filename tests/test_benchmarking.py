@@ -27,8 +27,8 @@ from nas_edge.benchmarking.measure import Request, join, read_models, run_benchm
 from nas_edge.benchmarking.render import to_csv, to_ops_csv, to_table
 from nas_edge.benchmarking.report import DeviceRecord, ModelFile, Report, Row, read_report
 from nas_edge.errors import UsageError
-from tests.device_agents import models
-from tests.device_agents.fakes import FunctionAgent, fake_info
+from tests.support import models
+from tests.support.agents import FunctionAgent, fake_info
 from tests.support.data import DATA
 
 ANCHOR = builtin_anchor_model()

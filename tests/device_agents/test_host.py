@@ -29,8 +29,8 @@ from device_agents.errors import (
 from device_agents.host import HostAgent, pick_cores
 from device_agents.worker.frames import Frame, encode_frame, read_frame
 from device_agents.worker_process import WorkerProcess
-from tests.device_agents import models
-from tests.device_agents.models import OP, T
+from tests.support import models
+from tests.support.models import OP, T
 
 # Lasts until something happens to it, however busy the machine is.
 SLOW = PRESETS["full"].replace(timeout_s=200.0)
@@ -221,7 +221,7 @@ def test_the_worker_dies_with_its_host_even_while_measuring() -> None:
         "from device_agents.worker_process import WorkerProcess\n"
         "from device_agents.worker.frames import Frame\n"
         "from device_agents.api import PRESETS\n"
-        "from tests.device_agents.models import conv_model\n"
+        "from tests.support.models import conv_model\n"
         "worker = WorkerProcess(); print(worker.pid, flush=True)\n"
         "request = Frame({'do': 'measure', 'spec': PRESETS['full'].to_json()}, (conv_model(),))\n"
         "worker.request(request, 60)\n"

@@ -21,7 +21,7 @@ from nas_edge.export.verify import check_int8
 from nas_edge.progress import Reporter
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
-from tests.report import chromium
+from tests.support import chromium
 
 # As short as a run can be that still does everything.
 SHORT = (

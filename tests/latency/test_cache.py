@@ -21,8 +21,8 @@ from device_agents.api import Measurement, Verdict
 from nas_edge.errors import RunError
 from nas_edge.latency.cache import CachedSource, MeasuringKey, repair
 from nas_edge.latency.source import Candidate
-from tests.fakes import FunctionSource, failed, timed
-from tests.latency.candidates import ManualSource, candidate
+from tests.support.candidates import ManualSource, candidate
+from tests.support.sources import FunctionSource, failed, timed
 
 KEY = MeasuringKey("int8", "device", "litert 1", "settings")
 
@@ -155,14 +155,14 @@ def test_many_threads_share_a_source(path: Path) -> None:
 PROCESS = """
 import sys
 from pathlib import Path
-from nas_edge.latency.cache import CachedSource
-from tests.fakes import FunctionSource, timed
-from tests.latency.candidates import candidate
-from tests.latency.test_cache import KEY
+from nas_edge.latency.cache import CachedSource, MeasuringKey
+from tests.support.sources import FunctionSource, timed
+from tests.support.candidates import candidate
 
 first = int(sys.argv[2])
 sys.stdin.readline()  # all start at once
-with CachedSource(FunctionSource(lambda _: timed(1.0)), Path(sys.argv[1]), KEY) as source:
+key = MeasuringKey("int8", "device", "litert 1", "settings")
+with CachedSource(FunctionSource(lambda _: timed(1.0)), Path(sys.argv[1]), key) as source:
     for index in range(first, first + 20):
         source.submit(candidate(index)).result(timeout=60)
 """

@@ -7,8 +7,8 @@ import pytest
 from device_agents.api import Measurement, Verdict
 from nas_edge.latency.retry import BENCH_FAULTS, RetryingSource
 from nas_edge.latency.source import CANDIDATE_FAULTS
-from tests.fakes import FunctionSource, failed, timed
-from tests.latency.candidates import ManualSource, candidate
+from tests.support.candidates import ManualSource, candidate
+from tests.support.sources import FunctionSource, failed, timed
 
 
 def test_every_failure_is_either_the_candidates_or_the_benchs() -> None:

@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from device_agents.android.adb_shell_transport import AdbShellTransport
 from device_agents.android.transport import Transport
-from tests.device_agents.android.adb_server import AdbServer
-from tests.device_agents.android.phone import Phone, PhoneUnavailableError, write_overlay
-from tests.device_agents.android.phones import PIXEL
-from tests.device_agents.android.tools import NO_BUNDLE, install_real_bundle, real_bundle
+from tests.support.android.adb_server import AdbServer
+from tests.support.android.phone import Connect, Phone, PhoneFactory, start, write_overlay
+from tests.support.android.phones import PIXEL
+from tests.support.android.tools import NO_BUNDLE, install_real_bundle, real_bundle
+from tests.support.data import CACHE
 from tests.support.requirements import missing
-
-PhoneFactory = Callable[..., Phone]
-Connect = Callable[[Phone], Transport]
-# Read before `home` replaces what it depends on.
-CACHE = os.environ.get("NAS_EDGE_CACHE") or str(Path("~/.cache/nas_edge").expanduser())
-
-
-@pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's own keys and settings stay out of it."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAS_EDGE_CACHE", CACHE)
-        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
-        patch.setenv("HOME", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="session")
 def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_overlay(tmp_path_factory.mktemp("pixel") / "overlay", PIXEL.texts, PIXEL.files)
-
-
-def start(overlay: Path, **options: object) -> Phone:
-    try:
-        return Phone(overlay, **options)  # type: ignore[arg-type]
-    except PhoneUnavailableError as error:
-        missing("adbd", f"no ADB daemon here: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,14 +17,10 @@ from device_agents.android.benchmark_model import (
 from device_agents.api import BenchmarkSpec, Verdict
 from device_agents.errors import SpecError
 from device_agents.worker.statistics import median_interval
+from tests.support.android.tools import transcript
 from tests.support.data import DATA
 
-FOLDER = Path(__file__).parent / "transcripts"
 SPEC = BenchmarkSpec(min_runs=45, min_duration_s=0.9, max_duration_s=1.0, warmup_min_runs=4, warmup_min_duration_s=0.02)
-
-
-def transcript(name: str) -> str:
-    return (FOLDER / f"{name}.txt").read_text()
 
 
 def test_a_present_build_is_read() -> None:

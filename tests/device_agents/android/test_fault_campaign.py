@@ -27,11 +27,9 @@ from device_agents.pool import PoolSettings
 from nas_edge.latency.cache import CachedSource
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.retry import RetryingSource
-from tests.device_agents.android.conftest import start
-from tests.device_agents.android.phone import Phone
-from tests.device_agents.android.test_agent import files_of
-from tests.device_agents.android.tools import sized_script, write_tool
-from tests.runs.faults import Bench
+from tests.support.android.phone import Phone, files_of, start
+from tests.support.android.tools import sized_script, write_tool
+from tests.support.faults import Bench
 
 FAULTS = 25
 STEPS = 5

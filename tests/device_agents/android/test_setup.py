@@ -26,11 +26,10 @@ from device_agents.checks import Check
 from device_agents.doctor import examine
 from device_agents.errors import DeviceUnavailableError, SpecError
 from nas_edge.cli import nas_edge
-from tests.device_agents.android.adb_server import AdbServer
-from tests.device_agents.android.conftest import PhoneFactory, start
-from tests.device_agents.android.phone import Phone, write_overlay
-from tests.device_agents.android.phones import OLD, SAMSUNG, SILENT
-from tests.device_agents.android.tools import canned_script, write_tool
+from tests.support.android.adb_server import AdbServer
+from tests.support.android.phone import Phone, PhoneFactory, start, write_overlay
+from tests.support.android.phones import OLD, SAMSUNG, SILENT
+from tests.support.android.tools import canned_script, write_tool
 
 # ELF headers: class, byte order, version, padding; type, machine.
 ARM64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xb7\x00"

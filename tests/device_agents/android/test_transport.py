@@ -30,9 +30,8 @@ from device_agents.android.transport import (
     UnauthorizedError,
 )
 from device_agents.errors import DeviceAddressError, DeviceError, DeviceUnavailableError, ProtocolError, SpecError
-from tests.device_agents.android.adb_server import AdbServer
-from tests.device_agents.android.conftest import Connect, PhoneFactory
-from tests.device_agents.android.phone import Phone
+from tests.support.android.adb_server import AdbServer
+from tests.support.android.phone import Connect, Phone, PhoneFactory
 
 TMP = "/data/local/tmp"
 

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.device_agents.android.phone import TOOL, Phone
+from tests.support.android.phone import TOOL, Phone
 
 
 class AdbServer:
