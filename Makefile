@@ -4,13 +4,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint check clean
+.PHONY: demo test test-slow lint check clean
 
 demo: .venv  ## search, train, quantise and verify on this machine, then print what came out
 	$(BIN)/nas-edge search --preset demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
-test: .venv/test-extras  ## the tests
-	$(BIN)/python -m pytest
+# In two processes: half of what the tests do is waiting for devices, browsers and processes.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test: .venv/test-extras  ## the tests, but for the slow ones
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/test-extras  ## the slow ones
+	$(PYTEST) -m slow
 
 lint: .venv/check-extras
 	$(BIN)/ruff check .
@@ -18,7 +24,7 @@ lint: .venv/check-extras
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test  ## everything CI checks
+check: lint test test-slow  ## everything CI checks
 
 # `make .venv` prepares the environment; it is redone when the dependencies change.
 .venv: .venv/installed

@@ -35,13 +35,12 @@ from device_agents.api import Measurement, Verdict
 from nas_edge.config import RunConfig, load_config
 from nas_edge.latency.cache import CachedSource, MeasuringKey
 from nas_edge.latency.source import Candidate, LatencySource
-from nas_edge.networks import layers as L
 from nas_edge.networks.analysis import analyze
 from nas_edge.quiet import held_stderr
 from nas_edge.rewards import Objective
 from nas_edge.runs.run import Run
-from nas_edge.spaces import blocks
-from nas_edge.spaces.decisions import SearchSpace
+from tests.support.batches import SeededBatches
+from tests.support.spaces import tiny_space
 
 KILLS, QUICK_KILLS = 200, 20
 STEPS = 240
@@ -75,42 +74,6 @@ class FunctionSource(LatencySource):
         else:
             future.set_result(Measurement(Verdict.OK, samples_ms=(analyze(candidate.network).macs / 1e5 + noise,)))
         return future
-
-
-def tiny_space(input_size: int = 8, channels: int = 1, classes: int = 3) -> SearchSpace:
-    """A few decisions; tracing its supernet takes little time."""
-    decisions = blocks.Decisions()
-    width = blocks.number("stem.filters", tuple(range(2, 34, 2)))
-    kernels: dict[str, L.Layer] = {f"k{k}": blocks.conv_norm(width, "relu", k, 2) for k in (3, 5)}
-    parts: dict[str, L.Layer] = {"stem": decisions.layers("stem.kernel", kernels)}
-    decisions.declare(width)
-    parts["pool"] = L.GlobalAveragePool()
-    parts |= blocks.classifier(classes, 0.0)
-    return SearchSpace(
-        "tiny", L.Sequential(tuple(parts.items())), decisions.list, (input_size, input_size, channels), classes
-    )
-
-
-class SeededBatches:
-    """Made-up images; a batch is a function of seed and number."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed, self._number = seed, 0
-
-    def __next__(self) -> tuple[Any, Any]:
-        """Images and labels."""
-        rng = np.random.default_rng([self._seed, self._number])
-        self._number += 1
-        labels = rng.integers(3, size=8)
-        return (rng.normal(size=(8, 8, 8, 1)) + labels[:, None, None, None]).astype(np.float32), labels
-
-    def state(self) -> dict[str, int]:
-        """The position."""
-        return {"number": self._number}
-
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Goes back to it."""
-        self._number = state["number"]
 
 
 def search(folder: Path, ready: int) -> None:

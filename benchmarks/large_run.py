@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.synthetic_run import make_run
+from tests.support.synthetic_run import make_run
 
 TRIALS, QUICK_TRIALS = 10_000, 2_000
 PROCESSORS = 2

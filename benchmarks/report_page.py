@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.synthetic_run import make_run
 from nas_edge.report import read_run, run_report, write_report
+from tests.support.synthetic_run import make_run
 
 TRIALS, QUICK_TRIALS = 10_000, 2_000
 REPEATS = 5

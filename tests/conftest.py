@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.support import requirements
+from tests.support.data import CACHE
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure() -> None:
+    requirements.required()  # a name that is misspelt is told before any test runs
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            requirements.check(name)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,3 +32,14 @@ def no_adb_server() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADB_SERVER_SOCKET", "tcp:1")
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's own keys and settings stay out of it."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAS_EDGE_CACHE", CACHE)
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+        patch.setenv("HOME", str(folder))
+        yield folder

@@ -27,8 +27,9 @@ from nas_edge.benchmarking.measure import Request, join, read_models, run_benchm
 from nas_edge.benchmarking.render import to_csv, to_ops_csv, to_table
 from nas_edge.benchmarking.report import DeviceRecord, ModelFile, Report, Row, read_report
 from nas_edge.errors import UsageError
-from tests.device_agents import models
-from tests.device_agents.fakes import FunctionAgent, fake_info
+from tests.support import models
+from tests.support.agents import FunctionAgent, fake_info
+from tests.support.data import DATA
 
 ANCHOR = builtin_anchor_model()
 SPEC = PRESETS["search"]
@@ -561,13 +562,12 @@ def test_any_inputs_are_filled_in(tmp_path: Path) -> None:
         assert row.measurement.samples_ms, row.measurement.detail
 
 
+@pytest.mark.needs("data")
 @pytest.mark.usefixtures("hasty")
 def test_real_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    root = Path(__file__).parents[1]
-    folder = Path(os.environ.get("NAS_EDGE_DATA", root / "../shared/data")).resolve() / "coral"
-    if not folder.is_dir():
-        pytest.skip(f"real models not found in {folder}; set NAS_EDGE_DATA to the data folder")
-    assert command(monkeypatch, *sorted(folder.glob("*.tflite")), "--preset", "search", "--format", "json") == 1
+    assert (
+        command(monkeypatch, *sorted((DATA / "coral").glob("*.tflite")), "--preset", "search", "--format", "json") == 1
+    )
     report = Report.from_json(json.loads(capsys.readouterr().out))
     rows = {row.model.name: row for row in report.rows}
     assert rows["mobilenet_v1_0.25_128_quant.tflite"].measurement.samples_ms

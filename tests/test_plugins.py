@@ -15,9 +15,9 @@ from device_agents.errors import DeviceAddressError, DeviceUnavailableError
 from nas_edge.errors import ConfigError, SpaceError
 from nas_edge.latency import open_latency_source
 from nas_edge.spaces import find_space
-from tests.fakes import FunctionSource, timed
-from tests.packages import install
-from tests.spaces.small import small_space
+from tests.support.packages import install
+from tests.support.sources import FunctionSource, timed
+from tests.support.spaces import small_space
 
 SPACES, DEVICES, SOURCES = "nas_edge.spaces", "nas_edge.devices", "nas_edge.latency_sources"
 
@@ -161,7 +161,7 @@ from concurrent.futures import Future
 from device_agents.api import Measurement, Verdict
 from nas_edge.latency.source import LatencySource
 from nas_edge.networks.analysis import analyze
-from benchmarks.crash_resume import tiny_space
+from tests.support.spaces import tiny_space
 
 
 def space(input_size, width_multiplier, classes, channels):

@@ -1,8 +1,5 @@
 """The controller on published data: the Pixel-1 table of the ProxylessNAS space and the 84 ms target of TuNAS."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,14 +9,12 @@ from nas_edge.rewards import Objective, absolute
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.testing.problems import search
+from tests.support.data import DATA
 
-DATA = Path(os.environ.get("NAS_EDGE_DATA", Path(__file__).parents[2] / "../shared/data")) / "tunas_pixel1"
-TABLE = DATA / "proxylessnas_search_pixel1_cost_model.csv"
+TABLE = DATA / "tunas_pixel1" / "proxylessnas_search_pixel1_cost_model.csv"
 TARGET_MS = 84.0
 
-pytestmark = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"needs the published Pixel-1 table in {DATA}; set NAS_EDGE_DATA to the data folder"
-)
+pytestmark = pytest.mark.needs("data")
 
 
 @pytest.fixture(scope="module")

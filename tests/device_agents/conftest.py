@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from hypothesis import settings
 
 from device_agents.api import BenchmarkSpec, DeviceInfo
 from device_agents.host import HostAgent
+from tests.support import requirements
+from tests.support.data import DATA
 
 # A machine busy with other things must not fail a property test.
 settings.register_profile("no_deadline", deadline=None)
@@ -55,8 +56,5 @@ def info() -> DeviceInfo:
 
 @pytest.fixture
 def coral() -> Path:
-    root = Path(__file__).parents[2]
-    folder = Path(os.environ.get("NAS_EDGE_DATA", root / "../shared/data")).resolve() / "coral"
-    if not folder.is_dir():
-        pytest.skip(f"real models not found in {folder}; set NAS_EDGE_DATA to the data folder")
-    return folder
+    requirements.check("data")
+    return DATA / "coral"

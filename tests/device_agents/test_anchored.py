@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from device_agents.anchored import AnchoredAgent, AnchorSettings
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
-from tests.device_agents.fakes import FunctionAgent
+from tests.support.agents import FunctionAgent
 
 ANCHOR = b"anchor"
 CONDITIONS = Conditions("device", "phone", "litert", "1", "cpu", 1, "2020-01-01T00:00:00")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ from device_agents.errors import (
 from device_agents.host import HostAgent, pick_cores
 from device_agents.worker.frames import Frame, encode_frame, read_frame
 from device_agents.worker_process import WorkerProcess
-from tests.device_agents import models
-from tests.device_agents.models import OP, T
+from tests.support import models
+from tests.support.models import OP, T
 
-SLOW = PRESETS["full"].replace(timeout_s=30.0)
+# Lasts until something happens to it, however busy the machine is.
+SLOW = PRESETS["full"].replace(timeout_s=200.0)
 
 READABLE = {
     "float": models.conv_model(),
@@ -219,7 +221,7 @@ def test_the_worker_dies_with_its_host_even_while_measuring() -> None:
         "from device_agents.worker_process import WorkerProcess\n"
         "from device_agents.worker.frames import Frame\n"
         "from device_agents.api import PRESETS\n"
-        "from tests.device_agents.models import conv_model\n"
+        "from tests.support.models import conv_model\n"
         "worker = WorkerProcess(); print(worker.pid, flush=True)\n"
         "request = Frame({'do': 'measure', 'spec': PRESETS['full'].to_json()}, (conv_model(),))\n"
         "worker.request(request, 60)\n"
@@ -292,8 +294,9 @@ class disturbed:  # noqa: N801 - reads as a statement
         pid = worker_of(self._agent)
         self._pids.append(pid)
         # A second of CPU time is beyond starting and loading, and well within `SLOW`.
-        wait_until(lambda: cpu_s(pid) > 1.0)
-        os.kill(pid, self._signal)
+        with suppress(OSError):  # on a very busy machine its time may be up before
+            wait_until(lambda: cpu_s(pid) > 1.0)
+            os.kill(pid, self._signal)
 
     def __enter__(self) -> list[int]:
         self._thread.start()
@@ -322,7 +325,7 @@ def exists(pid: int) -> bool:
 
 
 def wait_until(condition: object) -> None:
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 120
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline_s, "it never happened"
         time.sleep(0.01)

@@ -10,10 +10,10 @@ import pytest
 from device_agents.api import BenchmarkSpec, Measurement, Verdict
 from device_agents.errors import DeviceUnavailableError, ModelError, SpecError
 from device_agents.pool import DevicePool, PoolSettings
-from tests.device_agents.fakes import FunctionAgent, fake_info, steady
+from tests.support.agents import FunctionAgent, fake_info, steady
 
 SPEC = BenchmarkSpec()
-WAIT_S = 20
+WAIT_S = 120
 SOON = PoolSettings(quarantine_s=0.01)
 
 

@@ -6,7 +6,7 @@ from device_agents.api import BenchmarkSpec
 from device_agents.host import HostAgent
 from device_agents.worker.litert_c import DELEGATE_OPERATOR, OPERATOR, Event, LiteRtError
 from device_agents.worker.profile import summarize_runs
-from tests.device_agents import models
+from tests.support import models
 
 
 def op(tag: str, start_us: int, elapsed_us: int, node: int = 0, kind: int = OPERATOR) -> Event:

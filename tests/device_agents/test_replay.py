@@ -8,7 +8,7 @@ from device_agents.api import BenchmarkSpec, DeviceInfo, Verdict
 from device_agents.devices import open_device
 from device_agents.errors import ModelError
 from device_agents.replay import ReplayAgent, model_key, write_recording
-from tests.device_agents.test_api import MEASUREMENT
+from tests.support.measurements import MEASUREMENT
 
 
 def test_a_recording_answers_with_the_same_measurements(tmp_path: Path, info: DeviceInfo) -> None:

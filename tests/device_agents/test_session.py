@@ -5,7 +5,7 @@ import pytest
 from device_agents.api import BenchmarkSpec, Measurement, Verdict
 from device_agents.errors import DeviceUnavailableError
 from device_agents.session import MeasuringSession, SessionSettings
-from tests.device_agents.fakes import FunctionAgent, steady
+from tests.support.agents import FunctionAgent, steady
 
 ANCHOR = b"anchor"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from device_agents.anchor import builtin_anchor_model
 from device_agents.errors import ModelError, ModelFileError
 from device_agents.tflite_file import ModelSummary, inspect_model, open_inputs
-from tests.device_agents import models
+from tests.support import models
 
 SMALL = models.conv_model(layers=2, channels=1, side=2)
 

@@ -7,7 +7,7 @@ import pytest
 
 from device_agents.api import BenchmarkSpec, Measurement, Verdict
 from device_agents.verdicts import judge, relative_shift, steadier
-from tests.device_agents.test_api import CONDITIONS
+from tests.support.measurements import CONDITIONS
 
 STEADY = (1.0, 1.01, 0.99) * 10
 

@@ -16,8 +16,8 @@ import pytest
 
 from device_agents import verdicts
 from nas_edge import cli
-from tests.docs.blocks import Block, blocks_of, commands_of
-from tests.packages import install
+from tests.support.blocks import Block, blocks_of, commands_of
+from tests.support.packages import install
 
 if sys.version_info >= (3, 11):
     import tomllib

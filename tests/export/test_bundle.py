@@ -18,7 +18,7 @@ from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import bundle as bundles
 from nas_edge.export.bundle import Bundle, DeliveredModel, replay_golden, verify_bundle, write_bundle
 from nas_edge.quiet import held_stderr
-from tests.export.conftest import LABELS, Exported
+from tests.support.exported import LABELS, Exported
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 LATENCY = {"median_ms": 1.25, "p90_ms": np.float32(1.5), "device": "host:", "threads": 1, "runs": (1.0, 1.5)}

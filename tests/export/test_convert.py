@@ -14,7 +14,7 @@ from nas_edge.export.quantize import int8_tflite
 from nas_edge.export.verify import agreement, check_int8, input_output, operator_histogram, run_tflite
 from nas_edge.networks.tflite_model import operators, tflite_model
 from nas_edge.quiet import held_stderr
-from tests.export.conftest import Exported
+from tests.support.exported import Exported
 
 
 def test_float_file_computes_what_the_keras_model_computes(exported: Exported) -> None:

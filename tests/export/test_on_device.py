@@ -12,7 +12,7 @@ from device_agents.errors import ModelError
 from device_agents.host import HostAgent
 from nas_edge.export import verify
 from nas_edge.export.on_device import check_on_device
-from tests.export.conftest import Exported
+from tests.support.exported import Exported
 
 Array = Any
 

@@ -8,7 +8,7 @@ import pytest
 
 from nas_edge.errors import DataError, ExportError
 from nas_edge.export.verify import TensorInfo, accuracy, agreement, check_int8, operator_histogram, run_tflite
-from tests.export.conftest import Exported
+from tests.support.exported import Exported
 
 
 def test_float_file_is_refused_as_int8_and_its_operators_are_named(exported: Exported) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.crash_resume import tiny_space
 from device_agents.host import host_info
 from nas_edge import cli
 from nas_edge.latency.table import LinearTable, Term
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
+from tests.support.spaces import tiny_space
 
 SETTINGS = (
     "search.steps=8",

@@ -24,20 +24,16 @@ from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
-from tests.device_agents import models
-from tests.device_agents.android.conftest import home, start
-from tests.device_agents.android.phone import Phone, write_overlay
-from tests.device_agents.android.phones import PIXEL
-from tests.device_agents.android.test_agent import TWO_CORES, files_of
-from tests.device_agents.android.tools import sized_script, write_tool
-
-__all__ = ["home"]  # a fixture
+from tests.support import models
+from tests.support.android.phone import Phone, files_of, start, write_overlay
+from tests.support.android.phones import PIXEL, TWO_CORES
+from tests.support.android.tools import sized_script, write_tool
 
 STEPS = 8
 
 
 @pytest.fixture(scope="module")
-def phone(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
     overlay = write_overlay(
         tmp_path_factory.mktemp("phone") / "overlay",
         PIXEL.texts,

@@ -21,7 +21,7 @@ from nas_edge.export.verify import check_int8
 from nas_edge.progress import Reporter
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
-from tests.report import chromium
+from tests.support import chromium
 
 # As short as a run can be that still does everything.
 SHORT = (
@@ -83,7 +83,7 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) ->
     assert "best of random" in result.table()
 
 
-@pytest.mark.skipif(None in (chromium.CHROMIUM, chromium.DRIVER), reason="needs the programs chromium, chromedriver")
+@pytest.mark.needs("chromium")
 def test_the_report_of_a_run_opens_in_a_browser(smoke: tuple[Path, pipeline.Result], tmp_path: Path) -> None:
     page = (smoke[0] / "report" / "index.html").as_uri()
     with chromium.open_browser(tmp_path) as browser:

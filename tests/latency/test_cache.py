@@ -21,8 +21,8 @@ from device_agents.api import Measurement, Verdict
 from nas_edge.errors import RunError
 from nas_edge.latency.cache import CachedSource, MeasuringKey, repair
 from nas_edge.latency.source import Candidate
-from tests.fakes import FunctionSource, failed, timed
-from tests.latency.candidates import ManualSource, candidate
+from tests.support.candidates import ManualSource, candidate
+from tests.support.sources import FunctionSource, failed, timed
 
 KEY = MeasuringKey("int8", "device", "litert 1", "settings")
 
@@ -85,10 +85,10 @@ def test_those_who_ask_at_the_same_time_share_a_measurement(path: Path) -> None:
         assert len(inner.asked) == 2
         assert first.cancel()  # must not cancel it for the second
         inner.futures[0].set_result(timed(1.0))
-        assert second.result(timeout=1).latency_ms == 1.0
+        assert second.result(timeout=60).latency_ms == 1.0
         assert not other.done()
         inner.futures[1].set_result(failed(Verdict.UNSTEADY))
-        assert other.result(timeout=1).verdict is Verdict.UNSTEADY
+        assert other.result(timeout=60).verdict is Verdict.UNSTEADY
 
 
 def test_a_broken_bench_reaches_all_who_wait_and_nothing_is_kept(path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_broken_bench_reaches_all_who_wait_and_nothing_is_kept(path: Path) -> 
         inner.futures[0].set_exception(ConnectionError("unplugged"))
         for future in futures:
             with pytest.raises(ConnectionError):
-                future.result(timeout=1)
+                future.result(timeout=60)
         source.submit(candidate(0))
         assert len(inner.asked) == 2
 
@@ -108,7 +108,7 @@ def test_a_cancelled_measurement_leaves_nobody_waiting(path: Path) -> None:
     with CachedSource(inner, path, KEY) as source:
         future = source.submit(candidate(0))
         inner.futures[0].cancel()
-        assert isinstance(future.exception(timeout=1), BaseException)
+        assert isinstance(future.exception(timeout=60), BaseException)
 
 
 def test_suspect_measurements_are_forgotten_even_if_the_clock_is_set_back(
@@ -155,14 +155,14 @@ def test_many_threads_share_a_source(path: Path) -> None:
 PROCESS = """
 import sys
 from pathlib import Path
-from nas_edge.latency.cache import CachedSource
-from tests.fakes import FunctionSource, timed
-from tests.latency.candidates import candidate
-from tests.latency.test_cache import KEY
+from nas_edge.latency.cache import CachedSource, MeasuringKey
+from tests.support.sources import FunctionSource, timed
+from tests.support.candidates import candidate
 
 first = int(sys.argv[2])
 sys.stdin.readline()  # all start at once
-with CachedSource(FunctionSource(lambda _: timed(1.0)), Path(sys.argv[1]), KEY) as source:
+key = MeasuringKey("int8", "device", "litert 1", "settings")
+with CachedSource(FunctionSource(lambda _: timed(1.0)), Path(sys.argv[1]), key) as source:
     for index in range(first, first + 20):
         source.submit(candidate(index)).result(timeout=60)
 """

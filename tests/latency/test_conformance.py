@@ -15,8 +15,8 @@ from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.source import LatencySource
 from nas_edge.latency.table import open_table
 from nas_edge.testing import check_latency_source
-from tests.fakes import FunctionSource, timed
-from tests.latency.candidates import SPACE
+from tests.support.candidates import SPACE
+from tests.support.sources import FunctionSource, timed
 
 
 def device(_: Path) -> LatencySource:

@@ -16,8 +16,8 @@ from nas_edge.latency.cache import CachedSource
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.networks.tflite_model import tflite_model
-from tests.device_agents.fakes import FunctionAgent, fake_info
-from tests.latency.candidates import candidate
+from tests.support.agents import FunctionAgent, fake_info
+from tests.support.candidates import candidate
 
 CONDITIONS = Conditions("device", "phone", "litert", "1", "cpu", 1, "2020-01-01T00:00:00")
 SPEC = BenchmarkSpec()

@@ -24,10 +24,12 @@ from nas_edge.rewards import Objective
 from nas_edge.search.one_shot import OneShotSearch, StepReport
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
-from tests.device_agents.fakes import FunctionAgent, fake_info
-from tests.fakes import timed
-from tests.search.test_one_shot import SPACE, batches
+from tests.support.agents import FunctionAgent, fake_info
+from tests.support.batches import batches
+from tests.support.sources import timed
+from tests.support.spaces import small_space
 
+SPACE = small_space(input_size=8, channels=1, classes=3)
 CONFIG = SearchConfig(steps=8, delay_fraction=0.25, samples_per_step=3)
 
 

@@ -1,7 +1,6 @@
 """Linear tables, and the published Pixel-1 table's golden numbers (TuNAS reference code, design notes section 5)."""
 
 import json
-import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -18,12 +17,10 @@ from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.spaces.reference import point
 from nas_edge.testing.problems import nested_space
+from tests.support.data import DATA
 
-DATA = Path(os.environ.get("NAS_EDGE_DATA", Path(__file__).parents[2] / "../shared/data")) / "tunas_pixel1"
-TABLE = DATA / "proxylessnas_search_pixel1_cost_model.csv"
-needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"needs the published Pixel-1 table in {DATA}; set NAS_EDGE_DATA to the data folder"
-)
+TABLE = DATA / "tunas_pixel1" / "proxylessnas_search_pixel1_cost_model.csv"
+needs_data = pytest.mark.needs("data")
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +184,7 @@ def test_the_published_table_is_recognised_and_refused_for_other_widths(proxyles
 @needs_data
 def test_published_table_gives_the_published_latencies(proxylessnas: SearchSpace) -> None:
     table = read_tunas_pixel1(TABLE, proxylessnas)
-    golden = Architecture(tuple(json.loads((DATA / "golden.json").read_text())["golden_73_indices"]))
+    golden = Architecture(tuple(json.loads((DATA / "tunas_pixel1" / "golden.json").read_text())["golden_73_indices"]))
     assert table.latency_ms(golden) == pytest.approx(84.0167, abs=5e-5)
     assert table.latency_ms(point(proxylessnas, "proxylessnas-mobile")) == pytest.approx(84.4162, abs=5e-5)
 

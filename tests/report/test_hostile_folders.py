@@ -16,7 +16,7 @@ import pytest
 
 from nas_edge import cli
 from nas_edge.runs.run import Run
-from tests.report.runs import finished_run
+from tests.support.finished_runs import finished_run
 
 HUGE = 10**400
 COMMANDS: dict[str, list[str]] = {

@@ -10,18 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.synthetic_run import make_run
 from nas_edge.report import compare_report, read_run, run_report, to_page, write_file
 from nas_edge.report.serve import LiveReport, make_server
 from nas_edge.search.trials import Trial
-from tests.report import chromium
-from tests.report.chromium import DESKTOP, PHONE, Browser
-from tests.report.runs import finished_run, space_of, timed
+from tests.support import chromium
+from tests.support.chromium import DESKTOP, PHONE, Browser
+from tests.support.finished_runs import finished_run, space_of, timed
+from tests.support.synthetic_run import make_run
 
-pytestmark = [
-    pytest.mark.skipif(chromium.CHROMIUM is None, reason="needs the program chromium"),
-    pytest.mark.skipif(chromium.DRIVER is None, reason="needs the program chromedriver (package chromium-driver)"),
-]
+pytestmark = pytest.mark.needs("chromium")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.synthetic_run import make_run
 from device_agents.api import Measurement, Verdict
 from nas_edge import cli
 from nas_edge.config import load_config
@@ -36,7 +35,8 @@ from nas_edge.search.policy_log import PolicyLog
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
 from nas_edge.spaces.reference import point, reference_network
-from tests.report.runs import HOSTILE, finished_run, space_of, timed, write_policy
+from tests.support.finished_runs import HOSTILE, finished_run, space_of, timed, write_policy
+from tests.support.synthetic_run import make_run
 
 
 @pytest.fixture(scope="module")

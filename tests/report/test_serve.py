@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.synthetic_run import make_run
 from nas_edge.report import read_run, run_report
 from nas_edge.report.content import Report
 from nas_edge.report.serve import LiveReport, make_server
 from nas_edge.runs.run import Run
+from tests.support.synthetic_run import make_run
 
 
 @pytest.fixture

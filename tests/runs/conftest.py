@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.runs.faults import Bench
+from tests.support.faults import Bench
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from nas_edge.errors import RunError
 from nas_edge.runs import checkpoints as module
 from nas_edge.runs.checkpoints import Checkpoint, Checkpoints
-from tests.runs.faults import FaultyFiles, Killed, disk_full
+from tests.support.faults import FaultyFiles, Killed, disk_full
 
 
 def make(step: int) -> Checkpoint:

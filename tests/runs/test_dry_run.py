@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.crash_resume import tiny_space
 from device_agents import verdicts
 from nas_edge.config import load_config
 from nas_edge.dry_run import Estimate, rehearse
 from nas_edge.progress import Reporter
 from nas_edge.spaces import SPACES
+from tests.support.spaces import tiny_space
 
 
 def test_an_architecture_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

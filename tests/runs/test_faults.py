@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.crash_resume import SeededBatches, tiny_space
 from device_agents.api import BenchmarkSpec, Measurement, Verdict
 from device_agents.errors import DeviceUnavailableError
 from device_agents.host import HostAgent
@@ -28,11 +27,13 @@ from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.journal import read_journal
 from nas_edge.search.one_shot import StepReport
-from tests.device_agents import models
-from tests.device_agents.fakes import FunctionAgent
-from tests.fakes import FunctionSource, failed, timed
-from tests.latency.candidates import ManualSource, candidate
-from tests.runs.faults import Bench, FaultyFiles, Killed, continued
+from tests.support import models
+from tests.support.agents import FunctionAgent
+from tests.support.batches import SeededBatches
+from tests.support.candidates import ManualSource, candidate
+from tests.support.faults import Bench, FaultyFiles, Killed, continued
+from tests.support.sources import FunctionSource, failed, timed
+from tests.support.spaces import tiny_space
 
 KEY = MeasuringKey("int8", "device", "litert", "settings")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nas_edge.errors import RunError
 from nas_edge.runs.files import Files
 from nas_edge.runs.journal import Journal, read_journal
-from tests.runs.faults import FaultyFiles, disk_full, permission_lost, read_only
+from tests.support.faults import FaultyFiles, disk_full, permission_lost, read_only
 
 RECORDS: list[dict[str, Any]] = [{"step": 0, "text": 'ä\n"}'}, {"step": 1, "x": 0.1 + 0.2}, {}, {"samples": [1.5] * 20}]
 

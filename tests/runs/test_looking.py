@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.synthetic_run import make_run as synthetic_run
 from device_agents.api import Measurement, Verdict
 from nas_edge import cli
 from nas_edge.config import load_config
@@ -21,7 +20,8 @@ from nas_edge.runs.run import Run
 from nas_edge.search.reselect import read_candidates
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
-from tests.fakes import failed, timed
+from tests.support.sources import failed, timed
+from tests.support.synthetic_run import make_run as synthetic_run
 
 
 def trial(step: int, choice: int, quality: float, latency_ms: float | None, reward: float | None) -> Trial:

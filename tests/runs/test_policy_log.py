@@ -13,7 +13,7 @@ from nas_edge.errors import RunError
 from nas_edge.runs.files import FILES, Files
 from nas_edge.runs.journal import Journal, read_journal
 from nas_edge.search.policy_log import POLICY_RECORDS, PolicyLog, is_noted, set_damaged_aside
-from tests.runs.faults import Bench, FaultyFiles, Killed, disk_full
+from tests.support.faults import Bench, FaultyFiles, Killed, disk_full
 
 
 def search(bench: Bench, folder: Path, files: Files = FILES) -> bytes:

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.crash_resume import tiny_space
 from device_agents.api import DeviceInfo, Measurement, Verdict
 from device_agents.replay import model_key, write_recording
 from nas_edge.export.bundle import verify_bundle
@@ -23,11 +22,12 @@ from nas_edge.networks.analysis import analyze
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.runs.run import Run
 from nas_edge.spaces.decisions import Architecture
+from tests.support.spaces import tiny_space
 
 WAIT_S = 240
 COMMAND = """
 import sys
-from benchmarks.crash_resume import tiny_space
+from tests.support.spaces import tiny_space
 from nas_edge import cli
 from nas_edge.spaces import SPACES
 SPACES["tiny"] = lambda size, width, classes, channels: tiny_space(size, channels, classes)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.crash_resume import tiny_space
 from device_agents import verdicts
 from device_agents.anchored import AnchoredAgent, AnchorSettings
 from nas_edge import pipeline
@@ -23,6 +22,7 @@ from nas_edge.progress import Reporter, Stage
 from nas_edge.runs.journal import read_journal
 from nas_edge.runs.run import Run
 from nas_edge.spaces import SPACES
+from tests.support.spaces import tiny_space
 
 SETTINGS = (
     "space.name=tiny",

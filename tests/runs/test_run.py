@@ -20,7 +20,7 @@ from nas_edge.config import RunConfig, load_config
 from nas_edge.errors import ConfigError, RunError
 from nas_edge.runs.environment import environment
 from nas_edge.runs.run import CHANGEABLE, Run
-from tests.runs.faults import FaultyFiles, Killed, disk_full, permission_lost, read_only
+from tests.support.faults import FaultyFiles, Killed, disk_full, permission_lost, read_only
 
 KEY = {"precision": "int8", "device": "0123", "runtime": "litert 2", "settings": "abc"}
 

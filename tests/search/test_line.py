@@ -17,13 +17,13 @@ from nas_edge.search.line import PATIENCE_S, SearchLine, trouble
 from nas_edge.search.one_shot import StepReport
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
-from tests.device_agents.fakes import FunctionAgent, fake_info, steady
-from tests.fakes import failed
-from tests.latency.candidates import candidate
+from tests.support.agents import FunctionAgent, fake_info, steady
+from tests.support.candidates import candidate
+from tests.support.sources import failed
 
 SPEC = BenchmarkSpec()
 CONDITIONS = Conditions("device", "phone", "litert", "1", "cpu", 1, "2020-01-01T00:00:00", temperature_c_after=54.3)
-WAIT_S = 20
+WAIT_S = 120
 IDLE = DeviceStatus(fake_info(), "idle", 100.0, 7, 0, "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,19 +20,11 @@ from nas_edge.search.one_shot import UNUSABLE_IN_A_ROW, OneShotSearch, StepRepor
 from nas_edge.search.trials import Trial
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
-from tests.fakes import FunctionSource, failed, timed
-from tests.spaces.small import small_space
+from tests.support.batches import batches
+from tests.support.sources import FunctionSource, failed, timed
+from tests.support.spaces import small_space
 
 SPACE = small_space(input_size=8, channels=1, classes=3)
-
-
-def batches(seed: int) -> Iterator[tuple[Any, Any]]:
-    """Three classes told apart by brightness."""
-    rng = np.random.default_rng(seed)
-    while True:
-        labels = rng.integers(3, size=16).astype(np.int32)
-        images = rng.normal(scale=0.3, size=(16, 8, 8, 1)) + labels[:, None, None, None] - 1
-        yield images.astype(np.float32), labels
 
 
 @pytest.fixture(scope="module")

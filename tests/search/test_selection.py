@@ -13,8 +13,8 @@ from nas_edge.networks.analysis import analyze
 from nas_edge.search.selection import nearest, select, smallest
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
-from tests.fakes import timed
-from tests.spaces.small import small_space
+from tests.support.sources import timed
+from tests.support.spaces import small_space
 
 SPACE = small_space()
 

@@ -21,8 +21,8 @@ from nas_edge.search.tensorboard import TensorBoardLog
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.testing.problems import nested_space
-from tests.fakes import failed
-from tests.runs.faults import Bench, FaultyFiles, Killed
+from tests.support.faults import Bench, FaultyFiles, Killed
+from tests.support.sources import failed
 
 SPACE = nested_space()
 CONDITIONS = Conditions("device", "phone", "litert", "1", "cpu", 1, "2020-01-01T00:00:00", temperature_c_after=54.0)

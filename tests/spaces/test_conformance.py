@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.crash_resume import tiny_space
 from nas_edge.spaces import SPACES
 from nas_edge.testing import check_space, check_supernet
-from tests.spaces.small import small_space
+from tests.support.spaces import small_space, tiny_space
 
 
 @pytest.mark.parametrize("name", SPACES)

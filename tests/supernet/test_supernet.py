@@ -15,7 +15,7 @@ from nas_edge.networks.keras_model import keras_model
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.supernet.elastic import EXECUTIONS, Execution
 from nas_edge.supernet.supernet import Supernet, one_hot_masks
-from tests.spaces.small import small_space
+from tests.support.spaces import small_space
 
 BATCH = 6
 

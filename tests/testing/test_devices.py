@@ -13,7 +13,7 @@ from device_agents.anchor import builtin_anchor_model
 from device_agents.api import BenchmarkSpec, Conditions, DeviceAgent, DeviceInfo, Measurement, Verdict
 from device_agents.errors import DeviceUnavailableError, ModelError
 from nas_edge.testing import check_device_agent
-from tests.device_agents.fakes import fake_info
+from tests.support.agents import fake_info
 
 
 class Good(DeviceAgent):

@@ -13,8 +13,8 @@ from device_agents.api import Measurement, Verdict
 from nas_edge.errors import RunError
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.testing import check_latency_source
-from tests.fakes import FunctionSource, failed, timed
-from tests.latency.candidates import SPACE
+from tests.support.candidates import SPACE
+from tests.support.sources import FunctionSource, failed, timed
 
 COUNT = itertools.count()
 

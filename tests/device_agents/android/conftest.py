@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from device_agents.android.adb_shell_transport import AdbShellTransport
 from device_agents.android.transport import Transport
-from tests.device_agents.android.adb_server import AdbServer
-from tests.device_agents.android.phone import Phone, PhoneUnavailableError, write_overlay
-from tests.device_agents.android.phones import PIXEL
-from tests.device_agents.android.tools import NO_BUNDLE, install_real_bundle, real_bundle
-
-PhoneFactory = Callable[..., Phone]
-Connect = Callable[[Phone], Transport]
-# Read before `home` replaces what it depends on.
-CACHE = os.environ.get("NAS_EDGE_CACHE") or str(Path("~/.cache/nas_edge").expanduser())
-
-
-@pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's own keys and settings stay out of it."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NAS_EDGE_CACHE", CACHE)
-        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
-        patch.setenv("HOME", str(folder))
-        yield folder
+from tests.support.android.adb_server import AdbServer
+from tests.support.android.phone import Connect, Phone, PhoneFactory, start, write_overlay
+from tests.support.android.phones import PIXEL
+from tests.support.android.tools import NO_BUNDLE, install_real_bundle, real_bundle
+from tests.support.data import CACHE
+from tests.support.requirements import missing
 
 
 @pytest.fixture(scope="session")
 def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_overlay(tmp_path_factory.mktemp("pixel") / "overlay", PIXEL.texts, PIXEL.files)
-
-
-def start(overlay: Path, **options: object) -> Phone:
-    try:
-        return Phone(overlay, **options)  # type: ignore[arg-type]
-    except PhoneUnavailableError as error:
-        pytest.skip(f"no ADB daemon here: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +48,6 @@ def new_phone(overlay: Path) -> Iterator[PhoneFactory]:
 @pytest.fixture(scope="session")
 def adb_server(home: Path, phone: Phone) -> Iterator[AdbServer]:
     """A real adb server on a port of its own; `phone` is asked for because it says why there is none here."""
-    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
     server = AdbServer(home)
     yield server
     server.close()
@@ -111,7 +88,7 @@ def ready_phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
     """A phone of this machine's instruction set, with the libraries the real tool needs; left as it was by tests."""
     bundle = real_bundle(CACHE)
     if bundle is None:
-        pytest.skip(NO_BUNDLE)
+        missing("benchmark_model", NO_BUNDLE)
     getprop = PIXEL.texts["getprop"].replace("arm64-v8a", {"aarch64": "arm64-v8a"}.get(platform.machine(), "x86_64"))
     files = {**PIXEL.files, "sys/devices/system/cpu/possible": "0-1\n", "sys/devices/system/cpu/online": "0-1\n"}
     overlay = write_overlay(tmp_path_factory.mktemp("ready") / "overlay", {**PIXEL.texts, "getprop": getprop}, files)
@@ -126,7 +103,7 @@ def tool_file() -> Path:
     """The real tool, to be pushed."""
     bundle = real_bundle(CACHE)
     if bundle is None:
-        pytest.skip(NO_BUNDLE)
+        missing("benchmark_model", NO_BUNDLE)
     return bundle / "bin/benchmark_model"
 
 

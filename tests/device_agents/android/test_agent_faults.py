@@ -23,11 +23,10 @@ from device_agents.android.transport import RemoteTimeoutError
 from device_agents.api import BenchmarkSpec, Verdict
 from device_agents.errors import DeviceUnavailableError, ProtocolError
 from device_agents.pool import DevicePool
-from tests.device_agents import models
-from tests.device_agents.android.phone import Phone
-from tests.device_agents.android.test_agent import Connect, connect, fast_spec, files_of
-from tests.device_agents.android.test_benchmark_model import transcript
-from tests.device_agents.android.tools import canned_script, write_tool
+from tests.support import models
+from tests.support.android.agents import Connect, connect, fast_spec
+from tests.support.android.phone import Phone, files_of
+from tests.support.android.tools import canned_script, transcript, write_tool
 
 __all__ = ["connect", "fast_spec"]  # fixtures
 

@@ -14,14 +14,12 @@ from device_agents.android.benchmark_model import BLOCKS
 from device_agents.android.state import CoolSettings
 from device_agents.api import BenchmarkSpec, Verdict
 from device_agents.errors import DeviceUnavailableError, SpecError
-from tests.device_agents import models
-from tests.device_agents.android.conftest import start
-from tests.device_agents.android.phone import Phone, write_overlay
-from tests.device_agents.android.phones import PIXEL, SAMSUNG, SILENT, PhoneTexts
-from tests.device_agents.android.test_agent import BASE, Connect, connect, fast_spec, files_of
-from tests.device_agents.android.test_benchmark_model import transcript
-from tests.device_agents.android.test_result_file import result
-from tests.device_agents.android.tools import canned_script, write_tool
+from tests.support import models
+from tests.support.android.agents import Connect, connect, fast_spec
+from tests.support.android.phone import BASE, Phone, files_of, start, write_overlay
+from tests.support.android.phones import PIXEL, SAMSUNG, SILENT, PhoneTexts
+from tests.support.android.result_file import result
+from tests.support.android.tools import canned_script, transcript, write_tool
 
 __all__ = ["connect", "fast_spec"]  # fixtures
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,13 +17,10 @@ from device_agents.android.benchmark_model import (
 from device_agents.api import BenchmarkSpec, Verdict
 from device_agents.errors import SpecError
 from device_agents.worker.statistics import median_interval
+from tests.support.android.tools import transcript
+from tests.support.data import DATA
 
-FOLDER = Path(__file__).parent / "transcripts"
 SPEC = BenchmarkSpec(min_runs=45, min_duration_s=0.9, max_duration_s=1.0, warmup_min_runs=4, warmup_min_duration_s=0.02)
-
-
-def transcript(name: str) -> str:
-    return (FOLDER / f"{name}.txt").read_text()
 
 
 def test_a_present_build_is_read() -> None:
@@ -89,12 +83,9 @@ def test_operators_are_read_in_the_order_they_ran(name: str) -> None:
     assert report.timed.mean_us == 829.85
 
 
+@pytest.mark.needs("data")
 def test_a_transcript_of_somebody_elses_board_is_read() -> None:
-    data = Path(os.environ.get("NAS_EDGE_DATA", Path(__file__).parents[3] / "../shared/data")).resolve()
-    file = data / "benchmark_model_logs/meta-tflite_mobilenet_v1_opprofile.md"
-    if not file.is_file():
-        pytest.skip(f"no transcript at {file}; set NAS_EDGE_DATA to the data folder")
-    report = read_report(file.read_text())
+    report = read_report((DATA / "benchmark_model_logs/meta-tflite_mobilenet_v1_opprofile.md").read_text())
     assert report.timed is not None
     assert (report.timed.count, report.timed.mean_us) == (50, 2.95034e6)
     assert len(report.profile) == 31

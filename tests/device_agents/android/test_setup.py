@@ -26,11 +26,10 @@ from device_agents.checks import Check
 from device_agents.doctor import examine
 from device_agents.errors import DeviceUnavailableError, SpecError
 from nas_edge.cli import nas_edge
-from tests.device_agents.android.adb_server import AdbServer
-from tests.device_agents.android.conftest import PhoneFactory, start
-from tests.device_agents.android.phone import Phone, write_overlay
-from tests.device_agents.android.phones import OLD, SAMSUNG, SILENT
-from tests.device_agents.android.tools import canned_script, write_tool
+from tests.support.android.adb_server import AdbServer
+from tests.support.android.phone import Phone, PhoneFactory, start, write_overlay
+from tests.support.android.phones import OLD, SAMSUNG, SILENT
+from tests.support.android.tools import canned_script, write_tool
 
 # ELF headers: class, byte order, version, padding; type, machine.
 ARM64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xb7\x00"
@@ -161,7 +160,7 @@ def https(tmp_path: Path, tool_file: Path, monkeypatch: pytest.MonkeyPatch) -> I
         thread.start()
         yield f"https://127.0.0.1:{server.server_port}"
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
 
 
 def write_certificate(folder: Path) -> Path:
@@ -219,7 +218,6 @@ def test_a_file_that_is_too_large_is_not_read_whole(phone: Phone, tmp_path: Path
 def test_phones_of_the_server_are_listed_with_what_is_missing(
     phone: Phone, new_phone: PhoneFactory, home: Path, settings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
     server = AdbServer(home)
     monkeypatch.setenv("ADB_SERVER_SOCKET", server.socket)
     try:
@@ -257,7 +255,6 @@ def test_phones_of_the_server_are_listed_with_what_is_missing(
     ],
 )
 def test_what_the_server_says_of_a_phone_is_told(listing: str, state: str, words: str) -> None:
-    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
     from device_agents.android.adb_server_transport import _read_phone
     from device_agents.android.listing import _of_server
 
@@ -295,7 +292,6 @@ def test_phones_on_usb_are_asked_side_by_side_and_none_is_waited_for(
 
 @given(st.text())
 def test_any_listing_of_the_server_is_read_without_an_error(line: str) -> None:
-    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
     from device_agents.android.adb_server_transport import _read_phone
 
     phone = _read_phone(line)

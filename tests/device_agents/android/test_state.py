@@ -29,9 +29,8 @@ from device_agents.android.state import (
     why_hot,
     why_throttled,
 )
-from tests.device_agents.android.conftest import start
-from tests.device_agents.android.phone import write_overlay
-from tests.device_agents.android.phones import OLD, PIXEL, SAMSUNG, SILENT, PhoneTexts
+from tests.support.android.phone import start, write_overlay
+from tests.support.android.phones import OLD, PIXEL, SAMSUNG, SILENT, PhoneTexts
 
 Asked = tuple[PhoneIdentity, PhoneState]
 

@@ -30,9 +30,8 @@ from device_agents.android.transport import (
     UnauthorizedError,
 )
 from device_agents.errors import DeviceAddressError, DeviceError, DeviceUnavailableError, ProtocolError, SpecError
-from tests.device_agents.android.adb_server import AdbServer
-from tests.device_agents.android.conftest import Connect, PhoneFactory
-from tests.device_agents.android.phone import Phone
+from tests.support.android.adb_server import AdbServer
+from tests.support.android.phone import Connect, Phone, PhoneFactory
 
 TMP = "/data/local/tmp"
 
@@ -88,10 +87,8 @@ def test_large_outputs_arrive_whole(link: Transport) -> None:
 
 
 def test_a_command_that_takes_too_long_is_ended_on_the_phone(link: Transport) -> None:
-    started_s = time.monotonic()
     with pytest.raises(RemoteTimeoutError, match=r"ended after 0\.3 s"):
         link.run(["sleep", "61.25"], timeout_s=0.3)
-    assert time.monotonic() - started_s < 3
     assert not processes(link, "61.25")
 
 
@@ -116,7 +113,7 @@ def test_a_command_ends_when_its_connection_does(
     wait_until(lambda: bool(processes(link, "63.25")))
     wait_until(lambda: bool(opened()))
     opened()[0].shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    thread.join(60)
     wait_until(lambda: not processes(link, "63.25"))
 
 
@@ -139,7 +136,7 @@ def sockets_of(link: Transport, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
     return lambda: opened
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 3.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s
@@ -158,12 +155,14 @@ def test_small_packets_are_sent_at_once(phone: Phone) -> None:
 
 
 def test_two_links_work_side_by_side(phone: Phone, connect: Connect) -> None:
-    started_s = time.monotonic()
     codes: list[int] = []
+    # Each ends only once it has seen the other begin; one after the other, the first would run into its time limit.
+    meet = 'touch "$2-$1"; until [ -e "$2-$3" ]; do sleep 0.05; done; exit "$1"'
 
     def work(code: int) -> None:
         with connect(phone) as link:
-            codes.append(link.script('sleep 0.5; exit "$1"', str(code)).exit_code)
+            codes.append(link.script(meet, str(code), f"{TMP}/met", str(7 - code), timeout_s=60).exit_code)
+            link.run(["rm", f"{TMP}/met-{7 - code}"])
             link.push(os.urandom(100_000), f"{TMP}/side-{code}")
             link.run(["rm", f"{TMP}/side-{code}"])
 
@@ -173,7 +172,6 @@ def test_two_links_work_side_by_side(phone: Phone, connect: Connect) -> None:
     for thread in threads:
         thread.join()
     assert sorted(codes) == [3, 4]
-    assert time.monotonic() - started_s < 4
 
 
 # Files
@@ -211,11 +209,9 @@ def test_a_large_push_arrives(link: Transport) -> None:
 def test_a_place_that_cannot_be_written_says_why_and_leaves_nothing(
     link: Transport, path: str, reason: str, size: int
 ) -> None:
-    started_s = time.monotonic()
     with pytest.raises(RemoteFileError, match=reason) as caught:
         link.push(bytes(size), path)
     assert caught.value.path == path
-    assert time.monotonic() - started_s < 5
     assert not [name for name in leftovers(link, "/data/local") if "part" in name]
     assert link.alive()
 
@@ -293,7 +289,7 @@ def peer(answer: Callable[[socket.socket], None]) -> Iterator[int]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield listener.getsockname()[1]
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.mark.parametrize(
@@ -336,14 +332,12 @@ def test_a_killed_daemon_is_noticed_at_once_and_its_successor_used(new_phone: Ph
         assert link.alive()
         timer = threading.Timer(0.5, phone.order, ["kill"])
         timer.start()
-        started_s = time.monotonic()
         with pytest.raises(LinkLostError):
-            link.run(["sleep", "20"], timeout_s=30)
-        assert time.monotonic() - started_s < 3
+            link.run(["sleep", "600"], timeout_s=600)  # longer than a test may take
         timer.join()
         assert not link.alive()
         phone.order("start")
-        wait_until(lambda: not processes(link, "sleep 20"))
+        wait_until(lambda: not processes(link, "sleep 600"))
         assert link.run(["echo", "again"]).output == "again\n"
 
 
@@ -363,10 +357,8 @@ def test_a_silent_phone_is_given_up_in_time(new_phone: PhoneFactory, connect: Co
     with connect(phone) as link:
         link.run(["true"])
         phone.order("stall")
-        started_s = time.monotonic()
         with pytest.raises(LinkLostError, match="does not answer"):
             link.run(["true"], timeout_s=0.5)
-        assert time.monotonic() - started_s < 5
         phone.order("flow")
         assert link.alive()
 
@@ -383,7 +375,7 @@ def push_in_vain(link: Transport, phone: Phone, path: str, order: str) -> None:
     thread.start()
     with pytest.raises(LinkLostError):
         link.push(bytes(150_000_000), path)
-    thread.join(10)
+    thread.join(60)
 
 
 def test_a_push_that_is_cut_leaves_the_old_file(new_phone: PhoneFactory, connect: Connect) -> None:
@@ -415,7 +407,6 @@ def test_a_reboot_during_a_push_leaves_nothing_in_the_end(new_phone: PhoneFactor
 
 
 def test_without_an_adb_server_the_way_out_is_named() -> None:
-    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
     from device_agents.android.adb_server_transport import AdbServerTransport
 
     link = AdbServerTransport("ABC")  # the tests' own settings name a port where nothing listens
@@ -439,7 +430,6 @@ def test_without_an_adb_server_the_way_out_is_named() -> None:
 def test_what_the_adb_server_says_is_told_apart(
     answer: bytes, error: type[DeviceError], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
     from device_agents.android.adb_server_transport import AdbServerTransport
 
     def reply(connection: socket.socket) -> None:
@@ -455,7 +445,6 @@ def test_what_the_adb_server_says_is_told_apart(
 def test_the_only_phone_is_taken_and_several_are_listed(
     new_phone: PhoneFactory, home: Path, phone: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("adbutils", reason="adbutils is not installed: nas-edge[adb-server]")
     server = AdbServer(home)
     monkeypatch.setenv("ADB_SERVER_SOCKET", server.socket)
     try:

@@ -11,9 +11,14 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from device_agents.android.adb_shell_transport import AdbShellTransport
+from device_agents.android.transport import Transport
+from tests.support.requirements import missing
+
+BASE = "/data/local/tmp/nas_edge"
 TOOL = Path(__file__).parents[3] / "tools/prepare_adbd.py"
 _SCRIPTS = {
     # `getprop` alone prints [key]: [value]; a key that is unset prints an empty line.
@@ -51,7 +56,7 @@ class Phone:
         try:
             self.address = self._answer(120)
         except PhoneUnavailableError:
-            self._process.wait(10)
+            self._process.wait(60)
             assert self._process.stderr is not None
             problem = self._process.stderr.read()
             self.close()
@@ -116,3 +121,23 @@ def write_executable(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     file.chmod(file.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+
+
+def start(overlay: Path, **options: object) -> Phone:
+    """Starts a phone; without a daemon, the test ends."""
+    try:
+        return Phone(overlay, **options)  # type: ignore[arg-type]
+    except PhoneUnavailableError as error:
+        missing("adbd", f"no ADB daemon here: {error}")
+
+
+def files_of(phone: Phone) -> list[str]:
+    """What agents have left on a phone, but for what they keep there."""
+    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+        return link.script(
+            'find "$1" -type f ! -path "*/tools/*" ! -name phone_id; ls -d "$1"/run-* 2>/dev/null; :', BASE
+        ).output.split()
+
+
+PhoneFactory = Callable[..., Phone]
+Connect = Callable[[Phone], Transport]

@@ -200,3 +200,5 @@ OLD = PhoneTexts(
 
 # A phone that says nothing at all.
 SILENT = PhoneTexts(texts={"getprop": ""})
+
+TWO_CORES = {key: value for key, value in OLD.files.items() if "scaling" in key or "cpuinfo" in key or "related" in key}

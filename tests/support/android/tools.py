@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.device_agents.android.phone import write_executable
+from tests.support.android.phone import write_executable
 
 NO_BUNDLE = "the real benchmark_model has not been built here: tools/build_benchmark_model.py"
+_TRANSCRIPTS = Path(__file__).with_name("transcripts")
 _STAND_IN = Path(__file__).with_name("stand_in_benchmark_model.py")
 
 
@@ -86,3 +87,8 @@ echo "${{graph##*/}}" >> /data/local/tmp/tool_log
 def write_tool(folder: Path, script: str) -> Path:
     write_executable(folder / "tool", script)
     return folder / "tool"
+
+
+def transcript(name: str) -> str:
+    """What the tool printed, written after its real forms."""
+    return (_TRANSCRIPTS / f"{name}.txt").read_text()

@@ -1,4 +1,4 @@
-"""A small space with every kind of choice the published spaces make."""
+"""Small search spaces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nas_edge.spaces.decisions import SearchSpace
 
 
 def small_space(input_size: int = 12, channels: int = 3, classes: int = 5) -> SearchSpace:
-    """Kernels, ratios, gates, skips, widths and separate branches."""
+    """Every kind of choice the published spaces make: kernels, ratios, gates, skips, widths, separate branches."""
     decisions = blocks.Decisions()
     stem = blocks.number("stem.filters", (8, 16))
     parts: dict[str, L.Layer] = {
@@ -38,3 +38,17 @@ def small_space(input_size: int = 12, channels: int = 3, classes: int = 5) -> Se
     parts |= blocks.classifier(classes, 0.2)
     shape = (input_size, input_size, channels)
     return SearchSpace("small", L.Sequential(tuple(parts.items())), decisions.list, shape, classes)
+
+
+def tiny_space(input_size: int = 8, channels: int = 1, classes: int = 3) -> SearchSpace:
+    """A few decisions; tracing its supernet takes little time."""
+    decisions = blocks.Decisions()
+    width = blocks.number("stem.filters", tuple(range(2, 34, 2)))
+    kernels: dict[str, L.Layer] = {f"k{k}": blocks.conv_norm(width, "relu", k, 2) for k in (3, 5)}
+    parts: dict[str, L.Layer] = {"stem": decisions.layers("stem.kernel", kernels)}
+    decisions.declare(width)
+    parts["pool"] = L.GlobalAveragePool()
+    parts |= blocks.classifier(classes, 0.0)
+    return SearchSpace(
+        "tiny", L.Sequential(tuple(parts.items())), decisions.list, (input_size, input_size, channels), classes
+    )

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.device_agents.android.phone import TOOL, Phone
+from tests.support.android.phone import TOOL, Phone
 
 
 class AdbServer:
@@ -55,7 +55,7 @@ class AdbServer:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def _wait_until_it_listens(self) -> None:
         deadline_s = time.monotonic() + 30

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from device_agents.api import Measurement
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.spaces.decisions import Architecture
-from tests.spaces.small import small_space
+from tests.support.spaces import small_space
 
 SPACE = small_space()
 

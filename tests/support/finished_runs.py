@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.synthetic_run import conditions, make_run
 from device_agents.api import Measurement, Verdict
 from nas_edge.controllers.base import Outcome
 from nas_edge.controllers.categorical import CategoricalController
@@ -18,6 +17,7 @@ from nas_edge.search.policy_log import PolicyLog
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
 from nas_edge.spaces.decisions import SearchSpace
+from tests.support.synthetic_run import conditions, make_run
 
 # What somebody who wants to do harm may write into a run folder.
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\x1b[31m =1+1"

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks.crash_resume import SeededBatches, tiny_space
 from device_agents.api import Measurement
 from nas_edge.config import SearchConfig
 from nas_edge.controllers.categorical import CategoricalController
@@ -28,7 +27,9 @@ from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
 from nas_edge.training.optimizers import RMSProp
 from nas_edge.training.schedules import CosineWithWarmup
-from tests.fakes import FunctionSource, timed
+from tests.support.batches import SeededBatches
+from tests.support.sources import FunctionSource, timed
+from tests.support.spaces import tiny_space
 
 SPACE = tiny_space()
 
