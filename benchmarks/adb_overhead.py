@@ -45,7 +45,7 @@ from device_agents.android.benchmark_model import BLOCKS, block_invocation
 from device_agents.android.state import QUICK_SCRIPT
 from device_agents.api import BenchmarkSpec
 from nas_edge.networks.tflite_model import tflite_model
-from nas_edge.spaces import SPACES
+from nas_edge.spaces import find_space
 
 TARGET_MS = 150.0
 NOTES = "/data/local/tmp/tool_times"
@@ -91,7 +91,7 @@ def daemon(overlay: Path) -> Iterator[int]:
 
 def models(count: int) -> list[bytes]:
     """So many different networks."""
-    space = SPACES["mobilenet-v3-like"](224, 1.0, 1001, 3)
+    space = find_space("mobilenet-v3-like")(224, 1.0, 1001, 3)
     rng = np.random.default_rng(0)
     return [tflite_model(space.decode(space.canonical(space.sample(rng))), "int8") for _ in range(count)]
 

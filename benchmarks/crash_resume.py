@@ -33,6 +33,7 @@ import numpy as np
 
 from device_agents.api import Measurement, Verdict
 from nas_edge.config import RunConfig, load_config
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, MeasuringKey
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
@@ -40,6 +41,7 @@ from nas_edge.quiet import held_stderr
 from nas_edge.rewards import Objective
 from nas_edge.runs.run import Run
 from tests.support.batches import SeededBatches
+from tests.support.searches import one_shot_search
 from tests.support.spaces import tiny_space
 
 KILLS, QUICK_KILLS = 200, 20
@@ -63,16 +65,17 @@ class FunctionSource(LatencySource):
         """For reports."""
         return "a function"
 
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """See `LatencySource`. One in eight candidates fails."""
         with self._log.open("ab", buffering=0) as log:
             log.write(candidate.network.fingerprint.encode() + b"\n")
         noise = int.from_bytes(hashlib.sha256(candidate.network.fingerprint.encode()).digest()[:4], "big") / 2**32
-        future: Future[Measurement] = Future()
+        future: Future[LatencyAnswer] = Future()
         if noise < 0.125:
-            future.set_result(Measurement(Verdict.RUN_FAILED, "made up"))
+            future.set_result(LatencyAnswer.measured(Measurement(Verdict.RUN_FAILED, "made up")))
         else:
-            future.set_result(Measurement(Verdict.OK, samples_ms=(analyze(candidate.network).macs / 1e5 + noise,)))
+            samples_ms = (analyze(candidate.network).macs / 1e5 + noise,)
+            future.set_result(LatencyAnswer.measured(Measurement(Verdict.OK, samples_ms=samples_ms)))
         return future
 
 
@@ -81,9 +84,10 @@ def search(folder: Path, ready: int) -> None:
     import tensorflow as tf
 
     from nas_edge.controllers.categorical import CategoricalController
-    from nas_edge.search.one_shot import OneShotSearch, StepReport
-    from nas_edge.search.policy_log import PolicyLog
-    from nas_edge.search.recorded import RecordedSearch
+    from nas_edge.search.loop import StepReport
+    from nas_edge.search.one_shot import OneShotSettings
+    from nas_edge.stages.policy_log import PolicyLog
+    from nas_edge.stages.recorded import RecordedSearch
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
     from nas_edge.training.optimizers import RMSProp
@@ -101,10 +105,13 @@ def search(folder: Path, ready: int) -> None:
         closing(run.open_journal(lambda _: None, "policy.jsonl")) as policy_journal,
     ):
         settings = run.config.search
-        loop = OneShotSearch(
-            shared.supernet.space,
-            CategoricalController(shared.supernet.space, settings.steps, base_learning_rate=0.02, delay_fraction=0.1),
+        assert isinstance(settings, OneShotSettings)
+        controller = CategoricalController(
+            shared.supernet.space, settings.steps, base_learning_rate=0.02, delay_fraction=0.1
+        )
+        loop = one_shot_search(
             shared,
+            controller,
             source,
             [Objective("latency_ms", 1.0)],
             SeededBatches(1),

@@ -34,7 +34,7 @@ from device_agents.host import HostAgent, pick_cores
 from device_agents.pool import DevicePool
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.tflite_model import tflite_model
-from nas_edge.spaces import SPACES
+from nas_edge.spaces import find_space
 
 SPACE = "mobilenet-v3-like"
 INPUT_SIZE = 224
@@ -80,7 +80,7 @@ class Tally:
 
 def candidates(count: int) -> list[NetworkSpec]:
     """So many different networks of the space."""
-    space = SPACES[SPACE](INPUT_SIZE, 1.0, 1001, 3)
+    space = find_space(SPACE)(INPUT_SIZE, 1.0, 1001, 3)
     rng = np.random.default_rng(0)
     found: dict[str, NetworkSpec] = {}
     while len(found) < count:

@@ -30,11 +30,11 @@ def measure(rematerialize: bool, size: int) -> dict[str, float]:
     start_tensorflow()
     import keras
 
-    from nas_edge.spaces import SPACES
+    from nas_edge.spaces import find_space
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
 
-    space = SPACES["mobilenet-v3-like"](size, 1.0, CLASSES, 3)
+    space = find_space("mobilenet-v3-like")(size, 1.0, CLASSES, 3)
     masks = np.zeros((len(space.decisions), max(len(d.choices) for d in space.decisions)), np.float32)
     for row, decision in zip(masks, space.decisions, strict=True):
         if decision.kind == "op":

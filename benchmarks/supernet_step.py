@@ -19,14 +19,14 @@ import numpy as np
 from nas_edge.networks import layers as L
 from nas_edge.quiet import start_tensorflow
 from nas_edge.spaces import blocks
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.decisions import NetworkSpace
 
 # A masked step takes at least this many times as long.
 TARGET_SPEEDUP = 1.5
 SIZE, BATCH, CLASSES = 28, 64, 10
 
 
-def stage() -> SearchSpace:
+def stage() -> NetworkSpace:
     """Four inverted bottlenecks of 16 to 64 channels: kernel, ratio, keep or skip, and width."""
     decisions = blocks.Decisions()
     width = blocks.number("filters", (16, 32, 48, 64))
@@ -39,7 +39,7 @@ def stage() -> SearchSpace:
     decisions.declare(width)
     layers["pool"] = L.GlobalAveragePool()
     layers |= blocks.classifier(CLASSES, 0.0)
-    return SearchSpace("stage", L.Sequential(tuple(layers.items())), decisions.list, (SIZE, SIZE, 3), CLASSES)
+    return NetworkSpace("stage", L.Sequential(tuple(layers.items())), decisions.list, (SIZE, SIZE, 3), CLASSES)
 
 
 def main() -> None:

@@ -629,7 +629,7 @@ _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 @click.argument("name", required=False, shell_complete=completion.spaces)
 def spaces(name: str | None) -> None:
     """Lists the search spaces, or the decisions of one."""
-    from nas_edge.spaces import SPACES, find_space
+    from nas_edge.spaces import SPACES, find_space, network_space_names
     from nas_edge.spaces.reference import REFERENCE_NETWORKS
 
     if name is not None:
@@ -639,7 +639,7 @@ def spaces(name: str | None) -> None:
         _print_table(rows)
         return
     rows = [("SPACE", "DECISIONS", "ARCHITECTURES", "DISTINCT")]
-    for space in (find_space(found)(224, 1.0, 1001, 3) for found in SPACES.entries if found != "table"):
+    for space in (find_space(found)(224, 1.0, 1001, 3) for found in network_space_names()):
         sizes = (f"{float(space.size):.3e}", f"{float(space.distinct_size):.3e}")
         rows.append((space.name, str(len(space.decisions)), *sizes))
     _print_table(rows)

@@ -46,6 +46,11 @@ SPACES: Registry[SearchSpace] = Registry(
 )
 
 
+def network_space_names() -> list[str]:
+    """The built-in spaces of networks."""
+    return [name for name, entry in SPACES.entries.items() if issubclass(entry.settings, NetworkSpaceSettings)]
+
+
 def find_space(name: str) -> MakeSpace:
     """The function that makes the space of networks of that name; a plug-in is loaded when it is called.
 
@@ -66,4 +71,12 @@ def find_space(name: str) -> MakeSpace:
     return make
 
 
-__all__ = ["SPACES", "MakeSpace", "NetworkSpaceSettings", "SpaceSettings", "find_space", "network_space"]
+__all__ = [
+    "SPACES",
+    "MakeSpace",
+    "NetworkSpaceSettings",
+    "SpaceSettings",
+    "find_space",
+    "network_space",
+    "network_space_names",
+]

@@ -63,9 +63,7 @@ def _answer(future: Future[LatencyAnswer], timeout_s: float, candidate: Candidat
     expect(isinstance(future, Future), f"`submit` must give a Future, received {type(future).__name__}")
     with expect_no_error(f"no answer for architecture {candidate.architecture} within {timeout_s:g} s"):
         answer = future.result(timeout_s)
-    expect(
-        isinstance(answer, LatencyAnswer), f"the future must hold a LatencyAnswer, held {type(answer).__name__}"
-    )
+    expect(isinstance(answer, LatencyAnswer), f"the future must hold a LatencyAnswer, held {type(answer).__name__}")
     if answer.ok:
         latency_ms = answer.latency_ms
         expect(

@@ -13,7 +13,7 @@ from nas_edge.controllers import (
     Outcome,
     RandomSearchController,
 )
-from nas_edge.spaces import SPACES
+from nas_edge.spaces import find_space, network_space_names
 from nas_edge.spaces.decisions import SearchSpace
 from nas_edge.testing import check_controller
 from nas_edge.testing.problems import flat_space
@@ -29,10 +29,10 @@ def test_every_controller_is_under_test() -> None:
     assert {make(flat_space()).name for make in FACTORIES.values()} == set(FACTORIES) == set(CONTROLLERS)
 
 
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("space", network_space_names())
 @pytest.mark.parametrize("make", FACTORIES.values(), ids=FACTORIES)
 def test_controllers_conform(make: Callable[[SearchSpace], Controller], space: str) -> None:
-    check_controller(make, SPACES[space](32, 0.25, 10, 3))
+    check_controller(make, find_space(space)(32, 0.25, 10, 3))
 
 
 def test_a_reward_that_is_not_finite_is_refused() -> None:

@@ -6,8 +6,8 @@ import pytest
 from nas_edge.controllers import CategoricalController, RandomSearchController
 from nas_edge.latency.table import LinearTable, read_tunas_pixel1
 from nas_edge.rewards import Objective, absolute
-from nas_edge.spaces import SPACES
-from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces import find_space
+from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.testing.problems import search
 from tests.support.data import DATA
 
@@ -18,16 +18,16 @@ pytestmark = pytest.mark.needs("data")
 
 
 @pytest.fixture(scope="module")
-def space() -> SearchSpace:
-    return SPACES["proxylessnas"](224, 1.0, 1001, 3)
+def space() -> NetworkSpace:
+    return find_space("proxylessnas")(224, 1.0, 1001, 3)
 
 
 @pytest.fixture(scope="module")
-def table(space: SearchSpace) -> LinearTable:
+def table(space: NetworkSpace) -> LinearTable:
     return read_tunas_pixel1(TABLE, space)
 
 
-def reward_of(space: SearchSpace, table: LinearTable, architecture: Architecture) -> float:
+def reward_of(space: NetworkSpace, table: LinearTable, architecture: Architecture) -> float:
     """Quality grows with kernels, ratios and depth, later blocks repaying more per millisecond."""
     quality = 0.70
     for decision, choice, on in zip(space.decisions, architecture.choices, space.active(architecture), strict=True):
@@ -39,7 +39,7 @@ def reward_of(space: SearchSpace, table: LinearTable, architecture: Architecture
 
 @pytest.mark.parametrize(("samples", "steps"), [(1, 400), (4, 200)])
 def test_controller_meets_the_target_and_beats_random_search(
-    space: SearchSpace, table: LinearTable, samples: int, steps: int
+    space: NetworkSpace, table: LinearTable, samples: int, steps: int
 ) -> None:
     noise = np.random.default_rng(7)
 
@@ -56,7 +56,7 @@ def test_controller_meets_the_target_and_beats_random_search(
         assert reward_of(space, table, found) > reward_of(space, table, random.most_likely())
 
 
-def test_random_search_accepts_only_a_latency_window(space: SearchSpace, table: LinearTable) -> None:
+def test_random_search_accepts_only_a_latency_window(space: NetworkSpace, table: LinearTable) -> None:
     """About 4.3% of uniform draws lie in 83..85 ms."""
     draws = 0
 

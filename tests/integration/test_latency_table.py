@@ -15,7 +15,7 @@ from nas_edge.latency.table import LinearTable, Term
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
-from tests.support.spaces import tiny_space
+from tests.support.spaces import TINY, tiny_space
 
 SETTINGS = (
     "search.steps=8",
@@ -31,7 +31,7 @@ SETTINGS = (
 def test_a_search_goes_by_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(SPACES, "tiny", lambda size, width, classes, channels: tiny_space(size, channels, classes))
+    monkeypatch.setitem(SPACES.entries, "tiny", TINY)
     space = tiny_space(16, 1, 10)
     # Milliseconds that no network of this size takes here, so that they cannot be taken for measured ones.
     terms = [Term({d.path: choice}, 100.0 * i) for d in space.decisions for i, choice in enumerate(d.choices)]

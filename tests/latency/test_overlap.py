@@ -14,23 +14,24 @@ import numpy as np
 import pytest
 
 from device_agents.api import BenchmarkSpec, Measurement
-from nas_edge.config import SearchConfig
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.latency.cache import CachedSource, MeasuringKey
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.source import LatencySource
 from nas_edge.rewards import Objective
-from nas_edge.search.one_shot import OneShotSearch, StepReport
+from nas_edge.search.loop import StepReport
+from nas_edge.search.one_shot import OneShotSettings
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
 from tests.support.agents import FunctionAgent, fake_info
 from tests.support.batches import batches
+from tests.support.searches import one_shot_search
 from tests.support.sources import timed
 from tests.support.spaces import small_space
 
 SPACE = small_space(input_size=8, channels=1, classes=3)
-CONFIG = SearchConfig(steps=8, delay_fraction=0.25, samples_per_step=3)
+CONFIG = OneShotSettings(steps=8, delay_fraction=0.25, samples_per_step=3)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def run(
     controller = CategoricalController(SPACE, CONFIG.steps, delay_fraction=CONFIG.delay_fraction)
     objectives = [Objective("latency_ms", 1.0)]
     rng = np.random.default_rng(5)
-    search = OneShotSearch(SPACE, controller, shared, source, objectives, batches(1), batches(2), rng, CONFIG)
+    search = one_shot_search(shared, controller, source, objectives, batches(1), batches(2), rng, CONFIG)
     reports: list[StepReport] = []
     with source:
         search.run(reports.append)

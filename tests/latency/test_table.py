@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from nas_edge.errors import ConfigError, RunError
 from nas_edge.latency.source import Candidate
 from nas_edge.latency.table import LinearTable, Term, open_table, read_tunas_pixel1
-from nas_edge.spaces import SPACES
-from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces import find_space
+from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.spaces.reference import point
 from nas_edge.testing.problems import nested_space
 from tests.support.data import DATA
@@ -24,8 +24,8 @@ needs_data = pytest.mark.needs("data")
 
 
 @pytest.fixture(scope="module")
-def proxylessnas() -> SearchSpace:
-    return SPACES["proxylessnas"](224, 1.0, 1001, 3)
+def proxylessnas() -> NetworkSpace:
+    return find_space("proxylessnas")(224, 1.0, 1001, 3)
 
 
 def test_latency_is_the_bias_plus_the_terms_that_hold() -> None:
@@ -42,7 +42,7 @@ def test_a_term_the_space_does_not_offer_is_refused(when: dict[str, int | float 
         LinearTable(nested_space(), [Term(when, 1.0)], 0.0)
 
 
-def test_a_missing_table_is_one_clear_error(tmp_path: Path, proxylessnas: SearchSpace) -> None:
+def test_a_missing_table_is_one_clear_error(tmp_path: Path, proxylessnas: NetworkSpace) -> None:
     with pytest.raises(ConfigError, match="cannot read the latency table"):
         read_tunas_pixel1(tmp_path / "table.csv", proxylessnas)
 
@@ -54,7 +54,7 @@ def ask(table: Path, *choices: int) -> float | None:
     space = nested_space()
     architecture = Architecture(choices)
     with open_table(str(table), space, "int8") as source:
-        return source.submit(Candidate(space.decode(architecture), architecture)).result().latency_ms
+        return source.submit(Candidate(space.build(architecture), architecture)).result().latency_ms
 
 
 def test_a_linear_table_is_read_from_a_file(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_network_from_outside_the_space_is_not_in_a_table(tmp_path: Path) -> N
     file = tmp_path / "table.json"
     file.write_text(json.dumps(LINEAR))
     space = nested_space()
-    asked = open_table(str(file), space, "int8").submit(Candidate(space.decode(Architecture((0, 0, 0)))))
+    asked = open_table(str(file), space, "int8").submit(Candidate(space.build(Architecture((0, 0, 0)))))
     with pytest.raises(RunError, match="knows the architectures of its space only"):
         asked.result()
 
@@ -147,7 +147,7 @@ def test_no_file_causes_anything_but_a_clear_error(start: bytes, rest: bytes) ->
             ask(file, 0, 0, 0)
 
 
-def test_a_damaged_published_table_is_refused(tmp_path: Path, proxylessnas: SearchSpace) -> None:
+def test_a_damaged_published_table_is_refused(tmp_path: Path, proxylessnas: NetworkSpace) -> None:
     file = tmp_path / "proxylessnas_search_pixel1_cost_model.csv"
     (tmp_path / "golden.json").write_text('{"bias_ms": 92.1}')
     for rows in (
@@ -172,17 +172,17 @@ def test_a_table_that_cannot_be_read_is_one_clear_error(tmp_path: Path, file: st
 
 
 @needs_data
-def test_the_published_table_is_recognised_and_refused_for_other_widths(proxylessnas: SearchSpace) -> None:
+def test_the_published_table_is_recognised_and_refused_for_other_widths(proxylessnas: NetworkSpace) -> None:
     file = str(TABLE)
     mobile = point(proxylessnas, "proxylessnas-mobile")
-    asked = open_table(file, proxylessnas, "int8").submit(Candidate(proxylessnas.decode(mobile), mobile))
+    asked = open_table(file, proxylessnas, "int8").submit(Candidate(proxylessnas.build(mobile), mobile))
     assert asked.result().latency_ms == pytest.approx(84.4162, abs=5e-5)
     with pytest.raises(ConfigError, match=r"names stem\.filters=32, which proxylessnas does not offer"):
-        open_table(file, SPACES["proxylessnas"](224, 0.5, 1001, 3), "int8")
+        open_table(file, find_space("proxylessnas")(224, 0.5, 1001, 3), "int8")
 
 
 @needs_data
-def test_published_table_gives_the_published_latencies(proxylessnas: SearchSpace) -> None:
+def test_published_table_gives_the_published_latencies(proxylessnas: NetworkSpace) -> None:
     table = read_tunas_pixel1(TABLE, proxylessnas)
     golden = Architecture(tuple(json.loads((DATA / "tunas_pixel1" / "golden.json").read_text())["golden_73_indices"]))
     assert table.latency_ms(golden) == pytest.approx(84.0167, abs=5e-5)
@@ -190,7 +190,7 @@ def test_published_table_gives_the_published_latencies(proxylessnas: SearchSpace
 
 
 @needs_data
-def test_published_table_spans_the_published_range(proxylessnas: SearchSpace) -> None:
+def test_published_table_spans_the_published_range(proxylessnas: NetworkSpace) -> None:
     table = read_tunas_pixel1(TABLE, proxylessnas)
     smallest = {
         d.path: ("skip" if d.path.endswith(".op") and len(d.choices) > 1 else d.choices[0])
@@ -202,7 +202,7 @@ def test_published_table_spans_the_published_range(proxylessnas: SearchSpace) ->
 
 
 @needs_data
-def test_published_table_has_the_published_mean_under_uniform_sampling(proxylessnas: SearchSpace) -> None:
+def test_published_table_has_the_published_mean_under_uniform_sampling(proxylessnas: NetworkSpace) -> None:
     table = read_tunas_pixel1(TABLE, proxylessnas)
     rng = np.random.default_rng(0)
     draws = [table.latency_ms(proxylessnas.sample(rng)) for _ in range(2000)]

@@ -23,7 +23,7 @@ from nas_edge.networks import layers as L
 from nas_edge.networks.graph import GraphBuilder, NetworkSpec, Node
 from nas_edge.networks.keras_model import get_weights, keras_model, set_weights
 from nas_edge.networks.tflite_model import Precision, operators, tflite_model
-from nas_edge.spaces import SPACES
+from nas_edge.spaces import find_space, network_space_names
 from nas_edge.spaces.reference import REFERENCE_NETWORKS, reference_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")
@@ -32,7 +32,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 
 def random_architecture(space: str, size: int, width: float, channels: int, seed: int) -> NetworkSpec:
-    found = SPACES[space](size, width, 10, channels)
+    found = find_space(space)(size, width, 10, channels)
     return found.decode(found.sample(np.random.default_rng(seed)))
 
 
@@ -273,7 +273,7 @@ def test_reference_networks_are_written_and_run(name: str) -> None:
         assert output.std() > 0
 
 
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("space", network_space_names())
 def test_random_architectures_run_in_int8_without_any_float(space: str) -> None:
     for seed in range(5):
         spec = random_architecture(space, 64, 0.5, 3, seed)

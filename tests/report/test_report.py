@@ -31,10 +31,10 @@ from nas_edge.report.content import Column, Report, Table, ms_form, text_of
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.write import to_csv
 from nas_edge.runs.run import Run
-from nas_edge.search.policy_log import PolicyLog
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
 from nas_edge.spaces.reference import point, reference_network
+from nas_edge.stages.policy_log import PolicyLog
 from tests.support.finished_runs import HOSTILE, finished_run, space_of, timed, write_policy
 from tests.support.synthetic_run import make_run
 

@@ -12,12 +12,12 @@ from nas_edge.config import load_config
 from nas_edge.dry_run import Estimate, rehearse
 from nas_edge.progress import Reporter
 from nas_edge.spaces import SPACES
-from tests.support.spaces import tiny_space
+from tests.support.spaces import TINY
 
 
 def test_an_architecture_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(SPACES, "tiny", lambda size, width, classes, channels: tiny_space(size, channels, classes))
+    monkeypatch.setitem(SPACES.entries, "tiny", TINY)
     # The machines that run tests are shared; what is worth what on them is tested elsewhere.
     monkeypatch.setattr(verdicts, "MAX_WAIT_SHARE", float("inf"))
     monkeypatch.setattr(verdicts, "MAX_SHIFT", float("inf"))

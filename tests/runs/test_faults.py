@@ -26,7 +26,7 @@ from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.journal import read_journal
-from nas_edge.search.one_shot import StepReport
+from nas_edge.search.loop import StepReport
 from tests.support import models
 from tests.support.agents import FunctionAgent
 from tests.support.batches import SeededBatches

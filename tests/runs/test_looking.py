@@ -16,8 +16,8 @@ from nas_edge import cli
 from nas_edge.config import load_config
 from nas_edge.errors import RunError
 from nas_edge.runs.listing import list_runs
+from nas_edge.runs.reselect import read_candidates
 from nas_edge.runs.run import Run
-from nas_edge.search.reselect import read_candidates
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
 from tests.support.sources import failed, timed

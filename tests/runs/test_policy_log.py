@@ -12,7 +12,7 @@ import pytest
 from nas_edge.errors import RunError
 from nas_edge.runs.files import FILES, Files
 from nas_edge.runs.journal import Journal, read_journal
-from nas_edge.search.policy_log import POLICY_RECORDS, PolicyLog, is_noted, set_damaged_aside
+from nas_edge.stages.policy_log import POLICY_RECORDS, PolicyLog, is_noted, set_damaged_aside
 from tests.support.faults import Bench, FaultyFiles, Killed, disk_full
 
 

@@ -27,10 +27,10 @@ from tests.support.spaces import tiny_space
 WAIT_S = 240
 COMMAND = """
 import sys
-from tests.support.spaces import tiny_space
+from tests.support.spaces import TINY
 from nas_edge import cli
 from nas_edge.spaces import SPACES
-SPACES["tiny"] = lambda size, width, classes, channels: tiny_space(size, channels, classes)
+SPACES.entries["tiny"] = TINY
 cli.main()
 """
 SETTINGS = (

@@ -22,7 +22,7 @@ from nas_edge.progress import Reporter, Stage
 from nas_edge.runs.journal import read_journal
 from nas_edge.runs.run import Run
 from nas_edge.spaces import SPACES
-from tests.support.spaces import tiny_space
+from tests.support.spaces import TINY
 
 SETTINGS = (
     "space.name=tiny",
@@ -77,7 +77,7 @@ def learning(rate: float) -> Callable[[RunConfig], RunConfig]:
 
 def test_a_run_is_continued_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Its supernet is compiled in seconds.
-    monkeypatch.setitem(SPACES, "tiny", lambda size, width, classes, channels: tiny_space(size, channels, classes))
+    monkeypatch.setitem(SPACES.entries, "tiny", TINY)
     # The machines that run tests are shared; what is worth what on them is tested elsewhere.
     monkeypatch.setattr(verdicts, "MAX_WAIT_SHARE", float("inf"))
     monkeypatch.setattr(verdicts, "MAX_SHIFT", float("inf"))

@@ -13,10 +13,10 @@ from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
 from device_agents.errors import DeviceUnavailableError
 from device_agents.pool import DeviceStatus
 from nas_edge.latency.device import DeviceSource
-from nas_edge.search.line import PATIENCE_S, SearchLine, trouble
-from nas_edge.search.one_shot import StepReport
+from nas_edge.search.loop import StepReport
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
+from nas_edge.stages.progress_line import PATIENCE_S, SearchLine, trouble
 from tests.support.agents import FunctionAgent, fake_info, steady
 from tests.support.candidates import candidate
 from tests.support.sources import failed

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 
 from device_agents.api import Measurement, Verdict
-from nas_edge.config import SearchConfig
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.errors import RunError
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
 from nas_edge.rewards import Objective
-from nas_edge.search.one_shot import UNUSABLE_IN_A_ROW, OneShotSearch, StepReport
+from nas_edge.search.loop import UNUSABLE_IN_A_ROW, StepReport
+from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
 from nas_edge.search.trials import Trial
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
 from tests.support.batches import batches
+from tests.support.searches import one_shot_search
 from tests.support.sources import FunctionSource, failed, timed
 from tests.support.spaces import small_space
 
@@ -36,12 +37,12 @@ def shared() -> SharedWeights:
 def make_search(
     shared: SharedWeights, measure: Callable[[Candidate], Measurement], seed: int = 0, **settings: Any
 ) -> OneShotSearch:
-    config = SearchConfig(**{"steps": 8, "delay_fraction": 0.25, **settings})
+    config = OneShotSettings(**{"steps": 8, "delay_fraction": 0.25, **settings})
     controller = CategoricalController(SPACE, config.steps, delay_fraction=config.delay_fraction)
     rng = np.random.default_rng(seed)
     objectives = [Objective("latency_ms", 1.0)]
     source = FunctionSource(measure)
-    return OneShotSearch(SPACE, controller, shared, source, objectives, batches(1), batches(2), rng, config)
+    return one_shot_search(shared, controller, source, objectives, batches(1), batches(2), rng, config)
 
 
 def run(search: OneShotSearch) -> list[StepReport]:

@@ -15,11 +15,11 @@ from device_agents.api import Conditions, Measurement, Verdict
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.controllers.random_search import RandomSearchController
 from nas_edge.errors import RunError
-from nas_edge.search.one_shot import StepReport
-from nas_edge.search.policy_log import POLICY_RECORDS
-from nas_edge.search.tensorboard import TensorBoardLog
+from nas_edge.search.loop import StepReport
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
+from nas_edge.stages.policy_log import POLICY_RECORDS
+from nas_edge.stages.tensorboard import TensorBoardLog
 from nas_edge.testing.problems import nested_space
 from tests.support.faults import Bench, FaultyFiles, Killed
 from tests.support.sources import failed

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from nas_edge.spaces import SPACES
+from nas_edge.spaces import find_space, network_space_names
 from nas_edge.testing import check_space, check_supernet
 from tests.support.spaces import small_space, tiny_space
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", network_space_names())
 def test_spaces_conform(name: str) -> None:
-    check_space(SPACES[name])
+    check_space(find_space(name))
 
 
 def test_the_tests_own_spaces_conform() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas_edge.networks.analysis import analyze
-from nas_edge.spaces import SPACES
+from nas_edge.spaces import find_space
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.spaces.reference import point, reference_network
 
@@ -31,7 +31,7 @@ ENLARGED = {
 def test_space_has_the_published_size(
     name: str, decisions: int, open_decisions: int, logits: int, size: float, distinct: float
 ) -> None:
-    space = SPACES[name](224, 1.0, 1001, 3)
+    space = find_space(name)(224, 1.0, 1001, 3)
     assert len(space.decisions) == decisions
     assert sum(len(d.choices) > 1 for d in space.decisions) == open_decisions
     assert sum(len(d.choices) for d in space.decisions if len(d.choices) > 1) == logits or (
@@ -42,12 +42,12 @@ def test_space_has_the_published_size(
 
 
 def test_proxylessnas_mobile_has_the_published_index_string() -> None:
-    assert str(point(SPACES["proxylessnas"](224, 1.0, 1001, 3), "proxylessnas-mobile")) == PROXYLESS_MOBILE
+    assert str(point(find_space("proxylessnas")(224, 1.0, 1001, 3), "proxylessnas-mobile")) == PROXYLESS_MOBILE
 
 
 @pytest.mark.parametrize("name", ENLARGED)
 def test_reference_is_a_point_of_the_enlarged_space(name: str) -> None:
-    space = SPACES["proxylessnas-enlarged"](224, 1.0, 1001, 3)
+    space = find_space("proxylessnas-enlarged")(224, 1.0, 1001, 3)
     assert str(point(space, name)) == ENLARGED[name]
     assert space.decode(Architecture.parse(ENLARGED[name])).fingerprint == reference_network(name).fingerprint
 

@@ -20,7 +20,7 @@ def candidate(index: int) -> Candidate:
         choices.append(index % len(values))
         index //= len(values)
     architecture = SPACE.canonical(Architecture(tuple(choices)))
-    return Candidate(SPACE.decode(architecture), architecture)
+    return Candidate(SPACE.build(architecture), architecture)
 
 
 class ManualSource(LatencySource):

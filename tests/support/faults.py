@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from device_agents.api import Measurement
-from nas_edge.config import SearchConfig
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
@@ -21,13 +20,14 @@ from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.files import FILES, Files
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import Journal
-from nas_edge.search.one_shot import OneShotSearch
-from nas_edge.search.recorded import RecordedSearch
+from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
+from nas_edge.stages.recorded import RecordedSearch
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
 from nas_edge.training.optimizers import RMSProp
 from nas_edge.training.schedules import CosineWithWarmup
 from tests.support.batches import SeededBatches
+from tests.support.searches import one_shot_search
 from tests.support.sources import FunctionSource, timed
 from tests.support.spaces import tiny_space
 
@@ -113,11 +113,10 @@ class Bench:
 
     def loop(self, source: LatencySource | None = None, seed: int = 5, **settings: Any) -> OneShotSearch:
         self.shared.restore(self._start)
-        config = SearchConfig(**{"steps": 9, "delay_fraction": 0.25, "samples_per_step": 2, **settings})
-        return OneShotSearch(
-            SPACE,
-            CategoricalController(SPACE, config.steps, base_learning_rate=0.05, delay_fraction=config.delay_fraction),
+        config = OneShotSettings(**{"steps": 9, "delay_fraction": 0.25, "samples_per_step": 2, **settings})
+        return one_shot_search(
             self.shared,
+            CategoricalController(SPACE, config.steps, base_learning_rate=0.05, delay_fraction=config.delay_fraction),
             source or FunctionSource(self.measure),
             [Objective("latency_ms", 1.0)],
             SeededBatches(1),

@@ -13,10 +13,10 @@ from nas_edge.controllers.base import Outcome
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.pipeline import Result, Row
 from nas_edge.runs.run import Run
-from nas_edge.search.policy_log import PolicyLog
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.decisions import NetworkSpace
+from nas_edge.stages.policy_log import PolicyLog
 from tests.support.synthetic_run import conditions, make_run
 
 # What somebody who wants to do harm may write into a run folder.
@@ -29,7 +29,7 @@ def timed(median_ms: float, verdict: Verdict = Verdict.OK, detail: str = "") -> 
     return Measurement(verdict, detail, samples_ms=samples_ms, conditions=conditions())
 
 
-def space_of(run: Run) -> SearchSpace:
+def space_of(run: Run) -> NetworkSpace:
     part = run.config.space
     return find_space(part.name)(part.input_size, part.width_multiplier, 10, 1)
 

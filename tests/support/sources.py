@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from device_agents.api import Measurement, Verdict
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate, LatencySource
 
 
@@ -20,11 +21,11 @@ class FunctionSource(LatencySource):
     def name(self) -> str:
         return "a function"
 
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         self.asked.append(candidate)
-        future: Future[Measurement] = Future()
+        future: Future[LatencyAnswer] = Future()
         try:
-            future.set_result(self._measure(candidate))
+            future.set_result(LatencyAnswer.measured(self._measure(candidate)))
         except Exception as error:
             future.set_exception(error)
         return future

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from nas_edge.networks import layers as L
-from nas_edge.spaces import blocks
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces import blocks, network_space
+from nas_edge.spaces.decisions import NetworkSpace
 
 
-def small_space(input_size: int = 12, channels: int = 3, classes: int = 5) -> SearchSpace:
+def small_space(input_size: int = 12, channels: int = 3, classes: int = 5) -> NetworkSpace:
     """Every kind of choice the published spaces make: kernels, ratios, gates, skips, widths, separate branches."""
     decisions = blocks.Decisions()
     stem = blocks.number("stem.filters", (8, 16))
@@ -37,10 +37,10 @@ def small_space(input_size: int = 12, channels: int = 3, classes: int = 5) -> Se
     parts["pool"] = L.GlobalAveragePool()
     parts |= blocks.classifier(classes, 0.2)
     shape = (input_size, input_size, channels)
-    return SearchSpace("small", L.Sequential(tuple(parts.items())), decisions.list, shape, classes)
+    return NetworkSpace("small", L.Sequential(tuple(parts.items())), decisions.list, shape, classes)
 
 
-def tiny_space(input_size: int = 8, channels: int = 1, classes: int = 3) -> SearchSpace:
+def tiny_space(input_size: int = 8, channels: int = 1, classes: int = 3) -> NetworkSpace:
     """A few decisions; tracing its supernet takes little time."""
     decisions = blocks.Decisions()
     width = blocks.number("stem.filters", tuple(range(2, 34, 2)))
@@ -49,6 +49,9 @@ def tiny_space(input_size: int = 8, channels: int = 1, classes: int = 3) -> Sear
     decisions.declare(width)
     parts["pool"] = L.GlobalAveragePool()
     parts |= blocks.classifier(classes, 0.0)
-    return SearchSpace(
+    return NetworkSpace(
         "tiny", L.Sequential(tuple(parts.items())), decisions.list, (input_size, input_size, channels), classes
     )
+
+
+TINY = network_space(lambda size, width, classes, channels: tiny_space(size, channels, classes))

@@ -13,6 +13,7 @@ import numpy as np
 
 from device_agents.api import Conditions, DeviceInfo, Measurement, Verdict
 from nas_edge.config import load_config
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.runs.environment import environment
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
@@ -38,14 +39,14 @@ def make_run(folder: Path, trials: int, samples: int = 200, seed: int = 0, targe
     """
     rng = np.random.default_rng(seed)
     config = load_config("demo", flags={"target.latency_ms": target_ms, "seed": seed}, settings=["search.steps=1"])
-    delay_share = config.search.delay_fraction
+    delay_share = config.search.model_dump()["delay_fraction"]
     steps = round(trials / (1 - delay_share)) + 1
     config = load_config(flags={"search.steps": steps}, base=config)
     key = {"precision": "int8", "device": DEVICE.fingerprint, "runtime": "litert 1.0", "settings": "made up"}
     with Run.create(folder, config) as run:
         run.add_session(environment({**vars(DEVICE), "fingerprint": DEVICE.fingerprint}, key))
     run.once("target", lambda: {"target_ms": target_ms})
-    space = SPACES[config.space.name](config.space.input_size, config.space.width_multiplier, 10, 1)
+    space = SPACES.make(config.space, 10, 1)
     costs = [rng.uniform(0, 1.6 * target_ms / len(space.decisions), len(d.choices)) for d in space.decisions]
     merits = [rng.normal(0, 0.02, len(d.choices)) for d in space.decisions]
     with closing(run.open_journal(print)) as journal:
@@ -60,7 +61,9 @@ def make_run(folder: Path, trials: int, samples: int = 200, seed: int = 0, targe
             usage = None if latency_ms is None else {"latency_ms": latency_ms}
             reward = None if latency_ms is None else quality - 0.1 * abs(latency_ms / target_ms - 1)
             step = config.search.delay_steps + number
-            journal.append(Trial(step, step, architecture, quality, measurement, usage, reward).to_json())
+            journal.append(
+                Trial(step, step, architecture, quality, LatencyAnswer.measured(measurement), usage, reward).to_json()
+            )
     return run
 
 

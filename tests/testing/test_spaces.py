@@ -11,7 +11,7 @@ import pytest
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.spaces import blocks
-from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.testing import check_space, check_supernet
 
 COUNT = itertools.count(1)
@@ -21,32 +21,32 @@ def make(
     widths: Callable[[], tuple[int, ...]] = lambda: (8, 16),
     kernels: Callable[[int], L.Layer] = lambda k: blocks.depthwise_norm(k, "relu", 2),
     name: str = "two decisions",
-) -> Callable[[int, float, int, int], SearchSpace]:
+) -> Callable[[int, float, int, int], NetworkSpace]:
     """A space with a width and a kernel."""
 
-    def space(input_size: int, width_multiplier: float, classes: int, channels: int) -> SearchSpace:
+    def space(input_size: int, width_multiplier: float, classes: int, channels: int) -> NetworkSpace:
         decisions = blocks.Decisions()
         width = decisions.declare(blocks.number("width", widths()))
         kernel = decisions.layers("kernel", {f"k{k}": kernels(k) for k in (3, 5)})
         parts = {"stem": blocks.conv_norm(width, "relu", 3, 2), "body": kernel, "pool": L.GlobalAveragePool()}
         template = L.Sequential(tuple((parts | blocks.classifier(classes, 0.1)).items()))
-        return SearchSpace(name, template, decisions.list, (input_size, input_size, channels), classes)
+        return NetworkSpace(name, template, decisions.list, (input_size, input_size, channels), classes)
 
     return space
 
 
-class ForgetsItsText(SearchSpace):
+class ForgetsItsText(NetworkSpace):
     def parse(self, text: str) -> Architecture:
         return Architecture((0,) * len(self.decisions))
 
 
-class OtherCanonical(SearchSpace):
+class OtherCanonical(NetworkSpace):
     def canonical(self, architecture: Architecture) -> Architecture:
         return Architecture((0,) * len(self.decisions))
 
 
-def of_class(cls: type[SearchSpace], classes_too_many: int = 0) -> Callable[..., SearchSpace]:
-    def space(size: int, width: float, classes: int, channels: int) -> SearchSpace:
+def of_class(cls: type[NetworkSpace], classes_too_many: int = 0) -> Callable[..., NetworkSpace]:
+    def space(size: int, width: float, classes: int, channels: int) -> NetworkSpace:
         good = make()(size, width, classes + classes_too_many, channels)
         return cls(good.name, good.template, good.decisions, good.input_shape, classes)
 
@@ -62,7 +62,7 @@ def test_the_original_is_not_broken() -> None:
     ("broken", "promise"),
     [
         (lambda size, width: None, r"making the space with \(32, 0.5, 7, 1\): TypeError"),
-        (lambda *_: "a space", "expected a SearchSpace, received str"),
+        (lambda *_: "a space", "expected a NetworkSpace, received str"),
         (make(name=""), "has no name"),
         (lambda size, width, classes, channels: make()(size, width, 10, channels), "the input and classes that were"),
         (lambda size, width, classes, channels: make()(size, width, classes, 3), r"expected \(32, 32, 1\) and 7"),
@@ -75,20 +75,20 @@ def test_the_original_is_not_broken() -> None:
             "writing architecture .* as float32 TFLite",
         ),
         (make(kernels=lambda k: blocks.depthwise_norm(k + 2 * next(COUNT), "relu", 2)), "makes other networks of"),
-        (of_class(SearchSpace, classes_too_many=1), r"must end in one output per class, \[7\]: received \[8\]"),
+        (of_class(NetworkSpace, classes_too_many=1), r"must end in one output per class, \[7\]: received \[8\]"),
         (of_class(ForgetsItsText), "is not read back from its text"),
         (of_class(OtherCanonical), "is another network once its inactive decisions are set to 0"),
     ],
 )
-def test_a_broken_promise_is_named(broken: Callable[..., SearchSpace], promise: str) -> None:
+def test_a_broken_promise_is_named(broken: Callable[..., NetworkSpace], promise: str) -> None:
     with pytest.raises(AssertionError, match=promise):
         check_space(broken)
 
 
 def test_a_space_of_one_network_is_none() -> None:
-    def one(size: int, _: float, classes: int, channels: int) -> SearchSpace:
+    def one(size: int, _: float, classes: int, channels: int) -> NetworkSpace:
         template = L.Sequential((("pool", L.GlobalAveragePool()), *blocks.classifier(classes, 0.1).items()))
-        return SearchSpace("one", template, [], (size, size, channels), classes)
+        return NetworkSpace("one", template, [], (size, size, channels), classes)
 
     with pytest.raises(AssertionError, match="there is nothing to search"):
         check_space(one)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nas_edge.config import TrainingConfig
 from nas_edge.errors import DataError, TrainingError
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.keras_model import keras_model
 from nas_edge.networks.template import decode
+from nas_edge.training.settings import TrainingSettings
 from nas_edge.training.trainer import (
     Batch,
     TrainingStep,
@@ -24,7 +24,7 @@ from nas_edge.training.trainer import (
     train,
 )
 
-CONFIG = TrainingConfig(learning_rate=1.0, batch_size=32, label_smoothing=0.0, warmup_fraction=0.1)
+CONFIG = TrainingSettings(learning_rate=1.0, batch_size=32, label_smoothing=0.0, warmup_fraction=0.1)
 
 
 def tiny_spec() -> NetworkSpec:
@@ -153,7 +153,7 @@ def test_recalibration_gives_the_plain_average_of_batch_statistics() -> None:
 
 
 def test_defaults_are_those_of_tunas() -> None:
-    config = TrainingConfig(batch_size=4096)
+    config = TrainingSettings(batch_size=4096)
     assert config.peak_learning_rate == pytest.approx(2.64)
     assert config.steps(1_231_121) == 27_050
     assert round(config.steps(1_231_121) * config.warmup_fraction) == 676
