@@ -274,6 +274,7 @@ def load_config(
             raise ConfigError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
         _merge(merged, PRESETS[preset])
     for overrides in given:
+        _expand_short_forms(overrides)
         _drop_of_others(merged, overrides)
         _merge(merged, overrides)
     try:
@@ -326,6 +327,24 @@ def _nested(path: str, value: Any) -> Overrides:
     for name in reversed(path.split(".")):
         value = {name: value}
     return value  # type: ignore[no-any-return]
+
+
+def _expand_short_forms(overrides: Overrides) -> None:
+    """Writes `table:FILE` and the like as settings by name, so that later settings can be laid over them."""
+    for place, registry in CHOICES.items():
+        parent = _at(overrides, place[:-1])
+        given = _at(overrides, place)
+        if isinstance(given, Mapping) and isinstance(given.get(registry.key), str) and ":" in given[registry.key]:
+            short = given[registry.key]
+        elif isinstance(given, str):
+            short = given
+        else:
+            continue
+        try:
+            by_name = registry.by_name(short)
+        except ValueError as error:
+            raise ConfigError(f"{'.'.join(place)}: {error}") from None
+        parent[place[-1]] = {**(given if isinstance(given, Mapping) else {}), **by_name}
 
 
 def _drop_of_others(base: Overrides, more: Mapping[str, Any]) -> None:

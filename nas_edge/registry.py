@@ -140,15 +140,19 @@ class Registry(Generic[MadeT]):
             ConfigError: in one line.
         """
         try:
-            values = self._by_name(given)
+            values = self.by_name(given)
             return self.find(values[self.key]).settings.model_validate(values)
         except ValidationError as error:
             raise ConfigError(f"{self.what}: {one_line(error)}") from None
         except ValueError as error:
             raise ConfigError(f"{self.what}: {error}") from None
 
-    def _by_name(self, given: Any, lenient: bool = False) -> Any:
-        """Settings by name, of whatever form they are given in."""
+    def by_name(self, given: Any, lenient: bool = False) -> Any:
+        """Settings by name, of whatever form they are given in; what is none of them is left to validation.
+
+        Raises:
+            ValueError: for an unknown name, unless `lenient`.
+        """
         if isinstance(given, ChoiceSettings):
             return given
         if isinstance(given, str):
@@ -194,7 +198,7 @@ class Registry(Generic[MadeT]):
         choices.append(Annotated[ChoiceSettings, PlainValidator(self._of_plugin), dumped, Tag(_PLUGIN)])
         union = Annotated[Union[tuple(choices)], Discriminator(self._tag)]  # type: ignore[valid-type] # noqa: UP007 - made of a list
         return core_schema.with_info_before_validator_function(
-            lambda given, info: self._by_name(given, _is_lenient(info)), handler.generate_schema(union)
+            lambda given, info: self.by_name(given, _is_lenient(info)), handler.generate_schema(union)
         )
 
 

@@ -130,7 +130,8 @@ def _shown(
         policy_journal = stack.enter_context(closing(run.open_journal(reporter.say, "policy.jsonl")))
         policy = PolicyLog(policy_journal, loop.step, loop.steps)
         log = None
-        if context.config.runs.tensorboard and loop.step < loop.steps:
+        # It writes with TensorFlow, for whose start nobody waits who searches a table.
+        if context.task.delivers and context.config.runs.tensorboard and loop.step < loop.steps:
             from nas_edge.stages.tensorboard import TensorBoardLog
 
             log = TensorBoardLog(run.path("tensorboard"), loop.step, loop.steps, target_ms)

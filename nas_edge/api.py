@@ -1,0 +1,203 @@
+"""nas_edge from Python, for notebooks and scripts. The command line is a thin layer over these functions.
+
+    from nas_edge.api import benchmark, export, search
+
+    result = search("runs/photos", preset="laptop", settings={"data.source": "photos/", "target.latency_ms": 4})
+    print(result.latency_ms, result.winner.accuracy["int8"])
+
+Settings are those of `nas-edge search --list-settings`, by their dotted names. Every function raises
+`nas_edge.errors.NasEdgeError` or `device_agents.errors.DeviceError`, with one line that says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from device_agents.api import PRESETS as MEASURING_PRESETS
+from device_agents.api import BenchmarkSpec, parse_cores
+from device_agents.errors import DeviceError
+from nas_edge.benchmarking import Report, Request, read_models, run_benchmark, unique_addresses
+from nas_edge.config import PRESETS, RunConfig, load_config
+from nas_edge.dry_run import Estimate
+from nas_edge.errors import ConfigError, NasEdgeError
+from nas_edge.progress import Reporter
+from nas_edge.runs.result import ResultRow, RunResult
+
+
+def configure(
+    *,
+    preset: str | None = None,
+    config_file: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    base: RunConfig | None = None,
+) -> RunConfig:
+    """The settings of a run, each source overriding the one before.
+
+    Args:
+        preset: a name of `nas_edge.config.PRESETS`.
+        config_file: YAML or JSON with the same shape as `RunConfig`.
+        settings: values by dotted name, for example `{"search.steps": 100}`.
+        assignments: `name=value` texts, the values read as YAML.
+        base: what stands in for the defaults: the settings of a run that is continued.
+
+    Raises:
+        ConfigError: one line naming the setting, what was expected and what was received.
+    """
+    return load_config(preset, None if config_file is None else Path(config_file), settings, assignments, base)
+
+
+def search(
+    out: str | Path,
+    *,
+    preset: str | None = None,
+    config_file: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    config: RunConfig | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Searches on a device, trains the winner, and writes its bundle to `out/bundle`.
+
+    Args:
+        out: new folder for the run.
+        preset, config_file, settings: see `configure`.
+        config: the settings as a whole, in place of these three.
+        reporter: what shows progress; by default a line on standard error.
+
+    Returns:
+        What was found; also in `out/result.json`.
+
+    Raises:
+        ConfigError, DataError: when the request is wrong.
+        InfeasibleError: when nothing meets the target.
+        RunError, DeviceError: when the run folder or the device fails; the run can be resumed.
+    """
+    from nas_edge import pipeline
+
+    chosen = config or configure(preset=preset, config_file=config_file, settings=settings)
+    return pipeline.search(chosen, Path(out), reporter or Reporter())
+
+
+def resume(
+    run: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    change: Callable[[RunConfig], RunConfig] | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Continues a run that was stopped, in whatever way.
+
+    Args:
+        run: its folder.
+        settings: those to continue with, by dotted name; few may change, see `nas_edge.runs.run.CHANGEABLE`.
+        change: the same as a function of the run's settings.
+        reporter: see `search`.
+
+    Raises:
+        RunError: when it is finished, in use or damaged.
+        ConfigError: when a setting may not change.
+    """
+    from nas_edge import pipeline
+
+    def changed(config: RunConfig) -> RunConfig:
+        return configure(settings=settings, base=config)
+
+    return pipeline.resume(Path(run), change or changed, reporter or Reporter())
+
+
+def estimate(config: RunConfig, *, reporter: Reporter | None = None) -> Estimate:
+    """Takes one architecture end to end and says what a whole run takes; writes nothing.
+
+    Raises:
+        NasEdgeError, DeviceError: what the run would have ended with.
+    """
+    from nas_edge.dry_run import rehearse
+
+    return rehearse(config, reporter or Reporter())
+
+
+def export(
+    run: str | Path, out: str | Path, *, device: str | None = None, reporter: Reporter | None = None
+) -> RunResult:
+    """Writes the bundle of a finished run again, converted and measured anew.
+
+    Args:
+        run: its folder.
+        out: new folder for the bundle.
+        device: address of where to measure; None for the run's own.
+        reporter: see `search`.
+
+    Raises:
+        RunError: when the run did not get as far as a trained winner, or `out` exists.
+    """
+    from nas_edge import pipeline
+
+    return pipeline.export(Path(run), Path(out), device, reporter or Reporter())
+
+
+def benchmark(
+    models: Sequence[str | Path],
+    *,
+    devices: Sequence[str] = ("host:",),
+    threads: Sequence[int] = (1,),
+    preset: str = "quick",
+    cores: str | None = None,
+    spec: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+) -> Report:
+    """Measures TFLite files side by side.
+
+    Args:
+        models: files.
+        devices: addresses, see `nas-edge devices`.
+        threads: numbers of threads, each measured on its own.
+        preset: how long a model is timed, a name of `device_agents.api.PRESETS`.
+        cores: CPUs to run on: big, little, ids or a mask; None lets the device choose.
+        spec: fields of `device_agents.api.BenchmarkSpec` that differ from the preset, for example
+            `{"delegate": "gpu"}`.
+        reporter: see `search`.
+
+    Returns:
+        A row per model, device and number of threads; one that failed is a row too. `nas_edge.benchmarking` compares
+        and prints reports.
+
+    Raises:
+        UsageError, SpecError, DeviceAddressError: when the request is wrong.
+        DeviceError: when a device cannot be opened.
+    """
+    if preset not in MEASURING_PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}; supported: {', '.join(MEASURING_PRESETS)}")
+    wanted: BenchmarkSpec = MEASURING_PRESETS[preset].replace(**dict(spec or {}))
+    for count in threads:
+        wanted.replace(threads=count)  # refuses what no device takes
+    request = Request(
+        read_models([Path(model) for model in models]),
+        unique_addresses(devices),
+        tuple(threads),
+        preset,
+        wanted,
+        cores=None if cores is None else parse_cores(cores),
+    )
+    with (reporter or Reporter()).stage("measuring", request.measurements) as show:
+        return run_benchmark(request, show)
+
+
+__all__ = [
+    "PRESETS",
+    "DeviceError",
+    "Estimate",
+    "NasEdgeError",
+    "Report",
+    "Reporter",
+    "ResultRow",
+    "RunConfig",
+    "RunResult",
+    "benchmark",
+    "configure",
+    "estimate",
+    "export",
+    "resume",
+    "search",
+]
