@@ -62,7 +62,9 @@ def search(
 
     Args:
         out: new folder for the run.
-        preset, config_file, settings: see `configure`.
+        preset: see `configure`.
+        config_file: see `configure`.
+        settings: see `configure`.
         config: the settings as a whole, in place of these three.
         reporter: what shows progress; by default a line on standard error.
 

@@ -27,7 +27,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 from device_agents.plugins import Plugin, PluginGroup
 from nas_edge.errors import ConfigError, NasEdgeError
@@ -158,7 +158,7 @@ class Registry(Generic[MadeT]):
         if isinstance(given, str):
             given = {self.key: given}
         if not isinstance(given, Mapping):
-            return given
+            raise PydanticCustomError("model_type", f"expected the settings of a {self.what}")
         values = {self.key: next(iter(self.entries)), **given}
         name, colon, rest = str(values[self.key]).partition(":")
         try:
@@ -177,8 +177,7 @@ class Registry(Generic[MadeT]):
     def _of_plugin(self, given: Any, info: ValidationInfo) -> ChoiceSettings:
         if isinstance(given, ChoiceSettings):
             return given
-        if not isinstance(given, Mapping):
-            raise ValueError(f"expected a {self.what} by name")
+        assert isinstance(given, Mapping)
         try:
             return self.find(given[self.key]).settings.model_validate(given)
         except ValidationError as error:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nas_edge import cli, completion
+from nas_edge import cli
+from nas_edge.cli import completion
 from nas_edge.config import RunConfig, load_config
 from nas_edge.runs.run import Run
 

@@ -12,7 +12,6 @@ LIGHT = (
     "nas_edge.api",
     "nas_edge.benchmarking",
     "nas_edge.cli",
-    "nas_edge.completion",
     "nas_edge.config",
     "nas_edge.doctor",
     "nas_edge.pipeline",

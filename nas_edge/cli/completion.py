@@ -46,6 +46,22 @@ def spaces(typed: str) -> list[str]:
 
 
 @_completes
+def methods(typed: str) -> list[str]:
+    """Names of search methods."""
+    from nas_edge.search.methods import METHODS
+
+    return list(METHODS.names)
+
+
+@_completes
+def controllers(typed: str) -> list[str]:
+    """Names of controllers."""
+    from nas_edge.controllers import CONTROLLERS
+
+    return list(CONTROLLERS.names)
+
+
+@_completes
 def devices(typed: str) -> list[str] | list[CompletionItem[str]]:
     """Device addresses: phones by their serial numbers, without asking them anything; of others how they begin."""
     from device_agents.devices import PLUGINS, SCHEMES

@@ -1,0 +1,75 @@
+"""What all commands are made of."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from device_agents.checks import Check, healthy
+from nas_edge.terminal import printable
+
+PATH: click.Path = click.Path(path_type=Path)
+
+
+class Command(click.Command):
+    """A command that takes --debug, wherever on the line it stands."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        debug = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+        self.params.append(debug)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Suggests for a misspelt option the nearest one alone: click would list several by the alphabet."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            nearest = list(error.possibilities or ())[:1]
+            raise click.NoSuchOption(error.option_name, possibilities=nearest, ctx=error.ctx) from None
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type  # this very class
+
+
+def check_new_file(out: Path) -> None:
+    """Refuses now what would otherwise fail after the work."""
+    if out.exists():
+        raise click.UsageError(f"--out {out} exists already; name a new file, or remove it")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise click.UsageError(f"--out {out} cannot be written: {out.parent} is not a folder that may be written to")
+
+
+def print_checks(checks: Sequence[Check], as_json: bool) -> int:
+    """Prints what a doctor found; returns the exit code."""
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            click.echo(f"{click.style(check.state, _COLOURS[check.state])}  {check.name:<{width}}  {check.found}")
+            if check.fix and check.state != "pass":
+                click.echo(f"      {'':<{width}}  fix: {check.fix}")
+        counts = [f"{sum(c.state == state for c in checks)} {state}" for state in _COLOURS]
+        click.echo(f"\n{', '.join(counts)}")
+    return 0 if healthy(checks) else 1
+
+
+_COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
+
+
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Prints rows with their columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

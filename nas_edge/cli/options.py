@@ -1,0 +1,18 @@
+"""Help texts of options that several commands have."""
+
+from __future__ import annotations
+
+DATA_HELP = "digits, a folder of class folders, a .npz file, tfrecord:FOLDER or tfds:NAME."
+DEVICE_HELP = "Where to measure; may be repeated for devices of one kind. See `nas-edge devices`."
+LATENCY_HELP = "Where latencies of candidates come from: device (default), table:FILE, NAME:REST."
+RESUME_HELP = "Continue a stopped run."
+DELEGATE_HELP = (
+    "cpu, none; on phones also gpu, nnapi (legacy), external:LIBRARY[,KEY=VALUE...]. These must take every operator; "
+    "with gpu+cpu, ... the CPU takes the rest."
+)
+CORES_HELP = (
+    "CPUs to run on; also ids, 4-7 or 4,5. A mask begins with 0x. Default: a phone's big ones, this machine's last if "
+    "one is spare."
+)
+COOL_HELP = "Refuse a phone that does not say that it is cool."
+CHARGED_HELP = "Refuse a phone that is not plugged in and well charged."

@@ -1,0 +1,166 @@
+"""Commands that look at runs: runs, select, report, compare, export."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from nas_edge.cli import completion
+from nas_edge.cli.base import PATH, Command, check_new_file, print_table
+from nas_edge.errors import NasEdgeError
+from nas_edge.terminal import printable
+
+
+@click.command(cls=Command)
+@click.argument("folder", default="runs", type=PATH)
+def runs(folder: Path) -> None:
+    """Lists the runs in FOLDER (default: runs), the latest last.
+
+    Of a finished run, MS and ACCURACY are those of the delivered network on test images; of another, those of the best
+    trial so far, judged with shared weights on validation images.
+    """
+    from nas_edge.runs.listing import list_runs
+
+    rows: list[tuple[str, ...]] = [("RUN", "STATE", "SPACE", "TARGET MS", "NETWORK", "MS", "ACCURACY", "STEPS", "AGE")]
+    rows += [summary.row() for summary in list_runs(folder)]
+    if len(rows) == 1:
+        click.echo(f"no runs in {folder}; to make one: nas-edge search --out {folder / 'first'}")
+        return
+    print_table(rows)
+
+
+@click.command(cls=Command)
+@click.argument("run", type=PATH, shell_complete=completion.runs)
+@click.option("--target-ms", "targets", required=True, metavar="MS,MS...", help="Latencies to meet.")
+def select(run: Path, targets: str) -> None:
+    """Answers other targets from what RUN has measured.
+
+    Nothing is trained, and no device is needed.
+
+    Qualities are accuracies with the search's shared weights. Networks that were judged after the search, with the
+    final weights on all validation images, go before those of which only the search's own trials tell. To have one of
+    them trained and delivered, search with its target.
+    """
+    from nas_edge.runs.reselect import read_candidates
+    from nas_edge.runs.result import read_result
+    from nas_edge.runs.run import Run
+    from nas_edge.runs.untrusted import milliseconds
+
+    try:
+        limits = [milliseconds(float(part)) for part in targets.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--target-ms expects latencies, for example 4,8,16; received {targets!r}") from None
+    opened = Run.open(run)
+    stages = (opened.trials(f"stages/{stage}.jsonl") for stage in ("selection", "random"))
+    known = read_candidates(opened.trials(), *stages)
+    result = read_result(opened)
+    delivered = None if result is None else result.winner
+    if known.fastest_ms is None:
+        raise NasEdgeError(
+            f"{run} has no timed trial yet; the first come after the delay. If it is stopped: "
+            f"nas-edge search --resume {run}"
+        )
+    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "JUDGED ON", "TRIALS", "ARCHITECTURE")]
+    unanswered, others = [], []
+    for limit_ms in limits:
+        found = known.best_within(limit_ms)
+        if found is None:
+            early = limit_ms >= known.fastest_ms
+            why = "only early trials, whose qualities say little, were that fast" if early else "no trial was that fast"
+            none = f"{why}; the fastest of all took {known.fastest_ms:.3g} ms"
+            rows.append((f"{limit_ms:g}", "-", "-", "-", "-", none))
+            unanswered.append(limit_ms)
+        else:
+            judged = "all images" if found.final else "one batch each"
+            facts = (f"{found.latency_ms:.4g}", f"{found.quality:.3f}", judged, str(found.trials))
+            rows.append((f"{limit_ms:g}", *facts, str(found.architecture)))
+            if delivered is not None and str(found.architecture) != delivered.architecture:
+                others.append(f"{limit_ms:g}")
+    print_table(rows)
+    click.echo("\nQualities: accuracy on validation images with shared weights, before any training of its own.")
+    if delivered is not None and others:
+        click.echo(
+            f"For {', '.join(others)} ms this is not the network that {run} delivered for its own target, which is "
+            f"{delivered.architecture}."
+        )
+    if unanswered:
+        advice = f"to have it searched for: nas-edge search --target-ms {unanswered[0]:g} --out FOLDER"
+        if len(unanswered) == len(limits):
+            raise NasEdgeError(f"{run} answers no target asked for; {advice}")
+        click.echo(f"Where there is no answer, {advice}")
+
+
+@click.command(cls=Command)
+@click.argument("run", type=PATH, shell_complete=completion.runs)
+@click.option("--out", type=PATH, help="Write the page alone, to this new file.")
+@click.option("--text", "as_text", is_flag=True, help="Print it instead.")
+@click.option("--serve", "served", is_flag=True, help="Offer it to browsers on this machine, kept up to date.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="For --serve; default: a free one.")
+def report(run: Path, out: Path | None, as_text: bool, served: bool, port: int) -> None:
+    """Writes what RUN was asked and found as one page.
+
+    It is RUN/report/index.html, with its tables beside it. The run may be finished, stopped, or still going on. The
+    page needs no network. --serve goes on until Ctrl-C, which is its regular end.
+    """
+    from nas_edge.report import read_run, run_report, serve, to_page, to_text, write_file, write_report
+
+    if sum((out is not None, as_text, served)) > 1:
+        raise click.UsageError("--out, --text and --serve are three ways to see a report; name one")
+    if port and not served:
+        raise click.UsageError("--port goes with --serve")
+    if out is not None:
+        check_new_file(out)
+    if served:
+        serve(run, port, click.echo)
+        return
+    found = run_report(read_run(run))
+    if as_text:
+        click.echo(to_text(found, shutil.get_terminal_size().columns), nl=False)
+        return
+    page = write_report(found, run / "report") if out is None else write_file(out, to_page(found))
+    click.echo(f"{printable(found.headline)}\n{page}")
+
+
+@click.command(cls=Command)
+@click.argument("runs", nargs=-1, required=True, type=PATH, shell_complete=completion.runs)
+@click.option("--out", type=PATH, help="Write a page to this new file instead of printing.")
+@click.option("--text", "as_text", is_flag=True, help="Print it, also with --out.")
+def compare(runs: tuple[Path, ...], out: Path | None, as_text: bool) -> None:
+    """Compares several RUNS side by side.
+
+    What each was asked and found, and in which settings they differ.
+    """
+    from nas_edge.report import compare_report, read_run, to_page, to_text, write_file
+
+    if out is not None:
+        check_new_file(out)
+    found = compare_report([read_run(run) for run in runs])
+    if out is not None:
+        page = write_file(out, to_page(found))
+    if as_text or out is None:
+        click.echo(to_text(found, shutil.get_terminal_size().columns), nl=False)
+    if out is not None:
+        click.echo(page)
+
+
+@click.command(cls=Command)
+@click.argument("run", type=PATH, shell_complete=completion.runs)
+@click.option("--out", type=PATH, required=True, help="New folder for the bundle.")
+@click.option(
+    "--device",
+    metavar="ADDRESS",
+    shell_complete=completion.devices,
+    help="Where to measure it; default: the run's device.",
+)
+def export(run: Path, out: Path, device: str | None) -> None:
+    """Writes and measures a finished RUN's bundle again.
+
+    The files are converted anew, into another folder.
+    """
+    from nas_edge import pipeline
+    from nas_edge.progress import Reporter
+    from nas_edge.report import result_text
+
+    click.echo(result_text.answer(pipeline.export(run, out, device, Reporter()), run))

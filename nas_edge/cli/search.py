@@ -1,0 +1,257 @@
+"""`nas-edge search`: options, each of which stands for settings, over `nas_edge.api`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas_edge.cli import completion
+from nas_edge.cli.base import PATH, Command
+from nas_edge.cli.options import (
+    CHARGED_HELP,
+    COOL_HELP,
+    CORES_HELP,
+    DATA_HELP,
+    DELEGATE_HELP,
+    DEVICE_HELP,
+    LATENCY_HELP,
+    RESUME_HELP,
+)
+from nas_edge.errors import NasEdgeError, StoppedError
+
+if TYPE_CHECKING:
+    from nas_edge.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option that stands for settings.
+
+    Attributes:
+        name: with its dashes.
+        settings: the setting it gives a value, by dotted name; or what makes several settings of its value.
+        attributes: of the `click.Option`.
+    """
+
+    name: str
+    settings: str | Callable[[Any], Mapping[str, Any]]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def parameter(self) -> str:
+        """What click calls its value."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+    def apply(self, value: Any) -> Mapping[str, Any]:
+        """The settings by dotted name."""
+        return {self.settings: value} if isinstance(self.settings, str) else self.settings(value)
+
+
+def _table(file: str) -> Mapping[str, Any]:
+    # Each architecture is on its own in a table, so a method that does not ask for shared weights is the default.
+    return {
+        "task.name": "tabular",
+        "search.method": "multi-trial",
+        "space.name": "table",
+        "space.file": file,
+    }
+
+
+# Later ones override earlier ones, where several stand for the same setting.
+FLAGS = (
+    Flag(
+        "--space",
+        "space.name",
+        {"metavar": "NAME", "shell_complete": completion.spaces, "help": "Search space; see `nas-edge spaces`."},
+    ),
+    Flag("--data", "data.source", {"metavar": "SOURCE", "shell_complete": completion.data, "help": DATA_HELP}),
+    Flag(
+        "--device",
+        lambda addresses: {"device.addresses": addresses},
+        {"multiple": True, "metavar": "ADDRESS", "shell_complete": completion.devices, "help": DEVICE_HELP},
+    ),
+    Flag(
+        "--latency",
+        "latency.source",
+        {"metavar": "SOURCE", "shell_complete": completion.latency_sources, "help": LATENCY_HELP},
+    ),
+    Flag(
+        "--target-ms",
+        "target.latency_ms",
+        {"type": float, "help": "Latency to meet. Default: that of the space's reference network."},
+    ),
+    Flag(
+        "--limit",
+        "target.limit",
+        {"type": click.Choice(["hard", "none"]), "help": "Whether the winner may not exceed the target."},
+    ),
+    Flag(
+        "--precision",
+        "export.precision",
+        {"type": click.Choice(["int8", "float32"]), "help": "What is measured and delivered."},
+    ),
+    Flag(
+        "--weights",
+        "export.weights",
+        {"type": click.Choice(["scratch", "shared"]), "help": "Where the winner's training starts."},
+    ),
+    Flag("--threads", "device.threads", {"type": int, "help": "Threads of the TFLite runtime."}),
+    Flag("--delegate", "device.delegate", {"metavar": "NAME", "help": DELEGATE_HELP}),
+    Flag("--cores", "device.cores", {"metavar": "big|little|MASK", "help": CORES_HELP}),
+    Flag("--require-cool", "device.require_cool", {"is_flag": True, "default": None, "help": COOL_HELP}),
+    Flag("--require-charged", "device.require_charged", {"is_flag": True, "default": None, "help": CHARGED_HELP}),
+    Flag("--table", _table, {"metavar": "FILE", "help": "Search a table of results: CSV, plain or gzip. No --data."}),
+    Flag(
+        "--decisions",
+        lambda text: {"space.decisions": [part.strip() for part in text.split(",")]},
+        {"metavar": "NAME,NAME...", "help": "Columns of --table that are decisions."},
+    ),
+    Flag(
+        "--method",
+        "search.method",
+        {"metavar": "NAME", "shell_complete": completion.methods, "help": "one-shot (default) or multi-trial."},
+    ),
+    Flag(
+        "--controller",
+        "search.controller",
+        {"metavar": "NAME", "shell_complete": completion.controllers, "help": "What proposes architectures."},
+    ),
+    Flag(
+        "--quality-column",
+        lambda name: {"search.quality": {"source": "column", "column": name}},
+        {"metavar": "COLUMN", "help": "Column of --table that is the quality; more is better."},
+    ),
+    Flag(
+        "--quality-scale",
+        "search.quality.scale",
+        {"type": float, "metavar": "NUMBER", "help": "Times that column, for example 0.01 for percent."},
+    ),
+    Flag(
+        "--latency-column",
+        lambda name: {"latency": {"source": "column", "column": name}},
+        {"metavar": "COLUMN", "help": "Column of --table that is the latency, in milliseconds."},
+    ),
+    Flag("--steps", "search.steps", {"type": int, "help": "Search steps."}),
+    Flag("--seed", "seed", {"type": int, "help": "Seed of everything random."}),
+)
+
+
+def _with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `FLAGS` to a command, in their order."""
+    for flag in reversed(FLAGS):
+        command = click.option(flag.name, **dict(flag.attributes))(command)
+    return command
+
+
+@click.command(cls=Command)
+@click.option(
+    "--preset",
+    type=click.Choice(["smoke", "demo", "laptop", "full"]),
+    help="A named bundle of settings, see --list-settings.",
+)
+@_with_flags
+@click.option("--config", "file", type=PATH, help="YAML or JSON file of settings.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="PATH=VALUE",
+    shell_complete=completion.settings,
+    help="Any setting; may be repeated.",
+)
+@click.option("--list-settings", is_flag=True, help="Print every setting with its value and meaning, and stop.")
+@click.option("--out", type=PATH, help="New folder for the run.")
+@click.option("--resume", "resumed", type=PATH, metavar="RUN", shell_complete=completion.runs, help=RESUME_HELP)
+@click.option("--dry-run", is_flag=True, help="Take one architecture end to end, and estimate what a run takes.")
+def search(
+    preset: str | None,
+    file: Path | None,
+    assignments: tuple[str, ...],
+    list_settings: bool,
+    out: Path | None,
+    resumed: Path | None,
+    dry_run: bool,
+    **flags: Any,
+) -> None:
+    """Searches on a device and delivers the winner.
+
+    Searches the space for the most accurate network that meets the target on the device, trains it, quantises it,
+    checks it, and writes OUT/bundle.
+
+    \b
+    Examples:
+      nas-edge search --preset smoke --out runs/smoke
+      nas-edge search --preset laptop --data photos/ --target-ms 4 --out runs/photos
+      nas-edge search --resume runs/photos
+    """  # noqa: D301 - click wants the control character, not its name
+    from nas_edge.config import describe_settings, load_config
+
+    settings: dict[str, Any] = {}
+    for flag in FLAGS:
+        value = flags[flag.parameter]
+        if value is not None and value != ():
+            settings |= flag.apply(value)
+
+    def configure(base: RunConfig | None) -> RunConfig:
+        return load_config(preset, file, settings, assignments, base)
+
+    if resumed is not None:
+        others = {"--out": out is not None, "--dry-run": dry_run, "--list-settings": list_settings}
+        if given := ", ".join(name for name in others if others[name]):
+            raise click.UsageError(f"--resume continues a run in its folder; leave out {given}")
+        _resume(resumed, configure)
+        return
+    config = configure(None)
+    if list_settings:
+        click.echo(describe_settings(config))
+        return
+    _check_data(config)
+    if out is None and not dry_run:
+        raise click.UsageError("--out is missing: name a new folder for the run, for example --out runs/first")
+    if dry_run:
+        from nas_edge import api
+
+        click.echo(api.estimate(config).text())
+        return
+    assert out is not None
+    _search(config, out)
+
+
+def _check_data(config: RunConfig) -> None:
+    """The digits are for the presets that name them: an hour-long search on them is hardly what was meant."""
+    from nas_edge.tasks import TASKS
+
+    if TASKS.make(config.task).delivers and "source" not in config.data.model_fields_set:
+        raise click.UsageError(
+            "--data is missing: presets laptop and full, and no preset, are for your own images; name them, for "
+            "example --data photos/, or try --data digits"
+        )
+
+
+def _search(config: RunConfig, out: Path) -> None:
+    from nas_edge import api
+
+    try:
+        _print_result(api.search(out, config=config), out)
+    except KeyboardInterrupt:
+        if not out.exists():
+            raise StoppedError("stopped; nothing was written") from None
+        raise
+
+
+def _resume(run: Path, configure: Callable[[RunConfig], RunConfig]) -> None:
+    from nas_edge import api
+
+    _print_result(api.resume(run, change=configure), run)
+
+
+def _print_result(result: Any, run: Path) -> None:
+    from nas_edge.report import result_text
+
+    click.echo(result_text.table(result, run))
+    if not result.meets_limit:
+        raise NasEdgeError(result_text.verdict(result, run))
