@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nas_edge.data.sources import Dataset, Indices, Pixels, fit_square
+from nas_edge.data.dataset import Dataset, Indices, Pixels
+from nas_edge.data.image_files import fit_square
 from nas_edge.errors import ConfigError, DataError
 
 Inputs: TypeAlias = NDArray[np.float32]  # [batch, height, width, channels]

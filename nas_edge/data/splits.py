@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_edge.data.sources import Dataset, Indices
+from nas_edge.data.dataset import Dataset, Indices
 from nas_edge.errors import ConfigError, DataError
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from nas_edge.data.dataset import Dataset, Pixels
 from nas_edge.data.preprocessing import Augmentation, Batches, Preprocessing, in_order, standardize, to_unit_range
-from nas_edge.data.sources import Dataset, Pixels, load
+from nas_edge.data.sources import load
 from nas_edge.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
