@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_edge.data.dataset import Dataset, LeftOut, Pixels, check_class_names, check_classes, check_labels, settle_bad
-from nas_edge.data.image_files import open_regular
 from nas_edge.errors import DataError
+from nas_edge.regular_file import open_regular
 from nas_edge.terminal import printable
 
 

@@ -7,8 +7,6 @@ names the file.
 from __future__ import annotations
 
 import io
-import os
-import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nas_edge.data.dataset import Indices, Pixels
 from nas_edge.errors import DataError
+from nas_edge.regular_file import open_regular
 from nas_edge.terminal import printable
 
 
@@ -126,33 +125,6 @@ class FolderImages:
         return pixels
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Opens a file for reading; never waits for one that nobody writes to.
-
-    Raises:
-        OSError: when it cannot be opened, or is a FIFO, a socket, a device or a directory.
-    """
-    # Without O_NONBLOCK, opening a FIFO hangs until somebody opens its other end. It changes nothing for a file.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise OSError(None, f"not a regular file but a {_KINDS.get(stat.S_IFMT(mode), 'special file')}")
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-_KINDS = {
-    stat.S_IFIFO: "FIFO",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-    stat.S_IFDIR: "directory",
-}
-
-
 def problem_with_file(path: Path, size: int) -> str:
     """What is wrong with an image file, naming it; empty if nothing is. See `check_image`."""
     try:
@@ -175,7 +147,7 @@ def check_image(source: BinaryIO, name: object, size: int) -> None:
     those of `read_image`.
     """
     with _decoding(name), Image.open(source, formats=tuple(IMAGE_TYPES)) as image:
-        # MPO, a JPEG file with more pictures behind the first, has a type of its own.
+        # MPO, a JPEG file with several images, has a type of its own.
         kind = IMAGE_TYPES.get(image.format or "", IMAGE_TYPES["JPEG"])
         trusted = not _is_deep(image) and kind.is_whole(source, image)
     if not trusted:

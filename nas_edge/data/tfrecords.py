@@ -37,9 +37,10 @@ from nas_edge.data.dataset import (
     extension,
     settle_bad,
 )
-from nas_edge.data.image_files import check_image, open_regular, read_image
+from nas_edge.data.image_files import check_image, read_image
 from nas_edge.errors import DataError
 from nas_edge.quiet import start_tensorflow
+from nas_edge.regular_file import open_regular
 from nas_edge.terminal import printable
 
 # Of every record: length (8 bytes), its checksum (4), data, its checksum (4).
