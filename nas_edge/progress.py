@@ -1,7 +1,7 @@
-"""What the user sees while a run goes on: one live line in a terminal, plain lines elsewhere.
+"""Progress of a run: one live line in a terminal, plain lines elsewhere.
 
-The line is a list of facts, the most important first. What does not fit the width is left out from the end, so that
-it never wraps.
+The line is a list of facts, the most important first. Those that do not fit the width are dropped from the end, so the
+line never wraps.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from rich.text import Text
 
 from nas_edge.terminal import printable
 
-# In a log file, one line every so many seconds is enough.
+# Seconds between lines in a log file.
 PLAIN_INTERVAL_S = 5.0
-# There, a line as often tells that something is still waited for.
+# Seconds after which a line is repeated there although nothing changed, as a sign of life.
 PLAIN_SILENCE_S = 30.0
 
-# A step that takes longer is worth a word: whatever the user waits for may be stuck.
+# A step that takes longer is shown, as it may be stuck.
 LONG_STEP_S = 10.0
 
 _REFRESHES_PER_SECOND = 4
-# The time left follows the pace of so many of the last seconds or steps, whichever is longer.
+# The time left is estimated from the last this many seconds or steps, whichever is longer.
 _PACE_MARKS = 60
 _BAR_WIDTH = 20
 _GAP = "  "
@@ -46,23 +46,24 @@ class Reporter:
         self.console = console or Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
-        """One line."""
-        self.console.print(text, markup=False)
+        """Prints one line; control characters, as in names of files, become question marks."""
+        self.console.print(printable(text), markup=False)
 
     @contextmanager
     def stage(
         self, name: str, total: int | None, done: int = 0, facts: Callable[[], Sequence[str]] = tuple
     ) -> Iterator[Stage]:
-        """A stage of `total` steps, `done` of them made before.
+        """A stage of `total` steps, of which `done` are already done.
 
         Args:
-            name: what is done.
-            total: steps of the whole stage; None when that is not known.
-            done: steps made before.
-            facts: what else to show, the most important first; asked several times a second, in another thread.
+            name: of the stage.
+            total: number of steps; None if unknown.
+            done: steps already done.
+            facts: returns what else to show, the most important first; called several times a second from another
+                thread.
 
         Yields:
-            What to call after each step.
+            To be called after each step.
         """
         stage = Stage(name, total, done, facts)
         if self.console.is_terminal and not self.console.is_dumb_terminal:
@@ -80,7 +81,7 @@ class Reporter:
 
 
 class Stage:
-    """A stage that goes on; renders as one line. See `Reporter.stage`."""
+    """A stage in progress; renders as one line. See `Reporter.stage`."""
 
     def __init__(self, name: str, total: int | None, done: int = 0, facts: Callable[[], Sequence[str]] = tuple) -> None:
         self._name, self._total, self.done, self._facts = name, total, done, facts
@@ -92,10 +93,10 @@ class Stage:
 
         Args:
             done: steps done so far.
-            facts: a few words, in place of the last ones.
+            facts: replace the earlier ones.
         """
         now_s = time.monotonic()
-        # The first call is the start of the count: the first step compiles, so it says nothing of the others.
+        # The pace counts from the first call: the first step compiles, so it is not representative.
         if not self._marks or now_s - self._marks[-1][1] >= 1.0:
             self._marks.append((done, now_s))
         self.done, self._called_s = done, now_s
@@ -103,7 +104,7 @@ class Stage:
             self._facts = lambda: facts
 
     def parts(self) -> list[str]:
-        """What there is to show, the most important first."""
+        """What to show, the most important first."""
         now_s = time.monotonic()
         steps = f"{self._name} {self.done}" if self._total is None else f"{self._name} {self.done}/{self._total}"
         facts = list(self._facts())
@@ -115,17 +116,17 @@ class Stage:
             if now_s - self._called_s >= LONG_STEP_S:
                 facts.insert(0, f"this step {_clock(now_s - self._called_s)}")
         # Names of files and words of devices may hold anything, line breaks included.
-        return [steps, *(printable(fact) for fact in facts if fact)]
+        return [printable(part) for part in (steps, *facts) if part]
 
     def _left_s(self) -> float | None:
-        """Seconds the rest takes at the present pace; None while that is not known."""
+        """Seconds left at the present pace; None while unknown."""
         if len(self._marks) < 2 or self._total is None:
             return None
         (first, first_s), (last, last_s) = self._marks[0], self._marks[-1]
         return (last_s - first_s) / (last - first) * (self._total - self.done) if last > first else None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The line as wide as there is room, less a column: some terminals wrap once the last one is filled."""
+        """The line, one column narrower than the terminal: some wrap once the last column is filled."""
         room = options.max_width - 1
         first, *others = self.parts()
         line = first
@@ -144,7 +145,7 @@ class Stage:
 
 @contextmanager
 def _printed(stage: Stage, say: Callable[[str], None]) -> Iterator[None]:
-    """Prints a line now and then, and always the last."""
+    """Prints a line periodically, and always the last one."""
     ended = threading.Event()
     printed = stage.done
 

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def printable(line: str) -> str:
-    """A line without control characters: names and words of files, folders and devices must not steer the terminal."""
+    """A line without control characters, so that names of files and text from devices cannot control the terminal."""
     return "".join(c if c.isprintable() else "?" for c in line)

@@ -1,18 +1,12 @@
-"""Numbers as people read them."""
+"""Latencies and their comparisons as people read them; numbers alone are in `formatting`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from device_agents.api import Measurement
+from nas_edge.formatting import ms_text
 from nas_edge.latency.answer import LatencyAnswer
-
-
-def ms_text(ms: float | None) -> str:
-    """Milliseconds with three decimals, below 0.1 ms with three significant digits; "-" for None."""
-    if ms is None:
-        return "-"
-    return f"{ms:.3f}" if ms == 0 or abs(ms) >= 0.1 else f"{ms:.3g}"
 
 
 def answer_text(answer: LatencyAnswer | None, unit: str = " ms") -> str:
@@ -30,7 +24,7 @@ def measurement_text(measurement: Measurement | None, unit: str = "") -> str:
 
 
 def slower_int8(times_ms: Mapping[str, float | None]) -> str:
-    """A line for whoever expects quantisation to pay, where it does not; else nothing.
+    """A line that says so where quantisation makes the model slower; otherwise empty.
 
     Args:
         times_ms: median latency by precision.
@@ -38,4 +32,4 @@ def slower_int8(times_ms: Mapping[str, float | None]) -> str:
     int8_ms, float_ms = times_ms.get("int8"), times_ms.get("float32")
     if int8_ms is None or float_ms is None or int8_ms <= float_ms:
         return ""
-    return f"here int8 is slower than float: {ms_text(int8_ms)} ms against {ms_text(float_ms)} ms"
+    return f"int8 is slower than float on this device: {ms_text(int8_ms)} ms vs. {ms_text(float_ms)} ms"

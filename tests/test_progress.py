@@ -171,3 +171,10 @@ def test_in_a_real_terminal(kind: str) -> None:
     assert len(shown) >= 4
     assert max(map(len, shown)) < 60
     assert re.match(r"search 4/4 in \d+:\d\d", shown[-1])
+
+
+def test_a_name_with_a_line_break_breaks_no_line() -> None:
+    console = Console(file=io.StringIO(), width=40, soft_wrap=True)
+    Reporter(console).say("data a\nb\x1b[2J: 3 images")
+    assert console.file.getvalue() == "data a?b?[2J: 3 images\n"  # type: ignore[attr-defined]
+    assert rendered(Stage("model\r\n", 2, 1), 80).endswith("model?? 1/2")

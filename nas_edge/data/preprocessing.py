@@ -1,8 +1,8 @@
-"""From stored pixels to a network's input, and batches whose order can be resumed exactly.
+"""From stored pixels to a network's input, in batches whose order can be resumed exactly.
 
     pixels uint8 --centre square, resize--> --channels--> --augment (training only)--> --(pixel - mean) / std--> float32
 
-Everything an app must do to feed the delivered model is in `Preprocessing.manifest`.
+`Preprocessing.manifest` describes all an app must do to feed the delivered model.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nas_edge.data.sources import Dataset, Indices, Pixels, fit_square
+from nas_edge.data.dataset import Dataset, Indices, Pixels
+from nas_edge.data.image_files import fit_square
 from nas_edge.errors import ConfigError, DataError
 
 Inputs: TypeAlias = NDArray[np.float32]  # [batch, height, width, channels]
 Labels: TypeAlias = NDArray[np.int32]  # [batch]
 
-# Mean and deviation settle long before this many images; a large folder is not decoded twice for them.
+# Mean and standard deviation converge long before this many images, so a large folder need not be decoded twice.
 STATISTICS_IMAGES = 5_000
 
 
@@ -44,15 +45,17 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.input_size < 1 or self.channels not in (1, 3):
             raise ConfigError(
-                f"an input has a positive size and 1 or 3 channels; received {self.input_size} and {self.channels}"
+                f"expected a positive input size and 1 or 3 channels, received {self.input_size} and {self.channels}"
             )
         if not len(self.mean) == len(self.std) == self.channels or not all(s > 0 for s in self.std):
-            raise ConfigError(f"mean and std must be {self.channels} number(s) each, std positive")
+            raise ConfigError(
+                f"expected {self.channels} mean(s) and positive std(s); received mean {self.mean} and std {self.std}"
+            )
 
     def fit(self, pixels: Pixels) -> Pixels:
-        """Brings pixels to the input's size and channels. `[n, h, w, c] -> uint8 [n, size, size, channels]`.
+        """Converts pixels to the input's size and channels. `[n, h, w, c] -> uint8 [n, size, size, channels]`.
 
-        Grey becomes three equal channels; colour becomes grey by ITU-R 601 luma, as in Pillow.
+        Grey images get three equal channels; colour is converted to grey with ITU-R 601 luma, as in Pillow.
         """
         size, channels = self.input_size, self.channels
         if pixels.shape[1:] == (size, size, channels):
@@ -60,8 +63,8 @@ class Preprocessing:
         mode = "L" if channels == 1 else "RGB"
         fitted = np.empty((len(pixels), size, size, channels), np.uint8)
         for row, image in enumerate(pixels):
-            picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert(mode)
-            fitted[row] = np.asarray(fit_square(picture, size)).reshape(size, size, channels)
+            pil_image = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert(mode)
+            fitted[row] = np.asarray(fit_square(pil_image, size)).reshape(size, size, channels)
         return fitted
 
     def normalize(self, pixels: Pixels) -> Inputs:
@@ -71,11 +74,11 @@ class Preprocessing:
         return (pixels.astype(np.float32) - mean) / std
 
     def __call__(self, pixels: Pixels) -> Inputs:
-        """`normalize(fit(pixels))`: all a trained network needs."""
+        """`normalize(fit(pixels))`, the input of a trained network."""
         return self.normalize(self.fit(pixels))
 
     def manifest(self) -> dict[str, Any]:
-        """What an app must do before it calls the network, as JSON values."""
+        """The preprocessing an app must do before inference, as JSON values."""
         return {
             "input_size": self.input_size,
             "channels": self.channels,
@@ -95,21 +98,21 @@ class Preprocessing:
 
 
 def to_unit_range(input_size: int, channels: Literal[1, 3]) -> Preprocessing:
-    """Preprocessing to [-1, 1], which needs no data."""
+    """Preprocessing that maps pixels to [-1, 1], independent of the data."""
     return Preprocessing(input_size, channels, (127.5,) * channels, (127.5,) * channels)
 
 
 def standardize(dataset: Dataset, train: Indices, input_size: int, channels: Literal[1, 3]) -> Preprocessing:
-    """Preprocessing to mean 0 and deviation 1 per channel, measured on training images only.
+    """Preprocessing to mean 0 and standard deviation 1 per channel, computed on training images only.
 
     Args:
         dataset: the images.
-        train: indices of the training images; at most `STATISTICS_IMAGES` of them, evenly spread, are read.
+        train: indices of the training images, of which at most `STATISTICS_IMAGES`, evenly spaced, are read.
         input_size: side of the network's input.
         channels: of the network's input.
 
     Raises:
-        DataError: when a channel is the same everywhere.
+        DataError: when a channel is constant.
     """
     plain = to_unit_range(input_size, channels)
     chosen = train[:: -(-len(train) // STATISTICS_IMAGES)]
@@ -122,22 +125,22 @@ def standardize(dataset: Dataset, train: Indices, input_size: int, channels: Lit
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
     if not (std > 1e-3).all():
-        raise DataError("the training images are all of one colour; check that the right data was given")
+        raise DataError("the training images have a constant colour channel; check the data")
     return Preprocessing(input_size, channels, tuple(mean.tolist()), tuple(std.tolist()))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to training images that leave their class as it is.
+    """Random changes to training images that preserve their class.
 
-    Each image is rotated, zoomed and shifted in one bilinear resampling, black where nothing is; then perhaps mirrored.
+    Each image is rotated, zoomed and shifted in one bilinear resampling, filled with black, and then mirrored or not.
 
     Attributes:
-        shift: up to this share of the size in each direction.
-        rotation_degrees: up to this angle in each direction.
-        zoom: in or out by up to this share.
-        flip: mirror half of the images left to right. Off by default: a mirrored digit, letter or sign is another
-            class. Turn it on for photographs of things.
+        shift: by up to this fraction of the size in each direction.
+        rotation_degrees: by up to this angle in each direction.
+        zoom: in or out by up to this fraction.
+        flip: mirror half of the images left to right. Off by default, as a mirrored digit, letter or sign may belong to
+            another class; turn it on for photographs of objects.
     """
 
     shift: float = 0.1
@@ -147,9 +150,13 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.shift < 1:
-            raise ConfigError(f"augmentation shift must be in [0, 1), a share of the image size; received {self.shift}")
+            raise ConfigError(
+                f"augmentation shift must be in [0, 1), a fraction of the image size; received {self.shift}"
+            )
         if not 0 <= self.zoom < 1:
-            raise ConfigError(f"augmentation zoom must be in [0, 1), a share of the image size; received {self.zoom}")
+            raise ConfigError(
+                f"augmentation zoom must be in [0, 1), a fraction of the image size; received {self.zoom}"
+            )
         if not 0 <= self.rotation_degrees <= 180:
             raise ConfigError(f"augmentation rotation must be 0 to 180 degrees; received {self.rotation_degrees}")
 
@@ -179,7 +186,7 @@ def _resample(
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     y, x = np.mgrid[:height, :width] - np.array([middle_y, middle_x])[:, None, None]
     cos, sin = (scale * np.cos(angle))[:, None, None], (scale * np.sin(angle))[:, None, None]
-    # One pixel of black all around, and what lies further out reads it.
+    # A border of one black pixel, which everything further out reads.
     padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0))).astype(np.float32)
     from_y = np.clip(cos * y - sin * x + middle_y + down[:, None, None] + 1, 0, height + 0.999)  # [n, height, width]
     from_x = np.clip(sin * y + cos * x + middle_x + right[:, None, None] + 1, 0, width + 0.999)
@@ -195,16 +202,16 @@ def _resample(
 class Batches:
     """An endless stream of shuffled batches, each image once per epoch.
 
-    A batch is a pure function of the stream's seed and its number, so the whole state is two integers and a stream
-    restored from it continues to the bit. Batches are always full: one may end an epoch and begin the next.
+    A batch is a pure function of the stream's seed and its number, so the whole state is two integers and a restored
+    stream is bit-identical to an uninterrupted one. Batches are always full: one may span two epochs.
 
     Args:
         dataset: the images.
-        indices: which of them.
+        indices: the images to use.
         batch_size: images per batch.
-        rng: gives the seed, and is not used again.
-        preprocessing: makes the inputs.
-        augmentation: changes the images, or None.
+        rng: draws the seed, and is not used afterwards.
+        preprocessing: turns pixels into inputs.
+        augmentation: of the images, or None.
 
     Raises:
         ConfigError: when `batch_size` is not positive.
@@ -223,7 +230,7 @@ class Batches:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, received {batch_size}")
         if len(indices) == 0:
-            raise DataError("there are no images to make batches of")
+            raise DataError("no images to make batches from")
         self._dataset = dataset
         self._indices = indices
         self._batch_size = batch_size
@@ -248,20 +255,20 @@ class Batches:
 
     @property
     def epoch(self) -> float:
-        """How many times the images were gone through."""
+        """Number of passes over the images so far."""
         return self._number * self._batch_size / len(self._indices)
 
     def state(self) -> dict[str, int]:
-        """Where the stream is, as JSON values."""
+        """The position in the stream, as JSON values."""
         return {"seed": self._seed, "number": self._number}
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Continues from what `state()` returned."""
+        """Continues from a position that `state` returned."""
         self._seed, self._number = int(state["seed"]), int(state["number"])
         self._shuffled = None
 
     def _indices_at(self, first: int, last: int) -> Indices:
-        """Images at positions `first..last` of all epochs one after the other."""
+        """Images at positions `first..last` of the concatenated epochs."""
         n = len(self._indices)
         parts = []
         for epoch in range(first // n, (last - 1) // n + 1):
@@ -278,7 +285,7 @@ class Batches:
 def in_order(
     dataset: Dataset, indices: Indices, batch_size: int, preprocessing: Preprocessing
 ) -> Iterator[tuple[Inputs, Labels]]:
-    """Every image once, in order, for evaluation; the last batch may be smaller, so that none is left out."""
+    """Every image once, in order, for evaluation; the last batch may be smaller."""
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
         yield preprocessing(dataset.images[chosen]), dataset.labels[chosen]

@@ -1,6 +1,6 @@
-"""Which image is trained on, which is searched with, which is only ever tested on.
+"""Splits a dataset into training, validation and test images.
 
-One shuffled list per class is cut in three, so the parts are disjoint and cover everything by construction.
+The shuffled images of each class are cut into three parts, so parts are disjoint and complete by construction.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_edge.data.sources import Dataset, Indices
+from nas_edge.data.dataset import Dataset, Indices
 from nas_edge.errors import ConfigError, DataError
+from nas_edge.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,9 @@ class Split:
     """Indices into a dataset, ascending, without overlap.
 
     Attributes:
-        train: what weights learn from.
-        validation: what the controller's rewards and the selection are judged on.
-        test: what the delivered model's accuracy is reported on, and nothing else.
+        train: the weights are trained on these.
+        validation: the rewards and the selection are computed on these.
+        test: the accuracy of the delivered model is measured on these; used for nothing else.
     """
 
     train: Indices
@@ -35,25 +36,27 @@ def split(
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
 ) -> Split:
-    """Splits a dataset, every class in the same proportions.
+    """Splits a dataset, stratified by class.
 
-    Each class gives each part its share rounded to the nearest image, but at least one.
+    Each part gets its fraction of each class, rounded to the nearest image, but at least one image.
 
     Args:
-        dataset: what to split. Test images that came with it are the test part, and the rest is split in two.
-        rng: the order images are dealt in; the same generator state gives the same split.
-        validation_fraction: share of the images that validate, those of a given test part not counted.
-        test_fraction: share that tests; not used when test images came with the data.
+        dataset: to split. If it comes with test images, they are the test part, and the rest is split in two.
+        rng: shuffles the images; the same generator state gives the same split.
+        validation_fraction: of the images, not counting given test images.
+        test_fraction: of the images; not used when the dataset comes with test images.
 
     Raises:
-        ConfigError: for fractions that leave no part of the data to one of the three.
+        ConfigError: for fractions that leave one of the parts empty.
         DataError: when a class has too few images to be in every part.
     """
     given = dataset.test_start is not None
     fractions = (validation_fraction,) if given else (validation_fraction, test_fraction)
     if not all(fraction > 0 for fraction in fractions) or not sum(fractions) < 1:
         received = " and ".join(map(str, fractions))
-        raise ConfigError(f"validation and test fractions must be positive and leave some to train on; got {received}")
+        raise ConfigError(
+            f"validation and test fractions must be positive and leave images to train on; received {received}"
+        )
 
     available = dataset.labels[: dataset.test_start]
     parts: list[list[Indices]] = [[], [], []]
@@ -61,7 +64,9 @@ def split(
         members = rng.permutation(np.flatnonzero(available == label))
         needed = 1 + len(fractions)
         if len(members) < needed:
-            raise DataError(f"class {name!r} has {len(members)} image(s) to split; it needs at least {needed}")
+            raise DataError(
+                f"class {printable(name)!r} has {len(members)} image(s) to split, expected {needed} or more; add images"
+            )
         held = [max(1, math.floor(fraction * len(members) + 0.5)) for fraction in fractions]
         while len(members) - sum(held) < 1:
             held[held.index(max(held))] -= 1

@@ -5,9 +5,10 @@
     labels.txt            one class name per line, in the order of the outputs
     golden.npz            one image and what each model answers, to check an integration with
     README.md             how to feed the model, with a snippet that runs as is
+    measurements.json     every latency sample, in ms, behind the manifest's statistics (absent when none was taken)
     manifest.json         hashes, architecture, preprocessing, quantisation, accuracy, measured latency, versions
 
-A bundle is written to a temporary folder beside its place and renamed, so it is whole or not there.
+A bundle is written to a temporary folder beside its final place and renamed, so it is either complete or absent.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from nas_edge import __version__
 from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import verify
+from nas_edge.formatting import ms_text, reason
 from nas_edge.text import slower_int8
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -43,7 +45,11 @@ MANIFEST = "manifest.json"
 LABELS = "labels.txt"
 GOLDEN = "golden.npz"
 README = "README.md"
+MEASUREMENTS = "measurements.json"
 MODEL_FILES = {"float32": "model_float32.tflite", "int8": "model_int8.tflite"}
+
+# In a measurement's JSON form.
+_SAMPLES = "samples_ms"
 
 _PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 
@@ -62,8 +68,8 @@ class DeliveredModel:
         file: the TFLite file's bytes.
         accuracy: on the test split, 0 to 1, of exactly this file; None if not tested.
         latency: the measurement with its conditions (device, runtime, threads ...), as JSON values; the README shows
-            its `median_ms`. None if not measured.
-        on_device_check: what came of running it on the device, as JSON values; None if that was not tried.
+            its `median_ms`. Its `samples_ms`, if any, go to `measurements.json`. None if not measured.
+        on_device_check: result of running it on the device, as JSON values; None if that was not tried.
     """
 
     file: bytes
@@ -74,10 +80,10 @@ class DeliveredModel:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle read back.
+    """A bundle read from disk.
 
     Attributes:
-        folder: where it is.
+        folder: its path.
         manifest: the parsed `manifest.json`.
         labels: class names, in the order of the outputs.
         models: the TFLite files' bytes by precision, `float32` and perhaps `int8`.
@@ -106,25 +112,25 @@ def write_bundle(
     """Writes a bundle. Equal arguments give equal bytes.
 
     Args:
-        folder: must not exist, or be empty.
+        folder: must be empty or not exist.
         float32: the float model.
-        int8: the quantised model; refused unless every operator is an integer one.
+        int8: the quantised model; rejected unless every operator is an integer operator.
         labels: class names, one per output.
-        preprocessing: what makes model input of pixels.
-        golden_image: uint8 `[height, width, channels]`, already as large as the input.
-        space: the search space's name, or what else the network is.
+        preprocessing: turns pixels into model input.
+        golden_image: uint8 `[height, width, channels]`, already at the input's size.
+        space: name of the search space, or of the network if it comes from none.
         architecture: its text form in that space.
         decisions: the chosen value by decision path.
-        details: more for the manifest, as JSON values: seed, data, calibration images ...
-        created: the time to record; now by default.
+        details: further manifest entries as JSON values: seed, data, calibration images ...
+        created: creation time to record; now by default.
 
     Returns:
         The bundle, read back and verified.
 
     Raises:
-        ExportError: when a model, the labels or a manifest value is not what it should be.
+        ExportError: when a model, the labels or a manifest value is invalid.
         DataError: when the golden image does not fit the models.
-        RunError: when the folder is taken or cannot be written.
+        RunError: when the folder already exists or cannot be written.
     """
     models = {"float32": float32} | ({"int8": int8} if int8 is not None else {})
     if int8 is not None:
@@ -146,6 +152,12 @@ def write_bundle(
         "versions": _versions(),
         "details": details or {},
     }
+    samples = {
+        precision: (model.latency or {}).get(_SAMPLES) for precision, model in models.items() if _has_samples(model)
+    }
+    if samples:
+        measurements = {"schema_version": SCHEMA_VERSION, _SAMPLES: samples}
+        files[MEASUREMENTS] = _json(measurements, MEASUREMENTS).encode()
     files[README] = _readme(manifest, "int8" if int8 is not None else "float32").encode()
     with _new_folder(folder) as temporary:
         for name, content in files.items():
@@ -153,7 +165,7 @@ def write_bundle(
         with (temporary / GOLDEN).open("wb") as stream:
             np.savez(stream, **golden)  # type: ignore[arg-type] # Its stub takes any name for `allow_pickle`.
         manifest["files"] = {path.name: _sha256(path.read_bytes()) for path in sorted(temporary.iterdir())}
-        (temporary / MANIFEST).write_text(_json(manifest), encoding="utf-8")
+        (temporary / MANIFEST).write_text(_json(manifest, MANIFEST), encoding="utf-8")
     return verify_bundle(folder)
 
 
@@ -162,25 +174,28 @@ def verify_bundle(folder: Path) -> Bundle:
 
     Raises:
         RunError: when it cannot be read.
-        ExportError: when a file is missing or is not the one that was written.
+        ExportError: when a file is missing, damaged or was changed.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except OSError as e:
         raise RunError(f"{folder} is not a bundle: {e.strerror} ({MANIFEST})") from e
     except ValueError as e:
-        raise ExportError(f"{folder / MANIFEST} is damaged: {e}") from e
+        raise ExportError(f"{folder / MANIFEST} is damaged: {reason(e)}") from e
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:
         raise ExportError(f"{folder}: expected bundle schema version {SCHEMA_VERSION}, received {version}")
     contents: dict[str, bytes] = {}
-    for name, expected in manifest["files"].items():
+    files = manifest.get("files")
+    if not isinstance(files, dict) or LABELS not in files or any(Path(name).name != name for name in files):
+        raise ExportError(f"{folder / MANIFEST} is damaged: expected the hashes of the bundle's files under `files`")
+    for name, expected in files.items():
         try:
             contents[name] = (folder / name).read_bytes()
         except OSError as e:
-            raise ExportError(f"{folder / name} of the bundle cannot be read: {e.strerror}") from e
+            raise ExportError(f"{folder / name}, which is part of the bundle, cannot be read: {e.strerror}") from e
         if _sha256(contents[name]) != expected:
-            raise ExportError(f"{folder / name} was changed: its SHA-256 is not the manifest's")
+            raise ExportError(f"{folder / name} was changed: its SHA-256 does not match the manifest")
     return Bundle(
         folder,
         manifest,
@@ -196,7 +211,7 @@ def replay_golden(bundle: Bundle) -> dict[str, float]:
         The largest difference from the recorded outputs by precision, in real values.
 
     Raises:
-        ExportError: when a model answers otherwise than recorded, beyond rounding.
+        ExportError: when a model's outputs differ from the recorded ones by more than rounding.
     """
     differences = {}
     with np.load(bundle.folder / GOLDEN, allow_pickle=False) as golden:
@@ -209,8 +224,8 @@ def replay_golden(bundle: Bundle) -> dict[str, float]:
             difference = float(np.abs(verify.run_tflite(model, golden["input"]) - expected).max())
             if not difference <= tolerance:
                 raise ExportError(
-                    f"{bundle.folder / MODEL_FILES[precision]} answers the golden image otherwise than recorded: "
-                    f"difference {difference:.4g}, expected at most {tolerance:.4g}"
+                    f"{bundle.folder / MODEL_FILES[precision]}: outputs for the golden image differ from the recorded "
+                    f"ones by {difference:.4g}; expected at most {tolerance:.4g}"
                 )
             differences[precision] = difference
     return differences
@@ -224,7 +239,9 @@ def _check_labels(labels: Sequence[str], result: verify.TensorInfo) -> None:
         raise ExportError(f"the model's output has shape {list(result.shape)}, but there are {len(labels)} labels")
     for label in labels:
         if not label or label.splitlines() != [label]:
-            raise ExportError(f"label {label!r} does not fit on one line of {LABELS}")
+            raise ExportError(
+                f"label {label!r}: expected one non-empty line of text, as {LABELS} has one label per line"
+            )
 
 
 def _golden(models: Mapping[str, bytes], image: Array, preprocessing: Preprocessing) -> dict[str, Array]:
@@ -251,9 +268,23 @@ def _describe(precision: str, model: DeliveredModel) -> dict[str, Any]:
         "output": asdict(result),
         "operators": verify.operator_histogram(model.file),
         "accuracy": model.accuracy,
-        "latency": model.latency,
+        "latency": _without_samples(model),
         "on_device_check": model.on_device_check,
     }
+
+
+def _has_samples(model: DeliveredModel) -> bool:
+    return model.latency is not None and bool(model.latency.get(_SAMPLES))
+
+
+def _without_samples(model: DeliveredModel) -> dict[str, Any] | None:
+    """Its latency for the manifest, which people read: thousands of samples are beside it, and here only counted."""
+    if model.latency is None:
+        return None
+    facts = {key: value for key, value in model.latency.items() if key != _SAMPLES}
+    if _has_samples(model):
+        facts["samples"] = {"file": MEASUREMENTS, "count": len(model.latency[_SAMPLES])}
+    return facts
 
 
 def _versions() -> dict[str, str]:
@@ -270,15 +301,15 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _json(value: Mapping[str, Any]) -> str:
-    text = json.dumps(_plain(value, MANIFEST), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+def _json(value: Mapping[str, Any], name: str) -> str:
+    text = json.dumps(_plain(value, name), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     # A list of numbers, as of thousands of samples, takes one line; no text has a line break of its own to be taken for
     # one, because JSON escapes them.
     return re.sub(r"\[\n[\s0-9.eE+,-]*\n\s*\]", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def _plain(value: Any, path: str) -> Any:
-    """`value` as JSON knows it; what is not a JSON value is named by its path."""
+    """`value` as JSON types; an error names the path of what is not a JSON value."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):
@@ -286,7 +317,7 @@ def _plain(value: Any, path: str) -> Any:
     if isinstance(value, (list, tuple, np.ndarray)):
         return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
-        raise ExportError(f"{path} is {value}; a manifest holds numbers, or null for what is not known")
+        raise ExportError(f"{path}: expected a finite number, or None if it is unknown; received {value}")
     if value is None or isinstance(value, (str, int, float)):
         return value
     raise ExportError(f"{path}: expected a JSON value, received {type(value).__name__}")
@@ -297,21 +328,21 @@ def check_new_bundle(folder: Path) -> None:
     try:
         used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as e:
-        raise BundleFolderError(f"cannot look into {folder}: {e.strerror}; name another folder") from None
+        raise BundleFolderError(f"cannot read {folder}: {e.strerror}; choose another folder") from None
     if used:
-        raise BundleFolderError(f"{folder} already exists; name another folder or remove it first")
+        raise BundleFolderError(f"{folder} already exists; choose another folder or remove it first")
 
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes its place only when the block ends without an error."""
+    """A temporary folder that is renamed to `folder` only if the block ends without an error."""
     check_new_bundle(folder)
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp makes it private; a bundle is to be handed over
+        temporary.chmod(0o755)  # mkdtemp makes it private; a bundle is meant to be shared
         temporary.replace(folder)
     except OSError as e:
         raise RunError(f"cannot write {folder}: {e.strerror or e}") from e
@@ -333,15 +364,15 @@ def _readme(manifest: Mapping[str, Any], precision: str) -> str:
     lines = [
         f"# {manifest['space']} image classifier, {precision}",
         "",
-        f"`{model['file']}` tells {manifest['classes']} classes apart (`{LABELS}`, one per line, in the order of the "
-        "outputs). Everything a machine needs to know stands in `manifest.json`.",
+        f"`{model['file']}` classifies images into {manifest['classes']} classes (`{LABELS}`, one per line, in the "
+        "order of the outputs). `manifest.json` holds the same facts in machine-readable form.",
         "",
         "| file | bytes | test accuracy | latency, ms |",
         "|---|---|---|---|",
         *(_table_row(facts, details.get("test_images")) for facts in manifest["models"].values()),
         "",
         *((f"{slower[0].upper()}{slower[1:]}.", "") if slower else ()),
-        f"{measured_on}The conditions of the latency (runtime, threads ...) are in the manifest.",
+        f"{measured_on}The measurement conditions (runtime, threads ...) are in the manifest.",
         "",
         "## Feeding the model",
         "",
@@ -355,20 +386,21 @@ def _readme(manifest: Mapping[str, Any], precision: str) -> str:
             f"3. Quantise: `stored = clip(round(value / {source['scale']!r}) + ({source['zero_point']}), -128, 127)`, "
             f"int8 `[1, {height}, {width}, {channels}]`.",
             f"4. Run, then dequantise: `logit = {result['scale']!r} * (stored - ({result['zero_point']}))`; "
-            "the largest is the answer.",
+            "the largest logit is the predicted class.",
         ]
     else:
-        lines.append(f"3. Run on float32 `[1, {height}, {width}, {channels}]`; the largest output is the answer.")
+        lines.append(
+            f"3. Run on float32 `[1, {height}, {width}, {channels}]`; the largest output is the predicted class."
+        )
     lines += [
         "",
         "## Checking an integration",
         "",
-        f"`{GOLDEN}` holds one picture (`image`), the normalised input, and per model what goes in and comes out as "
-        "stored (`input_int8`, `output_int8`, ...), with the XNNPACK kernels that TFLite uses by default. Your "
-        "app must get the same output, "
-        f"give or take {verify.INT8_TOLERANCE_STEPS} steps of rounding for int8. Other kernels "
-        "(TFLite built without XNNPACK, a GPU, an NPU) round otherwise: there the answer must be the same, and the "
-        "outputs within some ten steps. In Python, started in this folder (`pip install ai-edge-litert numpy`):",
+        f"`{GOLDEN}` holds one image (`image`), the normalised input, and for each model its input and output as "
+        "stored (`input_int8`, `output_int8`, ...), computed with XNNPACK, TFLite's default kernels. Your app should "
+        f"get the same output to within {verify.INT8_TOLERANCE_STEPS} quantisation steps for int8. Other kernels "
+        "(TFLite built without XNNPACK, a GPU, an NPU) round differently: expect the same predicted class, and outputs "
+        "within about ten steps. In Python, from this folder (`pip install ai-edge-litert numpy`):",
         "",
         "```python",
         _snippet(model, rules, precision),
@@ -404,7 +436,7 @@ def _snippet(model: Mapping[str, Any], rules: Mapping[str, Any], precision: str)
         'logits = interpreter.get_tensor(result["index"])[0]\n'
         f'difference = np.abs(logits.astype(np.float32) - golden["output_{precision}"][0].astype(np.float32)).max()\n'
         f"{dequantize}"
-        'print("answer:", labels[int(logits.argmax())], "difference from golden:", difference)'
+        'print("predicted:", labels[int(logits.argmax())], "difference from golden:", difference)'
     )
 
 
@@ -416,7 +448,7 @@ def _table_row(facts: Mapping[str, Any], test_images: int | None) -> str:
     of = "" if test_images is None else f" of {test_images} images"
     accuracy = "" if facts["accuracy"] is None else f"{facts['accuracy']:.2%}{of}"
     latency = facts["latency"] or {}
-    shown = f"{latency['median_ms']:.3f}" if latency.get("median_ms") is not None else ""
+    shown = ms_text(latency["median_ms"]) if latency.get("median_ms") is not None else ""
     if latency.get("verdict", "ok") != "ok":
         shown = f"{shown} ({latency['verdict']})".strip()
     return f"| `{facts['file']}` | {facts['size_bytes']} | {accuracy} | {shown} |"

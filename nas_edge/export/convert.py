@@ -1,7 +1,6 @@
-"""From a Keras model to a TFLite file with TensorFlow's converter: what is shipped.
+"""Converts a Keras model to a TFLite file with TensorFlow's converter, for delivery.
 
-Search candidates, whose weights do not matter, are written by `networks.tflite_model` instead, which takes
-milliseconds.
+Search candidates, whose weights do not matter, are written directly by `networks.tflite_model` in milliseconds.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ def float32_tflite(model: keras.Model) -> bytes:
 
 
 def run_converter(model: keras.Model, configure: Callable[[Any], None] | None = None) -> bytes:
-    """Runs TensorFlow's converter without its chatter.
+    """Runs TensorFlow's converter without its log output.
 
-    The file holds the model at inference, with its batch fixed to one: with an open batch it would carry shape
-    arithmetic that the directly written one has not.
+    The file holds the model at inference, with its batch fixed to one: with a dynamic batch it would contain shape
+    arithmetic that directly written files do not have.
 
     Args:
         model: one input, one output.
-        configure: sets what it likes on the `tf.lite.TFLiteConverter` before it runs.
+        configure: configures the `tf.lite.TFLiteConverter` before it runs.
 
     Raises:
-        ExportError: with the converter's last lines, when it fails.
+        ExportError: with the last lines of its output, when it fails.
     """
     with held_stderr() as printed, warnings.catch_warnings():
         warnings.simplefilter("ignore")

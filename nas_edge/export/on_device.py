@@ -1,7 +1,7 @@
-"""Does a delivered file compute on the device what it computes here? Run with the same inputs on both, and compared.
+"""Checks that a delivered file computes the same outputs on the device as on this machine.
 
-Runtimes have two families of integer kernels that round differently: XNNPACK's and the built-in ones. Measured on nets
-of this project's own, int8, test images: the families differ by up to 15 quantisation steps at the output (3 for the
+Runtimes have two families of integer kernels that round differently: XNNPACK's and the built-in ones. Measured on this
+project's int8 networks with test images: the families differ by up to 15 quantisation steps at the output (3 for the
 median image), within one version of LiteRT, while the built-in kernels of LiteRT 2.3.0 and of TFLite 2.14.0 agree to
 the bit. So a device is compared with both, and the nearer one counts.
 """
@@ -22,7 +22,7 @@ RunOnDevice: TypeAlias = Callable[[bytes, Sequence[Array]], list[Array]]
 
 
 def check_on_device(model: bytes, images: Array, run: RunOnDevice) -> OnDeviceCheck:
-    """Runs a file on the device and here.
+    """Runs a file on the device and on this machine, and compares the outputs.
 
     Args:
         model: a TFLite file with one input, of batch one, and one output.
@@ -30,7 +30,8 @@ def check_on_device(model: bytes, images: Array, run: RunOnDevice) -> OnDeviceCh
         run: runs a file on the device once, as `DeviceAgent.run` does.
 
     Raises:
-        DataError, ExportError: when the images do not fit or this machine does not run the file.
+        DataError: when the images do not fit the model.
+        ExportError: when this machine cannot run the file.
     """
     source, result = verify.input_output(model)
     try:

@@ -1,4 +1,4 @@
-"""Full-integer quantisation after training: int8 weights, activations, input and output.
+"""Full-integer post-training quantisation: int8 weights, activations, input and output.
 
 Weights are quantised per output channel, activations per tensor with the ranges seen on a representative set
 (Jacob et al., 2018, arXiv:1712.05877).
@@ -18,19 +18,19 @@ from nas_edge.export.verify import check_int8
 
 
 def int8_tflite(model: keras.Model, representative: np.ndarray[Any, Any]) -> bytes:
-    """Converts a model to a TFLite file in which every operator is an integer one, with a fixed batch of one.
+    """Converts a model to a TFLite file with integer operators only and a fixed batch of one.
 
     Args:
         model: one input `[batch, height, width, channels]`, one output.
-        representative: float32 `[n, height, width, channels]`, training images preprocessed as at inference; one to a
-            few hundred suffice.
+        representative: float32 `[n, height, width, channels]`, training images preprocessed as at inference; up to
+            a few hundred suffice.
 
     Returns:
         The file, with signature `serving_default` from `input` to `output_0`, both int8.
 
     Raises:
-        DataError: when the representative images do not fit the model or are not numbers.
-        ExportError: when the converter fails, or leaves a float operator.
+        DataError: when the representative images do not fit the model, or contain NaN or infinity.
+        ExportError: when the converter fails, or the file still has a float operator.
     """
     expected = tuple(model.inputs[0].shape[1:])
     if representative.ndim != 4 or len(representative) == 0 or representative.shape[1:] != expected:
@@ -39,7 +39,7 @@ def int8_tflite(model: keras.Model, representative: np.ndarray[Any, Any]) -> byt
             f"received {list(representative.shape)}"
         )
     if not np.isfinite(representative).all():
-        raise DataError("representative images contain values that are not numbers")
+        raise DataError("representative images contain NaN or infinity")
 
     def full_integer(converter: Any) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -1,4 +1,4 @@
-"""Checks a TFLite file as an app will run it: its operators, its outputs, its accuracy. Needs no TensorFlow."""
+"""Checks a TFLite file as an app will run it: its operators, outputs and accuracy. Does not require TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from nas_edge.errors import DataError, ExportError
+from nas_edge.formatting import reason
 from nas_edge.networks.tflite_model import OperatorInfo, operators
 from nas_edge.quiet import held_stderr
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
-# Types that a full-integer file may hold: values, and biases, shapes and axes.
+# Types in a full-integer file: INT8 values; INT32 biases, shapes and axes.
 _INTEGER_TYPES = {"INT8", "INT32"}
 
 _NAMED_OFFENDERS = 5
@@ -77,7 +78,8 @@ class Agreement:
 
 
 def tolerance(result: TensorInfo, expected: Array) -> float:
-    """How far outputs of the same kernels may be apart, in real values: processors and versions round differently.
+    """The largest difference allowed between outputs of the same kernels, in real values, as processors and versions
+    round differently.
 
     Args:
         result: the output.
@@ -95,14 +97,14 @@ def run_tflite(model: bytes, images: Array, threads: int | None = None, kernels:
         model: a TFLite file with one input, of batch one, and one output.
         images: float32 `[n, height, width, channels]`, preprocessed; quantised here if the file's input is integer.
         threads: of the runtime; None for up to four.
-        kernels: XNNPACK's where it has any, or the built-in ones only.
+        kernels: XNNPACK's where available, or only the built-in ones.
 
     Returns:
         Outputs, float32 `[n, ...]`, dequantised.
 
     Raises:
         DataError: when the images do not fit.
-        ExportError: when the runtime does not run the file.
+        ExportError: when the runtime cannot run the file.
     """
     interpreter = _interpreter(model, threads, kernels)
     source, result = _tensor_info(interpreter.get_input_details()[0]), _tensor_info(interpreter.get_output_details()[0])
@@ -116,7 +118,7 @@ def run_tflite(model: bytes, images: Array, threads: int | None = None, kernels:
             interpreter.invoke()
             stored[index] = interpreter.get_tensor(fetch)[0]
     except (RuntimeError, ValueError) as e:
-        raise ExportError(f"the runtime does not run the file: {e}") from e
+        raise ExportError(f"the runtime cannot run the file: {reason(e)}") from e
     return result.dequantize(stored)
 
 
@@ -149,10 +151,10 @@ def input_output(model: bytes) -> tuple[TensorInfo, TensorInfo]:
 
 
 def check_int8(model: bytes) -> None:
-    """Makes sure that a file deserves the label int8: integers in, integers out, and nothing else between.
+    """Checks that a file is full-integer: int8 input and output, and integer operators only.
 
     Raises:
-        ExportError: naming the operators that read or write another type, or the input or output that is not int8.
+        ExportError: naming the operators with tensors of another type, and the input or output that is not int8.
     """
     offenders = [
         f"{i}:{op.name} ({', '.join(sorted(set(_types(op)) - _INTEGER_TYPES)).lower()})"
@@ -168,12 +170,12 @@ def check_int8(model: bytes) -> None:
         named = ", ".join(offenders[:_NAMED_OFFENDERS]) + (" ..." if len(offenders) > _NAMED_OFFENDERS else "")
         raise ExportError(
             f"not a full-integer int8 file: {len(offenders)} operator(s), inputs or outputs are not int8: {named}; "
-            "quantise the model with a representative set, or deliver it as float32"
+            "quantise the model with a representative set, or export it as float32"
         )
 
 
 def operator_histogram(model: bytes) -> dict[str, int]:
-    """How often each operator occurs, by name and output type, for example `{"ADD int8": 5, "CONV_2D int8": 30}`.
+    """Number of operators by name and output type, for example `{"ADD int8": 5, "CONV_2D int8": 30}`.
 
     Raises:
         ExportError: when the file is damaged.
@@ -206,7 +208,7 @@ def _interpreter(model: bytes, threads: int | None, kernels: Kernels = "XNNPACK"
             )
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as e:
-            raise ExportError(f"the runtime does not load the file: {e}") from e
+            raise ExportError(f"the runtime cannot load the file: {reason(e)}") from e
     return interpreter
 
 

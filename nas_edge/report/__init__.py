@@ -1,6 +1,6 @@
-"""Reports of runs, for people. `read_run` reads a folder, `run_report` or `compare_report` says what there is to say of
-it, and that is written as a page (`to_page`), as text for the terminal (`to_text`), as page, JSON and CSV files
-(`write_report`), or kept up to date in a browser (`serve`).
+"""Reports of runs, for people. `read_run` reads a run folder, `run_report` or `compare_report` turns it into a report,
+and that is written as a page (`to_page`), as text for the terminal (`to_text`), as page, JSON and CSV files
+(`write_report`), or served to a browser and kept up to date (`serve`).
 """
 
 from nas_edge.report.comparison import compare_report

@@ -15,9 +15,9 @@ FloatArray = NDArray[np.float64]
 
 
 def pareto_front(latency_ms: Sequence[float], quality: Sequence[float]) -> list[bool]:
-    """Which points no other beats: none is as fast and more accurate, or faster and as accurate.
+    """Which points are Pareto-optimal: no other is as fast and more accurate, or faster and as accurate.
 
-    Of equal points the first counts.
+    Of equal points only the first is.
     """
     order = sorted(range(len(latency_ms)), key=lambda i: (latency_ms[i], -quality[i], i))
     front = [False] * len(order)
@@ -35,20 +35,20 @@ def rolling_share(hits: Sequence[bool], window: int) -> list[float]:
     return [float(total[end] - total[max(0, end - window)]) / min(end, window) for end in ends]
 
 
-# With fewer architectures, what is fitted on half of them says nothing.
+# With fewer architectures, a model fitted on half of them is meaningless.
 FEWEST_FOR_PREDICTION = 60
-# Keeps the time of a choice that was seen once or never near 0; on many measurements it changes nothing.
+# Keeps the latency of a choice seen once or never near 0; with many measurements it has no effect.
 _PENALTY = 1.0
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """How well latencies add up from the decisions.
+    """Test of the additive latency model.
 
     Attributes:
-        fitted: how many architectures the model was fitted on.
-        measured_ms: latencies of the others.
-        predicted_ms: what the model says of them.
+        fitted: number of architectures the model was fitted on.
+        measured_ms: measured latencies of the others.
+        predicted_ms: their predicted latencies.
     """
 
     fitted: int
@@ -57,12 +57,12 @@ class Prediction:
 
     @property
     def median_error(self) -> float:
-        """Median of the absolute errors, as a share of what was measured."""
+        """Median absolute error, relative to the measured latency."""
         return float(np.median(np.abs(self.predicted_ms / self.measured_ms - 1)))
 
     @property
     def rank_correlation(self) -> float:
-        """Spearman's: 1 when both have the same order."""
+        """Spearman's rank correlation."""
         ranks = [np.argsort(np.argsort(values)) for values in (self.measured_ms, self.predicted_ms)]
         return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 

@@ -1,30 +1,34 @@
-"""What a run found: the answer in words and numbers, and the delivered network beside what it is compared with."""
+"""The result of a run: headline and key figures, and the delivered network next to its baselines."""
 
 from __future__ import annotations
 
 from statistics import fmean, median
 
+from nas_edge.formatting import ms_form
 from nas_edge.report import plots
-from nas_edge.report.content import Cell, ColumnSpec, Section, Tile, make_table, ms_form, text_of
+from nas_edge.report.content import Cell, ColumnSpec, Section, Tile, make_table, text_of
 from nas_edge.report.reading import RunFacts, series_of
 from nas_edge.runs.result import ResultRow
 from nas_edge.search.trials import late_trials
 
 
 def headline(facts: RunFacts) -> str:
-    """What was asked and found, in one or two sentences."""
+    """The target and the result, in one or two sentences."""
     if facts.found is not None:
         return _answer(facts)
     best = facts.best_within
     if best is not None:
         return (
-            f"{_progress(facts)} The best trial within the target so far takes {_ms(best.ms, facts)}, with a quality "
-            f"of {best.q:.1%} with shared weights."
+            f"{_progress(facts)} So far, the best trial within the target takes {_ms(best.ms, facts)} and reaches "
+            f"{best.q:.1%} validation accuracy with shared weights."
         )
     if not facts.timed:
         return f"{_progress(facts)} {facts.nothing_timed}"
     fastest_ms = min(trial.ms for trial in facts.timed)
-    return f"{_progress(facts)} No late trial was within the target; the fastest of all took {_ms(fastest_ms, facts)}."
+    return (
+        f"{_progress(facts)} No trial of the second half was within the target; the fastest overall took "
+        f"{_ms(fastest_ms, facts)}."
+    )
 
 
 def _answer(facts: RunFacts) -> str:
@@ -35,11 +39,13 @@ def _answer(facts: RunFacts) -> str:
     ms = winner.median_ms(found.precision)
     if ms is None:
         why = "" if measured is None else f": {measured.verdict}, {measured.detail}"
-        return f"The delivered {found.precision} network could not be timed on {found.device}{why}."
+        return f"The delivered {found.precision} network could not be measured on {found.device}{why}."
     miss = ms / found.target_ms - 1
     relation = f"{abs(miss):.0%} {'under' if miss <= 0 else 'over'} the target of {_ms(found.target_ms, facts)}"
-    verdict = "" if miss <= 0 else ": it misses what was asked" if found.hard_limit else ", which was no hard limit"
-    flag = "" if measured is None or measured.ok else f" The measurement is {measured.verdict}: {measured.detail}."
+    verdict = "" if miss <= 0 else ": the target is missed" if found.hard_limit else ", which was not a hard limit"
+    flag = (
+        "" if measured is None or measured.ok else f" Unreliable measurement ({measured.verdict}): {measured.detail}."
+    )
     says = (
         f"The delivered {found.precision} network takes {_ms(ms, facts)} on {found.device}, {relation}{verdict}.{flag}"
     )
@@ -47,36 +53,36 @@ def _answer(facts: RunFacts) -> str:
     if accuracy is None:
         return says
     others = ", ".join(_beside(network, facts) for network in found.rows if series_of(network) == "reference")
-    return f"{says} It classifies {accuracy:.1%} of the test images correctly{'; ' if others else ''}{others}."
+    return f"{says} Its test accuracy is {accuracy:.1%}{'; ' if others else ''}{others}."
 
 
 def _beside(network: ResultRow, facts: RunFacts) -> str:
-    """What a network does that the winner is compared with."""
+    """Accuracy and latency of a network that the winner is compared with."""
     assert facts.found is not None
     ms, accuracy = network.median_ms(facts.found.precision), network.accuracy.get(facts.found.precision)
-    right = "an unknown share" if accuracy is None else f"{accuracy:.1%}"
-    return f"{network.name} does {right}" + ("" if ms is None else f" in {_ms(ms, facts)}")
+    reached = "an unknown accuracy" if accuracy is None else f"{accuracy:.1%}"
+    return f"{network.name} reaches {reached}" + ("" if ms is None else f" in {_ms(ms, facts)}")
 
 
 def _progress(facts: RunFacts) -> str:
     steps = facts.config.search.steps
     if facts.steps_done >= steps:
-        where = f"The search has made all its {steps} steps"
-        stage = "the winner is being trained" if facts.randoms else "its finalists are being measured again"
-        after = "; " + (stage if facts.state == "running" else "what follows was not finished")
+        where = f"The search has completed all {steps} steps"
+        stage = "the winner is being trained" if facts.randoms else "the finalists are being measured again"
+        after = "; " + (stage if facts.state == "running" else "the later stages are not finished")
     else:
-        where, after = f"The search has made {facts.steps_done} of {steps} steps", ""
+        where, after = f"The search has completed {facts.steps_done} of {steps} steps", ""
     if facts.state == "stopped":
         after += f". To continue it: nas-edge search --resume {facts.folder}"
     return f"{where}{after}."
 
 
 def tiles(facts: RunFacts) -> tuple[Tile, ...]:
-    """The few numbers that matter most."""
+    """The key figures."""
     found, shown = facts.found, []
     asked = "set by --target-ms" if facts.config.target.latency_ms is not None else None
     share, reference = facts.config.target.reference_share, facts.config.reference_name
-    own = f"as {reference} takes" if share == 1 else f"{share:.0%} of what {reference} takes"
+    own = f"the latency of {reference}" if share == 1 else f"{share:.0%} of the latency of {reference}"
     if facts.target_ms is not None:
         shown.append(Tile("Target", _ms(facts.target_ms, facts), asked or own))
     if found is not None:
@@ -89,20 +95,20 @@ def tiles(facts: RunFacts) -> tuple[Tile, ...]:
             note = f"95% interval {low:{form}} to {high:{form}} ms"
             shown.append(Tile(f"{found.precision} latency", _ms(statistics.median_ms, facts), note))
         for precision, accuracy in sorted(winner.accuracy.items(), key=lambda item: item[0] != found.precision):
-            shown.append(Tile(f"{precision} accuracy", f"{accuracy:.1%}", "of unseen test images"))
+            shown.append(Tile(f"{precision} accuracy", f"{accuracy:.1%}", "on held-out test images"))
     else:
         best = facts.best_within
         if best is not None:
             note = f"at {_ms(best.ms, facts)}, step {best.step}"
             shown.append(Tile("Best within target", f"{best.q:.1%}", note))
     timed = sum(trial.latency_ms is not None for trial in facts.trials)
-    shown.append(Tile("Trials", f"{len(facts.trials):,}", f"{timed:,} timed reliably"))
+    shown.append(Tile("Trials", f"{len(facts.trials):,}", f"{timed:,} with a reliable latency"))
     shown.append(Tile("Steps", f"{facts.steps_done:,}", f"of {facts.config.search.steps:,}"))
     return tuple(shown)
 
 
 def found_section(facts: RunFacts) -> Section | None:
-    """The delivered network beside what it is compared with."""
+    """The delivered network next to its baselines."""
     found = facts.found
     if found is None:
         return None
@@ -143,16 +149,17 @@ def found_section(facts: RunFacts) -> Section | None:
         rows,
     )
     says = (
-        "Each network was trained on its own in the same way, converted, and measured side by side on the device. "
-        "The accuracies are those of exactly these files on images that neither search nor training has seen.",
+        "Each network was trained from scratch with the same recipe, converted, and measured on the device, "
+        "interleaved with the others. Accuracies are those of exactly these files, on test images used in neither "
+        "search nor training.",
     )
     names = [name for name in plots.SERIES if name in set(table.columns[1].values)]
     plot = plots.delivered(found.target_ms, form, names, sorted({str(row[2]) for row in rows}))
-    return Section("found", "What was found", says, (plot,), (table,))
+    return Section("found", "Result", says, (plot,), (table,))
 
 
 def precision_section(facts: RunFacts) -> Section | None:
-    """What int8 costs and brings."""
+    """int8 compared with float: accuracy and latency."""
     found = facts.found
     if found is None or not any({"int8", "float32"} <= network.latency.keys() for network in found.rows):
         return None
@@ -173,38 +180,39 @@ def precision_section(facts: RunFacts) -> Section | None:
             ("name", "network", ""),
             ("int8_ms", "int8, ms", form),
             ("float32_ms", "float, ms", form),
-            ("speed_up", "int8 is faster by a factor of", ".2f"),
+            ("speed_up", "int8 speed-up", ".2f"),
             ("int8_accuracy", "int8 accuracy", ".1%"),
             ("float32_accuracy", "float accuracy", ".1%"),
-            ("difference", "difference in points", ".1f"),
+            ("difference", "accuracy difference, points", ".1f"),
         ],
         rows,
     )
-    return Section("precision", "int8 against float", tuple(_precision_words(*shown[0])), tables=(table,))
+    return Section("precision", "int8 vs. float", tuple(_precision_words(*shown[0])), tables=(table,))
 
 
 def _precision_words(speed: float | None, gained: float | None) -> list[str]:
-    """What there is to say of the winner: `speed` is float's time over int8's, `gained` is in points of accuracy."""
+    """Sentences on the winner: `speed` is float's latency over int8's, `gained` is in percentage points of accuracy."""
     says = []
     if speed is None:
-        says.append("One of the two could not be timed.")
+        says.append("One of the two could not be measured.")
     elif speed < 1:
         says.append(
-            f"int8 is slower than float on this device: the winner takes {1 / speed:.2f} times as long. Unless its "
-            "smaller file matters, or the app's device has faster int8 kernels than this one, the float model is the "
-            "better one to ship."
+            f"int8 is slower than float on this device: {1 / speed:.2f} times the latency for the winner. Unless file "
+            "size matters, or the target device has faster int8 kernels than this one, ship the float model."
         )
     else:
-        says.append(f"int8 is {speed:.2f} times as fast as float for the winner.")
+        says.append(f"For the winner, int8 is {speed:.2f} times as fast as float.")
     if gained is not None and abs(gained) < 0.05:
         says.append("Quantisation does not change its test accuracy.")
     elif gained is not None:
-        says.append(f"Quantisation {'gains' if gained > 0 else 'costs'} it {abs(gained):.1f} points of test accuracy.")
+        says.append(
+            f"Quantisation {'gains' if gained > 0 else 'costs'} {abs(gained):.1f} percentage points of test accuracy."
+        )
     return says
 
 
 def baseline_section(facts: RunFacts) -> Section | None:
-    """Random architectures beside what the search found."""
+    """Random architectures compared with the search's."""
     if facts.target_ms is None or not facts.randoms:
         return None
     groups = {"finalists": facts.finalists, "search": late_trials(facts.timed), "random": facts.randoms}
@@ -224,20 +232,20 @@ def baseline_section(facts: RunFacts) -> Section | None:
     of = {name: [quality for series, quality, *_ in rows if series == name] for name in groups}
     reached = ""
     if of["random"]:
-        reached = f", with qualities of {median(of['random']):.1%} in the median and up to {max(of['random']):.1%}"
+        reached = f", with a median quality of {median(of['random']):.1%} and a maximum of {max(of['random']):.1%}"
     says = [
         f"{len(of['random']):,} of {len(facts.randoms):,} random architectures are within the target{reached}. They "
-        "and the finalists were judged with the final shared weights on all validation images; the search's are those "
-        "of its latter half, judged on one batch each as it went.",
+        "and the finalists were evaluated with the final shared weights on all validation images; the search's trials "
+        "are those of its second half, each evaluated on one batch at the time.",
     ]
     winner = facts.found.winner.quality if facts.found else None
     if winner is not None and of["random"]:
         beaten = fmean(quality < winner for quality in of["random"])
         them = "all of them" if beaten == 1 else f"{beaten:.0%} of them"
-        says.append(f"The winner, with {winner:.1%}, is better than {them}.")
+        says.append(f"The winner, at {winner:.1%}, beats {them}.")
     names = [name for name in groups if of[name]]
     shown = (plots.baseline(names),) if names else ()
-    return Section("baseline", "Against random architectures", tuple(says), shown, (table,))
+    return Section("baseline", "Comparison with random architectures", tuple(says), shown, (table,))
 
 
 def _ms(value: float | None, facts: RunFacts) -> str:

@@ -1,6 +1,6 @@
-"""What a report of several runs says. Latencies share a table and a plot only where they can be compared.
+"""The report of several runs. Latencies share a table and a plot only where they can be compared.
 
-They can when precision, device, runtime, measuring settings and whatever else judged candidates were the same: see
+They can when precision, device, runtime, measurement settings and latency source were the same: see
 `runs.environment.measured_with`.
 """
 
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nas_edge.formatting import ms_form
 from nas_edge.report import plots
 from nas_edge.report.conditions import flat
-from nas_edge.report.content import Cell, Column, ColumnSpec, Report, Section, Table, make_table, ms_form
+from nas_edge.report.content import Cell, Column, ColumnSpec, Report, Section, Table, make_table
 from nas_edge.report.reading import RunFacts, mapping
 from nas_edge.runs.environment import measured_with
 
 
 def compare_report(runs: Sequence[RunFacts]) -> Report:
-    """Several runs beside each other, in the order given."""
+    """Several runs side by side, in the order given."""
     names = _unique_names(runs)
     groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for i, facts in enumerate(runs):
@@ -39,34 +40,34 @@ def compare_report(runs: Sequence[RunFacts]) -> Report:
 def _headline(names: Sequence[str], runs: Sequence[RunFacts], groups: int) -> str:
     if groups > 1:
         return (
-            f"These runs were measured in {groups} different ways (device, runtime, precision, measuring settings or "
-            "latency source), so their latencies cannot be compared with each other and are shown apart."
+            f"These runs were measured in {groups} different ways (device, runtime, precision, measurement settings or "
+            "latency source), so their latencies cannot be compared and are shown separately."
         )
     done = [(name, facts.found) for name, facts in zip(names, runs, strict=True) if facts.found is not None]
     if not done:
-        return "All runs were measured in the same way; none is finished yet."
+        return "All runs were measured in the same way; none has finished yet."
     if len(done) == 1:
-        return f"Only {done[0][0]} is finished; to compare, it takes two."
+        return f"Only {done[0][0]} has finished; a comparison requires two finished runs."
     doubtful = {name: str(m.verdict) for name, found in done if (m := found.measurement) is not None and not m.ok}
     says = "All runs were measured in the same way."
     if doubtful:
-        says = f"{says} Not to be relied on is the latency of {_listed([f'{n} ({v})' for n, v in doubtful.items()])}."
+        says = f"{says} Unreliable latency: {_listed([f'{n} ({v})' for n, v in doubtful.items()])}."
     timed = [
         (ms, name)
         for name, found in done
         if name not in doubtful and (ms := found.winner.median_ms(found.precision)) is not None
     ]
     if len(timed) < 2:
-        says = f"{says} Which network is the fastest cannot be said"
+        says = f"{says} The fastest network cannot be determined"
     else:
         fastest_ms, fastest = min(timed)
         among = " of the others" if doubtful else ""
-        says = f"{says} The fastest network{among} is that of {fastest} with {fastest_ms:{ms_form(fastest_ms)}} ms"
+        says = f"{says} The fastest network{among} is that of {fastest}, at {fastest_ms:{ms_form(fastest_ms)}} ms"
     if len({facts.config.data.source for facts in runs}) > 1:
-        return f"{says}. They had different data, so their accuracies cannot be compared."
+        return f"{says}. They used different data, so their accuracies cannot be compared."
     right = [(found.winner.accuracy.get(found.precision, 0.0), name) for name, found in done]
     best, accurate = max(right)
-    return f"{says}; the most accurate is that of {accurate} with {best:.1%} of its test images."
+    return f"{says}; the most accurate is that of {accurate}, with a test accuracy of {best:.1%}."
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -75,7 +76,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _unique_names(runs: Sequence[RunFacts]) -> list[str]:
-    """The folders' names, with a number where two are the same."""
+    """Folder names, numbered where two are the same."""
     names: list[str] = []
     for facts in runs:
         name, number = facts.name, 2
@@ -86,7 +87,7 @@ def _unique_names(runs: Sequence[RunFacts]) -> list[str]:
 
 
 def _measured_with(facts: RunFacts) -> tuple[tuple[str, str], ...]:
-    """What decides whether latencies can be compared; of a run that did not start yet, nothing is known."""
+    """What decides whether latencies can be compared; empty for a run that has not started yet."""
     found = measured_with(facts.sessions[0]) if facts.sessions else {}
     return tuple((str(what), str(value)) for what, value in sorted(found.items()))
 
@@ -110,7 +111,7 @@ def _group_section(
             ("state", "state", ""),
             ("target_ms", "target, ms", form),
             ("latency_ms", "winner, ms", form),
-            ("verdict", "not to be relied on", ""),
+            ("verdict", "unreliable", ""),
             ("accuracy", "test accuracy", ".1%"),
             ("quality", "", None),
             ("float_ms", "float, ms", form),
@@ -134,7 +135,7 @@ def _group_section(
     says = (f"On {device}; measured with {measured}.",)
     winners = table.name if any(facts.found for _, facts in runs) else None
     shown = (plots.fronts(front.name, winners, form, [name for name, _ in runs]),) if fronts else ()
-    title = "The runs" if alone else f"Measured alike, {number}: {device}"
+    title = "The runs" if alone else f"Comparable runs, group {number}: {device}"
     return Section(f"runs-{number}", title, says, shown, (table, front))
 
 
@@ -161,7 +162,7 @@ def _row(facts: RunFacts) -> tuple[Cell, ...]:
 def _device(facts: RunFacts) -> str:
     device = mapping(facts.sessions[0].get("device")) if facts.sessions else {}
     if not device:
-        return "a device not known yet"
+        return "an unknown device"
     return f"{device.get('model')} ({device.get('runtime')} {device.get('runtime_version')})"
 
 

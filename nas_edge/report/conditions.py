@@ -1,4 +1,4 @@
-"""Under which conditions a run was measured: the device over time, versions, settings."""
+"""The conditions of a run: the device over time, versions, settings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from nas_edge.report.content import Cell, Column, ColumnSpec, Plot, Section, Tab
 from nas_edge.report.reading import RunFacts, TimedTrial, mapping
 from nas_edge.runs.untrusted import number
 
-# Over time: column, title, unit, form, from which fields of `Conditions`.
+# Over time: column, title, unit, format, and the fields of `Conditions` it is read from.
 _CONDITIONS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ("temperature_c", "Temperature", "°C", ".1f", ("temperature_c_after", "temperature_c_before")),
     ("cpu_mhz", "Clock", "MHz", "d", ("cpu_mhz_after", "cpu_mhz_before")),
-    ("drift", "Drift: time of the anchor model, over its first", "ratio", ".3f", ("anchor_ratio",)),
+    (
+        "drift",
+        "Drift: latency of the anchor model relative to its first measurement",
+        "ratio",
+        ".3f",
+        ("anchor_ratio",),
+    ),
     ("other_load_cores", "Load of other programs on the cores used", "cores", ".2f", ("other_load_cores",)),
     ("load_average", "Load average of the device", "load", ".2f", ("load_average_after", "load_average_before")),
     ("throttle_events", "Throttling events", "events", "d", ("throttle_events",)),
@@ -23,7 +29,7 @@ _CONDITIONS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
 
 
 def device_section(facts: RunFacts) -> Section | None:
-    """What the device tells about itself over time."""
+    """What the device reports about itself over time."""
     if not facts.trials:
         return None
     shown: list[Plot] = []
@@ -34,19 +40,19 @@ def device_section(facts: RunFacts) -> Section | None:
         if not values:
             silent.append(title.partition(":")[0].lower())
         elif column == "throttle_events" and not any(values):
-            says.append("The device counted no throttling.")
+            says.append("The device reported no throttling.")
         else:
             shown.append(plots.over_steps(column, title, unit, form))
             if column == "drift":
                 says.append(
-                    f"An anchor model measured now and then took between {min(values):.1%} and {max(values):.1%} of "
-                    "its first time: this is how much the device itself became slower or faster."
+                    f"An anchor model, measured periodically, took between {min(values):.1%} and {max(values):.1%} of "
+                    "its first latency: this is how much the speed of the device itself changed."
                 )
             elif column == "temperature_c":
                 says.append(f"Its temperature was between {min(values):.0f} and {max(values):.0f} °C.")
     if silent:
-        says.append(f"Not told by this device: {', '.join(silent)}.")
-    return Section("device", "The device meanwhile", tuple(says), tuple(shown))
+        says.append(f"Not reported by this device: {', '.join(silent)}.")
+    return Section("device", "Device conditions during the search", tuple(says), tuple(shown))
 
 
 def _condition(trial: TimedTrial, fields: Sequence[str]) -> float | None:
@@ -58,7 +64,7 @@ def _condition(trial: TimedTrial, fields: Sequence[str]) -> float | None:
 
 
 def condition_columns(facts: RunFacts) -> list[Column]:
-    """What the device said at each trial, for the table of trials."""
+    """Device conditions at each trial, for the table of trials."""
     return [
         Column(column, "", form, [_condition(trial, fields) for trial in facts.trials], shown=False)
         for column, _, _, form, fields in _CONDITIONS
@@ -66,7 +72,7 @@ def condition_columns(facts: RunFacts) -> list[Column]:
 
 
 def conditions_section(facts: RunFacts) -> Section:
-    """Under which conditions all this was measured."""
+    """The conditions of the measurements."""
     rows: list[tuple[Cell, ...]] = []
     session = facts.sessions[-1] if facts.sessions else {}
     device = mapping(session.get("device"))
@@ -98,7 +104,10 @@ def conditions_section(facts: RunFacts) -> Section:
     return Section(
         "conditions",
         "Conditions",
-        ("Latencies of other devices, runtimes, versions, threads or settings cannot be compared with these.",),
+        (
+            "These latencies cannot be compared with those of other devices, runtimes, versions, thread counts or "
+            "settings.",
+        ),
         tables=(table, _sessions_table(facts)),
     )
 
@@ -107,7 +116,7 @@ def _sessions_table(facts: RunFacts) -> Table:
     rows = []
     for session in facts.sessions:
         git = mapping(session.get("git"))
-        commit = f"{str(git.get('commit'))[:10]}{' and changes' if git.get('changed') else ''}" if git else None
+        commit = f"{str(git.get('commit'))[:10]}{' with local changes' if git.get('changed') else ''}" if git else None
         packages = mapping(session.get("packages"))
         versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
         rows.append(
@@ -128,7 +137,7 @@ def _sessions_table(facts: RunFacts) -> Table:
         ("packages", "packages", ""),
         ("platform", "host", ""),
     ]
-    return make_table("sessions", "Starts and resumptions", columns, rows)
+    return make_table("sessions", "Sessions", columns, rows)
 
 
 def settings_section(facts: RunFacts) -> Section:

@@ -1,4 +1,4 @@
-"""What a report consists of, whatever it is written as: page, text, CSV or JSON.
+"""What a report consists of, independent of its form: page, text, CSV or JSON.
 
 A report is a headline and sections; a section is sentences, tables, plots and drawn networks. A plot is a Vega-Lite
 specification that takes its data from tables by their names, so every number shown is in a table, and every table in a
@@ -8,13 +8,12 @@ CSV file.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 Cell: TypeAlias = str | float | int | bool | None
-# Key, title and form of a column; one without form feeds plots and CSV, and is not shown.
+# Key, title and format of a column; one whose format is None feeds plots and CSV, and is not shown.
 ColumnSpec: TypeAlias = tuple[str, str, str | None]
 
 SCHEMA_VERSION = 1
@@ -26,10 +25,10 @@ class Column:
 
     Attributes:
         key: name in CSV files and plots, with the unit.
-        title: what people read.
-        form: how a number is written: `d`, `.3f`, `.1%`; empty for text.
+        title: its heading.
+        form: format of its numbers: `d`, `.3f`, `.1%`; empty for text.
         values: one per row.
-        shown: whether people see it; plots, CSV and JSON always do.
+        shown: whether the page and the text show it; plots, CSV and JSON always have it.
     """
 
     key: str
@@ -41,13 +40,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells, kept by column; all columns are of one length.
+    """A table, stored by column; all columns have the same length.
 
     Attributes:
         name: unique in a report; names the CSV file.
         title: its heading, empty for none.
         columns: see `Column`.
-        shown: whether people see the table, or it only feeds plots and CSV.
+        shown: whether the page and the text show it, or it only feeds plots and CSV.
         brief: whether it is short enough for the text form.
     """
 
@@ -69,8 +68,8 @@ class Plot:
     Attributes:
         name: unique in a report.
         title: what it shows.
-        note: what helps to read it; may be empty.
-        alt: the same in a sentence, for people who cannot see it.
+        note: how to read it; may be empty.
+        alt: text alternative for screen readers.
         spec: Vega-Lite, without width and theme. A colour `$name` stands for the page's CSS variable `--name`.
     """
 
@@ -89,8 +88,8 @@ class Layer:
         label: `layer2`.
         kernel: side of its spatial kernel.
         expansion: expanded channels over input channels; None where nothing is expanded.
-        gated: whether it squeezes and excites.
-        skipped: the space offers it, and it was left out.
+        gated: whether it has squeeze-and-excitation.
+        skipped: an optional layer that this network leaves out.
     """
 
     label: str
@@ -102,13 +101,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Stage:
-    """Layers of one width.
+    """Layers with the same number of output channels.
 
     Attributes:
         label: `block2`.
         channels: of its output.
         size: side of its output, in pixels.
-        stride: how much smaller its output is than its input.
+        stride: input side over output side.
         layers: in order.
     """
 
@@ -121,12 +120,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A network as a picture.
+    """A drawing of a network.
 
     Attributes:
         name: what it is.
         architecture: its text form, if it has one.
-        words: its costs in a few words.
+        words: its cost in a few words.
         stages: from the image to the classes.
     """
 
@@ -143,11 +142,11 @@ class Section:
     Attributes:
         key: unique; the anchor in the page.
         title: heading.
-        says: sentences.
+        says: its paragraphs.
         plots: see `Plot`.
         tables: see `Table`.
         drawings: networks side by side.
-        folded: whether the page shows it only when asked.
+        folded: whether the page shows it collapsed.
     """
 
     key: str
@@ -174,8 +173,8 @@ class Report:
 
     Attributes:
         title: name of the run.
-        state: `finished`, `running`, `stopped`, or what else is to be known at a glance.
-        headline: the answer in one or two sentences.
+        state: `finished`, `running`, `stopped` or `comparison`.
+        headline: the result in one or two sentences.
         tiles: the few numbers that matter most.
         sections: see `Section`.
     """
@@ -198,7 +197,7 @@ class Report:
 
 
 def text_of(value: Cell, form: str) -> str:
-    """A cell as people read it; page.js has the same rules."""
+    """A cell as shown; page.js has the same rules."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -206,13 +205,6 @@ def text_of(value: Cell, form: str) -> str:
     if not form or isinstance(value, str):
         return str(value)
     return format(value, ".0f" if form == "d" else form)
-
-
-def ms_form(scale_ms: float | None) -> str:
-    """How latencies around `scale_ms` are written: with four digits that count."""
-    if not scale_ms or scale_ms <= 0:
-        return ".3f"
-    return f".{min(6, max(0, 3 - math.floor(math.log10(scale_ms))))}f"
 
 
 def make_table(

@@ -1,4 +1,4 @@
-"""How the search went: its trials, the architecture it came to, how its policy settled and hit the target."""
+"""The search: its trials, the architecture it found, and how its policy converged to the target."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
+from nas_edge.formatting import ms_form
 from nas_edge.report import plots
 from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_share
 from nas_edge.report.conditions import condition_columns
-from nas_edge.report.content import Cell, Column, ColumnSpec, Drawing, Section, Table, make_table, ms_form
+from nas_edge.report.content import Cell, Column, ColumnSpec, Drawing, Section, Table, make_table
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.reading import RunFacts, series_of
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
 
-# What is seen of a policy: more moments would not be told apart on a screen.
+# More moments of a policy could not be told apart on a screen.
 POLICY_MOMENTS = 60
-# About how many trials the prediction is made of; more would say the same, and take longer.
+# About how many trials the latency model is fitted and tested on; more take longer and change little.
 PREDICTED_TRIALS = 3000
 
 VERDICTS = {
-    "ok": "timed, and to be relied on",
-    "unsteady": "the samples scatter too much",
-    "drifted": "the device became slower or faster meanwhile",
+    "ok": "a reliable latency",
+    "unsteady": "the samples vary too much",
+    "drifted": "the device became slower or faster during the measurement",
     "throttled": "the device lowered its clock because of heat",
-    "fallback": "the delegate did not take over what it was asked to",
+    "fallback": "the delegate did not run all operators it was asked to",
     "convert_failed": "no TFLite file could be written",
-    "load_failed": "the runtime refused the file",
-    "run_failed": "the runtime failed while running it",
-    "out_of_memory": "it needs more memory than the device gave",
-    "timeout": "it took longer than it was given",
-    "device_lost": "the device went away",
-    "not timed": "ran several operators at once (warm-up), so there was no single network to time",
+    "load_failed": "the runtime could not load the file",
+    "run_failed": "inference failed",
+    "out_of_memory": "it needs more memory than was available",
+    "timeout": "it exceeded its time limit",
+    "device_lost": "the connection to the device was lost",
+    "not timed": "warm-up step that runs several operators at once, so there was no single network to measure",
 }
 
 
 def search_section(facts: RunFacts) -> Section:
-    """Quality against latency."""
+    """Quality over latency."""
     timed = facts.timed
     if not timed:
-        return Section("search", "Quality against latency", (facts.nothing_timed,))
+        return Section("search", "Quality vs. latency", (facts.nothing_timed,))
     marked = _marked(facts)
     within = sum(trial.ms <= (facts.target_ms or math.inf) for trial in timed)
     says = [
-        f"{len(timed):,} of {len(facts.trials):,} trials were timed reliably, {within:,} of them within the target; "
-        f"{len(facts.front)} are on the Pareto front: no other trial is at least as fast and more accurate. A trial's "
-        "quality is its accuracy on validation images with the shared weights as they were then, which get better all "
-        "along, so late trials have an advantage over early ones."
+        f"{len(timed):,} of {len(facts.trials):,} trials have a reliable latency, {within:,} of them within the "
+        f"target; {len(facts.front)} are on the Pareto front: no other trial is both as fast and more accurate. A "
+        "trial's quality is its validation accuracy with the shared weights at that step; the weights keep improving, "
+        "so later trials have an advantage over earlier ones."
     ]
     has_quality = {str(row[1]): row[3] is not None for row in marked.rows()}
     judged = [name for name in plots.SERIES if has_quality.get(name) is True]
@@ -61,11 +62,11 @@ def search_section(facts: RunFacts) -> Section:
         )
         says.append(f"Latencies of candidates were {' or '.join(kinds)}: {facts.config.latency.text}{delivered}.")
     plot = plots.pareto(latency, facts.target_ms, ms_form(facts.target_ms), judged, unjudged)
-    return Section("search", "Quality against latency", tuple(says), (plot,), (marked,))
+    return Section("search", "Quality vs. latency", tuple(says), (plot,), (marked,))
 
 
 def _marked(facts: RunFacts) -> Table:
-    """The networks that are marked among the trials."""
+    """The networks that the plot marks among the trials."""
     rows: list[tuple[Cell, ...]] = []
     if facts.found is not None:
         for network in facts.found.rows:
@@ -91,7 +92,7 @@ def _marked(facts: RunFacts) -> Table:
 
 
 def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | None:
-    """The winner, or the best so far, beside the reference network."""
+    """The winner, or the best so far, next to the reference network."""
     part = facts.config.reference
     if not isinstance(space, NetworkSpace) or part is None:
         return None
@@ -109,14 +110,14 @@ def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
     )
     drawings.append(draw(part.reference_name, "", reference, slots, facts.ends is not None))
     says = (
-        "From the image at the top to the classes at the bottom. Every row is a stage: its output channels and size, "
-        "and its layers, each with the kernel and by how much it expands its channels inside.",
+        "From the image at the top to the classes at the bottom. Each row is a stage: its output channels and size, "
+        "and its layers, each with kernel size and expansion ratio.",
     )
     return Section("architecture", "The architecture", says, tables=_drawing_tables(drawings), drawings=tuple(drawings))
 
 
 def _drawing_tables(drawings: Sequence[Drawing]) -> tuple[Table, ...]:
-    """The pictures in words, for CSV and text."""
+    """The drawings as a table, for CSV."""
     rows = [
         (
             drawing.name,
@@ -148,16 +149,16 @@ def _drawing_tables(drawings: Sequence[Drawing]) -> tuple[Table, ...]:
 
 
 def settled_section(facts: RunFacts, space: SearchSpace | None) -> Section | None:
-    """How sure the controller became of each decision."""
-    title = "How the policy settled"
+    """How the probabilities of each decision evolved."""
+    title = "How the policy converged"
     if space is None:
         return None
     open_decisions = [(i, d) for i, d in enumerate(space.decisions) if len(d.choices) > 1]
     if facts.policy is None:
-        return Section("settled", title, ("The record of its controller's probabilities is damaged.",))
+        return Section("settled", title, ("The record of the controller's probabilities is damaged.",))
     moments = [m for m in facts.policy if [len(row) for row in m[1]] == [len(d.choices) for d in space.decisions]]
     if not moments:
-        why = "This run has no record of its controller's probabilities yet."
+        why = "This run has no record of the controller's probabilities yet."
         return Section("settled", title, (why,)) if facts.trials else None
     stride = max(1, math.ceil(len(moments) / POLICY_MOMENTS))
     seen = [moments[i] for i in range(len(moments) - 1, -1, -stride)][::-1]
@@ -201,7 +202,7 @@ def settled_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
             ("decision", "decision", ""),
             ("choice", "most likely", ""),
             ("probability", "probability", ".1%"),
-            ("openness", "how open (1: all equal)", ".2f"),
+            ("openness", "normalised entropy (1: uniform)", ".2f"),
             ("winner", "winner's choice", ""),
         ],
         final,
@@ -210,9 +211,9 @@ def settled_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
     sure = sum(row[2] >= 0.9 for row in final)
     entropies = [sum(_entropy(moment[1][i]) for i, _ in open_decisions) for moment in (moments[0], moments[-1])]
     says = (
-        f"Of {len(final)} decisions the controller is at least 90% sure of {sure}. Its entropy went from "
-        f"{entropies[0]:.1f} to {entropies[1]:.1f} nats, where 0 is certain. Decisions that hardly change either do "
-        "not matter much for quality and latency, or the search was too short for them.",
+        f"For {sure} of {len(final)} decisions, one choice has a probability of at least 90%. The policy's entropy "
+        f"went from {entropies[0]:.1f} to {entropies[1]:.1f} nats (0: deterministic). Decisions that hardly change "
+        "either have little effect on quality and latency, or the search was too short for them.",
     )
     paths = [decision.path for _, decision in open_decisions]
     shown = (plots.confidence(len(paths)), plots.one_decision(paths))
@@ -220,7 +221,7 @@ def settled_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
 
 
 def _winning_choices(facts: RunFacts, space: SearchSpace) -> Mapping[str, str]:
-    """The winner's choice of each decision that matters in it."""
+    """The winner's choice for each of its active decisions."""
     if facts.found is None:
         return {}
     described = space.describe(space.parse(facts.found.winner.architecture))
@@ -232,7 +233,7 @@ def _entropy(row: Sequence[float]) -> float:
 
 
 def target_section(facts: RunFacts) -> Section | None:
-    """How the search came to the target."""
+    """How the search approached the target."""
     timed = facts.timed
     if not timed or facts.target_ms is None:
         return None
@@ -241,12 +242,12 @@ def target_section(facts: RunFacts) -> Section | None:
     first, last = (fmean(share <= 1 for share in part) for part in (of_target[:quarter], of_target[-quarter:]))
     off = median(abs(share - 1) for share in of_target[-quarter:])
     says = (
-        f"{first:.0%} of the first quarter of the timed trials were within the target, {last:.0%} of the last quarter, "
-        f"whose latencies are {off:.1%} from the target in the median. A search that aims at the target ends around "
-        "half, because it tries both sides of it.",
+        f"{first:.0%} of the first quarter of measured trials were within the target, and {last:.0%} of the last "
+        f"quarter, whose median distance from the target is {off:.1%}. A search that aims at the target ends near 50%, "
+        "because it samples both sides of it.",
     )
     shown = (plots.target_hits(ms_form(facts.target_ms)), plots.rolling_hits(_window(len(timed))))
-    return Section("target", "Hitting the target", says, shown)
+    return Section("target", "Latency relative to the target", says, shown)
 
 
 def _window(trials: int) -> int:
@@ -254,7 +255,7 @@ def _window(trials: int) -> int:
 
 
 def failures_section(facts: RunFacts) -> Section | None:
-    """What became of the candidates, by kind."""
+    """Outcomes of the candidates, by verdict."""
     if not facts.trials:
         return None
     counts = Counter(trial.verdict or "not timed" for trial in facts.trials)
@@ -265,11 +266,11 @@ def failures_section(facts: RunFacts) -> Section | None:
         rows.append((verdict, count, count / len(facts.trials), VERDICTS.get(verdict, ""), example))
     failed = len(facts.trials) - counts["ok"]
     says = (
-        "Every candidate was timed reliably."
+        "Every candidate has a reliable latency."
         if not failed
-        else f"{failed:,} of {len(facts.trials):,} candidates ({failed / len(facts.trials):.1%}) have no latency to "
-        "rely on. Those that failed on their own account count as bad candidates; those the device could not time are "
-        "left out."
+        else f"{failed:,} of {len(facts.trials):,} candidates ({failed / len(facts.trials):.1%}) have no reliable "
+        "latency. Candidates that failed themselves are rewarded as bad ones; those that the device could not measure "
+        "are left out."
     )
     columns: list[ColumnSpec] = [
         ("verdict", "verdict", ""),
@@ -282,26 +283,26 @@ def failures_section(facts: RunFacts) -> Section | None:
 
 
 def prediction_section(facts: RunFacts, space: SearchSpace | None) -> Section | None:
-    """Whether latencies add up."""
-    title = "Measured against predicted"
+    """How well an additive latency model fits."""
+    title = "Measured vs. predicted latency"
     if space is None or not facts.timed or facts.config.latency.source != "device":
         return None
     chosen = facts.timed[:: max(1, len(facts.timed) // PREDICTED_TRIALS)]
     points = [(space.parse(trial.architecture), trial.ms) for trial in chosen]
     model = (
-        "The model gives each choice of each decision a time of its own, and adds them up: what a table of latencies "
-        "per block would say. It is fitted by least squares (ridge) on one half of architectures that this run has "
-        "measured, and shown on another half, which it has not seen."
+        "The model assigns a latency to each choice of each decision and adds them up, like a latency table per block. "
+        "It is fitted by ridge regression on half of the architectures measured in this run and tested on the other "
+        "half."
     )
     predicted = predict(space, points)
     if predicted is None:
-        few = f"There are too few measurements for that: at least {FEWEST_FOR_PREDICTION} architectures are needed."
+        few = f"Too few measurements: it requires at least {FEWEST_FOR_PREDICTION} architectures."
         return Section("prediction", title, (model, few))
     says = (
         model,
-        f"Fitted on {predicted.fitted:,} architectures, it is off by {predicted.median_error:.1%} in the median on the "
-        f"{len(predicted.measured_ms):,} others; the rank correlation is {predicted.rank_correlation:.2f}, where 1 is "
-        "the right order throughout.",
+        f"Fitted on {predicted.fitted:,} architectures, its median error on the other "
+        f"{len(predicted.measured_ms):,} is {predicted.median_error:.1%}; the rank correlation is "
+        f"{predicted.rank_correlation:.2f} (1: same order).",
     )
     form = ms_form(facts.target_ms)
     columns: list[ColumnSpec] = [
@@ -321,7 +322,7 @@ def trials_section(facts: RunFacts) -> Section | None:
 
 
 def trials_table(facts: RunFacts) -> Table:
-    """All trials, with what the plots need."""
+    """All trials, with the columns that the plots need."""
     trials, target_ms, front = facts.trials, facts.target_ms, set(map(id, facts.front))
     form = ms_form(target_ms)
     of_target = [t.latency_ms / target_ms if t.latency_ms is not None and target_ms else None for t in trials]

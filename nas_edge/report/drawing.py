@@ -1,4 +1,4 @@
-"""Networks as pictures: what a block is, read off the graph itself, so that any network of the project can be drawn."""
+"""Drawings of networks. Blocks are recognised from the graph itself, so any network of the project can be drawn."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nas_edge.spaces.decisions import SearchSpace
 
 _SLOT = re.compile(r"(.+?)\.(layer\d+)\.")
 
-Slot = tuple[str, str]  # stage, layer; an empty layer where a stage has only one
+Slot = tuple[str, str]  # stage and layer; the layer is empty where a stage has only one
 
 
 def slots_of(space: SearchSpace) -> list[Slot]:
-    """The places for layers that a space decides about, in order."""
+    """The layer slots that a space decides on, in order."""
     found = (_SLOT.match(decision.path) for decision in space.decisions)
     return list(dict.fromkeys((match[1], match[2]) for match in found if match))
 
@@ -26,11 +26,11 @@ def draw(name: str, architecture: str, network: NetworkSpec, offered: Iterable[S
     """Draws a network.
 
     Args:
-        name: what it is.
-        architecture: its text form; empty for a network that is not of the space.
-        network: its graph; the paths of its nodes say what belongs together.
-        offered: places of its space; those it leaves empty are drawn as skipped.
-        costs_known: whether image channels and classes are the real ones, so that its costs are too.
+        name: its title.
+        architecture: its text form; empty for a network from outside the space.
+        network: its graph; node paths group nodes into layers and stages.
+        offered: slots of its space; those it leaves empty are drawn as skipped.
+        costs_known: whether image channels and classes are the real ones, so that its costs can be shown.
     """
     groups: dict[Slot, list[Node]] = {}
     for node in network.nodes:
@@ -56,7 +56,7 @@ def draw(name: str, architecture: str, network: NetworkSpec, offered: Iterable[S
 
 
 def _layer(network: NetworkSpec, label: str, nodes: list[Node]) -> Layer:
-    """A layer from its convolutions: the spatial one gives the kernel, the one before it the expansion."""
+    """A layer from its convolutions: the depthwise one gives the kernel size, the one before it the expansion."""
     spatial = [node for node in nodes if isinstance(node.layer, L.DepthwiseConv2D)]
     gated = any(isinstance(node.layer, L.Multiply) for node in nodes)
     if not spatial:

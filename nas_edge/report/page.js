@@ -200,8 +200,8 @@ function forget(entry) {
 
 function showLayer(layer) {
   const words = [layer.label, `kernel ${layer.kernel} by ${layer.kernel}`];
-  if (layer.expansion) words.push(`expands ${layer.expansion.toFixed(1)} times`);
-  if (layer.gated) words.push("squeezes and excites");
+  if (layer.expansion) words.push(`expansion ratio ${layer.expansion.toFixed(1)}`);
+  if (layer.gated) words.push("squeeze-and-excitation");
   const text = layer.skipped ? "skip" : [`${layer.kernel}×${layer.kernel}`,
     layer.expansion ? ` ×${Number(layer.expansion.toFixed(1))}` : "", layer.gated ? " se" : ""].join("");
   const box = make("div", {
@@ -218,9 +218,9 @@ function showLayer(layer) {
 function showKey() {
   const example = (kernel, expansion) => showLayer({ label: "", kernel, expansion, gated: false, skipped: false });
   return make("div", { class: "legend", "aria-hidden": "true" },
-    "taller: larger kernel ", example(3, 3), example(5, 3), example(7, 3),
-    "wider: expands its channels more ", example(3, 6),
-    "left out: ", showLayer({ label: "", skipped: true }));
+    "height: kernel size ", example(3, 3), example(5, 3), example(7, 3),
+    "width: expansion ratio ", example(3, 6),
+    "skipped: ", showLayer({ label: "", skipped: true }));
 }
 
 function showDrawing(drawing) {
@@ -288,10 +288,10 @@ async function follow() {
       if (answer.status === 200) {
         tag = answer.headers.get("ETag");
         show(await answer.json());
-        say(`as of ${new Date().toLocaleTimeString()}; follows the run`);
+        say(`as of ${new Date().toLocaleTimeString()}; updating automatically`);
       } else if (answer.status !== 304) say(await answer.text());
     } catch {
-      say("the server has stopped; this is the last it said");
+      say("the server has stopped; this is its last report");
     }
   }
 }

@@ -1,10 +1,10 @@
-"""The page: one HTML file with everything in it, which asks nothing of any network.
+"""The page: one self-contained HTML file that makes no network requests.
 
 The report travels as compressed JSON and is written into the page by `page.js` as text, never as markup, so nothing
-that stands in a run folder can become part of the page. A content security policy allows the page's own two scripts, by
-their hashes, and nothing else: no other script, no image, no connection.
+in a run folder can inject markup. A content security policy allows the page's own two scripts, by
+their hashes, and nothing else: no other scripts, images or connections.
 
-The plots are drawn by Vega-Lite (BSD), which comes with the package `vl-convert-python`: 0.9 MB in the page.
+Plots are drawn by Vega-Lite (BSD), which is bundled with the package `vl-convert-python`: 0.9 MB in the page.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def to_page(report: Report, live: bool = False) -> str:
 
     Args:
         report: what to show.
-        live: whether the page is to ask its own server for news, see `serve`.
+        live: whether the page polls its own server for updates, see `serve`.
     """
     content = base64.b64encode(gzip.compress(report.to_json().encode(), 4, mtime=0)).decode()
     parts = {
@@ -52,7 +52,7 @@ def to_page(report: Report, live: bool = False) -> str:
 
 
 def policy(live: bool) -> str:
-    """What the page may do: run its two scripts, and, if live, ask its server."""
+    """The content security policy: the page may run its two scripts and, if live, connect to its server."""
     scripts = " ".join(_source(script) for script in (library(), _file("page.js")))
     asked = "'self'" if live else "'none'"
     return (

@@ -15,7 +15,7 @@ from nas_edge.report.content import Plot
 Spec = dict[str, Any]
 
 _STAR = "M0,-1.4L.41,-.56L1.33,-.43L.67,.21L.83,1.13L0,.7L-.83,1.13L-.67,.21L-1.33,-.43L-.41,-.56Z"
-# What is told apart in plots: colour and shape.
+# Colour and shape of each series.
 SERIES = {
     "trial": ("$muted", "circle"),
     "Pareto front": ("$blue", "circle"),
@@ -28,7 +28,7 @@ SERIES = {
     "within target": ("$blue", "circle"),
     "over target": ("$vermillion", "cross"),
 }
-# Axes need not start at 0, and nothing stands on the edge.
+# Axes need not start at 0, and no point lies on the edge.
 _SCALE = {"zero": False, "nice": False, "padding": 14}
 # How a network that matters is marked.
 _MARKED = {"type": "point", "filled": True, "size": 190, "opacity": 1, "stroke": "$page", "strokeWidth": 1}
@@ -36,14 +36,14 @@ _POINT = {"type": "point", "filled": True, "size": 28, "opacity": 0.5}
 
 
 def pareto(latency: str, target_ms: float | None, form: str, judged: Sequence[str], unjudged: Sequence[str]) -> Plot:
-    """Quality against latency of all timed trials, and of the networks in the table `marked`.
+    """Quality vs. latency of all measured trials, and of the networks in the table `marked`.
 
     Args:
-        latency: what it is that the search went by.
+        latency: axis title for the latencies that the search used.
         target_ms: None when there is none yet.
-        form: of latencies.
-        judged: which of `SERIES` stand in that table with a quality.
-        unjudged: which without.
+        form: format of latencies.
+        judged: the members of `SERIES` that have a quality in that table.
+        unjudged: those that have none.
     """
     where = {
         "x": _number("latency_ms", f"{latency} (ms)"),
@@ -82,7 +82,7 @@ def pareto(latency: str, target_ms: float | None, form: str, judged: Sequence[st
             }
         )
     if unjudged:
-        # A network from outside the search has no quality with shared weights; it stands at the bottom.
+        # A network from outside the space has no quality with shared weights; it is drawn at the bottom.
         layers.append(
             {
                 "data": {"name": "marked"},
@@ -93,17 +93,17 @@ def pareto(latency: str, target_ms: float | None, form: str, judged: Sequence[st
         )
     return Plot(
         "pareto",
-        f"Quality against {latency}",
-        "The line joins the trials that no other beats."
-        + " The reference network has no quality with the search's weights: it stands at the bottom." * bool(unjudged),
-        f"Scatter plot of all timed trials: {latency} across, quality with shared weights up. The trials that no "
-        "other beats are joined to a front, the others are grey; target and chosen networks are marked.",
+        f"Quality vs. {latency}",
+        "The line connects the Pareto-optimal trials."
+        + " The reference network has no quality with shared weights, so it is drawn at the bottom." * bool(unjudged),
+        f"Scatter plot of all measured trials: {latency} on the x axis, quality with shared weights on the y axis. A "
+        "line connects the Pareto front, other trials are grey; the target and the chosen networks are marked.",
         {"layer": layers, "height": 400},
     )
 
 
 def delivered(target_ms: float, form: str, names: Sequence[str], precisions: Collection[str]) -> Plot:
-    """Test accuracy against latency of the networks that were trained on their own, in each precision."""
+    """Test accuracy vs. latency of the independently trained networks, in each precision."""
     where = {
         "x": _latency_axis("latency_ms"),
         "y": _number("accuracy", "test accuracy", form=".1%", scale={**_SCALE, "padding": 24}),
@@ -131,16 +131,16 @@ def delivered(target_ms: float, form: str, names: Sequence[str], precisions: Col
     layers += _target_line(target_ms)
     return Plot(
         "delivered",
-        "Networks trained on their own: test accuracy against measured latency",
+        "Independently trained networks: test accuracy vs. measured latency",
         "Filled: int8. Hollow: float.",
-        "Scatter plot of the delivered and the compared networks, each as int8 and as float: measured latency across, "
-        "accuracy on test images up.",
+        "Scatter plot of the delivered network and its baselines, each as int8 and as float: measured latency on the x "
+        "axis, test accuracy on the y axis.",
         {"layer": layers, "height": 280},
     )
 
 
 def target_hits(form: str) -> Plot:
-    """Latency over target of every timed trial."""
+    """Latency over target of every measured trial."""
     looks = _looks(["within target", "over target"], "hit")
     facts = [_hover("step", "step"), *_hover_network(form), _hover("of_target", "of target", ".1%")]
     points = {
@@ -149,22 +149,22 @@ def target_hits(form: str) -> Plot:
         "mark": _POINT,
         "encoding": {
             "x": _number("step", "search step"),
-            "y": _number("of_target", "latency, of target", form=".0%"),
+            "y": _number("of_target", "latency, % of target", form=".0%"),
             **looks,
             "tooltip": facts,
         },
     }
     return Plot(
         "target_hits",
-        "Latency of each trial, as a share of the target",
+        "Latency of each trial relative to the target",
         "",
-        "Scatter plot: search steps across, measured latency as a share of the target up, a line at 100%.",
+        "Scatter plot: search steps on the x axis, latency relative to the target on the y axis, a line at 100%.",
         {"layer": [points, *_target_line(1.0, "y")], "height": 240},
     )
 
 
 def rolling_hits(window: int) -> Plot:
-    """Share of trials within the target, over the last ones."""
+    """Share of recent trials within the target."""
     line = {
         "data": {"name": "trials"},
         "transform": [_where("verdict", "ok")],
@@ -177,9 +177,9 @@ def rolling_hits(window: int) -> Plot:
     }
     return Plot(
         "rolling_hits",
-        f"Share of the last {window} timed trials within the target",
+        f"Share of the last {window} measured trials within the target",
         "",
-        "Line plot: search steps across, the share of recent trials that met the target up.",
+        "Line plot: search steps on the x axis, the share of recent trials within the target on the y axis.",
         {"layer": [line], "height": 170},
     )
 
@@ -197,12 +197,16 @@ def over_steps(column: str, title: str, unit: str, form: str) -> Plot:
         },
     }
     return Plot(
-        column, title, "", f"Scatter plot: search steps across, {title.lower()} up.", {"layer": [points], "height": 150}
+        column,
+        title,
+        "",
+        f"Scatter plot: search steps on the x axis, {title.lower()} on the y axis.",
+        {"layer": [points], "height": 150},
     )
 
 
 def confidence(decisions: int) -> Plot:
-    """How likely the most likely choice of each decision was, over the steps."""
+    """Probability of the most likely choice of each decision, over the steps."""
     cells = {
         "data": {"name": "policy"},
         "transform": [_where("rank", 0)],
@@ -228,13 +232,13 @@ def confidence(decisions: int) -> Plot:
         "confidence",
         "Probability of each decision's most likely choice",
         "",
-        "Heat map: search steps across, one row per decision; the more certain the controller is, the brighter.",
+        "Heat map: search steps on the x axis, one row per decision; brighter is more certain.",
         {"layer": [cells], "height": 12 * decisions},
     )
 
 
 def one_decision(decisions: Sequence[str]) -> Plot:
-    """Probabilities of one decision's choices, to be picked from a list."""
+    """Probabilities of the choices of one decision, selected from a list."""
     choices = {"input": "select", "options": list(decisions), "name": "decision "}
     pick = {"name": "picked", "value": decisions[0], "bind": choices}
     facts = [_hover("choice", "choice"), _hover("step", "step"), _hover("probability", "probability", ".1%")]
@@ -266,13 +270,13 @@ def one_decision(decisions: Sequence[str]) -> Plot:
         "one_decision",
         "One decision over time",
         "",
-        "Stacked areas: search steps across, the probability of each choice of the decision picked.",
+        "Stacked areas: search steps on the x axis, probabilities of the selected decision's choices on the y axis.",
         {"params": [pick], "layer": [areas], "height": 190},
     )
 
 
 def prediction(form: str) -> Plot:
-    """Predicted against measured latency of the half that the model has not seen."""
+    """Predicted vs. measured latency of the half that the model was not fitted on."""
     data = {"name": "prediction"}
     axis = _latency_axis("measured_ms")
     points = {
@@ -291,22 +295,22 @@ def prediction(form: str) -> Plot:
     }
     return Plot(
         "prediction",
-        "Predicted against measured latency, of architectures the model was not fitted on",
-        "The closer to the dashed line, the better.",
-        "Scatter plot: measured latency across, predicted latency up, a dashed line where both are equal.",
+        "Predicted vs. measured latency of architectures the model was not fitted on",
+        "Points on the dashed line are predicted exactly.",
+        "Scatter plot: measured latency on the x axis, predicted latency on the y axis; a dashed line marks equality.",
         {"layer": [line, points], "height": 300},
     )
 
 
 def baseline(names: Sequence[str]) -> Plot:
-    """Qualities of the search's and of random architectures, each a tick, with boxes."""
+    """Qualities of the search's and of random architectures, as ticks and box plots."""
     data = {"name": "baseline"}
     where = {
         "x": _number("quality", "quality with shared weights", form=".0%"),
         "y": {"field": "series", "type": "nominal", "title": None, "sort": list(names)},
     }
     colours = _looks(names)["color"] | {"legend": None}
-    facts = [_hover("series", "is"), _hover("quality", "quality", ".1%"), _hover("latency_ms", "ms", ".4~g")]
+    facts = [_hover("series", "series"), _hover("quality", "quality", ".1%"), _hover("latency_ms", "ms", ".4~r")]
     ticks = {
         "data": data,
         "mark": {"type": "tick", "thickness": 1.5, "opacity": 0.35, "size": 34},
@@ -331,8 +335,8 @@ def baseline(names: Sequence[str]) -> Plot:
     return Plot(
         "baseline",
         "Quality of architectures within the target",
-        "Each tick is an architecture; a box holds the middle half of them.",
-        "Box plots over ticks, one row for finalists, search and random architectures: quality across.",
+        "Each tick is an architecture; a box spans the interquartile range.",
+        "Box plots with ticks, one row each for finalists, search and random architectures: quality on the x axis.",
         {"layer": [ticks, box], "height": 58 * len(names)},
     )
 
@@ -343,7 +347,7 @@ def fronts(table: str, winners: str | None, form: str, runs: Sequence[str]) -> P
     Args:
         table: holds the fronts.
         winners: the table that holds the winners, if there are any.
-        form: of latencies.
+        form: format of latencies.
         runs: their names.
     """
     # More shapes than colours, so that their combinations repeat late.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas_edge.formatting import ms_text
 from nas_edge.runs.result import RunResult
-from nas_edge.text import measurement_text, ms_text, slower_int8
+from nas_edge.text import measurement_text, slower_int8
 
 _PRECISIONS = (("int8", "int8"), ("float32", "float"))
 

@@ -1,6 +1,6 @@
-"""What a report of one run says, section by section.
+"""The report of one run, section by section.
 
-Each section is a function of the facts. An unfinished run has the same sections, as far as there is something to say.
+Each section is a function of the facts. An unfinished run has the same sections, where they have content.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nas_edge.spaces.decisions import SearchSpace
 
 
 def run_report(facts: RunFacts) -> Report:
-    """Everything there is to say of a run now."""
+    """The report of a run as it is now."""
     space = _space(facts)
     sections = (
         answer.found_section(facts),
@@ -41,8 +41,8 @@ def run_report(facts: RunFacts) -> Report:
 
 
 def _space(facts: RunFacts) -> SearchSpace | None:
-    """The run's search space; None when it came from a package that is not installed here."""
-    # Where they are not known yet: they change the first and the last layer only.
+    """The run's search space; None when it comes from a package that is not installed here."""
+    # Defaults until they are known: they change only the first and the last layer.
     channels, classes = facts.ends or (3, 10)
     try:
         space = SPACES.make(facts.config.space, classes, channels)

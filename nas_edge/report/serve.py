@@ -1,17 +1,18 @@
-"""A live view of a run: the page over HTTP, on this machine only, for reading only.
+"""A live view of a run: the page over HTTP, local and read-only.
 
     GET /          the page, which then asks for /content every few seconds
     GET /content   the report as JSON; 304 when nothing changed
 
 The server listens on the loopback interface, and answers only requests that name it as such (the `Host` header), so a
-web page elsewhere cannot reach it through a name of its own (DNS rebinding). No path leads to the disk: there are these
-two answers, and 404.
+web page elsewhere cannot reach it through a host name of its own (DNS rebinding). No path maps to the disk: there are
+only these two resources, and 404.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,17 +23,23 @@ from pathlib import Path
 from typing import Any
 
 from nas_edge.errors import NasEdgeError, RunError
+from nas_edge.formatting import reason
 from nas_edge.report.content import Report
 from nas_edge.report.page import policy, to_page
 from nas_edge.report.reading import read_run
 from nas_edge.report.sections import run_report
 from nas_edge.runs.run import Run
+from nas_edge.terminal import printable
 
-# What a report is made of; when none of them changed, neither did it.
+# The files a report is made from; while none of them changes, neither does the report.
 _SOURCES = ("config.json", "environment.json", "journal.jsonl", "policy.jsonl", "result.json", "stages", "checkpoints")
 
 _SHARE_OF_TIME = 0.05
 _MOST_CONNECTIONS = 32
+# For a request to arrive, and for an answer to be taken.
+_TIMEOUT_S = 10.0
+# For a dropped connection's thread to end.
+_DROP_S = 2.0
 
 _Stamp = tuple[tuple[int, int], ...]
 
@@ -42,20 +49,20 @@ def serve(folder: Path, port: int, say: Callable[[str], object]) -> None:
 
     Args:
         folder: the run.
-        port: 0 for any that is free.
-        say: is told the address.
+        port: 0 for any free port.
+        say: receives the address.
 
     Raises:
-        RunError: when the folder is no run, or the port is taken.
+        RunError: when the folder is not a run, or the port is in use.
     """
     live = LiveReport(folder)
-    live.report()  # says now what is wrong with the folder
+    live.report()  # fails now if the folder cannot be read
     try:
         server = make_server(live, port)
     except OSError as error:
         raise RunError(f"cannot listen on port {port}: {error.strerror}; choose another --port") from None
     with server:
-        say(f"http://127.0.0.1:{server.server_port}/ shows {folder} and follows it; Ctrl-C stops")
+        say(f"serving {printable(str(folder))} at http://127.0.0.1:{server.server_port}/; press Ctrl-C to stop")
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
@@ -67,15 +74,15 @@ def _make(folder: Path) -> Report:
 
 
 class LiveReport:
-    """The report of a run as it is, made again when the run's files changed.
+    """The report of a run, rebuilt when the run's files change.
 
-    The device that is measured on may be this very machine, so making reports may take only a small share of the time:
-    of a large run, a report is older.
+    Latencies may be measured on this very machine, so building reports may take only a small share of the time: the
+    larger the run, the less often its report is rebuilt.
 
     Args:
         folder: the run.
-        make: makes the report.
-        clock_s: seconds that only ever go forward.
+        make: builds the report.
+        clock_s: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -90,7 +97,7 @@ class LiveReport:
         """The report.
 
         Raises:
-            RunError: when the run cannot be read; it is read again after a rest, as for a report.
+            RunError: when the run cannot be read; it is retried after the same pause as a report.
         """
         with self._lock:
             stamp = self._stamp()
@@ -104,7 +111,7 @@ class LiveReport:
                 self._rest_until_s = started_s + took_s / _SHARE_OF_TIME
             made = self._known[1]
         if isinstance(made, Exception):
-            raise made.with_traceback(None)  # else each time makes it longer
+            raise made.with_traceback(None)  # otherwise it grows with every raise
         return made
 
     def _stamp(self) -> _Stamp:
@@ -123,7 +130,7 @@ def _state_of(path: Path) -> tuple[int, int]:
 
 
 def make_server(live: LiveReport, port: int) -> ThreadingHTTPServer:
-    """A server for a report, not serving yet."""
+    """A server for a report that does not serve yet; port 0 for any that is free."""
 
     class Handler(_Handler):
         pass
@@ -133,46 +140,83 @@ def make_server(live: LiveReport, port: int) -> ThreadingHTTPServer:
 
 
 class _Server(ThreadingHTTPServer):
-    """Answers in threads, of which there are not many: who comes when all are busy is sent away."""
+    """Answers in threads, of which there are only so many.
+
+    When all are taken, a new connection replaces the one that has waited longest without a complete request: browsers
+    open connections ahead of need, and a forgotten one must not keep others out.
+    """
 
     daemon_threads = True
-    _free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+
+    def __init__(self, *arguments: Any) -> None:
+        self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._idle: dict[socket.socket, None] = {}  # without a complete request yet, the oldest first
+        super().__init__(*arguments)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Takes a thread, if one is free."""
-        return self._free.acquire(blocking=False)
+        """Takes a thread, if one is free or can be freed."""
+        free = self._free.acquire(blocking=False) or (self._drop_idle() and self._free.acquire(timeout=_DROP_S))
+        if free:
+            with self._lock:
+                self._idle[request] = None
+        return free
+
+    def _drop_idle(self) -> bool:
+        with self._lock:
+            oldest = next(iter(self._idle), None)
+            if oldest is None:
+                return False
+            del self._idle[oldest]
+            with suppress(OSError):  # it has closed by itself
+                oldest.shutdown(socket.SHUT_RDWR)
+        return True
+
+    def answering(self, request: Any) -> None:
+        """Is told that a request is complete; its connection is not dropped any more."""
+        with self._lock:
+            self._idle.pop(request, None)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answers, and gives the thread back."""
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.answering(request)
             self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keeps the terminal quiet about connections that break."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers one request."""
 
     live: LiveReport
-    server: ThreadingHTTPServer
+    server: _Server
     server_version, sys_version = "nas_edge", ""
-    timeout = 30
+    timeout = _TIMEOUT_S
 
     def do_GET(self) -> None:
         """Sends the page or its content."""
+        self.server.answering(self.connection)
         port = self.server.server_port
         if self.headers.get_all("Host") not in ([f"127.0.0.1:{port}"], [f"localhost:{port}"]):
-            self._send(HTTPStatus.MISDIRECTED_REQUEST, "text/plain", b"this server is for this machine only\n")
+            self._send(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "text/plain",
+                b"this server answers requests to 127.0.0.1 and localhost only\n",
+            )
             return
         path = self.path.partition("?")[0]
         if path not in ("/", "/content"):
-            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"there is / and /content\n")
+            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"not found; available: / and /content\n")
             return
         try:
             report = self.live.report()
             content = (to_page(report, live=True) if path == "/" else report.to_json()).encode()
-        except Exception as error:  # a run that goes on may be whole again the next time
-            said = str(error) if isinstance(error, NasEdgeError) else f"{type(error).__name__}: {error}"
+        except Exception as error:  # a run that is being written may be readable the next time
+            said = str(error) if isinstance(error, NasEdgeError) else f"the report cannot be made: {reason(error)}"
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"{said}\n".encode(errors="replace"))
             return
         if path == "/":
@@ -203,7 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD" and status is not HTTPStatus.NOT_MODIFIED:
-            with suppress(ConnectionError):  # whoever asked has gone
+            with suppress(ConnectionError):  # the client has gone
                 self.wfile.write(content)
 
     def log_message(self, form: str, *values: object) -> None:

@@ -1,4 +1,4 @@
-"""The report in a terminal: the same sentences and tables, without plots and without the longest tables."""
+"""The report in a terminal: the same sentences and tables, without plots and the longest tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nas_edge.report.content import Column, Drawing, Layer, Report, Table, text_of
 from nas_edge.terminal import printable
 
-# So that one long cell does not make every row wrap: the first that lets a table fit, else the last.
+# Limits on cell length, so that one long cell does not wrap every row: the first that makes a table fit, else the last.
 _LONGEST_CELLS = (60, 40, 24)
 
 
@@ -61,7 +61,7 @@ def _cells(column: Column, longest: int) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]], right: Sequence[bool] = ()) -> list[str]:
-    """Rows in columns; numbers to the right."""
+    """Rows as aligned columns, numbers right-aligned."""
     if not rows:
         return []
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

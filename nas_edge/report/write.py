@@ -14,7 +14,7 @@ from nas_edge.report.page import to_page
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Writes everything into a folder, over an earlier report.
+    """Writes all files into a folder, replacing an earlier report.
 
     Returns:
         The page.
@@ -23,7 +23,9 @@ def write_report(report: Report, folder: Path) -> Path:
         RunError: when it cannot be written.
     """
     if folder.is_symlink():
-        raise RunError(f"{folder} is a link to another place, where nothing is written; name a file with --out")
+        raise RunError(
+            f"{folder} is a symbolic link, and reports are not written through links; choose a file with --out"
+        )
     for table in report.tables:
         write_file(folder / f"{table.name}.csv", to_csv(table))
     write_file(folder / "report.json", report.to_json() + "\n")
@@ -31,7 +33,7 @@ def write_report(report: Report, folder: Path) -> Path:
 
 
 def write_file(path: Path, text: str) -> Path:
-    """Writes a file in one piece, so that whoever looks at an earlier one is not disturbed.
+    """Writes a file atomically, so that readers of an earlier one never see half of it.
 
     Raises:
         RunError: when it cannot be written.
@@ -46,12 +48,12 @@ def write_file(path: Path, text: str) -> Path:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise RunError(f"cannot write {path}: {error.strerror or error}; name another place with --out") from None
+        raise RunError(f"cannot write {path}: {error.strerror or error}; choose another path with --out") from None
     return path
 
 
 def to_csv(table: Table) -> str:
-    """A table as CSV, numbers in full."""
+    """A table as CSV, numbers at full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([column.key for column in table.columns])
@@ -60,5 +62,5 @@ def to_csv(table: Table) -> str:
 
 
 def _safe(value: Cell) -> Cell:
-    """What a spreadsheet will not take for a formula: texts of a run folder come from anywhere."""
+    """A cell that no spreadsheet reads as a formula: text in a run folder may come from anywhere."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -17,6 +17,7 @@ from typing import Any
 
 from device_agents.api import Measurement, Verdict, median_interval, quantile
 from nas_edge.errors import RunError
+from nas_edge.formatting import reason
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.journal import Record, read_journal
 from nas_edge.runs.untrusted import LARGEST, count, milliseconds, optional_number
@@ -75,10 +76,8 @@ def read_trials(path: Path, samples: bool = False) -> TrialColumns:
     for number, record in enumerate(records, start=1):
         try:
             _append(columns, record)
-        except KeyError as error:
-            raise RunError(f"record {number} of {path} is not a trial: it has no {error.args[0]!r:.200}") from None
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise RunError(f"record {number} of {path} is not a trial: {error!s:.200}") from None
+            raise RunError(f"record {number} of {path} is not a trial: {reason(error)}") from None
     return columns
 
 

@@ -27,6 +27,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from device_agents.errors import DeviceError
 from nas_edge.errors import NasEdgeError, RunError
+from nas_edge.formatting import reason
 from nas_edge.runs.files import FILES, Files, writing
 from nas_edge.runs.untrusted import LARGEST_BYTES, open_regular
 
@@ -79,14 +80,14 @@ def read_journal(path: Path, parse: Callable[[bytes], Record] = json.loads) -> C
                     record = json.loads(body) if not ends else parse(body)
                 except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
                     raise RunError(
-                        f"line {len(ends) + 1} of {path} holds no record of this version: {error!r}"
+                        f"line {len(ends) + 1} of {path} is not in this version's format: {reason(error)}"
                     ) from None
                 if ends:
                     records.append(record)
                 elif record != _HEADER:
                     raise RunError(
                         f"{path} is a journal of another version: expected {_HEADER}, received {record}; "
-                        "use the nas_edge that wrote it"
+                        "use the version of nas_edge that wrote it"
                     )
                 ends.append(end)
     except FileNotFoundError:
@@ -135,7 +136,7 @@ class Journal:
         """What `make` makes of the records that were there when the journal was opened.
 
         Raises:
-            RunError: when it cannot, because the record is none of this version.
+            RunError: when it cannot, because a record is not in this version's format.
         """
         made = []
         for number, record in enumerate(self.found):
@@ -143,8 +144,8 @@ class Journal:
                 made.append(make(record))
             except (AttributeError, LookupError, TypeError, ValueError, NasEdgeError, DeviceError) as error:
                 raise RunError(
-                    f"record {number} of {self.path} is none of this version ({error!r}); "
-                    "continue the run with the nas_edge that wrote it"
+                    f"record {number} of {self.path} is not in this version's format ({reason(error)}); "
+                    "continue the run with the version of nas_edge that wrote it"
                 ) from None
         return made
 

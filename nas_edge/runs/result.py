@@ -64,17 +64,17 @@ class LatencyEstimate:
 
 @dataclass(frozen=True)
 class OnDeviceCheck:
-    """What came of running a delivered file on the device and on the host; see `export.on_device`.
+    """Result of running a delivered file on the device and on the host; see `export.on_device`.
 
     Attributes:
-        images: how many were run.
+        images: number of images.
         agrees: whether every output is within `verify.tolerance` of this machine's; None when the device could not run
             the file.
-        kernels: the family of this machine's kernels that is nearer.
+        kernels: the family of this machine's kernels whose outputs are closer.
         max_difference: the largest difference of any output, in real values.
         max_steps: the same in quantisation steps; None for a float output.
         same_class: share of images, 0 to 1, with the same most likely class.
-        problem: why it could not be run.
+        problem: why the device could not run the file; empty if it did.
     """
 
     images: int
@@ -89,10 +89,10 @@ class OnDeviceCheck:
         if self.max_difference is None or self.same_class is None:
             return f"outputs not checked: {self.problem}"
         far = f"{self.max_difference:.2g}" if self.max_steps is None else f"{self.max_steps:.0f} quantisation steps"
-        agreement = "the same as" if self.agrees else "DIFFERENT from those"
-        apart = "equal" if self.max_difference == 0 else f"at most {far} apart"
+        agreement = "match" if self.agrees else "differ from"
+        apart = "identical" if self.max_difference == 0 else f"difference at most {far}"
         return (
-            f"outputs {agreement} on this machine ({self.kernels} kernels): {apart}, same class for "
+            f"outputs {agreement} this machine's ({self.kernels} kernels): {apart}, same class for "
             f"{self.same_class:.0%} of {self.images} images"
         )
 

@@ -33,6 +33,7 @@ from pydantic import ValidationError
 
 from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError, RunError
+from nas_edge.formatting import reason
 from nas_edge.registry import LENIENT, setting_path
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.columns import TrialColumns, read_trials
@@ -94,22 +95,22 @@ class Run:
         """Opens an existing run folder.
 
         Raises:
-            RunError: when it is no run folder, or of another version.
+            RunError: when it is not a run folder, or was written by another version.
         """
         run = cls(folder, files)
         if not run.path("config.json").exists():
-            what = "has no config.json, so it is no run" if folder.is_dir() else "is no folder, and so no run"
-            raise RunFolderError(f"{folder} {what} of nas-edge; `nas-edge runs FOLDER` lists the runs in a folder")
+            what = "has no config.json, so it is not a run folder" if folder.is_dir() else "is not a directory"
+            raise RunFolderError(f"{folder} {what}; to list the runs in a folder: nas-edge runs FOLDER")
         version = run.read_json("config.json").get("schema_version")
         if version == 1:
             raise RunFolderError(
                 f"{folder} was written by an earlier nas_edge, without checksums and checkpoints (schema 1, expected "
-                f"{SCHEMA_VERSION}): it cannot be continued; its bundle and result.json are good as they are"
+                f"{SCHEMA_VERSION}): it cannot be continued; its bundle and result.json remain valid"
             )
         if version not in (2, SCHEMA_VERSION):
             raise RunFolderError(
                 f"{folder} was written by another version: schema {version}, expected {SCHEMA_VERSION}; "
-                "use the nas_edge that wrote it"
+                "use the version of nas_edge that wrote it"
             )
         return run
 
@@ -181,7 +182,7 @@ class Run:
         try:
             return milliseconds(self.read_json(name)["target_ms"])
         except (KeyError, ValueError) as error:
-            raise RunFolderError(f"{self.path(name)} is damaged: {error!r:.200}") from None
+            raise RunFolderError(f"{self.path(name)} is damaged: {reason(error)}") from None
 
     @property
     def in_use(self) -> bool:
@@ -226,7 +227,7 @@ class Run:
         if before.get("schema_version") != 1:
             raise RunFolderError(
                 f"{self.path(name)} was written by another version: schema {before.get('schema_version')}, expected 1; "
-                "use the nas_edge that wrote it"
+                "use the version of nas_edge that wrote it"
             )
         sessions = before.get("sessions")
         if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):

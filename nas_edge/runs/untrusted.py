@@ -7,11 +7,10 @@ Files may be pipes or devices that never end, numbers endless or of a thousand d
 from __future__ import annotations
 
 import json
-import os
-import stat
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
+from nas_edge import regular_file
 from nas_edge.errors import RunError
 
 # Of a JSON file, and of a line of a journal. The samples of the longest measurement take a third of it.
@@ -21,22 +20,17 @@ LARGEST_BYTES = 64 << 20
 LARGEST = 1e9
 
 
-def open_regular(path: Path) -> IO[bytes]:
-    """Opens a file for reading, unless it is none: a pipe would be waited for, a device may never end.
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a regular file for reading, or fails at once.
 
     Raises:
         OSError: when it cannot be opened.
-        RunError: when it is something else than a file.
+        RunError: when it is not a regular file.
     """
-    # Without waiting for somebody to write into a pipe.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise RunError(f"cannot read {path}: expected a file, found a folder, pipe or device")
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+        return regular_file.open_regular(path)
+    except regular_file.NotRegularFileError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from None
 
 
 def read_json(path: Path) -> Any:
@@ -44,7 +38,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: when it cannot be opened.
-        RunError: when it is no file, too large, or no JSON.
+        RunError: when it is not a regular file, too large, or not JSON.
     """
     with open_regular(path) as file:
         content = file.read(LARGEST_BYTES + 1)

@@ -1,6 +1,12 @@
 """Every source loads what it should, and bad data is one clear line naming the file."""
 
+import os
+import socket
+import struct
+import subprocess
 import sys
+import zlib
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +20,7 @@ from nas_edge.errors import DataError
 RNG = np.random.default_rng(0)
 
 
-def refused(source: str | Path, because: str, **options: int) -> None:
+def refused(source: str | Path, because: str, **options: Any) -> None:
     """The source is refused in one line that says `because`."""
     with pytest.raises(DataError, match=because) as error:
         load(str(source), **options)
@@ -101,7 +107,7 @@ def test_wider_integers_become_pixels(tmp_path: Path) -> None:
         ({"x": images(2), "y": [0.0, 1.0]}, "must be whole numbers, received float64"),
         ({"x": images(2), "y": [-1, 1]}, r"must be class numbers from 0, received -1\.\.1"),
         ({"x": images(2), "y": [[0, 1], [1, 0]]}, r"one class number per image"),
-        ({"x": images(2), "y": [0, 0]}, "one class only"),
+        ({"x": images(2), "y": [0, 0]}, "of only one class"),
         ({"x": images(2), "y": [1, 2]}, "no image with label 0"),
         ({"x": images(2), "y": [0, 2]}, "no image with label 1"),
         ({"x": images(2), "y": [0, 2**30]}, "no image with label 1"),
@@ -109,8 +115,8 @@ def test_wider_integers_become_pixels(tmp_path: Path) -> None:
         ({"x": images(2), "y": [0, 1], "class_names": ["a", "b", "c"]}, "no image with label 2, of 3 classes"),
         ({"x": np.full((2, 4, 4), np.nan), "y": [0, 1]}, "not finite"),
         ({"x": np.full((2, 4, 4), np.inf), "y": [0, 1]}, "not finite"),
-        ({"x": np.full((2, 4, 4), 17.5), "y": [0, 1]}, r"must lie in 0\.\.1, received 17\.5"),
-        ({"x": np.full((2, 4, 4), 256), "y": [0, 1]}, r"must lie in 0\.\.255"),
+        ({"x": np.full((2, 4, 4), 17.5), "y": [0, 1]}, r"must be in 0\.\.1, received 17\.5"),
+        ({"x": np.full((2, 4, 4), 256), "y": [0, 1]}, r"must be in 0\.\.255"),
         ({"x": np.full((2, 4, 4), "a"), "y": [0, 1]}, "must hold numbers"),
         ({"x_train": images(2), "y_train": [0, 1], "x_test": images(1, size=4), "y_test": [0]}, "different shapes"),
         ({"x_train": images(2), "y_train": [0, 1], "x_test": images(1), "y_test": [2]}, "no training image has"),
@@ -120,6 +126,17 @@ def test_bad_arrays_are_refused_with_the_reason(tmp_path: Path, arrays: dict[str
     path = npz(tmp_path, **arrays)
     refused(path, because)
     refused(path, "data.npz")
+
+
+def test_images_with_nan_are_told_at_once_or_skipped(tmp_path: Path) -> None:
+    x = np.zeros((6, 4, 4))
+    x[1], x[4, 2, 2] = np.nan, np.inf
+    path = npz(tmp_path, x=x, y=[0, 1, 0, 1, 0, 1])
+    refused(path, r"data\.npz: 2 of 6 images cannot be used: image 1 of x holds .*; image 4 of x holds .*--skip-bad")
+    dataset = load(str(path), skip_bad=True)
+    assert dataset.labels.tolist() == [0, 0, 1, 1]
+    assert len(dataset.images[np.arange(4)]) == len(dataset.left_out.skipped) + 2 == 4
+    refused(npz(tmp_path, x=np.full((2, 4, 4), np.nan), y=[0, 1]), "has no images without NaN", skip_bad=True)
 
 
 def test_pickled_arrays_are_never_opened(tmp_path: Path) -> None:
@@ -167,7 +184,7 @@ def image_folder(root: Path, classes: dict[str, int], suffix: str = "png") -> Pa
     return root
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "JPEG"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "JPEG", "webp", "bmp", "gif", "tif", "TIFF", "jfif"])
 def test_folder_of_class_folders(tmp_path: Path, suffix: str) -> None:
     folder = image_folder(tmp_path, {"dog": 2, "cat": 3}, suffix)
     (folder / "README.txt").write_text("not a class")
@@ -228,7 +245,7 @@ def test_sixteen_bit_images_are_refused_rather_than_clipped(tmp_path: Path) -> N
     refused(tmp_path, r"a/0\.png has more than 8 bits")
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif", "tif"])
 @pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.95])
 def test_a_truncated_image_is_found_before_the_search(tmp_path: Path, suffix: str, keep: float) -> None:
     image_folder(tmp_path, {"a": 2, "b": 1}, suffix)
@@ -248,21 +265,192 @@ def test_an_image_that_is_whole_but_has_bytes_appended_is_accepted(tmp_path: Pat
 def test_an_image_deleted_during_the_search_is_named(tmp_path: Path) -> None:
     dataset = load(str(image_folder(tmp_path, {"a": 1, "b": 1})))
     (tmp_path / "b" / "0.png").unlink()
-    with pytest.raises(DataError, match=r"b/0\.png cannot be decoded"):
+    with pytest.raises(DataError, match=r"b/0\.png cannot be read: No such file"):
         all_images(dataset)
+
+
+def test_the_first_frame_counts(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "0.png").unlink()
+    first, second = (Image.new("RGB", (20, 20), (value,) * 3) for value in (200, 10))
+    for name, options in (("0.gif", {}), ("1.tiff", {}), ("2.webp", {"lossless": True}), ("3.jpg", {"format": "MPO"})):
+        first.save(tmp_path / "a" / name, save_all=True, append_images=[second], **options)
+    dataset = load(str(tmp_path), image_size=4)
+    assert [image.min() for image in dataset.images[np.arange(4)]] == [200] * 4
+
+
+def test_what_is_ignored_is_counted_and_named(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 3, "b": 3})
+    for name in ("a/x.TXT", "a/y.txt", "b/x.xmp", "b/Makefile", ".DS_Store", "a/.hidden.txt", "README.txt", "c.png"):
+        (tmp_path / name).write_text("x")
+    left_out = load(str(tmp_path)).left_out
+    assert left_out.ignored == {".txt": 3, ".xmp": 1, "no extension": 1, "image outside the class folders": 1}
+    assert left_out.lines() == (
+        "ignored 6 files that are not usable images: .txt (3), image outside the class folders (1), no extension (1), "
+        ".xmp (1)",
+    )
+    (tmp_path / "a" / "more").mkdir()
+    (line,) = load(str(tmp_path)).left_out.lines()
+    assert line.startswith("ignored 7 entries that are not usable images: .txt (3), ")
+    assert "sub-folder (1)" in line
+    assert load("digits").left_out.lines() == ()
+
+
+def test_one_ignored_file_is_told_in_the_singular(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "x.heic").write_text("x")
+    assert load(str(tmp_path)).left_out.lines() == ("ignored 1 file that is not a usable image: .heic (1)",)
+
+
+def test_a_thousand_extensions_are_not_all_named(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    for i in range(30):
+        (tmp_path / "a" / f"x.n{i}").write_text("x")
+    (line,) = load(str(tmp_path)).left_out.lines()
+    assert line.endswith(", other types (20)")
+
+
+def test_a_class_of_other_files_only_says_what_they_are(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "b" / "0.png").rename(tmp_path / "b" / "0.heic")
+    refused(tmp_path, r"/b holds no images .*ignored 1 file that is not a usable image: \.heic \(1\)")
+
+
+def bad_images(root: Path, count: int) -> Path:
+    image_folder(root, {"a": 20, "b": 2})
+    for i in range(count):
+        (root / "a" / f"{i:02}.png").write_text("hello")
+    return root
+
+
+def test_all_bad_images_are_told_at_once(tmp_path: Path) -> None:
+    bad_images(tmp_path, 3)
+    refused(
+        tmp_path, r"3 of 25 images cannot be used: .*a/00\.png is .*; .*a/01\.png is .*; .*a/02\.png is .*--skip-bad"
+    )
+    bad_images(tmp_path / "many", 13)
+    with pytest.raises(DataError) as error:
+        load(str(tmp_path / "many"))
+    assert str(error.value).count(".png is not") == 10
+    assert "; and 3 more; replace or remove them, or skip them with --skip-bad" in str(error.value)
+
+
+def test_bad_images_are_skipped_and_recorded_when_asked(tmp_path: Path) -> None:
+    dataset = load(str(bad_images(tmp_path, 12)), image_size=8, skip_bad=True)
+    assert np.bincount(dataset.labels).tolist() == [18, 2]
+    assert all_images(dataset).shape == (20, 8, 8, 3)
+    assert len(dataset.left_out.skipped) == 12
+    assert all("a/" in problem and "is not a" in problem for problem in dataset.left_out.skipped)
+    (line,) = dataset.left_out.lines()
+    assert line.startswith("skipped 12 bad images: ")
+    assert line.endswith("; and 2 more")
+    assert dataset.left_out.to_json() == {"ignored": {}, "skipped": list(dataset.left_out.skipped)}
+
+
+def test_skipping_does_not_empty_a_class(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "b" / "0.png").write_text("hello")
+    refused(tmp_path, r"class folder .*/b holds only bad images; .*skipped 1 bad image: .*b/0\.png", skip_bad=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_what_is_not_a_regular_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 2, "b": 2})
+    os.mkfifo(tmp_path / "a" / "x.png")
+    with closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(os.path.relpath(tmp_path / "b" / "y.jpg"))  # its whole path may be too long for a socket
+    (tmp_path / "b" / "loop.png").symlink_to("loop.png")
+    (tmp_path / "b" / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "b" / "null.png").symlink_to("/dev/null")
+    code = (
+        "import sys; from nas_edge.data.sources import load\n"
+        "try: load(sys.argv[1])\n"
+        "except Exception as error: print(error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60
+    ).stdout
+    assert "5 of 9 images cannot be used" in said
+    assert "a/x.png cannot be read: not a regular file but a FIFO" in said
+    assert "b/y.jpg cannot be read" in said
+    assert "b/loop.png cannot be read: Too many levels of symbolic links" in said
+    assert "b/gone.png cannot be read: No such file" in said
+    assert "b/null.png cannot be read: not a regular file but a character device" in said
+    assert len(load(str(tmp_path), skip_bad=True)) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_fifo_in_place_of_an_array_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "data.npz")
+    code = f"from nas_edge.data.sources import load; load({str(tmp_path / 'data.npz')!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "not a regular file but a FIFO" in done.stderr
+
+
+def test_a_class_folder_behind_a_broken_link_is_refused(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "c").symlink_to(tmp_path / "unmounted")
+    refused(tmp_path, "c is a broken link")
+
+
+@pytest.mark.parametrize("name", ["cat\ndog", "cat\u2028dog", os.fsdecode(b"caf\xe9")])
+def test_a_class_name_that_labels_txt_cannot_hold_is_refused_before_the_search(tmp_path: Path, name: str) -> None:
+    image_folder(tmp_path, {"a": 1, name: 1})
+    refused(tmp_path, "a class name must be one line of UTF-8 text; received .*rename the class")
+
+
+def test_a_line_break_in_a_file_name_breaks_no_line(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "x\n\x1b[2J.png").write_text("hello")
+    refused(tmp_path, r"a/x\?\?\[2J\.png is not")
+    (tmp_path / "a" / "x\n\x1b[2J.png").unlink()
+    (tmp_path / "a" / "x.p\n\x1b").write_text("hello")
+    assert load(str(tmp_path)).left_out.lines() == ("ignored 1 file that is not a usable image: .p?? (1)",)
+
+
+def test_absurd_sizes_are_refused_without_memory_for_them(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a" / "bomb.png").write_bytes(header + b"\0\0\0\0IEND\xaeB`\x82")
+    refused(tmp_path, r"bomb\.png cannot be decoded \(Image size .* exceeds limit")
+
+
+def test_no_decoder_runs_but_those_of_the_supported_types(tmp_path: Path) -> None:
+    """Pillow knows many more, and one of them (EPS) starts Ghostscript."""
+    image_folder(tmp_path, {"a": 1, "b": 1})
+    Image.new("RGB", (20, 20)).save(tmp_path / "a" / "x.png", format="EPS")
+    refused(tmp_path, r"x\.png is not a PNG, JPEG")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif", "tif"])
+def test_whatever_bytes_change_an_image_is_read_or_refused(
+    tmp_path: Path, suffix: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    image_folder(tmp_path, {"a": 1, "b": 1}, suffix)
+    path = tmp_path / "a" / f"0.{suffix}"
+    content, rng = path.read_bytes(), np.random.default_rng(1)
+    for _ in range(60):
+        changed = bytearray(content)
+        for place in rng.integers(0, min(len(content), 200), 3):
+            changed[place] = rng.integers(256)
+        path.write_bytes(bytes(changed))
+        with suppress(DataError):
+            all_images(load(str(tmp_path), image_size=4))
+    assert not recwarn.list
 
 
 def test_text_under_an_image_name_is_refused(tmp_path: Path) -> None:
     image_folder(tmp_path, {"a": 1, "b": 1})
     (tmp_path / "a" / "notes.png").write_text("hello")
-    refused(tmp_path, r"notes\.png is not a PNG or JPEG image")
+    refused(tmp_path, r"notes\.png is not a PNG, JPEG, WebP, BMP, GIF or TIFF image")
 
 
 def test_bad_folders_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", "nowhere does not exist")
     refused(image_folder(tmp_path / "one", {"a": 2}), "at least two; found 1")
     (image_folder(tmp_path / "empty", {"a": 2, "b": 1}) / "c").mkdir()
-    refused(tmp_path / "empty", "class folder .*/c holds no PNG or JPEG files")
+    refused(tmp_path / "empty", r"class folder .*/c holds no images \(supported: PNG, JPEG, WebP, BMP, GIF, TIFF\)")
     (tmp_path / "flat").mkdir()
     refused(tmp_path / "flat", "one sub-folder per class")
     (tmp_path / "photo.png").write_bytes(b"")
@@ -278,7 +466,7 @@ def test_train_and_test_folders_must_agree(tmp_path: Path) -> None:
 
 
 def test_an_absurd_path_is_refused() -> None:
-    refused("a" * 5000, "cannot look at|does not exist")
+    refused("a" * 5000, "cannot read|does not exist")
 
 
 # ---------------------------------------------------------------- TFDS

@@ -62,10 +62,10 @@ def test_digits_split_in_the_proportions_asked_for() -> None:
 
 @pytest.mark.parametrize("fractions", [(0.0, 0.2), (0.2, 0.0), (0.5, 0.5), (-0.1, 0.2), (float("nan"), 0.2)])
 def test_fractions_that_leave_a_part_empty_are_refused(fractions: tuple[float, float]) -> None:
-    with pytest.raises(ConfigError, match="must be positive and leave some to train on"):
+    with pytest.raises(ConfigError, match="must be positive and leave images to train on"):
         split(dataset([10, 10]), np.random.default_rng(0), *fractions)
 
 
 def test_a_class_too_small_to_split_is_named() -> None:
-    with pytest.raises(DataError, match=r"class '1' has 2 image\(s\) to split; it needs at least 3"):
+    with pytest.raises(DataError, match=r"class '1' has 2 image\(s\) to split, expected 3 or more"):
         split(dataset([10, 2]), np.random.default_rng(0))

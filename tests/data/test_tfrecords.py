@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -91,20 +93,20 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[60] ^= 1
     file.write_bytes(content)
-    refused(tmp_path, "train is not a whole TFRecord file, from byte 0 on")
+    refused(tmp_path, "train is damaged or truncated from byte 0 on")
 
 
 @pytest.mark.parametrize(
     ("record", "match"),
     [
-        (b"\xff\xff\xff", "is no tf.train.Example"),
+        (b"\xff\xff\xff", "is not a tf.train.Example"),
         (example(None, 1), "must have one image/encoded and one image/class/label; received 0 and 1"),
         (example(png(1), None), "received 1 and 0"),
-        (example(b"my notes", 1), r"the image at byte \d+ of .*train is not a PNG or JPEG image"),
+        (example(b"my notes", 1), r"the image at byte \d+ of .*train is not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
         (example(png(1)[:45], 1), "cannot be decoded"),
         (example(png(1), 7), "has no image with label 1, of 8 classes"),
         (example(png(1), -1), "must be class numbers from 0"),
-        (example(png(1), 0), "images of one class only"),
+        (example(png(1), 0), "images of only one class"),
     ],
 )
 def test_records_that_cannot_be_used_are_named(tmp_path: Path, record: bytes, match: str) -> None:
@@ -128,3 +130,34 @@ def test_a_file_that_goes_away_is_named(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(DataError, match=re.escape(str(file))):
         dataset.images[np.array([0])]
+
+
+def test_all_bad_records_are_told_at_once_or_skipped(tmp_path: Path) -> None:
+    good = [example(png(0), i) for i in (0, 1, 1)]
+    write(tmp_path / "train", good[0], b"\xff\xff", good[1], example(b"my notes", 1), example(png(1), None), good[2])
+    refused(tmp_path, r"3 of 6 images cannot be used: .*is not a tf.train.Example.*; .*; .*--skip-bad")
+    dataset = load(f"tfrecord:{tmp_path}", 8, skip_bad=True)
+    assert dataset.labels.tolist() == [0, 1, 1]
+    assert dataset.images[np.arange(3)].shape == (3, 8, 8, 3)
+    assert len(dataset.left_out.skipped) == 3
+
+
+def test_other_files_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "train", example(png(0), 0), example(png(0), 1))
+    for name in ("labels.txt", "notes.txt", "test-00000-of-00001", "validation-00000-of-00001"):
+        (tmp_path / name).touch()
+    write(tmp_path / "validation-00000-of-00001", example(png(0), 0))
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    assert load(f"tfrecord:{tmp_path}", 8).left_out.ignored == {".txt": 1, "no extension": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+@pytest.mark.parametrize("name", ["train-1", "labels.txt"])
+def test_a_fifo_is_told_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "train-0", example(png(0), 0), example(png(0), 1))
+    os.mkfifo(tmp_path / name)
+    signal.alarm(60)
+    try:
+        refused(tmp_path, f"{name}.* not a regular file")
+    finally:
+        signal.alarm(0)

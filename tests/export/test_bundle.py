@@ -65,6 +65,33 @@ def test_bundle_holds_all_that_an_app_team_needs(exported: Exported, tmp_path: P
     assert not list(tmp_path.glob("run/.*"))
 
 
+def test_samples_are_beside_the_manifest_and_hashed(exported: Exported, tmp_path: Path) -> None:
+    samples = [1.25 + i / 1e6 for i in range(1700)]
+    latency = {**LATENCY, "samples_ms": samples, "verdict": "ok"}
+    bundle = write(exported, tmp_path / "bundle", int8=DeliveredModel(exported.int8, latency=latency))
+    text = (bundle.folder / "manifest.json").read_text()
+    assert len(text) < 10_000
+    told = bundle.manifest["models"]["int8"]["latency"]
+    assert "samples_ms" not in told
+    assert told["samples"] == {"file": "measurements.json", "count": 1700}
+    assert told["median_ms"] == 1.25
+    path = bundle.folder / "measurements.json"
+    assert json.loads(path.read_text()) == {"schema_version": 1, "samples_ms": {"int8": samples}}
+    assert len(path.read_text().splitlines()) < 10
+    path.write_text(path.read_text().replace("1.25,", "1.24,", 1))
+    with pytest.raises(ExportError, match=r"measurements\.json was changed"):
+        verify_bundle(bundle.folder)
+
+
+@pytest.mark.parametrize(("median_ms", "shown"), [(0.0001, "0.0001000"), (1234.5, "1234"), (0.5, "0.5000")])
+def test_the_readme_shows_latencies_of_any_size(
+    exported: Exported, tmp_path: Path, median_ms: float, shown: str
+) -> None:
+    model = DeliveredModel(exported.int8, accuracy=0.5, latency={"median_ms": median_ms})
+    bundle = write(exported, tmp_path / "bundle", int8=model)
+    assert f"50.00% | {shown} |" in (bundle.folder / "README.md").read_text()
+
+
 def test_equal_arguments_give_equal_bytes(exported: Exported, tmp_path: Path) -> None:
     first, second = (write(exported, tmp_path / name).folder for name in ("a", "b"))
     for path in first.iterdir():
@@ -91,7 +118,7 @@ def test_replay_finds_a_model_that_answers_otherwise(exported: Exported, tmp_pat
     golden = dict(np.load(bundle.folder / "golden.npz"))
     golden["output_int8"] = np.roll(golden["output_int8"], 1, axis=1)
     np.savez(bundle.folder / "golden.npz", **golden)
-    with pytest.raises(ExportError, match="otherwise than recorded"):
+    with pytest.raises(ExportError, match="differ from the recorded"):
         replay_golden(bundle)
 
 
@@ -101,7 +128,7 @@ def test_snippet_of_the_readme_runs_as_is(exported: Exported, tmp_path: Path, wi
     snippet = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert snippet
     run = subprocess.run([sys.executable, "-c", snippet[1]], cwd=folder, capture_output=True, text=True, check=True)
-    answer = re.fullmatch(r"answer: (.+) difference from golden: ([\d.e-]+)\n", run.stdout)
+    answer = re.fullmatch(r"predicted: (.+) difference from golden: ([\d.e-]+)\n", run.stdout)
     assert answer
     assert answer[1] in LABELS
     assert float(answer[2]) < 1e-4
@@ -183,11 +210,15 @@ def test_changed_missing_and_foreign_files_are_found(exported: Exported, tmp_pat
     with pytest.raises(ExportError, match=r"labels\.txt was changed"):
         verify_bundle(folder)
     (folder / "labels.txt").unlink()
-    with pytest.raises(ExportError, match=r"labels\.txt of the bundle cannot be read"):
+    with pytest.raises(ExportError, match=r"labels\.txt, which is part of the bundle, cannot be read"):
         verify_bundle(folder)
     (folder / "manifest.json").write_text('{"schema_version": 99}')
     with pytest.raises(ExportError, match="schema version 1, received 99"):
         verify_bundle(folder)
+    for files in ("[]", "{}", '{"labels.txt": "", "../secret": ""}'):
+        (folder / "manifest.json").write_text(f'{{"schema_version": 1, "files": {files}}}')
+        with pytest.raises(ExportError, match="damaged: expected the hashes"):
+            verify_bundle(folder)
     (folder / "manifest.json").write_text("{")
     with pytest.raises(ExportError, match="damaged"):
         verify_bundle(folder)

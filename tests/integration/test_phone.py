@@ -108,7 +108,7 @@ def test_a_search_measures_every_candidate_on_the_phone_though_that_starts_again
         assert model_bytes
         check = result["on_device_check"][precision]
         assert (check["agrees"], check["images"], check["same_class"]) == (True, 4, 1.0)
-    assert "outputs as on this machine" in output
+    assert "outputs match this machine's" in output
     assert files_of(phone) == []
 
 

@@ -251,7 +251,7 @@ def test_a_live_page_follows_the_run_and_keeps_its_place(browser: Browser, tmp_p
         assert browser.script("return window.same") is True
         assert browser.script("return document.querySelector('#trials details').open") is True
         assert browser.script("return window.canvas === document.querySelector('#plot-pareto canvas')") is True
-        assert "follows the run" in browser.script("return document.getElementById('news').innerText")
+        assert "updating automatically" in browser.script("return document.getElementById('news').innerText")
         assert {request.partition(address)[2] for request in browser.requests()} == {"", "content"}
         browser.screenshot("live")
         assert browser.console() == []

@@ -1,0 +1,173 @@
+"""Labelled images as the rest of the project sees them, and the checks that every source of them shares."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_edge.errors import DataError
+from nas_edge.terminal import printable
+
+Pixels: TypeAlias = NDArray[np.uint8]  # [n, height, width, channels]
+Indices: TypeAlias = NDArray[np.int64]  # [n]
+
+SUB_FOLDER = "sub-folder"
+NO_EXTENSION = "no extension"
+MISPLACED = "image outside the class folders"
+
+# How many bad images, or types of ignored files, a message names before it only counts.
+_NAMED = 10
+
+# What follows the last dot of a strange name may be a text of its own.
+_LONGEST_EXTENSION = 12
+
+
+class Images(Protocol):
+    """Images that are read when asked for: an array, or files."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`[n, height, width, channels]`."""
+
+    def __getitem__(self, indices: Indices, /) -> Pixels:
+        """The images at `indices`, `[len(indices), height, width, channels]`."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a source holds and the dataset does not.
+
+    Attributes:
+        ignored: number of entries that are not images in a class folder, by extension, or by `SUB_FOLDER`,
+            `NO_EXTENSION` or `MISPLACED`. Hidden files are not counted.
+        skipped: for each bad image that was skipped, which one it is and what is wrong with it.
+    """
+
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+
+    def lines(self) -> tuple[str, ...]:
+        """What to tell the user, a line each; none when nothing was left out."""
+        lines = []
+        if self.ignored:
+            counts = Counter(self.ignored).most_common()
+            named = [f"{extension} ({count:,})" for extension, count in counts[:_NAMED]]
+            if len(counts) > _NAMED:
+                named.append(f"other types ({sum(count for _, count in counts[_NAMED:]):,})")
+            nouns = ("entry", "entries") if SUB_FOLDER in self.ignored else ("file", "files")
+            total = sum(self.ignored.values())
+            says = f"{nouns[0]} that is not a usable image" if total == 1 else f"{nouns[1]} that are not usable images"
+            lines.append(f"ignored {total:,} {says}: {', '.join(named)}")
+        if self.skipped:
+            images = "1 bad image" if len(self.skipped) == 1 else f"{len(self.skipped):,} bad images"
+            lines.append(f"skipped {images}: {_first_of(self.skipped)}")
+        return tuple(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the record of a run, as JSON values."""
+        return {"ignored": dict(self.ignored), "skipped": list(self.skipped)}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images.
+
+    Attributes:
+        images: `uint8 [n, height, width, channels]`, one or three channels; an array or files read on demand.
+        labels: `int32 [n]`, from 0 to the number of classes less one.
+        class_names: one per class.
+        test_start: where the test images that came with the data begin, or None when none came with it.
+        left_out: what the source holds and this does not.
+    """
+
+    images: Images
+    labels: NDArray[np.int32]
+    class_names: tuple[str, ...]
+    test_start: int | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def settle_bad(bad: Sequence[str], total: int, skip_bad: bool, where: str = "") -> tuple[str, ...]:
+    """Refuses bad images, all in one error, unless they are to be skipped.
+
+    Args:
+        bad: which image, and what is wrong with it, for each.
+        total: how many images were checked.
+        skip_bad: whether to go on without them.
+        where: the file they are in, where `bad` does not name it.
+
+    Returns:
+        `bad`, for `LeftOut.skipped`.
+
+    Raises:
+        DataError: when there is one and `skip_bad` is off.
+    """
+    if not bad or skip_bad:
+        return tuple(bad)
+    begins = f"{where}: " if where else ""
+    if len(bad) == 1:
+        raise DataError(f"{begins}{bad[0]}; replace or remove it, or skip it with --skip-bad")
+    raise DataError(
+        f"{begins}{len(bad):,} of {total:,} images cannot be used: {_first_of(bad)}; replace or remove them, or skip "
+        "them with --skip-bad"
+    )
+
+
+def _first_of(bad: Sequence[str]) -> str:
+    more = [f"and {len(bad) - _NAMED:,} more"] if len(bad) > _NAMED else []
+    return "; ".join([*bad[:_NAMED], *more])
+
+
+def extension(path: Path) -> str:
+    """The extension of an ignored file, as `LeftOut.ignored` names it."""
+    return printable(path.suffix.lower()[:_LONGEST_EXTENSION]) or NO_EXTENSION
+
+
+def check_labels(array: NDArray[Any], where: str) -> NDArray[np.int32]:
+    """Checks labels and brings them to `int32 [n]`."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or len(array) == 0:
+        raise DataError(f"{where} must be one class number per image, [n], received {list(array.shape)}")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise DataError(f"{where} must be whole numbers, received {array.dtype}; save them as an integer array")
+    if array.min() < 0 or array.max() >= 2**31 - 1:
+        raise DataError(f"{where} must be class numbers from 0, received {array.min()}..{array.max()}")
+    return array.astype(np.int32)
+
+
+def check_classes(labels: NDArray[np.int32], names: Sequence[str] | None, where: str) -> None:
+    """Every class, named or up to the largest label, must have an image, and there must be two."""
+    classes = len(names) if names is not None else int(labels.max()) + 1
+    if labels.max() >= classes:
+        raise DataError(f"{where} has label {labels.max()} but there are only {classes} class names")
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise DataError(f"{where} has images of only one class; a classifier needs at least two")
+    if len(present) < classes:
+        # Not np.arange(classes): a stray label such as 2**30 must not allocate that much.
+        missing = next(i for i, label in enumerate([*present.tolist(), classes]) if label != i)
+        raise DataError(
+            f"{where} has no image with label {missing}, of {classes} classes; number them from 0 without gaps"
+        )
+
+
+def check_class_names(names: Sequence[str], where: str) -> None:
+    """A name must be a line of text, as in a bundle's `labels.txt`.
+
+    Raises:
+        DataError: for the first that is not.
+    """
+    for name in names:
+        if name.splitlines() != [name] or any("\ud800" <= c <= "\udfff" for c in name):
+            shown = repr(printable(name))
+            raise DataError(f"{where}: a class name must be one line of UTF-8 text; received {shown}; rename the class")
