@@ -126,5 +126,5 @@ def _masked(weight: Weight, value: Tensor, in_channels: Tensor, out_channels: Te
     for axis, size in enumerate(weight.shape):
         if not isinstance(size, int):
             shape = [-1 if i == axis else 1 for i in range(len(weight.shape))]
-            value *= tf.reshape(channel_mask(channels[size], value.shape[axis]), shape)
+            value = value * tf.reshape(channel_mask(channels[size], value.shape[axis]), shape)
     return value
