@@ -23,7 +23,7 @@ from nas_edge.networks.primitives.base import image_shape
 from nas_edge.networks.tflite_graph import TFLiteGraph
 from nas_edge.networks.tflite_model import operators, tflite_model
 from nas_edge.spaces import blocks
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.decisions import NetworkSpace
 from nas_edge.testing import check_layer, check_space, check_supernet
 
 LAYERS: dict[str, tuple[Primitive, Shape]] = {
@@ -151,7 +151,7 @@ class DilatedConv2D(Primitive):
         )
 
 
-def foreign_space(input_size: int, width_multiplier: float, classes: int, channels: int) -> SearchSpace:
+def foreign_space(input_size: int, width_multiplier: float, classes: int, channels: int) -> NetworkSpace:
     decisions = blocks.Decisions()
     width = blocks.number("width", (8, 16))
     bodies: dict[str, L.Layer] = {
@@ -164,7 +164,7 @@ def foreign_space(input_size: int, width_multiplier: float, classes: int, channe
     decisions.declare(width)
     parts |= {"pool": L.GlobalAveragePool(), **blocks.classifier(classes, 0.1)}
     template = L.Sequential(tuple(parts.items()))
-    return SearchSpace("foreign", template, decisions.list, (input_size, input_size, channels), classes)
+    return NetworkSpace("foreign", template, decisions.list, (input_size, input_size, channels), classes)
 
 
 @pytest.mark.parametrize("layer", [LeakyReLU(0.2), DilatedConv2D(12, 2)], ids=lambda layer: type(layer).__name__)
