@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from nas_edge.networks import layers as L
 from nas_edge.networks.graph import INPUT, NetworkSpec, Node, Shape
 
 
@@ -39,25 +38,19 @@ def analyze(spec: NetworkSpec, bytes_per_value: int = 4) -> Analysis:
 
 def node_macs(spec: NetworkSpec, node: Node) -> int:
     """Multiply-accumulates of one node."""
-    if isinstance(node.layer, L.Conv2D):
-        return prod(node.shape) * node.layer.kernel_size**2 * spec.input_shapes(node)[0][-1]
-    if isinstance(node.layer, L.DepthwiseConv2D):
-        return prod(node.shape) * node.layer.kernel_size**2
-    return 0
+    return node.layer.macs(spec.input_shapes(node)[0][-1], node.shape)
 
 
 def trainable_shapes(spec: NetworkSpec, node: Node) -> list[Shape]:
     """Shapes of a node's trainable arrays, in the order of `graph.Weights`."""
-    channels = node.shape[-1]
-    if isinstance(node.layer, L.Conv2D):
-        size = node.layer.kernel_size
-        kernel = (size, size, spec.input_shapes(node)[0][-1], channels)
-        return [kernel, (channels,)] if node.layer.use_bias else [kernel]
-    if isinstance(node.layer, L.DepthwiseConv2D):
-        return [(node.layer.kernel_size, node.layer.kernel_size, channels, 1)]
-    if isinstance(node.layer, L.BatchNorm):
-        return [(channels,), (channels,)]
-    return []
+    channels = spec.input_shapes(node)[0][-1], node.shape[-1]
+    return [weight.shape_for(*channels) for weight in node.layer.weights() if weight.trainable]
+
+
+def weight_shapes(spec: NetworkSpec, node: Node) -> list[Shape]:
+    """Shapes of all of a node's arrays, as `graph.Weights` has them."""
+    channels = spec.input_shapes(node)[0][-1], node.shape[-1]
+    return [weight.shape_for(*channels) for weight in node.layer.weights()]
 
 
 def peak_activation_values(spec: NetworkSpec) -> int:
@@ -68,8 +61,7 @@ def peak_activation_values(spec: NetworkSpec) -> int:
     """
     owner = {INPUT: INPUT}  # the buffer in which each node's output lives
     for node in spec.nodes:
-        in_place = isinstance(node.layer, (L.BatchNorm, L.Activation, L.Dropout, L.Flatten))
-        owner[node.name] = owner[node.inputs[0]] if in_place else node.name
+        owner[node.name] = owner[node.inputs[0]] if node.layer.in_place else node.name
     last_use: dict[str, int] = {}
     for step, node in enumerate(spec.nodes):
         for name in (*node.inputs, node.name):

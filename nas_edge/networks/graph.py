@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nas_edge.networks import layers as L
+from nas_edge.networks.primitives import Primitive
+from nas_edge.networks.primitives import Shape as Shape
 
 if TYPE_CHECKING:
     import numpy as np
-
-Shape: TypeAlias = tuple[int, ...]  # [height, width, channels] or [channels]; the batch is left out
 
 # Real weights of a network: per node, the arrays in the order its layer's docstring gives.
 Weights: TypeAlias = "Mapping[str, tuple[np.ndarray[Any, Any], ...]]"
@@ -38,7 +37,7 @@ class Node:
     """
 
     name: str
-    layer: L.Primitive
+    layer: Primitive
     inputs: tuple[str, ...]
     shape: Shape
 
@@ -74,8 +73,8 @@ class NetworkSpec:
         rows: list[Any] = [list(self.input_shape)]
         for node in self.nodes:
             fields = dataclasses.asdict(node.layer)
-            fields.pop("kernel_init", None)
-            fields.pop("regularized", None)
+            for name in node.layer.training_only:
+                del fields[name]
             rows.append([type(node.layer).__name__, fields, [position[name] for name in node.inputs]])
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -92,7 +91,7 @@ class GraphBuilder:
         self._shapes: dict[str, Shape] = {INPUT: input_shape}
         self._nodes: list[Node] = []
 
-    def add(self, name: str, layer: L.Primitive, *inputs: str) -> str:
+    def add(self, name: str, layer: Primitive, *inputs: str) -> str:
         """Appends a node and returns its name."""
         if name in self._shapes:
             raise ValueError(f"two nodes are called {name!r}; node names must be unique")
@@ -112,44 +111,18 @@ class GraphBuilder:
         return NetworkSpec(self._input_shape, tuple(self._nodes))
 
 
-def infer_shape(layer: L.Primitive, inputs: tuple[Shape, ...], name: str) -> Shape:
+def infer_shape(layer: Primitive, inputs: tuple[Shape, ...], name: str) -> Shape:
     """Output shape of `layer` on inputs of the given shapes.
 
     Raises:
-        ValueError: when the layer does not fit them; `name` is used in the message.
+        ValueError: when the layer does not fit them, or is not a primitive; `name` is used in the message.
     """
-    expected = 2 if isinstance(layer, (L.Add, L.Multiply)) else 1
-    if len(inputs) != expected:
-        raise ValueError(f"{name}: {type(layer).__name__} takes {expected} input(s), received {len(inputs)}")
-    first = inputs[0]
-    if isinstance(layer, (L.Activation, L.BatchNorm, L.Dropout)):
-        return first
-    if isinstance(layer, L.Flatten):
-        return (_product(first),)
-    if len(first) != 3:
-        raise ValueError(f"{name}: {type(layer).__name__} needs [height, width, channels], received {list(first)}")
-    height, width, channels = first
-    if isinstance(layer, (L.Conv2D, L.DepthwiseConv2D)):
-        if isinstance(layer, L.Conv2D):
-            if not isinstance(layer.filters, int):
-                raise ValueError(f"{name}: the filter count is still open ({layer.filters!r}); decode it first")
-            channels = layer.filters
-        return (-(-height // layer.strides), -(-width // layer.strides), channels)
-    if isinstance(layer, L.GlobalAveragePool):
-        return (1, 1, channels)
-    if isinstance(layer, L.Add):
-        if inputs[1] != first:
-            raise ValueError(f"{name}: cannot add {list(inputs[1])} to {list(first)}; a residual needs equal shapes")
-        return first
-    if isinstance(layer, L.Multiply):
-        if inputs[1] != (1, 1, channels):
-            raise ValueError(f"{name}: a gate must be [1, 1, {channels}], received {list(inputs[1])}")
-        return first
-    raise ValueError(f"{name}: {type(layer).__name__} is not a layer this project knows")
-
-
-def _product(shape: Shape) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+    kind = type(layer).__name__
+    if not isinstance(layer, Primitive):
+        raise ValueError(f"{name}: expected a subclass of networks.primitives.Primitive, received {kind}")
+    if len(inputs) != layer.input_count:
+        raise ValueError(f"{name}: {kind} takes {layer.input_count} input(s), received {len(inputs)}")
+    try:
+        return layer.output_shape(*inputs)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

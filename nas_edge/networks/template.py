@@ -8,11 +8,12 @@ which runs all their architectures with one set of weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import INPUT, GraphBuilder, NetworkSpec, Shape
+from nas_edge.networks.open_values import open_number, resolve_width
 
 # A conjunction: the decision at each path must have chosen that index.
 Guard: TypeAlias = tuple[tuple[str, int], ...]
@@ -44,13 +45,12 @@ def occurrences(layer: L.Layer, guard: Guard = ()) -> list[Occurrence]:
         return occurrences(layer.body, guard)
     if isinstance(layer, L.OneOf):
         found = [Occurrence(layer, guard)]
-        for index, choice in enumerate(layer.choices):
-            if not isinstance(choice, (int, float)):
-                found += occurrences(choice, (*guard, (layer.decision, index)))
+        for index, choice in enumerate(layer.layers()):
+            found += occurrences(choice, (*guard, (layer.decision, index)))
         return found
-    if isinstance(layer, L.Conv2D):
-        value = layer.filters.ratio if isinstance(layer.filters, L.Scaled) else layer.filters
-        return [Occurrence(value, guard)] if isinstance(value, L.OneOf) else []
+    if isinstance(layer, L.Primitive):
+        number = open_number(layer.width)
+        return [] if number is None else [Occurrence(number, guard)]
     return []
 
 
@@ -99,26 +99,13 @@ class _Decoder:
             return self._graph.add(join(path, "multiply"), L.Multiply(), source, gate)
         if isinstance(layer, L.OneOf):
             index = self._choices[layer.decision]
-            choice = layer.choices[index]
-            if isinstance(choice, (int, float)):
-                raise ValueError(f"{path}: expected a layer, received the number {choice}")
-            return self.emit(choice, source, choice_path(path, layer, index))
-        if isinstance(layer, L.Conv2D):
-            layer = replace(layer, filters=self._width(layer.filters, self._graph.shape(source)[-1]))
+            return self.emit(layer.layers()[index], source, choice_path(path, layer, index))
+        if isinstance(layer, L.Primitive):
+            gate_channels = self._gate_channels[-1] if self._gate_channels else None
+            layer = layer.with_width(
+                resolve_width(layer.width, self._graph.shape(source)[-1], gate_channels, self._number)
+            )
         return self._graph.add(path, layer, source)
 
-    def _width(self, width: L.Width, input_channels: int) -> int:
-        if isinstance(width, L.OneOf):
-            return int(self._number(width))
-        if isinstance(width, L.Scaled):
-            ratio = self._number(width.ratio) if isinstance(width.ratio, L.OneOf) else width.ratio
-            return width.resolve(input_channels, ratio)
-        if isinstance(width, L.GateChannels):
-            return self._gate_channels[-1]
-        return width
-
     def _number(self, one_of: L.OneOf) -> float:
-        choice = one_of.choices[self._choices[one_of.decision]]
-        if not isinstance(choice, (int, float)):
-            raise ValueError(f"{one_of.decision}: expected numbers to choose from, received layers")
-        return choice
+        return one_of.numbers()[self._choices[one_of.decision]]

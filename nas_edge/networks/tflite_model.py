@@ -4,7 +4,8 @@ A search measures thousands of candidates, and the converter needs seconds for e
 TensorFlow 2.21 converter emits for `keras_model` at batch 1: the same operators in the same order with the same fused
 activations, shapes and versions, so that a file times like the one that is finally shipped. It works in four steps:
 
-1. *lower*: every node becomes TFLite operators on float tensors, batch norm folded and activations fused (`_LOWER`);
+1. *lower*: every node becomes TFLite operators on float tensors, batch norm folded and activations fused
+   (`Primitive.lower`);
 2. *parameters*: kernels and biases are filled in, real ones or a probe's;
 3. *quantise* (int8 only): scales and zero points for every tensor, by the TFLite quantisation specification
    (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec);
@@ -15,21 +16,19 @@ from __future__ import annotations
 
 import math
 import struct
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_edge.networks import layers as L
-from nas_edge.networks.analysis import trainable_shapes
-from nas_edge.networks.graph import INPUT, NetworkSpec, Node, Shape, Weights
+from nas_edge.networks.analysis import weight_shapes
+from nas_edge.networks.graph import NetworkSpec, Node, Shape, Weights
+from nas_edge.networks.primitives.batch_norm import BATCH_NORM_EPSILON
+from nas_edge.networks.tflite_graph import Operator, Tensor, TFLiteGraph
 
 Precision: TypeAlias = Literal["float32", "int8"]
-
-Array: TypeAlias = NDArray[Any]
 
 _Range: TypeAlias = tuple[float, float]
 
@@ -77,7 +76,7 @@ def tflite_model(
         raise ValueError(f"precision must be float32 or int8, received {precision!r}")
     if precision == "int8" and weights is not None and activation_ranges is None:
         raise ValueError("an int8 file with real weights needs activation_ranges, measured on representative inputs")
-    graph = _lower(spec)
+    graph = TFLiteGraph(spec)
     if weights is None:
         _fill_with_probe(graph, precision, np.random.default_rng(seed))
     else:
@@ -87,206 +86,16 @@ def tflite_model(
     return _pack(graph)
 
 
-# ---------------------------------------------------------------- the graph of a TFLite file
-
-
-@dataclass(eq=False)
-class _Tensor:
-    """A tensor of the file: an activation, a kernel, a bias or a constant.
-
-    Attributes:
-        name: the node whose output it holds, or which owns it.
-        shape: with the batch.
-        dtype: NumPy's name of the type.
-        data: values, for all but activations.
-        scale: one value, or one per output channel.
-        zero_point: the same for all channels.
-        channel_axis: to which axis `scale` belongs when it has several values.
-    """
-
-    name: str
-    shape: Shape
-    dtype: str = "float32"
-    data: Array | None = None
-    scale: Array | None = None
-    zero_point: int = 0
-    channel_axis: int = 0
-
-
-@dataclass(eq=False)
-class _Operator:
-    """An operator of the file.
-
-    Attributes:
-        kind: the name in the schema's `BuiltinOperator`.
-        inputs: tensors read.
-        output: the tensor written.
-        activation: the fused activation's name in the schema.
-        options: fields of the schema's options table of this operator.
-        nodes: the nodes it computes; for a convolution, a batch norm may follow.
-    """
-
-    kind: str
-    inputs: list[_Tensor]
-    output: _Tensor
-    activation: str = "NONE"
-    options: dict[str, int] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
-
-
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
-_FUSES_ACTIVATION = (*_CONVOLUTIONS, "ADD", "MUL")
-
-
-class _Graph:
-    """Operators and tensors under construction, in order."""
-
-    def __init__(self, spec: NetworkSpec) -> None:
-        self.input = _Tensor(INPUT, (1, *spec.input_shape))
-        self.output = self.input
-        self.operators: list[_Operator] = []
-        self.tensors: dict[str, _Tensor] = {INPUT: self.input}  # the tensor that holds each node's output
-        self._node_readers = Counter(name for node in spec.nodes for name in node.inputs)
-        self._readers = {self.input: self._node_readers[INPUT]}
-        self._writers: dict[_Tensor, _Operator] = {}
-        self._constants: dict[tuple[int, ...], _Tensor] = {}
-
-    def add(self, kind: str, node: Node, inputs: list[_Tensor], **options: int) -> _Operator:
-        """Appends an operator whose output holds `node`'s output."""
-        operator = _Operator(kind, inputs, _Tensor(node.name, (1, *node.shape)), options=options, nodes=[node])
-        self.operators.append(operator)
-        self._writers[operator.output] = operator
-        self._readers[operator.output] = self._node_readers[node.name]
-        self.tensors[node.name] = operator.output
-        return operator
-
-    def alias(self, node: Node) -> None:
-        """Makes `node`'s output the tensor it reads."""
-        self.tensors[node.name] = tensor = self.tensors[node.inputs[0]]
-        self._readers[tensor] += self._node_readers[node.name] - 1
-
-    def writer_to_fuse(self, node: Node, kinds: tuple[str, ...]) -> _Operator | None:
-        """The operator that `node` can be fused into: one of `kinds`, not activated, with no other reader."""
-        tensor = self.tensors[node.inputs[0]]
-        operator = self._writers.get(tensor)
-        if operator is None or operator.kind not in kinds or operator.activation != "NONE":
-            return None
-        return operator if self._readers[tensor] == 1 else None
-
-    def fuse(self, node: Node, operator: _Operator) -> None:
-        """Makes `operator` compute `node` as well."""
-        operator.nodes.append(node)
-        operator.output.name = node.name
-        self._readers[operator.output] = self._node_readers[node.name]
-        self.tensors[node.name] = operator.output
-
-    def constant(self, *values: int) -> _Tensor:
-        """A constant vector of int32, shared by all operators that use it."""
-        if values not in self._constants:
-            name = "constant_" + "_".join(map(str, values))
-            self._constants[values] = _Tensor(name, (len(values),), "int32", np.array(values, np.int32))
-        return self._constants[values]
-
-
-# ---------------------------------------------------------------- step 1: lower, one function per layer
-
-
-def _lower(spec: NetworkSpec) -> _Graph:
-    graph = _Graph(spec)
-    for node in spec.nodes:
-        try:
-            lower = _LOWER[type(node.layer)]
-        except KeyError:
-            raise ValueError(f"{node.name}: the TFLite writer does not know {type(node.layer).__name__}") from None
-        lower(graph, spec, node)
-    graph.output = graph.tensors[spec.nodes[-1].name]
-    return graph
-
-
-def _lower_convolution(graph: _Graph, spec: NetworkSpec, node: Node) -> None:
-    layer = node.layer
-    assert isinstance(layer, (L.Conv2D, L.DepthwiseConv2D))
-    source = graph.tensors[node.inputs[0]]
-    size, channels = layer.kernel_size, node.shape[-1]
-    kernel = _Tensor(f"{node.name}/kernel", (channels, size, size, source.shape[-1]))
-    kind, options = "CONV_2D", {"strideW": layer.strides, "strideH": layer.strides}
-    if isinstance(layer, L.DepthwiseConv2D):
-        kernel = _Tensor(kernel.name, (1, size, size, channels), channel_axis=3)
-        kind, options = "DEPTHWISE_CONV_2D", options | {"depthMultiplier": 1}
-    graph.add(kind, node, [source, kernel, _Tensor(f"{node.name}/bias", (channels,))], **options)
-
-
-def _lower_batch_norm(graph: _Graph, spec: NetworkSpec, node: Node) -> None:
-    operator = graph.writer_to_fuse(node, _CONVOLUTIONS)
-    if operator is None or isinstance(operator.nodes[-1].layer, L.BatchNorm):
-        raise ValueError(
-            f"{node.name}: the TFLite writer folds BatchNorm into the convolution before it, but {node.inputs[0]!r} "
-            "is not a convolution that nothing else reads"
-        )
-    graph.fuse(node, operator)
-
-
-def _lower_activation(graph: _Graph, spec: NetworkSpec, node: Node) -> None:
-    layer = node.layer
-    assert isinstance(layer, L.Activation)
-    kind = {"relu": "RELU", "relu6": "RELU6", "hard_swish": "HARD_SWISH", "sigmoid": "LOGISTIC"}[layer.function]
-    operator = graph.writer_to_fuse(node, _FUSES_ACTIVATION)
-    if kind in ("RELU", "RELU6") and operator is not None:
-        operator.activation = kind
-        graph.fuse(node, operator)
-    else:
-        graph.add(kind, node, [graph.tensors[node.inputs[0]]])
-
-
-def _lower_pool(graph: _Graph, spec: NetworkSpec, node: Node) -> None:
-    source = graph.tensors[node.inputs[0]]
-    if source.shape[1:3] == (1, 1):
-        graph.alias(node)  # the converter drops a mean over a single pixel
-    else:
-        graph.add("MEAN", node, [source, graph.constant(1, 2)], keepDims=True)
-
-
-def _lower_flatten(graph: _Graph, spec: NetworkSpec, node: Node) -> None:
-    graph.add("RESHAPE", node, [graph.tensors[node.inputs[0]], graph.constant(1, *node.shape)])
-
-
-def _lower_add(graph: _Graph, spec: NetworkSpec, node: Node) -> None:
-    left, right = (graph.tensors[name] for name in node.inputs)
-    if node.shape[:2] == (1, 1):
-        # The converter drops leading ones of the second addend, as if it were a bias, and then broadcasts.
-        channels = node.shape[-1]
-        right = graph.add("RESHAPE", node, [right, graph.constant(channels)]).output
-        right.name, right.shape = f"{node.name}/flat", (channels,)
-    graph.add("ADD", node, [left, right])
-
-
-def _lower_multiply(graph: _Graph, spec: NetworkSpec, node: Node) -> None:
-    graph.add("MUL", node, [graph.tensors[name] for name in node.inputs])
-
-
-_LOWER: dict[type[L.Primitive], Callable[[_Graph, NetworkSpec, Node], None]] = {
-    L.Conv2D: _lower_convolution,
-    L.DepthwiseConv2D: _lower_convolution,
-    L.BatchNorm: _lower_batch_norm,
-    L.Activation: _lower_activation,
-    L.GlobalAveragePool: _lower_pool,
-    L.Dropout: lambda graph, spec, node: graph.alias(node),
-    L.Flatten: _lower_flatten,
-    L.Add: _lower_add,
-    L.Multiply: _lower_multiply,
-}
-
-
 # ---------------------------------------------------------------- step 2: parameters
 
 
-def _fill_with_probe(graph: _Graph, precision: Precision, rng: np.random.Generator) -> None:
+def _fill_with_probe(graph: TFLiteGraph, precision: Precision, rng: np.random.Generator) -> None:
     """Gives every convolution kernels made of one random block, and small biases."""
     block = rng.uniform(-1.0, 1.0, _BLOCK).astype(np.float32)
     block -= block.mean()  # every filter repeats the same mean, so a large one would grow from layer to layer
     integers = np.rint(block / np.abs(block).max() * 127).astype(np.int8)
     for operator in graph.operators:
-        if operator.kind not in _CONVOLUTIONS:
+        if operator.kernel_axes is None:
             continue
         _, kernel, bias = operator.inputs
         channels = kernel.shape[kernel.channel_axis]
@@ -301,28 +110,30 @@ def _fill_with_probe(graph: _Graph, precision: Precision, rng: np.random.Generat
             kernel.data = np.resize(block * np.float32(largest), kernel.shape)
 
 
-def _fill_with_weights(graph: _Graph, spec: NetworkSpec, weights: Weights) -> None:
+def _fill_with_weights(graph: TFLiteGraph, spec: NetworkSpec, weights: Weights) -> None:
     """Gives every convolution its real kernel and bias, with the batch norm that follows folded in."""
     for operator in graph.operators:
-        if operator.kind not in _CONVOLUTIONS:
+        if operator.kernel_axes is None:
             continue
         _, kernel, bias = operator.inputs
         arrays = _weights_of(spec, operator.nodes[0], weights)
-        # [k, k, in, out] -> [out, k, k, in], or depthwise [k, k, channels, 1] -> [1, k, k, channels]
-        values = arrays[0].transpose(3, 0, 1, 2)
+        values = arrays[0].transpose(operator.kernel_axes)
         offset = arrays[1] if len(arrays) > 1 else np.zeros(bias.shape, np.float32)
-        if len(operator.nodes) > 1 and isinstance(operator.nodes[1].layer, L.BatchNorm):
-            gamma, beta, mean, variance = _weights_of(spec, operator.nodes[1], weights)
-            factor = gamma / np.sqrt(variance + np.float32(L.BATCH_NORM_EPSILON))
-            values = values * (factor if kernel.channel_axis == 3 else factor[:, None, None, None])
+        if operator.normalization is not None:
+            gamma, beta, mean, variance = _weights_of(spec, operator.normalization, weights)
+            factor = gamma / np.sqrt(variance + np.float32(BATCH_NORM_EPSILON))
+            values = values * factor.reshape(_along_channels(kernel))
             offset = offset * factor + (beta - mean * factor)
         kernel.data, bias.data = values, offset
 
 
+def _along_channels(kernel: Tensor) -> Shape:
+    """The shape that makes one value per output channel broadcast over a kernel."""
+    return tuple(-1 if axis == kernel.channel_axis else 1 for axis in range(len(kernel.shape)))
+
+
 def _weights_of(spec: NetworkSpec, node: Node, weights: Weights) -> list[NDArray[np.float32]]:
-    shapes = trainable_shapes(spec, node)
-    if isinstance(node.layer, L.BatchNorm):
-        shapes = shapes * 2  # moving mean and variance follow gamma and beta
+    shapes = weight_shapes(spec, node)
     if node.name not in weights:
         raise ValueError(f"{node.name}: its weights are missing")
     arrays = [np.asarray(array, np.float32) for array in weights[node.name]]
@@ -340,21 +151,21 @@ _NEAR_ZERO = 1e-6
 _LARGEST_BIAS = 2**30
 
 
-def _quantize(graph: _Graph, ranges: Mapping[str, tuple[float, float]] | None) -> None:
+def _quantize(graph: TFLiteGraph, ranges: Mapping[str, tuple[float, float]] | None) -> None:
     """Turns a float graph into a full-integer one."""
     _quantize_activation(graph.input, _range_of(graph.input.name, ranges, _PROBE_INPUT_RANGE))
     for operator in graph.operators:
         source, output = operator.inputs[0], operator.output
-        if operator.kind == "RESHAPE":
+        if operator.int8_scale == "input":
             output.dtype, output.scale, output.zero_point = "int8", source.scale, source.zero_point
-        elif operator.kind == "LOGISTIC":
-            # The runtime's kernels accept this scale and zero point only.
-            output.dtype, output.scale, output.zero_point = "int8", np.array([1 / 256]), -128
+        elif operator.int8_scale is not None:
+            scale, output.zero_point = operator.int8_scale
+            output.dtype, output.scale = "int8", np.array([scale])
         else:
-            activated = operator.activation != "NONE" or operator.kind in ("RELU", "RELU6")
+            activated = operator.activated or operator.activation != "NONE"
             default = _PROBE_ACTIVATED_RANGE if activated else _PROBE_RANGE
             _quantize_activation(output, _range_of(output.name, ranges, default))
-        if operator.kind in _CONVOLUTIONS:
+        if operator.kernel_axes is not None:
             _quantize_convolution(*operator.inputs)
 
 
@@ -366,7 +177,7 @@ def _range_of(name: str, ranges: Mapping[str, tuple[float, float]] | None, defau
     return ranges[name]
 
 
-def _quantize_activation(tensor: _Tensor, limits: _Range) -> None:
+def _quantize_activation(tensor: Tensor, limits: _Range) -> None:
     """Asymmetric, per tensor; zero is always exactly representable."""
     low, high = min(limits[0], 0.0), max(limits[1], 0.0)
     if not math.isfinite(high - low):
@@ -378,19 +189,18 @@ def _quantize_activation(tensor: _Tensor, limits: _Range) -> None:
     tensor.zero_point = round(-128 - low / scale)
 
 
-def _quantize_convolution(source: _Tensor, kernel: _Tensor, bias: _Tensor) -> None:
+def _quantize_convolution(source: Tensor, kernel: Tensor, bias: Tensor) -> None:
     """Kernel symmetric in -127..127 with a scale per output channel; bias in units of the accumulator."""
     assert kernel.data is not None
     assert bias.data is not None
     assert source.scale is not None
     if kernel.scale is None:
-        axis = kernel.channel_axis
-        largest = np.abs(kernel.data).max(axis=tuple({0, 1, 2, 3} - {axis})).astype(np.float64)
+        others = tuple(i for i in range(kernel.data.ndim) if i != kernel.channel_axis)
+        largest = np.abs(kernel.data).max(axis=others).astype(np.float64)
         # A channel's scale grows until its bias fits: kernels of nearly dead channels would not matter beside it.
         fits_bias = np.abs(bias.data) / (source.scale * _LARGEST_BIAS)
         kernel.scale = np.maximum(np.maximum(largest, _NEAR_ZERO / 2) / 127, fits_bias)
-        shape = [-1 if i == axis else 1 for i in range(4)]
-        kernel.data = np.rint(kernel.data / kernel.scale.reshape(shape)).astype(np.int8)
+        kernel.data = np.rint(kernel.data / kernel.scale.reshape(_along_channels(kernel))).astype(np.int8)
         kernel.dtype = "int8"
     bias.scale = source.scale * kernel.scale
     bias.data = np.clip(np.rint(bias.data / bias.scale), -_LARGEST_BIAS, _LARGEST_BIAS).astype(np.int32)
@@ -403,35 +213,12 @@ _IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
 _BUFFER_ALIGNMENT = 16  # the schema's force_align, which the generated Python code ignores
 
-_OPTIONS = {
-    "CONV_2D": "Conv2DOptions",
-    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-    "ADD": "AddOptions",
-    "MUL": "MulOptions",
-    "MEAN": "ReducerOptions",
-}
 
-_INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "RESHAPE": 1, "HARD_SWISH": 1}
-
-
-def _version(operator: _Operator) -> int:
-    """The operator version that the converter writes (TensorFlow `lite/tools/versioning/op_version.cc`)."""
-    if operator.output.dtype == "float32":
-        return 1
-    if operator.kind == "MUL":
-        left, right, product = (tensor.scale for tensor in (*operator.inputs, operator.output))
-        assert left is not None
-        assert right is not None
-        assert product is not None
-        return 3 if left[0] * right[0] >= product[0] else 2
-    return _INT8_VERSIONS.get(operator.kind, 2)
-
-
-def _pack(graph: _Graph) -> bytes:
+def _pack(graph: TFLiteGraph) -> bytes:
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    constants: dict[_Tensor, None] = {
+    constants: dict[Tensor, None] = {
         tensor: None for operator in graph.operators for tensor in operator.inputs if tensor.data is not None
     }
     tensors = [graph.input, *constants, *(operator.output for operator in graph.operators)]
@@ -467,23 +254,23 @@ def _operator_code(schema: Any, kind: str, version: int) -> Any:
     return code
 
 
-def _operator(schema: Any, operator: _Operator, index: Mapping[_Tensor, int], codes: dict[tuple[str, int], int]) -> Any:
+def _operator(schema: Any, operator: Operator, index: Mapping[Tensor, int], codes: dict[tuple[str, int], int]) -> Any:
     packed = schema.OperatorT()
-    packed.opcodeIndex = codes.setdefault((operator.kind, _version(operator)), len(codes))
+    packed.opcodeIndex = codes.setdefault((operator.kind, operator.version), len(codes))
     packed.inputs = np.array([index[tensor] for tensor in operator.inputs], np.int32)
     packed.outputs = np.array([index[operator.output]], np.int32)
-    name = _OPTIONS.get(operator.kind)
-    if name is not None:
+    if operator.options is not None:
+        name, fields = operator.options
         packed.builtinOptionsType = getattr(schema.BuiltinOptions, name)
         packed.builtinOptions = options = getattr(schema, f"{name}T")()
-        for key, value in operator.options.items():
+        for key, value in fields.items():
             setattr(options, key, value)
-        if operator.kind in _FUSES_ACTIVATION:
+        if operator.fuses_activation:
             options.fusedActivationFunction = getattr(schema.ActivationFunctionType, operator.activation)
     return packed
 
 
-def _tensor(schema: Any, tensor: _Tensor, buffer: int) -> Any:
+def _tensor(schema: Any, tensor: Tensor, buffer: int) -> Any:
     packed = schema.TensorT()
     packed.name = tensor.name.encode()
     packed.shape = np.array(tensor.shape, np.int32)
@@ -501,7 +288,7 @@ def _tensor(schema: Any, tensor: _Tensor, buffer: int) -> Any:
 class _AlignedBuffer:
     """A tensor's values in the file, written in one copy at the alignment the runtime needs."""
 
-    def __init__(self, tensor: _Tensor) -> None:
+    def __init__(self, tensor: Tensor) -> None:
         assert tensor.data is not None
         little_endian = np.dtype(tensor.dtype).newbyteorder("<")
         self._bytes = np.ascontiguousarray(tensor.data, little_endian).reshape(-1).view(np.uint8)

@@ -19,8 +19,10 @@ Source: TuNAS, US11347995 and reference code `rematlib/layers.py` (Switch) and `
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -28,19 +30,12 @@ import numpy as np
 import tensorflow as tf
 
 from nas_edge.networks import layers as L
-from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.networks.graph import NetworkSpec, Shape, Weights
 from nas_edge.networks.keras_model import layer_seed
+from nas_edge.networks.open_values import resolve_width
 from nas_edge.networks.template import choice_path, join
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
-from nas_edge.supernet.elastic import (
-    ElasticBatchNorm,
-    ElasticConv2D,
-    ElasticDepthwiseConv2D,
-    ElasticLayer,
-    Execution,
-    Tensor,
-    activation,
-)
+from nas_edge.supernet.elastic import ElasticLayer, Execution, Tensor, run_elastic, trainable_weights
 
 
 def one_hot_masks(space: NetworkSpace, architecture: Architecture) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -121,7 +116,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
         self._functions: dict[Hashable, Any] = {}
         self._depth = 0  # how many shared functions are being traced inside one another
         leaves: dict[str, ElasticLayer] = {}
-        _build(space.template, space.input_shape[-1], 0, "", leaves, seed)
+        _build(space.template, space.input_shape[-1], None, "", leaves, seed)
         self.leaves = leaves
         self.built = True
 
@@ -178,25 +173,12 @@ class Supernet(keras.Model):  # type: ignore[misc]
         if isinstance(layer, L.Gate):
             inner = _Environment(env.weights, env.numbers, env.masks, x.channels)
             gate = self._run(layer.body, x, path, inner)
-            return _Features(x.values * gate.values, x.channels, gate.penalty)
-        if isinstance(layer, L.Conv2D):
-            out = _width(layer.filters, x.channels, env)
-            values, penalty = ElasticConv2D.run(layer, env.weights[path], x.values, x.channels, out, self.execution)
+            return _Features(L.Multiply().run((), x.values, gate.values), x.channels, gate.penalty)
+        if isinstance(layer, L.Primitive):
+            out = _width(layer.width, x.channels, env)
+            weights = env.weights.get(path, ())
+            values, penalty = run_elastic(layer, weights, x.values, x.channels, out, self.execution)
             return _Features(values, out, x.penalty + penalty)
-        if isinstance(layer, L.DepthwiseConv2D):
-            values, penalty = ElasticDepthwiseConv2D.run(layer, env.weights[path], x.values, x.channels, self.execution)
-            return _Features(values, x.channels, x.penalty + penalty)
-        if isinstance(layer, L.BatchNorm):
-            values = ElasticBatchNorm.run(env.weights[path], x.values, x.channels, self.execution)
-            return _Features(values, x.channels, x.penalty)
-        if isinstance(layer, L.Activation):
-            return _Features(activation(layer.function, x.values), x.channels, x.penalty)
-        if isinstance(layer, L.GlobalAveragePool):
-            return _Features(tf.reduce_mean(x.values, [1, 2], keepdims=True), x.channels, x.penalty)
-        if isinstance(layer, L.Flatten):
-            return _Features(x.values[:, 0, 0, :], x.channels, x.penalty)
-        if isinstance(layer, L.Dropout):
-            return x  # the search trains without dropout, as TuNAS does below 150 epochs
         raise TypeError(f"{path}: the supernet cannot run {type(layer).__name__}")
 
     def _run_choice(self, layer: L.Residual | L.OneOf, x: _Features, path: str, env: _Environment) -> _Features:
@@ -206,11 +188,11 @@ class Supernet(keras.Model):  # type: ignore[misc]
         """
         body = layer.body if isinstance(layer, L.Residual) else layer
         if isinstance(body, L.OneOf) and len(body.choices) == 1:
-            body = _as_layer(body.choices[0])
+            (body,) = body.layers()
         if not isinstance(body, L.OneOf):
             result = self._run(body, x, path, env)
             if isinstance(layer, L.Residual):
-                return _Features(x.values + result.values, x.channels, result.penalty)
+                return _Features(L.Add().run((), x.values, result.values), x.channels, result.penalty)
             return result
         if isinstance(layer, L.Residual):
             total, channels = x.values, x.channels
@@ -218,7 +200,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
             total, channels = self._zero(body, x, env)
         penalty = x.penalty
         weights = env.masks[body.decision]
-        for index, choice in enumerate(map(_as_layer, body.choices)):
+        for index, choice in enumerate(body.layers()):
             if isinstance(choice, L.Zero):
                 continue
 
@@ -240,14 +222,11 @@ class Supernet(keras.Model):  # type: ignore[misc]
 
         Sliced, something that broadcasts does; masked, the shape must be the sum's, for XLA.
         """
-        first = _as_layer(body.choices[0])
-        channels: Tensor = _channels(first, x.channels, lambda width, c: _width(width, c, env))
         if self.execution == "sliced":
-            return tf.zeros([1, 1, 1, 1]), channels
-        batch, height, width, most = x.values.shape
-        strides = _strides(first)
-        shape = [-(-height // strides), -(-width // strides), _channels(first, most, _most)]
-        return tf.zeros([tf.shape(x.values)[0] if batch is None else batch, *shape]), channels
+            return tf.zeros([1, 1, 1, 1]), _channels(body, x.channels, env)
+        batch, *image = x.values.shape
+        shape = [tf.shape(x.values)[0] if batch is None else batch, *_most_shape(body, tuple(image))]
+        return tf.zeros(shape), _channels(body, x.channels, env)
 
     # ------------------------------------------------------------ sharing traced functions
 
@@ -278,7 +257,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
         if key not in self._functions:
             self._functions[key] = self._trace(part, x, weights, fixed, again)
         values, penalty = self._functions[key](x.values, x.penalty, weights, fixed)
-        return _Features(values, _channels(layer, x.channels, lambda width, c: _width(width, c, env)), penalty)
+        return _Features(values, _channels(layer, x.channels, env), penalty)
 
     def _trace(self, part: _Part, x: _Features, weights: list[Tensor], fixed: Any, again: bool) -> Any:
         """The function of a part's form, its shapes left open when sliced."""
@@ -310,41 +289,9 @@ class Supernet(keras.Model):  # type: ignore[misc]
         ]
         # Not inlined, so that the runtime optimises each form once instead of once per use.
         attributes = {"_noinline": True} if self.execution == "sliced" else None
-
-        def compiled(function: Callable[..., Any], signature: list[Any]) -> Any:
-            return tf.function(function, input_signature=signature, autograph=False, experimental_attributes=attributes)
-
-        forward = compiled(run, signature)
-        if not again:
-            return forward
-
-        def run_backward(
-            values: Tensor, penalty: Tensor, weights: list[Tensor], fixed: Any, d_values: Tensor, d_penalty: Tensor
-        ) -> list[Tensor]:
-            with tf.GradientTape() as tape:
-                sources = [values, penalty, *weights]
-                tape.watch(sources)
-                outputs = run(values, penalty, weights, fixed)
-            zero = tf.UnconnectedGradients.ZERO
-            gradients: list[Tensor] = tape.gradient(outputs, sources, [d_values, d_penalty], unconnected_gradients=zero)
-            return gradients
-
-        result_shape = [None] * 4
-        backward = compiled(
-            run_backward, [*signature, tf.TensorSpec(result_shape, tf.float32), tf.TensorSpec([], tf.float32)]
-        )
-
-        def run_again(values: Tensor, penalty: Tensor, weights: list[Tensor], fixed: Any) -> Any:
-            @tf.custom_gradient  # type: ignore[untyped-decorator]
-            def call(values: Tensor, penalty: Tensor, *weights: Tensor) -> Any:
-                def gradient(d_values: Tensor, d_penalty: Tensor) -> list[Tensor]:
-                    return backward(values, penalty, list(weights), fixed, d_values, d_penalty)  # type: ignore[no-any-return]
-
-                return forward(values, penalty, list(weights), fixed), gradient
-
-            return call(values, penalty, *weights)
-
-        return run_again
+        compiled = partial(tf.function, autograph=False, experimental_attributes=attributes)
+        forward = compiled(run, input_signature=signature)
+        return _run_again(run, forward, signature, compiled) if again else forward
 
     # ------------------------------------------------------------ handing weights over
 
@@ -357,10 +304,8 @@ class Supernet(keras.Model):  # type: ignore[misc]
         weights = {}
         for node in spec.nodes:
             leaf = self.leaves.get(node.name)
-            if isinstance(leaf, ElasticConv2D):
+            if leaf is not None:
                 weights[node.name] = leaf.active_weights(spec.input_shapes(node)[0][-1], node.shape[-1])
-            elif leaf is not None:
-                weights[node.name] = leaf.active_weights(node.shape[-1])
         return weights
 
     def named_variables(self) -> dict[str, Any]:
@@ -368,7 +313,46 @@ class Supernet(keras.Model):  # type: ignore[misc]
         return {f"{path}/{variable.name}": variable for path, leaf in self.leaves.items() for variable in leaf.weights}
 
 
-def _build(layer: L.Layer, most: int, gate: int, path: str, leaves: dict[str, ElasticLayer], seed: int) -> int:
+def _run_again(
+    run: Callable[..., Any], forward: Callable[..., Any], signature: list[Any], compiled: Callable[..., Any]
+) -> Callable[..., Any]:
+    """As `forward`, but the backward pass runs the part again instead of keeping what it computed.
+
+    Args:
+        run: the part, as a function of values, penalty, weights and what is fixed.
+        forward: `run`, compiled.
+        signature: of `run`'s arguments.
+        compiled: compiles a function.
+    """
+
+    def run_backward(
+        values: Tensor, penalty: Tensor, weights: list[Tensor], fixed: Any, d_values: Tensor, d_penalty: Tensor
+    ) -> list[Tensor]:
+        with tf.GradientTape() as tape:
+            sources = [values, penalty, *weights]
+            tape.watch(sources)
+            outputs = run(values, penalty, weights, fixed)
+        zero = tf.UnconnectedGradients.ZERO
+        gradients: list[Tensor] = tape.gradient(outputs, sources, [d_values, d_penalty], unconnected_gradients=zero)
+        return gradients
+
+    results = [tf.TensorSpec([None] * 4, tf.float32), tf.TensorSpec([], tf.float32)]
+    backward = compiled(run_backward, input_signature=[*signature, *results])
+
+    def run_again(values: Tensor, penalty: Tensor, weights: list[Tensor], fixed: Any) -> Any:
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def call(values: Tensor, penalty: Tensor, *weights: Tensor) -> Any:
+            def gradient(d_values: Tensor, d_penalty: Tensor) -> list[Tensor]:
+                return backward(values, penalty, list(weights), fixed, d_values, d_penalty)  # type: ignore[no-any-return]
+
+            return forward(values, penalty, list(weights), fixed), gradient
+
+        return call(values, penalty, *weights)
+
+    return run_again
+
+
+def _build(layer: L.Layer, most: int, gate: int | None, path: str, leaves: dict[str, ElasticLayer], seed: int) -> int:
     """Creates the variables of `layer` at maximum width and returns its most output channels."""
     if isinstance(layer, L.Sequential):
         for name, part in layer.parts:
@@ -379,17 +363,13 @@ def _build(layer: L.Layer, most: int, gate: int, path: str, leaves: dict[str, El
     if isinstance(layer, L.Gate):
         return _build(layer.body, most, most, path, leaves, seed)
     if isinstance(layer, L.OneOf):
-        choices = enumerate(map(_as_layer, layer.choices))
+        choices = enumerate(layer.layers())
         return max(_build(choice, most, gate, choice_path(path, layer, i), leaves, seed) for i, choice in choices)
-    own_seed = layer_seed(seed, path)
-    if isinstance(layer, L.Conv2D):
-        most_out = gate if isinstance(layer.filters, L.GateChannels) else _most(layer.filters, most)
-        leaves[path] = ElasticConv2D(layer, most, most_out, own_seed, path)
+    if isinstance(layer, L.Primitive):
+        most_out = resolve_width(layer.width, most, gate, _largest)
+        if trainable_weights(layer):
+            leaves[path] = ElasticLayer(layer, most, most_out, layer_seed(seed, path), path)
         return most_out
-    if isinstance(layer, L.DepthwiseConv2D):
-        leaves[path] = ElasticDepthwiseConv2D(layer, most, own_seed, path)
-    elif isinstance(layer, L.BatchNorm):
-        leaves[path] = ElasticBatchNorm(most, path)
     return most
 
 
@@ -400,29 +380,14 @@ def _is_shared(layer: L.Layer) -> bool:
     return isinstance(layer, (L.Residual, L.OneOf))
 
 
-def _as_layer(choice: L.Layer | int | float) -> L.Layer:
-    if isinstance(choice, (int, float)):
-        raise TypeError(f"expected a layer to choose from, received the number {choice}")
-    return choice
-
-
 def _largest(one_of: L.OneOf) -> float:
-    return max(choice for choice in one_of.choices if isinstance(choice, (int, float)))
+    return max(one_of.numbers())
 
 
-def _most(width: L.Width, most_in: int) -> int:
-    """The most channels a layer of this width can produce."""
-    if isinstance(width, L.OneOf):
-        return int(_largest(width))
-    if isinstance(width, L.Scaled):
-        return width.resolve(most_in, _largest(width.ratio) if isinstance(width.ratio, L.OneOf) else width.ratio)
-    if isinstance(width, L.GateChannels):
-        raise TypeError("GateChannels may only stand inside a Gate")
-    return width
-
-
-def _width(width: L.Width, in_channels: Tensor, env: _Environment) -> Tensor:
-    """The active channels a layer produces, scalar int32."""
+def _width(width: L.Width | None, in_channels: Tensor, env: _Environment) -> Tensor:
+    """The active channels a layer produces, scalar int32: `resolve_width` on tensors."""
+    if width is None:
+        return in_channels
     if isinstance(width, L.OneOf):
         return tf.cast(env.numbers[width.decision], tf.int32)
     if isinstance(width, L.GateChannels):
@@ -437,24 +402,28 @@ def _width(width: L.Width, in_channels: Tensor, env: _Environment) -> Tensor:
     return tf.constant(width)
 
 
-def _channels(layer: L.Layer, channels: Any, width: Callable[[L.Width, Any], Any]) -> Any:
-    """Output channels of a template layer, active or maximal as `width` computes them, without running it."""
+def _channels(layer: L.Layer, channels: Tensor, env: _Environment) -> Tensor:
+    """Active output channels of a template layer, without running it."""
     if isinstance(layer, L.Sequential):
         for _, part in layer.parts:
-            channels = _channels(part, channels, width)
+            channels = _channels(part, channels, env)
         return channels
     if isinstance(layer, L.OneOf):
-        return _channels(_as_layer(layer.choices[0]), channels, width)
-    return width(layer.filters, channels) if isinstance(layer, L.Conv2D) else channels
+        return _channels(layer.layers()[0], channels, env)
+    return _width(layer.width, channels, env) if isinstance(layer, L.Primitive) else channels
 
 
-def _strides(layer: L.Layer) -> int:
-    """The product of the strides of a template layer."""
+def _most_shape(layer: L.Layer, shape: Shape) -> Shape:
+    """Output shape of a template layer, every width inside at its largest."""
     if isinstance(layer, L.Sequential):
-        return int(np.prod([_strides(part) for _, part in layer.parts]))
+        for _, part in layer.parts:
+            shape = _most_shape(part, shape)
+        return shape
     if isinstance(layer, L.OneOf):
-        return _strides(_as_layer(layer.choices[0]))
-    return layer.strides if isinstance(layer, (L.Conv2D, L.DepthwiseConv2D)) else 1
+        return _most_shape(layer.layers()[0], shape)
+    if isinstance(layer, L.Primitive):
+        return layer.with_width(resolve_width(layer.width, shape[-1], None, _largest)).output_shape(shape)
+    return shape  # the others keep it
 
 
 def _form(layer: Any, decisions: list[str]) -> Hashable:
@@ -466,9 +435,9 @@ def _form(layer: Any, decisions: list[str]) -> Hashable:
     if isinstance(layer, L.OneOf):
         if layer.decision not in decisions:
             decisions.append(layer.decision)
-        if isinstance(layer.choices[0], (int, float)):
+        if layer.of_numbers:
             return ("number", decisions.index(layer.decision))
-        choices = tuple(_form(choice, decisions) for choice in layer.choices)
+        choices = tuple(_form(choice, decisions) for choice in layer.layers())
         return ("choice", decisions.index(layer.decision), choices)
     if isinstance(layer, L.Sequential):
         return tuple((name, _form(part, decisions)) for name, part in layer.parts)
@@ -476,8 +445,8 @@ def _form(layer: Any, decisions: list[str]) -> Hashable:
         return (type(layer).__name__, _form(layer.body, decisions))
     if isinstance(layer, L.Scaled):
         return ("scaled", _form(layer.ratio, decisions), layer.rounding)
-    if isinstance(layer, L.Conv2D):
-        fields = (layer.kernel_size, layer.strides, layer.use_bias, layer.regularized)
-        return ("conv", _form(layer.filters, decisions), *fields)
+    if isinstance(layer, L.Primitive):
+        values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
+        return (type(layer), *(_form(value, decisions) for value in values))
     hashable: Hashable = layer
     return hashable

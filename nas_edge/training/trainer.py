@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from nas_edge.data.preprocessing import Batches, in_order
 from nas_edge.errors import DataError, TrainingError
-from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.networks.keras_model import get_weights, keras_model
 from nas_edge.seeds import generator, integer
@@ -182,11 +181,7 @@ def recalibrate_batch_norm(model: keras.Model, batches: Iterable[Batch]) -> None
 
 def regularized_layers(spec: NetworkSpec) -> frozenset[str]:
     """Names of the layers under weight decay: convolutions, depthwise ones included, but not the classifier."""
-    return frozenset(
-        node.name
-        for node in spec.nodes
-        if isinstance(node.layer, L.DepthwiseConv2D) or (isinstance(node.layer, L.Conv2D) and node.layer.regularized)
-    )
+    return frozenset(node.name for node in spec.nodes if any(weight.regularized for weight in node.layer.weights()))
 
 
 def kernels(model: keras.Model, names: Collection[str]) -> list[Any]:

@@ -77,7 +77,7 @@ def test_pages_are_short_and_in_the_index(page: Path) -> None:
     assert page.name == "index.md" or f"({page.name})" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["own-space.md", "own-device-agent.md"])
+@pytest.mark.parametrize("page", ["own-space.md", "own-layer.md", "own-device-agent.md"])
 def test_what_a_user_writes_has_thirty_lines_at_most(page: str) -> None:
     code, *_ = (block for block in blocks_of(ROOT / "docs" / page) if block.language == "python" and block.marks)
     assert len([line for line in code.text.splitlines() if line.strip()]) <= 30
@@ -125,7 +125,8 @@ def runner(
         elif words == ["pip", "install", "."]:
             _install_here(site)
         elif words[:3] == ["python", "-m", "pytest"]:
-            environment = {**os.environ, "PYTHONPATH": str(site)}
+            paths = [str(site), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
             subprocess.run([sys.executable, *words[1:]], env=environment, check=True)
         else:
             raise AssertionError(f"the documentation's tests cannot run {words}")

@@ -71,7 +71,7 @@ def test_the_original_is_not_broken() -> None:
         (make(kernels=lambda k: blocks.depthwise_norm(3, "relu", 2)), "choices 'k3' and 'k5' of kernel make the same"),
         (make(kernels=lambda k: L.Zero()), "decoding architecture 0:0: ValueError"),
         (
-            make(kernels=lambda k: L.sequential(conv=L.Conv2D(k), act=L.Activation("tanh"))),  # type: ignore[arg-type]
+            make(kernels=lambda k: L.sequential(conv=L.Conv2D(k), act=L.Activation("relu"), norm=L.BatchNorm())),
             "writing architecture .* as float32 TFLite",
         ),
         (make(kernels=lambda k: blocks.depthwise_norm(k + 2 * next(COUNT), "relu", 2)), "makes other networks of"),

@@ -1,0 +1,127 @@
+"""Values that a template leaves open, and how a width becomes a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from nas_edge.networks.layers import Layer
+
+
+def nearest_multiple(value: float, divisor: int = 8) -> int:
+    """Rounds half up to a multiple of `divisor`, at least `divisor` (how TuNAS scales filter counts)."""
+    return max(divisor, divisor * math.floor(value / divisor + 0.5))
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """As `nearest_multiple`, but never more than 10% below `value` (how MobileNetV3 sizes its squeeze layers)."""
+    rounded = nearest_multiple(value, divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A choice: exactly one of `choices` (all layers, or all numbers) is used, picked by the named decision.
+
+    Several `OneOf` may name the same decision; they are then decided together.
+
+    Attributes:
+        decision: path of the decision, for example `block2.layer1.kernel`.
+        choices: the alternatives, in the order of the decision's choices.
+        labels: a short name per choice; layer paths and reports use it.
+    """
+
+    decision: str
+    choices: tuple[Layer, ...] | tuple[int, ...] | tuple[float, ...]
+    labels: tuple[str, ...]
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The alternatives, which must be layers.
+
+        Raises:
+            ValueError: when they are numbers.
+        """
+        for choice in self.choices:
+            if isinstance(choice, (int, float)):
+                raise ValueError(f"{self.decision}: expected layers to choose from, received the number {choice}")
+        return self.choices  # type: ignore[return-value]
+
+    def numbers(self) -> tuple[float, ...]:
+        """The alternatives, which must be numbers.
+
+        Raises:
+            ValueError: when they are layers.
+        """
+        for choice in self.choices:
+            if not isinstance(choice, (int, float)):
+                raise ValueError(
+                    f"{self.decision}: expected numbers to choose from, received the layer {type(choice).__name__}"
+                )
+        return self.choices  # type: ignore[return-value]
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether a number is chosen, not a layer."""
+        return isinstance(self.choices[0], (int, float))
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A width that is a multiple of the layer's own input channels.
+
+    Attributes:
+        ratio: the factor, fixed or open.
+        rounding: `nearest` for expansions, `divisible` for squeeze layers.
+    """
+
+    ratio: float | OneOf
+    rounding: Literal["nearest", "divisible"] = "nearest"
+
+    def resolve(self, channels: int, ratio: float) -> int:
+        """The width for `channels` input channels."""
+        rule = nearest_multiple if self.rounding == "nearest" else make_divisible
+        return rule(channels * ratio)
+
+
+@dataclass(frozen=True)
+class GateChannels:
+    """A width equal to the channels of the enclosing `Gate`'s input."""
+
+
+Width: TypeAlias = int | OneOf | Scaled | GateChannels
+
+
+def open_number(width: Width | None) -> OneOf | None:
+    """The choice that a width depends on."""
+    value = width.ratio if isinstance(width, Scaled) else width
+    return value if isinstance(value, OneOf) else None
+
+
+def resolve_width(
+    width: Width | None, in_channels: int, gate_channels: int | None, number: Callable[[OneOf], float]
+) -> int:
+    """The output channels of a layer.
+
+    Args:
+        width: the layer's width; None for a layer that keeps its input's channels.
+        in_channels: channels that the layer reads.
+        gate_channels: channels at the input of the enclosing `Gate`; None outside one.
+        number: gives the number that an open choice takes.
+
+    Raises:
+        ValueError: for `GateChannels` outside a `Gate`.
+    """
+    if width is None:
+        return in_channels
+    if isinstance(width, OneOf):
+        return int(number(width))
+    if isinstance(width, Scaled):
+        return width.resolve(in_channels, number(width.ratio) if isinstance(width.ratio, OneOf) else width.ratio)
+    if isinstance(width, GateChannels):
+        if gate_channels is None:
+            raise ValueError("GateChannels may only stand inside a Gate")
+        return gate_channels
+    return width
