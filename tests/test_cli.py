@@ -50,7 +50,7 @@ def one_line(text: str) -> str:
         (["--set", "search.stepz=3"], "'search.stepz'; did you mean search.steps?"),
         (["--set", "serch.steps=3"], "did you mean search?"),
         (["--set", "validation_batch_size=3"], "did you mean search.validation_batch_size?"),
-        (["--set", "search=3"], "search is a group of settings; name one of them, for example search.steps"),
+        (["--set", "search=3"], "search is a group of settings; name one of them, for example search.method"),
         (["--set", "xyz=3"], "unknown setting 'xyz'; see"),
         (["--threads", "257"], "threads must be a whole number from 1 to 256; received 257"),
         (["--set", "steps"], "path=value"),

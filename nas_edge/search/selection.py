@@ -84,12 +84,17 @@ def select(
     winner = _best_within(evaluated.values(), limit_ms)
     if winner is not None:
         return Selection(winner, tuple(evaluated.values()))
-    fastest = _fastest([*evaluated.values(), *earlier])
+    raise _infeasible([*evaluated.values(), *earlier], target_ms, margin)
+
+
+def _infeasible(trials: Sequence[Trial], target_ms: float, margin: float) -> InfeasibleError:
+    """What to raise when no architecture meets the limit."""
+    fastest = _fastest(trials)
     if fastest is None:
-        raise InfeasibleError("none of the candidates of the selection could be timed")
+        return InfeasibleError("none of the candidates of the selection could be timed")
     fastest_ms = fastest.latency_ms or 0.0
     head_room = f" with {margin:.0%} of head-room (target.margin)" if margin else ""
-    raise InfeasibleError(
+    return InfeasibleError(
         f"no architecture meets {target_ms:.3g} ms{head_room}; the fastest measured takes "
         f"{fastest_ms:.3g} ms: {fastest.architecture}. Ask for {1.05 * fastest_ms / (1 - margin):.3g} ms or more, "
         "or for a smaller space (--set space.width_multiplier, --set space.input_size)"
