@@ -22,7 +22,7 @@ class Classification(Task):
         from nas_edge.data.splits import split
         from nas_edge.seeds import generator
 
-        dataset = load(settings.source, input_size)
+        dataset = load(settings.source, input_size, settings.skip_bad)
         parts = split(dataset, generator(seed, "split"), settings.validation_fraction, settings.test_fraction)
         channels = 1 if dataset.images.shape[-1] == 1 else 3
         preprocessing = standardize(dataset, parts.train, input_size, channels)  # type: ignore[arg-type]

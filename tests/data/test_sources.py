@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nas_edge.data.settings import DataSettings
 from nas_edge.data.sources import Dataset, load
 from nas_edge.errors import DataError
+from nas_edge.tasks.classification import Classification, ClassificationSettings
 
 RNG = np.random.default_rng(0)
 
@@ -345,6 +347,17 @@ def test_bad_images_are_skipped_and_recorded_when_asked(tmp_path: Path) -> None:
     assert line.startswith("skipped 12 bad images: ")
     assert line.endswith("; and 2 more")
     assert dataset.left_out.to_json() == {"ignored": {}, "skipped": list(dataset.left_out.skipped)}
+
+
+def test_a_setting_skips_bad_images(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"a": 5, "b": 4})
+    (tmp_path / "a" / "0.png").write_text("hello")
+    task = Classification(ClassificationSettings())
+    with pytest.raises(DataError, match=r"a/0\.png is not .*--skip-bad"):
+        task.load(DataSettings(source=str(tmp_path)), 8, 0)
+    data = task.load(DataSettings(source=str(tmp_path), skip_bad=True), 8, 0)
+    assert len(data.dataset) == 8
+    assert len(data.dataset.left_out.skipped) == 1
 
 
 def test_skipping_does_not_empty_a_class(tmp_path: Path) -> None:
