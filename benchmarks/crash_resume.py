@@ -140,7 +140,9 @@ def search(folder: Path, ready: int) -> None:
         settings = run.config.search
         loop = OneShotSearch(
             shared.supernet.space,
-            CategoricalController(shared.supernet.space, settings.steps, base_learning_rate=0.02, delay_fraction=0.1),
+            CategoricalController(
+                shared.supernet.space, settings.steps, base_learning_rate=0.02, delay_steps=settings.delay_steps
+            ),
             shared,
             source,
             [Objective("latency_ms", 1.0)],

@@ -602,30 +602,17 @@ def make_search(
 
 
 def _make_controller(config: RunConfig, space: SearchSpace) -> Controller:
-    from nas_edge.controllers.categorical import CategoricalController
-    from nas_edge.controllers.evolution import EvolutionController
-    from nas_edge.controllers.random_search import RandomSearchController
+    from nas_edge.controllers import CONTROLLERS, SearchPlan
 
     settings = config.search
-    if settings.controller == "evolution":
-        judged = (settings.steps - settings.delay_steps) * settings.samples_per_step
-        # The paper's population of 100 and samples of 25, scaled down so that short runs evolve at all.
-        population = max(2, min(100, judged // 4))
-        return EvolutionController(space, population_size=population, sample_size=max(1, population // 4))
-    if settings.controller == "random":
-        return RandomSearchController(space)
-    return CategoricalController(
-        space,
-        settings.steps,
-        samples_per_step=settings.samples_per_step,
-        base_learning_rate=settings.learning_rate,
-        delay_fraction=settings.delay_fraction,
-        temperature=settings.temperature,
-        momentum=settings.baseline_momentum,
-        entropy_weight=settings.entropy_weight,
-        # In the delay nothing is judged, so there is nothing to accumulate.
-        accumulate_during_delay=False,
-    )
+    given: dict[str, Any] = {"name": settings.controller}
+    if settings.controller == "reinforce":
+        given |= {
+            name: getattr(settings, name)
+            for name in ("learning_rate", "baseline_momentum", "entropy_weight", "temperature")
+        }
+    plan = SearchPlan(settings.steps, settings.delay_steps, settings.samples_per_step)
+    return CONTROLLERS.make(CONTROLLERS.settings(given), space, plan)
 
 
 def _run_search(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from nas_edge.controllers.base import Controller, Outcome, Proposal
-from nas_edge.controllers.categorical import CategoricalController
-from nas_edge.controllers.evolution import EvolutionController
-from nas_edge.controllers.random_search import RandomSearchController
+from nas_edge.controllers.base import Controller, Outcome, Proposal, SearchPlan, as_proposed
+from nas_edge.controllers.categorical import CategoricalController, ReinforceSettings, make_reinforce
+from nas_edge.controllers.evolution import EvolutionController, EvolutionSettings, make_evolution
+from nas_edge.controllers.optuna_samplers import OptunaSettings, make_optuna
+from nas_edge.controllers.random_search import RandomSearchController, RandomSettings, make_random
+from nas_edge.registry import Entry, Registry
 
-CONTROLLERS: dict[str, type[Controller]] = {
-    "reinforce": CategoricalController,
-    "random": RandomSearchController,
-    "evolution": EvolutionController,
-}
+# An entry is made for a `SearchSpace` and a `SearchPlan`.
+CONTROLLERS: Registry[Controller] = Registry(
+    "name",
+    "controller",
+    "nas_edge.controllers",
+    {
+        "reinforce": Entry(ReinforceSettings, make_reinforce, "TuNAS's policy gradient; a policy that converges"),
+        "evolution": Entry(EvolutionSettings, make_evolution, "regularised evolution"),
+        "random": Entry(RandomSettings, make_random, "random search, the baseline"),
+        "optuna": Entry(OptunaSettings, make_optuna, "a sampler of Optuna: optuna:tpe, optuna:nsga2, optuna:gp"),
+    },
+)
 
 __all__ = [
     "CONTROLLERS",
@@ -21,4 +30,6 @@ __all__ = [
     "Outcome",
     "Proposal",
     "RandomSearchController",
+    "SearchPlan",
+    "as_proposed",
 ]

@@ -44,7 +44,8 @@ class SearchLine:
             facts.append("the first step compiles")
         else:
             facts += self._trial(report) if report.trials else [f"loss {report.loss:.2f} (weights only)"]
-            facts.append(f"entropy {report.entropy:.1f}")
+            if report.entropy is not None:
+                facts.append(f"entropy {report.entropy:.1f}")
         measuring = sum(status.state == "measuring" for status in statuses)
         facts.append(
             f"{measuring} of {len(statuses)} devices measuring" if len(statuses) > 1 else f"device {statuses[0].state}"

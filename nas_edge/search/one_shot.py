@@ -24,7 +24,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -32,12 +32,12 @@ import numpy as np
 from device_agents.api import Measurement
 from nas_edge.config import SearchConfig
 from nas_edge.controllers.base import Controller, Outcome, Proposal, State
-from nas_edge.controllers.reinforce import warmup_probability
 from nas_edge.errors import RunError, TrainingError
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.rewards import REWARDS, Objective
+from nas_edge.search import warmup
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.supernet.shared_weights import SharedWeights
@@ -70,13 +70,13 @@ class StepReport:
         step: from 0.
         loss: mean training loss of the step's proposals.
         trials: judged architectures; empty during the delay.
-        entropy: of the controller, in nats.
+        entropy: of the controller, in nats; None for one without a policy.
     """
 
     step: int
     loss: float
     trials: tuple[Trial, ...]
-    entropy: float
+    entropy: float | None
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,11 @@ class OneShotSearch:
         """Does one step."""
         step, config = self.step, self.config
         learning = step >= config.delay_steps
-        proposals = self.controller.propose(
-            config.samples_per_step,
-            self._rng,
-            warmup_probability(step, math.floor(config.steps * config.op_warmup_fraction)),
-            warmup_probability(step, math.floor(config.steps * config.filter_warmup_fraction)),
-        )
+        probabilities = {
+            "op": warmup.probability(step, math.floor(config.steps * config.op_warmup_fraction)),
+            "filters": warmup.probability(step, math.floor(config.steps * config.filter_warmup_fraction)),
+        }
+        proposals = warmup.propose(self.controller, config.samples_per_step, self._rng, probabilities)
         networks = [self.space.decode(self.space.canonical(p.architecture)) for p in proposals] if learning else []
         latencies = [self._ask(proposal, network) for proposal, network in zip(proposals, networks, strict=False)]
         if self.source.measures_on_host:
@@ -196,7 +195,7 @@ class OneShotSearch:
         self._pending = deque(map(self._restored, state["pending"]))
 
     def _restored(self, pending: Mapping[str, Any]) -> _Pending:
-        proposals = [_proposal(row) for row in pending["proposals"]]
+        proposals = [Proposal.from_json(row) for row in pending["proposals"]]
         networks = [self.space.decode(self.space.canonical(proposal.architecture)) for proposal in proposals]
         latencies = []
         for proposal, network, measured in zip(proposals, networks, pending["measured"], strict=True):
@@ -310,9 +309,7 @@ def _pending_state(pending: _Pending) -> State:
     """What waits for its latencies, with those that have arrived."""
     return {
         "step": pending.step,
-        "proposals": [
-            {**asdict(proposal), "architecture": str(proposal.architecture)} for proposal in pending.proposals
-        ],
+        "proposals": [proposal.to_json() for proposal in pending.proposals],
         "measured": [_arrived(future) for future in pending.latencies],
         "qualities": list(pending.qualities),
     }
@@ -322,13 +319,3 @@ def _arrived(future: Future[Measurement] | None) -> dict[str, Any] | None:
     if future is None or not future.done() or future.cancelled() or future.exception() is not None:
         return None
     return future.result().to_json()
-
-
-def _proposal(row: Mapping[str, Any]) -> Proposal:
-    return Proposal(
-        Architecture.parse(row["architecture"]),
-        tuple(map(tuple, row["weights"])),
-        tuple(row["replaced"]),
-        tuple(row["active"]),
-        row["log_prob"],
-    )

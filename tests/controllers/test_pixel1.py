@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -51,14 +52,17 @@ def test_controller_meets_the_target_and_beats_random_search(
     def reward(architecture: Architecture) -> float:
         return reward_of(space, table, architecture) + 0.005 * float(noise.normal())
 
-    for seed in range(2):
-        learner = CategoricalController(space, steps, samples_per_step=samples, delay_fraction=0.0)
+    found, by_chance = [], []
+    for seed in range(3):
+        learner = CategoricalController(space, steps, samples_per_step=samples)
         random = RandomSearchController(space)
         search(learner, reward, steps, np.random.default_rng(seed), samples)
         search(random, reward, steps, np.random.default_rng(seed), samples)
-        found = learner.most_likely()
-        assert table.latency_ms(found) == pytest.approx(TARGET_MS, rel=0.05)
-        assert reward_of(space, table, found) > reward_of(space, table, random.most_likely())
+        found.append(learner.most_likely())
+        by_chance.append(random.most_likely())
+    assert median(map(table.latency_ms, found)) == pytest.approx(TARGET_MS, rel=0.05)
+    rewards, of_chance = ([reward_of(space, table, a) for a in group] for group in (found, by_chance))
+    assert median(rewards) > max(of_chance)
 
 
 def test_random_search_accepts_only_a_latency_window(space: SearchSpace, table: LinearTable) -> None:
@@ -71,5 +75,5 @@ def test_random_search_accepts_only_a_latency_window(space: SearchSpace, table: 
         return 83.0 <= table.latency_ms(architecture) <= 85.0
 
     proposals = RandomSearchController(space, accept=inside).propose(100, np.random.default_rng(0))
-    assert all(83.0 <= table.latency_ms(p.architecture) <= 85.0 for p in proposals)
+    assert all(83.0 <= table.latency_ms(a) <= 85.0 for a in proposals)
     assert 100 / draws == pytest.approx(0.043, abs=0.01)

@@ -64,7 +64,7 @@ def finished_run(folder: Path, trials: int = 150, int8_factor: float = 0.6) -> R
 def write_policy(run: Run, records: int = 40) -> None:
     """Lets a controller learn something, and notes how it settles."""
     space, rng = space_of(run), np.random.default_rng(2)
-    controller = CategoricalController(space, records, base_learning_rate=0.2, delay_fraction=0.0)
+    controller = CategoricalController(space, records, base_learning_rate=0.2)
     with closing(run.open_journal(pytest.fail, "policy.jsonl")) as journal:
         log = PolicyLog(journal, 0, records)
         for step in range(records):

@@ -115,7 +115,7 @@ class Bench:
         config = SearchConfig(**{"steps": 9, "delay_fraction": 0.25, "samples_per_step": 2, **settings})
         return OneShotSearch(
             SPACE,
-            CategoricalController(SPACE, config.steps, base_learning_rate=0.05, delay_fraction=config.delay_fraction),
+            CategoricalController(SPACE, config.steps, base_learning_rate=0.05, delay_steps=config.delay_steps),
             self.shared,
             source or FunctionSource(self.measure),
             [Objective("latency_ms", 1.0)],
