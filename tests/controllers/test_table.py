@@ -63,7 +63,7 @@ def test_a_controller_of_another_package_is_found_and_conforms(site: Path) -> No
     controller = CONTROLLERS.make(settings, flat_space(), SearchPlan(10))
     assert (controller.name, controller.times) == ("twice", 3)  # type: ignore[attr-defined]
     check_controller(CONTROLLERS.find("twice"), times=4)
-    with pytest.raises(ConfigError, match="^controller: times: input should be"):
+    with pytest.raises(ConfigError, match=r"^controller: times: input should be"):
         CONTROLLERS.settings("twice:often")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.synthetic_run import conditions, make_run
 from device_agents.api import Measurement, Verdict
-from nas_edge.controllers.base import Outcome
+from nas_edge.controllers.base import Outcome, as_proposed
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.pipeline import Result, Row
 from nas_edge.runs.run import Run
@@ -68,6 +68,6 @@ def write_policy(run: Run, records: int = 40) -> None:
     with closing(run.open_journal(pytest.fail, "policy.jsonl")) as journal:
         log = PolicyLog(journal, 0, records)
         for step in range(records):
-            outcomes = [Outcome(p, -float(sum(p.architecture.choices))) for p in controller.propose(4, rng)]
+            outcomes = [Outcome(as_proposed(space, a), -float(sum(a.choices))) for a in controller.propose(4, rng)]
             controller.update(outcomes, step)
             log.write(step, controller)
