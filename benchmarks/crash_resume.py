@@ -107,7 +107,7 @@ def search(folder: Path, ready: int) -> None:
         settings = run.config.search
         assert isinstance(settings, OneShotSettings)
         controller = CategoricalController(
-            shared.supernet.space, settings.steps, base_learning_rate=0.02, delay_fraction=0.1
+            shared.supernet.space, settings.steps, base_learning_rate=0.02, delay_steps=settings.delay_steps
         )
         loop = one_shot_search(
             shared,

@@ -2,70 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-from pydantic import Field
-
-from nas_edge.controllers.base import Controller, Outcome, Proposal
-from nas_edge.controllers.categorical import CategoricalController
-from nas_edge.controllers.evolution import EvolutionController
-from nas_edge.controllers.random_search import RandomSearchController
+from nas_edge.controllers.base import Controller, Outcome, Proposal, SearchPlan, as_proposed
+from nas_edge.controllers.categorical import CategoricalController, ReinforceSettings, make_reinforce
+from nas_edge.controllers.evolution import EvolutionController, EvolutionSettings, make_evolution
+from nas_edge.controllers.optuna_samplers import OptunaSettings, make_optuna
+from nas_edge.controllers.random_search import RandomSearchController, RandomSettings, make_random
 from nas_edge.registry import Entry, Registry
-from nas_edge.settings import ChoiceSettings
-from nas_edge.spaces.decisions import SearchSpace
 
-
-@dataclass(frozen=True)
-class SearchPlan:
-    total_steps: int
-    delay_steps: int
-    samples_per_step: int
-    seed: int
-
-
-class ControllerSettings(ChoiceSettings):
-    name: str
-
-
-class ReinforceSettings(ControllerSettings):
-    name: str = "reinforce"
-    learning_rate: float | None = Field(
-        None, gt=0, description="of the controller at the end of the delay, rising tenfold; None fits the length"
-    )
-    baseline_momentum: float = Field(0.95, ge=0, lt=1)
-    entropy_weight: float = Field(0.0, ge=0)
-    temperature: float = Field(1.0, gt=0)
-
-
-def _reinforce(settings: Any, space: SearchSpace, plan: SearchPlan) -> Controller:
-    return CategoricalController(
-        space,
-        plan.total_steps,
-        samples_per_step=plan.samples_per_step,
-        base_learning_rate=settings.learning_rate,
-        delay_fraction=plan.delay_steps / plan.total_steps,
-        temperature=settings.temperature,
-        momentum=settings.baseline_momentum,
-        entropy_weight=settings.entropy_weight,
-        accumulate_during_delay=False,
-    )
-
-
-def _evolution(settings: Any, space: SearchSpace, plan: SearchPlan) -> Controller:
-    judged = (plan.total_steps - plan.delay_steps) * plan.samples_per_step
-    population = max(2, min(100, judged // 4))
-    return EvolutionController(space, population_size=population, sample_size=max(1, population // 4))
-
-
+# An entry is made for a `SearchSpace` and a `SearchPlan`.
 CONTROLLERS: Registry[Controller] = Registry(
     "name",
     "controller",
     "nas_edge.controllers",
     {
-        "reinforce": Entry(ReinforceSettings, _reinforce),
-        "evolution": Entry(ControllerSettings, _evolution),
-        "random": Entry(ControllerSettings, lambda settings, space, plan: RandomSearchController(space)),
+        "reinforce": Entry(ReinforceSettings, make_reinforce, "TuNAS's policy gradient; a policy that converges"),
+        "evolution": Entry(EvolutionSettings, make_evolution, "regularised evolution"),
+        "random": Entry(RandomSettings, make_random, "random search, the baseline"),
+        "optuna": Entry(OptunaSettings, make_optuna, "a sampler of Optuna: optuna:tpe, optuna:nsga2, optuna:gp"),
     },
 )
 
@@ -77,4 +30,6 @@ __all__ = [
     "Outcome",
     "Proposal",
     "RandomSearchController",
+    "SearchPlan",
+    "as_proposed",
 ]

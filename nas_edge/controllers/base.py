@@ -1,14 +1,13 @@
 """The contract of a controller.
 
-    propose(n, rng) -> proposals --(run, judged, measured elsewhere)--> outcomes -> update(outcomes, step)
+    propose(n, rng) -> architectures --(run, scored and measured elsewhere)--> outcomes -> update(outcomes, step)
 
 A controller knows decisions and rewards, never networks, weights or devices. All its randomness comes from the
 generator it is handed, and `state()` is everything it has learned: a controller restored from it, given the same
-generator and outcomes, continues to the bit.
+generator and outcomes, is bit-identical to one that was never interrupted.
 
-Warm-up (TuNAS, arXiv:2008.06120; patent US11347995) is a property of a proposal, not of a way to propose, so it is
-done here for all controllers: with probability `op_warmup` a decision of kind `op` runs all its choices at equal
-weight, and with probability `filter_warmup` a decision of kind `filters` runs its largest choice.
+A search method may run a proposal otherwise than proposed; one-shot search does so in its warm-up
+(`search/warmup.py`). What was run is a `Proposal`, and comes back with the outcome.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,8 +27,25 @@ State: TypeAlias = dict[str, Any]  # JSON values only; floats survive JSON exact
 
 STATE_SCHEMA_VERSION = 1
 
-# A choice of smaller weight is not run.
-SMALLEST_WEIGHT = 1e-6
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a controller may need to know of the search it is made for.
+
+    Attributes:
+        total_steps: length of the search in steps; schedules follow it.
+        delay_steps: steps at the start in which nothing is evaluated.
+        samples_per_step: architectures proposed per step.
+    """
+
+    total_steps: int
+    delay_steps: int = 0
+    samples_per_step: int = 1
+
+    @property
+    def evaluations(self) -> int:
+        """Architectures that will be evaluated in all."""
+        return (self.total_steps - self.delay_steps) * self.samples_per_step
 
 
 @dataclass(frozen=True)
@@ -37,24 +53,47 @@ class Proposal:
     """An architecture to try, and how each decision is to be run.
 
     Attributes:
-        architecture: the sampled choices; the largest choice where filter warm-up replaced a decision. Where op
-            warm-up runs all choices at once it holds the one that was sampled.
-        weights: per decision, the weight of each choice, summing to 1: one-hot, or `1/n` each under op warm-up.
-        replaced: per decision, whether warm-up replaced what was sampled.
+        architecture: the choices that are run. Where a decision runs several at once, the one that was proposed.
+        weights: per decision, the weight of each choice, summing to 1: one-hot unless several run at once.
+        replaced: per decision, whether the search method replaced what was proposed.
         active: per decision, whether it is reached, given the choices that are run above it.
-        log_prob: log-probability of the active decisions, warm-up included; 0 for a controller without a policy.
     """
 
     architecture: Architecture
     weights: tuple[tuple[float, ...], ...]
     replaced: tuple[bool, ...]
     active: tuple[bool, ...]
-    log_prob: float = 0.0
 
     @property
     def mixed(self) -> bool:
         """Whether several choices run at once somewhere, so that no single network stands for this proposal."""
         return any(on and max(weights) < 1.0 for on, weights in zip(self.active, self.weights, strict=True))
+
+    def to_json(self) -> State:
+        """As JSON values."""
+        return {**asdict(self), "architecture": str(self.architecture)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Proposal:
+        """The inverse of `to_json`; what else an earlier version wrote is ignored."""
+        return cls(
+            Architecture.parse(row["architecture"]),
+            tuple(map(tuple, row["weights"])),
+            tuple(row["replaced"]),
+            tuple(row["active"]),
+        )
+
+
+def as_proposed(space: SearchSpace, architecture: Architecture) -> Proposal:
+    """The proposal that runs an architecture as it is."""
+    decisions = space.decisions
+    weights = tuple(one_hot(d, choice) for d, choice in zip(decisions, architecture.choices, strict=True))
+    return Proposal(architecture, weights, (False,) * len(decisions), space.active(architecture))
+
+
+def one_hot(decision: Decision, choice: int) -> tuple[float, ...]:
+    """The weights of a decision of which one choice is run."""
+    return tuple(float(i == choice) for i in range(len(decision.choices)))
 
 
 @dataclass(frozen=True)
@@ -64,7 +103,7 @@ class Outcome:
     Attributes:
         proposal: what was tried.
         reward: its reward, or None when the candidate itself failed (did not convert, crashed, ran out of memory).
-            A proposal that was never judged because the bench broke is no outcome and is not reported.
+            A proposal that was not evaluated because the bench broke has no outcome and is not reported.
     """
 
     proposal: Proposal
@@ -80,28 +119,24 @@ class Controller(ABC):
 
     Args:
         space: where to search.
+
+    Attributes:
+        name: what its states are known by.
     """
 
-    name: ClassVar[str]
+    name: str
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
 
-    def propose(
-        self, n: int, rng: np.random.Generator, op_warmup: float = 0.0, filter_warmup: float = 0.0
-    ) -> list[Proposal]:
+    @abstractmethod
+    def propose(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         """`n` architectures to try.
 
         Args:
             n: how many.
             rng: the only source of randomness.
-            op_warmup: probability that a decision of kind `op` runs all its choices.
-            filter_warmup: probability that a decision of kind `filters` runs its largest choice.
         """
-        replace_probabilities = tuple(
-            op_warmup if decision.kind == "op" else filter_warmup for decision in self.space.decisions
-        )
-        return [self._warmed(self._sample(rng), replace_probabilities, rng) for _ in range(n)]
 
     @abstractmethod
     def update(self, outcomes: Sequence[Outcome], step: int) -> None:
@@ -116,20 +151,23 @@ class Controller(ABC):
     def most_likely(self) -> Architecture:
         """The canonical architecture this controller would deliver now."""
 
-    @abstractmethod
-    def probabilities(self) -> dict[str, tuple[float, ...]]:
-        """How likely each choice is to be proposed, per decision path, in the space's order."""
+    def probabilities(self) -> dict[str, tuple[float, ...]] | None:
+        """How likely each choice is, per decision path, in the space's order; None without a policy."""
+        return None
 
-    def entropy(self) -> float:
-        """Entropy of `probabilities` summed over all decisions, in nats; falls as a search settles."""
-        return -sum(p * math.log(p) for choices in self.probabilities().values() for p in choices if p > 0.0)
+    def entropy(self) -> float | None:
+        """Entropy of `probabilities` summed over all decisions, in nats; falls as a search converges."""
+        policy = self.probabilities()
+        if policy is None:
+            return None
+        return -sum(p * math.log(p) for choices in policy.values() for p in choices if p > 0.0)
 
     def learning_rate(self, step: int) -> float | None:
         """The rate at which `update` learns at `step`; None for a controller without one."""
         return None
 
     def state(self) -> State:
-        """Everything learned so far, as JSON values."""
+        """Everything learned so far, as JSON values; not changed by later updates."""
         return {
             "schema_version": STATE_SCHEMA_VERSION,
             "controller": self.name,
@@ -157,10 +195,6 @@ class Controller(ABC):
         self._restore_learned(state["learned"])
 
     @abstractmethod
-    def _sample(self, rng: np.random.Generator) -> Architecture:
-        """One architecture, before warm-up."""
-
-    @abstractmethod
     def _learned(self) -> State:
         """What `state` holds for this kind of controller."""
 
@@ -168,41 +202,5 @@ class Controller(ABC):
     def _restore_learned(self, learned: Mapping[str, Any]) -> None:
         """The inverse of `_learned`."""
 
-    def _log_prob(
-        self,
-        architecture: Architecture,
-        active: Sequence[bool],
-        replaced: Sequence[bool],
-        replace_probabilities: Sequence[float],
-    ) -> float:
-        """Log-probability of a proposal. A controller without a policy has none to report."""
-        return 0.0
-
     def _signature(self) -> list[list[str | int]]:
         return [[decision.path, len(decision.choices)] for decision in self.space.decisions]
-
-    def _warmed(
-        self, sampled: Architecture, replace_probabilities: Sequence[float], rng: np.random.Generator
-    ) -> Proposal:
-        # Drawn even where the probability is 0, so that a stream of random numbers does not depend on warm-up.
-        draws = rng.random(len(sampled.choices))
-        replaced = tuple(bool(u < p) for u, p in zip(draws, replace_probabilities, strict=True))
-        choices, weights = [], []
-        for decision, choice, replace in zip(self.space.decisions, sampled.choices, replaced, strict=True):
-            run = decision.largest if replace and decision.kind == "filters" else choice
-            choices.append(run)
-            weights.append(_uniform(decision) if replace and decision.kind == "op" else _one_hot(decision, run))
-        active = self.space.active_given(
-            [[i for i, weight in enumerate(row) if weight > SMALLEST_WEIGHT] for row in weights]
-        )
-        architecture = Architecture(tuple(choices))
-        log_prob = self._log_prob(architecture, active, replaced, replace_probabilities)
-        return Proposal(architecture, tuple(weights), replaced, active, log_prob)
-
-
-def _one_hot(decision: Decision, choice: int) -> tuple[float, ...]:
-    return tuple(float(i == choice) for i in range(len(decision.choices)))
-
-
-def _uniform(decision: Decision) -> tuple[float, ...]:
-    return (1.0 / len(decision.choices),) * len(decision.choices)

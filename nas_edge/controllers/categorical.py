@@ -5,18 +5,47 @@ Sources: TuNAS (arXiv:2008.06120, patent US11347995). The mathematics is in `rei
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from nas_edge.controllers import reinforce
-from nas_edge.controllers.base import Controller, Outcome, State
+from nas_edge.controllers.base import Controller, Outcome, SearchPlan, State
 from nas_edge.controllers.reinforce import FloatArray, MovingAverage
 from nas_edge.errors import ConfigError
+from nas_edge.settings import ChoiceSettings
 from nas_edge.spaces.decisions import Architecture, SearchSpace
+
+
+class ReinforceSettings(ChoiceSettings):
+    """The settings of the TuNAS controller."""
+
+    name: Literal["reinforce"] = "reinforce"
+    learning_rate: float | None = Field(
+        None, gt=0, description="at the end of the delay, rising tenfold; None fits the length"
+    )
+    baseline_momentum: float = Field(0.95, ge=0, lt=1, description="of the moving average that rewards are compared to")
+    entropy_weight: float = Field(0.0, ge=0, description="what an entropy of one nat is worth in reward")
+    temperature: float = Field(1.0, gt=0, description="divides the logits")
+
+
+def make_reinforce(settings: ReinforceSettings, space: SearchSpace, plan: SearchPlan) -> CategoricalController:
+    """Makes the controller for a search."""
+    return CategoricalController(
+        space,
+        plan.total_steps,
+        samples_per_step=plan.samples_per_step,
+        base_learning_rate=settings.learning_rate,
+        delay_steps=plan.delay_steps,
+        temperature=settings.temperature,
+        momentum=settings.baseline_momentum,
+        entropy_weight=settings.entropy_weight,
+        # In the delay nothing is evaluated, so there is nothing to accumulate.
+        accumulate_during_delay=False,
+    )
 
 
 class CategoricalController(Controller):
@@ -48,7 +77,7 @@ class CategoricalController(Controller):
         samples_per_step: outcomes per update to expect; the default learning rate depends on it.
         base_learning_rate: rate at the end of the delay; it rises tenfold from there. None takes
             `reinforce.default_base_rate` for the steps that remain after the delay.
-        delay_fraction: share of the search in which the logits rest while the shared weights learn.
+        delay_steps: steps at the start in which the logits rest while the shared weights learn.
         temperature: divides the logits.
         momentum: of the baseline.
         baseline: see above.
@@ -60,7 +89,7 @@ class CategoricalController(Controller):
         ConfigError: when a setting is out of range.
     """
 
-    name: ClassVar[str] = "reinforce"
+    name = "reinforce"
 
     def __init__(
         self,
@@ -69,7 +98,7 @@ class CategoricalController(Controller):
         *,
         samples_per_step: int = 1,
         base_learning_rate: float | None = None,
-        delay_fraction: float = 0.25,
+        delay_steps: int = 0,
         temperature: float = 1.0,
         momentum: float = 0.95,
         baseline: Literal["before", "after"] = "after",
@@ -79,10 +108,9 @@ class CategoricalController(Controller):
         super().__init__(space)
         _require(total_steps >= 1, "total_steps", "at least 1", total_steps)
         _require(samples_per_step >= 1, "samples_per_step", "at least 1", samples_per_step)
-        _require(0 <= delay_fraction < 1, "delay_fraction", "in [0, 1)", delay_fraction)
+        _require(0 <= delay_steps < total_steps, "delay_steps", "0 or more and below total_steps", delay_steps)
         if base_learning_rate is None:
-            updates = total_steps - math.floor(delay_fraction * total_steps)
-            base_learning_rate = reinforce.default_base_rate(updates, samples_per_step)
+            base_learning_rate = reinforce.default_base_rate(total_steps - delay_steps, samples_per_step)
         _require(base_learning_rate > 0, "base_learning_rate", "positive", base_learning_rate)
         _require(temperature > 0, "temperature", "positive", temperature)
         _require(0 <= momentum < 1, "momentum", "in [0, 1)", momentum)
@@ -90,7 +118,7 @@ class CategoricalController(Controller):
         _require(entropy_weight >= 0, "entropy_weight", "0 or more", entropy_weight)
         self._total_steps = total_steps
         self._base_learning_rate = base_learning_rate
-        self._delay_fraction = delay_fraction
+        self._delay_steps = delay_steps
         self._temperature = temperature
         self._momentum = momentum
         self._baseline_update = baseline
@@ -117,14 +145,18 @@ class CategoricalController(Controller):
 
     def learning_rate(self, step: int) -> float:
         """The rate at which `update` moves the logits at `step`."""
-        return reinforce.learning_rate(step, self._total_steps, self._delay_fraction, self._base_learning_rate)
+        return reinforce.learning_rate(step, self._total_steps, self._delay_steps, self._base_learning_rate)
+
+    def propose(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        """Draws from the policy."""
+        return [self._draw(rng) for _ in range(n)]
 
     def update(self, outcomes: Sequence[Outcome], step: int) -> None:
         """One step of REINFORCE; see the class."""
-        judged = self._with_rewards(outcomes)
-        if not judged:
+        rewarded = self._with_rewards(outcomes)
+        if not rewarded:
             return
-        rewards = np.array([reward for _, reward in judged])
+        rewards = np.array([reward for _, reward in rewarded])
         advantages = rewards - self._baseline_for(float(rewards.mean()))
         logits = self.logits
         gradients = np.stack(
@@ -137,7 +169,7 @@ class CategoricalController(Controller):
                     outcome.proposal.replaced,
                     self._temperature,
                 )
-                for (outcome, _), advantage in zip(judged, advantages, strict=True)
+                for (outcome, _), advantage in zip(rewarded, advantages, strict=True)
             ]
         )  # [samples, logits]
         rate = self.learning_rate(step)
@@ -148,7 +180,7 @@ class CategoricalController(Controller):
             direction = reinforce.adam_direction(self._v, self._count, gradients)
             if self._entropy_weight > 0:
                 direction += self._entropy_weight * np.mean(
-                    [reinforce.entropy_gradient(logits, o.proposal.active, self._temperature) for o, _ in judged],
+                    [reinforce.entropy_gradient(logits, o.proposal.active, self._temperature) for o, _ in rewarded],
                     axis=0,
                 )
             self._theta = self._theta + rate * direction
@@ -164,7 +196,7 @@ class CategoricalController(Controller):
             for decision, logits in zip(self.space.decisions, self.logits, strict=True)
         }
 
-    def _sample(self, rng: np.random.Generator) -> Architecture:
+    def _draw(self, rng: np.random.Generator) -> Architecture:
         draws = rng.random(len(self.space.decisions))
         choices = []
         for logits, draw in zip(self.logits, draws, strict=True):
@@ -172,17 +204,6 @@ class CategoricalController(Controller):
             # The sum of a softmax may round to just under 1, and the draw fall above it.
             choices.append(min(int(np.searchsorted(cumulative, draw, side="right")), len(logits) - 1))
         return Architecture(tuple(choices))
-
-    def _log_prob(
-        self,
-        architecture: Architecture,
-        active: Sequence[bool],
-        replaced: Sequence[bool],
-        replace_probabilities: Sequence[float],
-    ) -> float:
-        return reinforce.log_prob(
-            self.logits, architecture.choices, active, replaced, replace_probabilities, self._temperature
-        )
 
     def _with_rewards(self, outcomes: Sequence[Outcome]) -> list[tuple[Outcome, float]]:
         """Outcomes with a reward, failed candidates getting the lowest of late."""

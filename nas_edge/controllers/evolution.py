@@ -8,20 +8,46 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from nas_edge.controllers.base import Controller, Outcome, State
+from nas_edge.controllers.base import Controller, Outcome, SearchPlan, State
 from nas_edge.errors import ConfigError
+from nas_edge.settings import ChoiceSettings
 from nas_edge.spaces.decisions import Architecture, SearchSpace
+
+
+class EvolutionSettings(ChoiceSettings):
+    """The settings of regularised evolution."""
+
+    name: Literal["evolution"] = "evolution"
+    population_size: int | None = Field(
+        None, ge=1, description="members kept; None takes the paper's 100, fewer in a short search"
+    )
+    sample_size: int | None = Field(
+        None, ge=1, description="members that compete to be the parent; None takes a quarter of the population"
+    )
+
+
+def make_evolution(settings: EvolutionSettings, space: SearchSpace, plan: SearchPlan) -> EvolutionController:
+    """Makes the controller for a search.
+
+    Raises:
+        ConfigError: when the sample is larger than the population.
+    """
+    # The paper's population of 100 and samples of 25, scaled down so that short runs evolve at all.
+    population_size = settings.population_size or max(2, min(100, plan.evaluations // 4))
+    sample_size = settings.sample_size or max(1, population_size // 4)
+    return EvolutionController(space, population_size=population_size, sample_size=sample_size)
 
 
 class EvolutionController(Controller):
     """Mutates the best of a random sample of a population whose oldest member always dies.
 
-    Until `population_size` candidates were judged, proposals are uniform. From then on each is the best of
-    `sample_size` members (drawn with replacement) with one decision changed, and every judged candidate replaces the
+    Until `population_size` candidates were evaluated, proposals are uniform. From then on each is the best of
+    `sample_size` members (drawn with replacement) with one decision changed, and every evaluated candidate replaces the
     oldest member. Only decisions that are active in the parent are changed: another change would leave the network
     as it was.
 
@@ -36,7 +62,7 @@ class EvolutionController(Controller):
         ConfigError: unless `1 <= sample_size <= population_size`.
     """
 
-    name: ClassVar[str] = "evolution"
+    name = "evolution"
 
     def __init__(self, space: SearchSpace, *, population_size: int = 100, sample_size: int = 25) -> None:
         super().__init__(space)
@@ -48,8 +74,12 @@ class EvolutionController(Controller):
         self._population: deque[tuple[Architecture, float]] = deque(maxlen=population_size)
         self._best: tuple[Architecture, float] | None = None
 
+    def propose(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        """Uniform draws until the population is full, then offspring."""
+        return [self._draw(rng) for _ in range(n)]
+
     def update(self, outcomes: Sequence[Outcome], step: int) -> None:
-        """Adds what was judged to the population, each time dropping the oldest member."""
+        """Adds what was evaluated to the population, each time dropping the oldest member."""
         for outcome in outcomes:
             if outcome.reward is None:
                 continue
@@ -59,7 +89,7 @@ class EvolutionController(Controller):
                 self._best = member
 
     def most_likely(self) -> Architecture:
-        """The best architecture of the whole search; before any was judged, the first of the space."""
+        """The best architecture of the whole search; before any was evaluated, the first of the space."""
         return self.space.canonical(self._best[0]) if self._best else Architecture((0,) * len(self.space.decisions))
 
     def probabilities(self) -> dict[str, tuple[float, ...]]:
@@ -72,7 +102,7 @@ class EvolutionController(Controller):
             shares[decision.path] = tuple(counts[i] / len(self._population) for i in range(len(decision.choices)))
         return shares
 
-    def _sample(self, rng: np.random.Generator) -> Architecture:
+    def _draw(self, rng: np.random.Generator) -> Architecture:
         if len(self._population) < (self._population.maxlen or 0):
             return self.space.sample(rng)
         drawn = rng.integers(len(self._population), size=self._sample_size)

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import numpy as np
 
-from nas_edge.controllers.base import Controller, Outcome, State
+from nas_edge.controllers.base import Controller, Outcome, SearchPlan, State
 from nas_edge.errors import InfeasibleError
+from nas_edge.settings import ChoiceSettings
 from nas_edge.spaces.decisions import Architecture, SearchSpace
+
+
+class RandomSettings(ChoiceSettings):
+    """Random search has no settings."""
+
+    name: Literal["random"] = "random"
+
+
+def make_random(settings: RandomSettings, space: SearchSpace, plan: SearchPlan) -> RandomSearchController:
+    """Makes the controller for a search."""
+    return RandomSearchController(space)
 
 
 class RandomSearchController(Controller):
@@ -26,7 +38,7 @@ class RandomSearchController(Controller):
             architecture in a thousand meets, with all but certainty.
     """
 
-    name: ClassVar[str] = "random"
+    name = "random"
 
     def __init__(
         self,
@@ -40,6 +52,14 @@ class RandomSearchController(Controller):
         self._attempts = attempts
         self._best: tuple[Architecture, float] | None = None
 
+    def propose(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        """Draws until each is accepted.
+
+        Raises:
+            InfeasibleError: when none is accepted.
+        """
+        return [self._draw(rng) for _ in range(n)]
+
     def update(self, outcomes: Sequence[Outcome], step: int) -> None:
         """Remembers the best."""
         for outcome in outcomes:
@@ -47,14 +67,14 @@ class RandomSearchController(Controller):
                 self._best = (self.space.canonical(outcome.proposal.architecture), outcome.reward)
 
     def most_likely(self) -> Architecture:
-        """The best architecture seen; before any was judged, the first of the space."""
+        """The best architecture seen; before any was evaluated, the first of the space."""
         return self._best[0] if self._best else Architecture((0,) * len(self.space.decisions))
 
     def probabilities(self) -> dict[str, tuple[float, ...]]:
         """Uniform; what `accept` rejects is not accounted for."""
         return {d.path: (1.0 / len(d.choices),) * len(d.choices) for d in self.space.decisions}
 
-    def _sample(self, rng: np.random.Generator) -> Architecture:
+    def _draw(self, rng: np.random.Generator) -> Architecture:
         for _ in range(self._attempts):
             architecture = self.space.sample(rng)
             if self._accept is None or self._accept(architecture):

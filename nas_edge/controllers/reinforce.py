@@ -8,7 +8,6 @@ TuNAS (arXiv:2008.06120, patent US11347995); Adam (arXiv:1412.6980) and its zero
     tau       temperature      flattens the policy                                         scalar
     pi        pi               softmax(l / tau)                                            [n]
     c         choice           the sampled choice                                          scalar
-    p         replace_...      probability that warm-up replaces a decision                scalar
     theta     logits           all decisions' logits, one after the other                  [K]
     r         rewards          one per sample of a step                                    [S]
     b         baseline         moving average of past rewards                              scalar
@@ -53,13 +52,12 @@ def log_prob(
     choices: Sequence[int],
     active: Sequence[bool],
     replaced: Sequence[bool],
-    replace_probabilities: Sequence[float],
     temperature: float = 1.0,
 ) -> float:
-    """Log-probability of a sample under the policy and warm-up.
+    """Log-probability of a sample under the policy.
 
-    Sum over the *active* decisions of `log p` where warm-up replaced the decision and `log(1 - p) + log pi[c]` where
-    it did not. A decision that is not reached (the kernel of a skipped layer) did not shape the network, so it counts
+    Sum of `log pi[c]` over the *active* decisions that were not replaced. A decision that is not reached (the kernel
+    of a skipped layer) did not shape the network, and one that warm-up replaced was not the policy's, so they count
     nothing.
 
     Args:
@@ -67,17 +65,15 @@ def log_prob(
         choices: per decision, `c`.
         active: per decision, whether it is reached.
         replaced: per decision, whether warm-up replaced it.
-        replace_probabilities: per decision, `p`.
         temperature: `tau`.
 
     Source: TuNAS reference code, `controller.py` (as described in the design notes, section 3).
     """
-    total = 0.0
-    for row, c, on, was_replaced, p in zip(logits, choices, active, replaced, replace_probabilities, strict=True):
-        if not on:
-            continue
-        total += math.log(p) if was_replaced else math.log1p(-p) + float(log_policy(row, temperature)[c])
-    return total
+    return sum(
+        float(log_policy(row, temperature)[c])
+        for row, c, on, was_replaced in zip(logits, choices, active, replaced, strict=True)
+        if on and not was_replaced
+    )
 
 
 def log_prob_gradient(
@@ -190,7 +186,7 @@ def adam_direction(
 # ---------------------------------------------------------------- schedules
 
 
-def learning_rate(step: int, total_steps: int, delay_fraction: float, base: float, final_factor: float = 10.0) -> float:
+def learning_rate(step: int, total_steps: int, delay_steps: int, base: float, final_factor: float = 10.0) -> float:
     """The controller's learning rate: 0 during the delay, then rising exponentially from `base`.
 
     `base * final_factor ** progress`, with progress 0 at the end of the delay and 1 at `total_steps`. The rise is what
@@ -199,16 +195,15 @@ def learning_rate(step: int, total_steps: int, delay_fraction: float, base: floa
     Args:
         step: from 0.
         total_steps: length of the search.
-        delay_fraction: share of the search in which only the shared weights learn.
+        delay_steps: steps at the start in which the logits rest.
         base: rate at the end of the delay.
         final_factor: last rate over first.
 
     Source: patent US11347995; the values are those of the TuNAS code.
     """
-    delay = math.floor(delay_fraction * total_steps)
-    if step < delay:
+    if step < delay_steps:
         return 0.0
-    progress = min(1.0, (step - delay) / max(1, total_steps - delay))
+    progress = min(1.0, (step - delay_steps) / max(1, total_steps - delay_steps))
     return float(base * final_factor**progress)
 
 
@@ -226,11 +221,3 @@ def default_base_rate(updates: int, samples: int = 1) -> float:
         samples: samples per update.
     """
     return 0.0048 * math.sqrt(20_288 * samples / max(1, updates))
-
-
-def warmup_probability(step: int, warmup_steps: int) -> float:
-    """`max(0, 1 - t / W)`: how likely warm-up is to replace a decision at step `t`; 0 when there is no warm-up.
-
-    Source: TuNAS, arXiv:2008.06120.
-    """
-    return max(0.0, 1.0 - step / warmup_steps) if warmup_steps > 0 else 0.0

@@ -54,7 +54,7 @@ class SearchContext:
 
 def make_controller(settings: SearchSettings, context: SearchContext) -> Controller:
     """The controller that the settings name."""
-    plan = SearchPlan(settings.steps, settings.delay_steps, settings.samples_per_step, integer(context.seed, "optuna"))
+    plan = SearchPlan(settings.steps, settings.delay_steps, settings.samples_per_step)
     return CONTROLLERS.make(settings.controller, context.space, plan)
 
 

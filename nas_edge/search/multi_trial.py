@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from nas_edge.controllers.base import Controller
+from nas_edge.controllers.base import Controller, as_proposed
 from nas_edge.latency.source import Candidate
 from nas_edge.quality import QUALITY_SOURCES, QualitySettings
 from nas_edge.quality.source import Quality
@@ -57,7 +57,8 @@ class MultiTrialSearch(SearchLoop):
 
     def take_step(self) -> StepReport:
         """See `SearchLoop`."""
-        proposals = self.controller.propose(self._samples, self.rng)
+        proposed = self.controller.propose(self._samples, self.rng)
+        proposals = [as_proposed(self.space, architecture) for architecture in proposed]
         candidates = [self.evaluator.candidate(proposal.architecture) for proposal in proposals]
         latencies = [self.evaluator.latency.submit(candidate) for candidate in candidates]
         if self.evaluator.latency.measures_on_host:

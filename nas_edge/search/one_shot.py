@@ -24,23 +24,22 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from nas_edge.controllers.base import Controller, Proposal, State
-from nas_edge.controllers.reinforce import warmup_probability
 from nas_edge.errors import TrainingError
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate
 from nas_edge.quality.source import Quality
+from nas_edge.search import warmup
 from nas_edge.search.evaluation import Evaluator, known
 from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.settings import SearchSettings
 from nas_edge.search.trials import Trial
-from nas_edge.spaces.decisions import Architecture
 from nas_edge.training.settings import OptimizationSettings
 
 if TYPE_CHECKING:
@@ -145,12 +144,9 @@ class OneShotSearch(SearchLoop):
         """See `SearchLoop`."""
         step, settings = self.step, self.settings
         learning = step >= settings.delay_steps
-        proposals = self.controller.propose(
-            settings.samples_per_step,
-            self.rng,
-            warmup_probability(step, math.floor(settings.steps * settings.op_warmup_fraction)),
-            warmup_probability(step, math.floor(settings.steps * settings.filter_warmup_fraction)),
-        )
+        fractions = {"op": settings.op_warmup_fraction, "filters": settings.filter_warmup_fraction}
+        replaced = {kind: warmup.probability(step, math.floor(settings.steps * f)) for kind, f in fractions.items()}
+        proposals = warmup.propose(self.controller, settings.samples_per_step, self.rng, replaced)
         candidates = [self.evaluator.candidate(p.architecture) for p in proposals] if learning else []
         latencies = [self._ask(proposal, one) for proposal, one in zip(proposals, candidates, strict=False)]
         if self.evaluator.latency.measures_on_host:
@@ -226,7 +222,7 @@ class OneShotSearch(SearchLoop):
         return losses
 
     def _restored(self, pending: Mapping[str, Any]) -> _Pending:
-        proposals = [_proposal(row) for row in pending["proposals"]]
+        proposals = [Proposal.from_json(row) for row in pending["proposals"]]
         candidates = [self.evaluator.candidate(proposal.architecture) for proposal in proposals]
         latencies = [
             self._ask(proposal, candidate) if measured is None else known(LatencyAnswer.from_json(measured))
@@ -259,9 +255,7 @@ def _pending_state(pending: _Pending) -> State:
     """What waits for its latencies, with those that have arrived."""
     return {
         "step": pending.step,
-        "proposals": [
-            {**asdict(proposal), "architecture": str(proposal.architecture)} for proposal in pending.proposals
-        ],
+        "proposals": [proposal.to_json() for proposal in pending.proposals],
         "measured": [_arrived(future) for future in pending.latencies],
         "qualities": list(pending.qualities),
     }
@@ -271,13 +265,3 @@ def _arrived(future: Future[LatencyAnswer] | None) -> dict[str, Any] | None:
     if future is None or not future.done() or future.cancelled() or future.exception() is not None:
         return None
     return future.result().to_json()
-
-
-def _proposal(row: Mapping[str, Any]) -> Proposal:
-    return Proposal(
-        Architecture.parse(row["architecture"]),
-        tuple(map(tuple, row["weights"])),
-        tuple(row["replaced"]),
-        tuple(row["active"]),
-        row["log_prob"],
-    )

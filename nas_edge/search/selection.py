@@ -8,7 +8,7 @@ controller is least sure of. If none is fast enough, the walk goes on from the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nas_edge.controllers.base import Controller
@@ -102,24 +102,27 @@ def _infeasible(trials: Sequence[Trial], target_ms: float, margin: float) -> Inf
 
 
 def nearest(
-    space: SearchSpace, centre: Architecture, probabilities: dict[str, tuple[float, ...]], count: int
+    space: SearchSpace, centre: Architecture, probabilities: Mapping[str, Sequence[float]] | None, count: int
 ) -> list[Architecture]:
     """The `count` architectures one decision away from `centre` that the controller finds most likely.
 
-    Only decisions that are active in `centre` and have an alternative count: the least confident come first.
+    Only decisions that are active in `centre` and have an alternative count: the least confident come first. Without
+    probabilities all are alike, and those returned are spread evenly over the decisions.
     """
     active = space.active(centre)
     candidates = []
     for i, decision in enumerate(space.decisions):
         if not active[i] or len(decision.choices) < 2:
             continue
-        row = probabilities[decision.path]
+        row = probabilities[decision.path] if probabilities is not None else (0.0,) * len(decision.choices)
         for choice in range(len(decision.choices)):
             if choice != centre.choices[i]:
                 changed = (*centre.choices[:i], choice, *centre.choices[i + 1 :])
                 # How much less likely than the centre; ties keep the space's order.
                 candidates.append((row[centre.choices[i]] - row[choice], i, choice, Architecture(changed)))
     candidates.sort(key=lambda candidate: candidate[:3])
+    if probabilities is None and len(candidates) > count:
+        candidates = [candidates[i * len(candidates) // count] for i in range(count)]
     return [architecture for *_, architecture in candidates[:count]]
 
 

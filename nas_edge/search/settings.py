@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from nas_edge.controllers import CONTROLLERS, ControllerSettings
+from nas_edge.controllers import CONTROLLERS
 from nas_edge.rewards import REWARDS
 from nas_edge.settings import ChoiceSettings
 
@@ -21,7 +21,7 @@ class SearchSettings(ChoiceSettings):
     method: str = Field(description="how architectures are evaluated")
     steps: int = Field(27_050, ge=1, le=10**9)
     samples_per_step: int = Field(1, ge=1, le=1024, description="architectures proposed per step")
-    controller: Annotated[ControllerSettings, CONTROLLERS] = Field(
+    controller: Annotated[ChoiceSettings, CONTROLLERS] = Field(
         default_factory=CONTROLLERS.default,
         description="what proposes architectures",
     )

@@ -60,13 +60,14 @@ class PolicyLog:
             journal.cut(kept)
 
     def write(self, step: int, controller: Controller) -> None:
-        """Takes note after step number `step`, if it is one to note.
+        """Takes note after step number `step`, if it is one to note and the controller has a policy.
 
         Raises:
             RunError: when it cannot be written.
         """
-        if is_noted(step, self._steps):
-            rows = [[round(p, 6) for p in row] for row in controller.probabilities().values()]
+        policy = controller.probabilities() if is_noted(step, self._steps) else None
+        if policy is not None:
+            rows = [[round(p, 6) for p in row] for row in policy.values()]
             self._journal.append({"step": step + 1, "probabilities": rows})
             self._journal.sync()
 

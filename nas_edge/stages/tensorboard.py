@@ -101,11 +101,11 @@ class TensorBoardLog:
 
 
 def _policy(controller: Controller) -> Mapping[str, float]:
-    """Probabilities by tag: a group for each decision, in it a line for each choice."""
+    """Probabilities by tag: a group for each decision, in it a line for each choice; none without a policy."""
     choices = {decision.path: decision.choices for decision in controller.space.decisions}
     return {
         f"policy {path}/{i}: {choice}": probability
-        for path, probabilities in controller.probabilities().items()
+        for path, probabilities in (controller.probabilities() or {}).items()
         if len(probabilities) > 1
         for i, (choice, probability) in enumerate(zip(choices[path], probabilities, strict=True))
     }

@@ -4,109 +4,142 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from nas_edge.controllers.base import Controller, Outcome, Proposal
+from nas_edge.controllers.base import Controller, Outcome, SearchPlan, as_proposed
 from nas_edge.errors import RunError
+from nas_edge.registry import Entry
+from nas_edge.settings import ChoiceSettings
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.testing.expect import expect, expect_no_error
 from nas_edge.testing.problems import TargetProblem, flat_space, nested_space, search, through_json
 
-MakeController: TypeAlias = Callable[[SearchSpace], Controller]
+# The search that a controller under test is made for.
+_PLAN = SearchPlan(total_steps=30, samples_per_step=2)
+
+_Make: TypeAlias = Callable[[SearchSpace], Controller]
 
 
-def check_controller(make_controller: MakeController, space: SearchSpace | None = None) -> None:
+def check_controller(entry: Entry[Controller], space: SearchSpace | None = None, **settings: Any) -> None:
     """Checks a controller; takes seconds.
 
     Args:
-        make_controller: makes one, for searches of about 40 steps.
+        entry: the line of the table of controllers; of another package, the object that its entry point names.
         space: one more space to propose in, beside two small ones.
+        **settings: other than the defaults.
 
     Raises:
         AssertionError: naming the promise that is broken.
     """
+    with expect_no_error("the settings"):
+        chosen = _check_settings(entry, settings)
+
+    def make(space: SearchSpace) -> Controller:
+        controller = entry.make(chosen, space, _PLAN)
+        expect(isinstance(controller, Controller), f"`make` must return a Controller, returned {type(controller)}")
+        return controller
+
     for one in (flat_space(), nested_space(), *(() if space is None else (space,))):
         with expect_no_error(f"proposing architectures of {one.name}"):
-            _check_proposals(make_controller(one), one)
-    _check_randomness(make_controller)
+            _check_proposals(make(one), one)
+    with expect_no_error("proposing"):
+        _check_randomness(make)
     with expect_no_error("searching"):
-        _check_learned(make_controller)
+        _check_policy(make)
+        _check_winner(make)
     with expect_no_error("searching where every candidate fails"):
-        failing = make_controller(flat_space())
+        failing = make(flat_space())
         search(failing, lambda _: None, 10, np.random.default_rng(0), samples=2)
         failing.space.check(failing.most_likely())
     with expect_no_error("restoring a state"):
-        _check_state(make_controller)
-        _check_restoring(make_controller)
-    _check_foreign_states(make_controller)
+        _check_state(make)
+        _check_restoring(make)
+    _check_foreign_states(make)
+
+
+def _check_settings(entry: Entry[Controller], given: dict[str, Any]) -> ChoiceSettings:
+    expect(
+        isinstance(entry.settings, type) and issubclass(entry.settings, ChoiceSettings),
+        f"the settings must be a subclass of ChoiceSettings, are {entry.settings}",
+    )
+    chosen = entry.settings(**given)
+    expect(isinstance(getattr(chosen, "name", None), str), "the settings have no field `name` with a default")
+    copy = entry.settings.model_validate(through_json(chosen.model_dump(mode="json")))
+    expect(copy == chosen, f"the settings do not survive JSON: {chosen!r} became {copy!r}")
+    try:
+        entry.settings(**{**given, "no such setting": 1})
+    except ValueError:
+        return chosen
+    raise AssertionError("a setting that does not exist was accepted")
 
 
 def _check_proposals(controller: Controller, space: SearchSpace) -> None:
-    proposals = controller.propose(10, np.random.default_rng(0), op_warmup=0.5, filter_warmup=0.5)
-    expect(len(proposals) == 10, f"`propose` was asked for 10 proposals and gave {len(proposals)}")
-    for proposal in proposals:
-        space.check(proposal.architecture)
-        _check_weights(proposal, space)
-    controller.update([Outcome(proposal, 0.5) for proposal in proposals], 0)
+    architectures = controller.propose(10, np.random.default_rng(0))
+    expect(len(architectures) == 10, f"`propose` was asked for 10 architectures and gave {len(architectures)}")
+    for architecture in architectures:
+        expect(isinstance(architecture, Architecture), f"`propose` must give Architectures, gave {architecture!r}")
+        space.check(architecture)
+    controller.update([Outcome(as_proposed(space, architecture), 0.5) for architecture in architectures], 0)
     space.check(controller.most_likely())
 
 
-def _check_weights(proposal: Proposal, space: SearchSpace) -> None:
-    rows = zip(space.decisions, proposal.weights, proposal.architecture.choices, proposal.replaced, strict=True)
-    for decision, weights, choice, replaced in rows:
-        where = f"the weights of {decision.path}, {weights},"
-        expect(len(weights) == len(decision.choices), f"{where} are not one per choice")
-        expect(math.isclose(sum(weights), 1.0, rel_tol=1e-6), f"{where} do not sum to 1")
-        expect(weights[choice] > 0, f"{where} leave out the proposed choice {choice}")
-        if replaced and decision.kind == "filters":
-            expect(choice == decision.largest, f"warm-up must run the largest choice of {decision.path}, not {choice}")
-        if replaced and decision.kind == "op":
-            expect(len(set(weights)) == 1, f"{where} are not equal, although warm-up runs all choices")
-
-
-def _check_randomness(make: MakeController) -> None:
+def _check_randomness(make: _Make) -> None:
     space = flat_space()
-    first, same, other = (make(space).propose(5, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    reward = TargetProblem(space).reward
+    with _no_global_draws():
+        first, same, other = (search(make(space), reward, 15, np.random.default_rng(seed)) for seed in (1, 1, 2))
     expect(first == same, "the same generator gives other proposals: a run could not be repeated")
     expect(first != other, "another generator gives the same proposals: they are not drawn from it")
+
+
+@contextmanager
+def _no_global_draws() -> Iterator[None]:
     before = np.random.get_state(legacy=False)
-    search(make(space), TargetProblem(space).reward, 10, np.random.default_rng(0))
+    yield
     after = np.random.get_state(legacy=False)
-    expect(
-        _plain(before) == _plain(after), "the global generator was drawn from; draw from the one that is handed over"
-    )
-    used = []
-    for warmup in (0.0, 0.7):
-        rng = np.random.default_rng(0)
-        make(space).propose(3, rng, op_warmup=warmup, filter_warmup=warmup)
-        used.append(rng.bit_generator.state)
-    expect(used[0] == used[1], "how many random numbers are drawn depends on warm-up")
+    drawn = _plain(before) != _plain(after)
+    expect(not drawn, "the global generator was drawn from; draw from the one that is handed over")
 
 
-def _check_learned(make: MakeController) -> None:
+def _check_policy(make: _Make) -> None:
     space = flat_space()
     controller = make(space)
     search(controller, TargetProblem(space).reward, 20, np.random.default_rng(0))
-    probabilities = controller.probabilities()
+    probabilities, entropy = controller.probabilities(), controller.entropy()
+    if probabilities is None or entropy is None:
+        expect(
+            probabilities is None and entropy is None,
+            f"a controller has both or neither: `probabilities` is {probabilities}, `entropy` {entropy}",
+        )
+        return
     paths = [decision.path for decision in space.decisions]
     expect(
         list(probabilities) == paths, f"`probabilities` must name {paths} in this order, named {list(probabilities)}"
     )
-    for path, row in probabilities.items():
-        expect(math.isclose(sum(row), 1.0, rel_tol=1e-6), f"the probabilities of {path}, {row}, do not sum to 1")
-    entropy, most = controller.entropy(), 8 * math.log(4)
+    for decision in space.decisions:
+        row = probabilities[decision.path]
+        expect(
+            len(row) == len(decision.choices) and min(row) >= 0 and math.isclose(sum(row), 1.0, rel_tol=1e-6),
+            f"the probabilities of {decision.path}, {row}, must be one per choice and sum to 1",
+        )
+    most = sum(math.log(len(decision.choices)) for decision in space.decisions)
     expect(0 <= entropy <= most + 1e-9, f"`entropy` must lie in 0 to {most:.4f} nats, is {entropy}")
+
+
+def _check_winner(make: _Make) -> None:
     nested = nested_space()
     controller = make(nested)
-    search(controller, lambda architecture: float(architecture.choices[1] == 1), 40, np.random.default_rng(0))
+    search(controller, lambda architecture: float(architecture.choices[1] == 1), 30, np.random.default_rng(0))
     winner = controller.most_likely()
     expect(winner == nested.canonical(winner), f"`most_likely` must be canonical, is {winner}")
 
 
-def _check_state(make: MakeController) -> None:
+def _check_state(make: _Make) -> None:
     space = flat_space()
     controller, rng = make(space), np.random.default_rng(0)
     fresh = controller.state()
@@ -120,28 +153,48 @@ def _check_state(make: MakeController) -> None:
     expect(state == copy, "a state that was handed out is changed by later updates")
 
 
-def _check_restoring(make: MakeController) -> None:
+@dataclass
+class _Search:
+    """A search that can be stopped between any two steps, some of whose candidates fail."""
+
+    controller: Controller
+    rng: np.random.Generator
+    problem: TargetProblem
+
+    def step(self, step: int) -> tuple[list[Architecture], dict[str, Any]]:
+        """Does one step; returns what was tried and the state after it."""
+        tried = search(self.controller, self.reward, step + 1, self.rng, _PLAN.samples_per_step, first_step=step)
+        return tried, through_json(self.controller.state())
+
+    def reward(self, architecture: Architecture) -> float | None:
+        return None if architecture.choices[1] == 0 else self.problem.reward(architecture)
+
+    def continued(self, controller: Controller) -> _Search:
+        """The same search, its controller restored into a new one."""
+        controller.restore(through_json(self.controller.state()))
+        return _Search(controller, self.rng, self.problem)
+
+
+def _check_restoring(make: _Make) -> None:
     space = flat_space()
-    problem = TargetProblem(space)
 
-    def reward(architecture: Architecture) -> float | None:
-        return None if architecture.choices[1] == 0 else problem.reward(architecture)
+    def new() -> _Search:
+        return _Search(make(space), np.random.default_rng(9), TargetProblem(space))
 
-    whole = make(space)
-    expected = search(whole, reward, 30, np.random.default_rng(9), samples=2)
-    for stop in (0, 1, 17):
-        first, rng = make(space), np.random.default_rng(9)
-        tried = search(first, reward, stop, rng, samples=2)
-        second = make(space)
-        second.restore(through_json(first.state()))
-        tried += search(second, reward, 30, rng, samples=2, first_step=stop)
-        expect(
-            tried == expected and second.state() == whole.state(),
-            f"a search stopped after step {stop} and restored ends otherwise than one that was not stopped",
-        )
+    whole = new()
+    expected = [whole.step(step) for step in range(_PLAN.total_steps)]
+    every, late = new(), new()
+    for step in range(_PLAN.total_steps):
+        every = every.continued(make(space))
+        late = late.continued(make(space)) if step == 17 else late
+        for what, running in (("each step", every), ("step 17", late)):
+            expect(
+                running.step(step) == expected[step],
+                f"a search stopped after {what} and restored differs from one that was not stopped, in step {step}",
+            )
 
 
-def _check_foreign_states(make: MakeController) -> None:
+def _check_foreign_states(make: _Make) -> None:
     controller = make(flat_space(5))
     for what, state in {
         "of another space": make(flat_space(4)).state(),

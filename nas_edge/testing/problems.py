@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_edge.controllers.base import Controller, Outcome
+from nas_edge.controllers.base import Controller, Outcome, as_proposed
 from nas_edge.networks import layers as L
 from nas_edge.rewards import Objective, absolute
 from nas_edge.spaces.blocks import Decisions, number
@@ -70,9 +70,9 @@ def search(
     """Runs a search and returns everything it tried."""
     tried = []
     for step in range(first_step, steps):
-        proposals = controller.propose(samples, rng)
-        controller.update([Outcome(p, reward(p.architecture)) for p in proposals], step)
-        tried += [p.architecture for p in proposals]
+        architectures = controller.propose(samples, rng)
+        controller.update([Outcome(as_proposed(controller.space, a), reward(a)) for a in architectures], step)
+        tried += architectures
     return tried
 
 

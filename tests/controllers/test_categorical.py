@@ -1,12 +1,21 @@
 """The TuNAS controller: what it proposes, how it learns, that it resumes exactly."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nas_edge.controllers import CategoricalController, Outcome, Proposal, RandomSearchController
+from nas_edge.controllers import (
+    CategoricalController,
+    Outcome,
+    Proposal,
+    RandomSearchController,
+    SearchPlan,
+    as_proposed,
+)
+from nas_edge.controllers.categorical import ReinforceSettings, make_reinforce
 from nas_edge.errors import ConfigError
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.testing.problems import TargetProblem, flat_space, nested_space, search, through_json
@@ -15,11 +24,11 @@ KERNEL, OP, WIDTH = range(3)
 
 
 def controller(**settings: Any) -> CategoricalController:
-    return CategoricalController(nested_space(), **{"total_steps": 100, "delay_fraction": 0.0} | settings)
+    return CategoricalController(nested_space(), **{"total_steps": 100} | settings)
 
 
-def propose(n: int = 200, seed: int = 0, **warmup: float) -> list[Proposal]:
-    return controller().propose(n, np.random.default_rng(seed), **warmup)
+def proposed(learner: CategoricalController, n: int, rng: np.random.Generator) -> list[Proposal]:
+    return [as_proposed(learner.space, architecture) for architecture in learner.propose(n, rng)]
 
 
 # ---------------------------------------------------------------- proposals
@@ -33,84 +42,20 @@ def test_a_new_policy_is_uniform() -> None:
     assert new.most_likely() == Architecture((0, 0, 0))
 
 
-def test_weights_are_one_hot_of_the_sampled_choices() -> None:
-    for proposal in propose():
-        assert [len(row) for row in proposal.weights] == [3, 2, 3]
-        assert all(sorted(row) == [0.0] * (len(row) - 1) + [1.0] for row in proposal.weights)
-        assert proposal.architecture.choices == tuple(row.index(1.0) for row in proposal.weights)
-        assert not proposal.mixed
-        assert not any(proposal.replaced)
-
-
-def test_log_prob_counts_only_what_is_reached() -> None:
-    kept, skipped = 0, 0
-    for proposal in propose():
-        if proposal.architecture.choices[OP] == 0:
-            assert proposal.active == (True, True, True)
-            assert proposal.log_prob == pytest.approx(-math.log(18))
-            kept += 1
-        else:
-            assert proposal.active == (False, True, True)
-            assert proposal.log_prob == pytest.approx(-math.log(6))
-            skipped += 1
-    assert kept > 50
-    assert skipped > 50
-
-
 def test_samples_follow_the_policy() -> None:
     tilted = controller()
     state = tilted.state()
     state["learned"]["logits"] = [math.log(0.7), math.log(0.2), math.log(0.1), 0, 0, 0, 0, 0]
     tilted.restore(state)
-    chosen = [p.architecture.choices[KERNEL] for p in tilted.propose(4000, np.random.default_rng(0))]
+    chosen = [a.choices[KERNEL] for a in tilted.propose(4000, np.random.default_rng(0))]
     np.testing.assert_allclose(np.bincount(chosen) / 4000, [0.7, 0.2, 0.1], atol=0.03)
-
-
-def test_full_op_warmup_runs_every_operator_and_leaves_widths_alone() -> None:
-    for proposal in propose(op_warmup=1.0):
-        assert proposal.weights[KERNEL] == (1 / 3,) * 3
-        assert proposal.weights[OP] == (0.5, 0.5)
-        assert max(proposal.weights[WIDTH]) == 1.0
-        assert proposal.replaced == (True, True, False)
-        assert proposal.active == (True, True, True)
-        assert proposal.log_prob == pytest.approx(-math.log(3))
-        assert proposal.mixed
-
-
-def test_full_filter_warmup_runs_the_largest_value_and_leaves_operators_alone() -> None:
-    for proposal in propose(filter_warmup=1.0):
-        assert proposal.weights[WIDTH] == (0.0, 1.0, 0.0)
-        assert proposal.architecture.choices[WIDTH] == 1
-        assert proposal.replaced == (False, False, True)
-        assert not proposal.mixed
-
-
-def test_all_warmup_at_once_leaves_no_chance() -> None:
-    assert propose(1, op_warmup=1.0, filter_warmup=1.0)[0].log_prob == 0.0
-
-
-def test_partial_warmup_replaces_its_share_and_is_counted_in_the_log_prob() -> None:
-    proposals = propose(2000, op_warmup=0.25)
-    assert np.mean([p.replaced[KERNEL] for p in proposals]) == pytest.approx(0.25, abs=0.03)
-    for proposal in proposals:
-        expected = -math.log(3)
-        for position, n in ((KERNEL, 3), (OP, 2)):
-            if proposal.active[position]:
-                expected += math.log(0.25) if proposal.replaced[position] else math.log(0.75 / n)
-        assert proposal.log_prob == pytest.approx(expected)
-
-
-def test_a_kernel_counts_while_warmup_runs_its_layer_beside_the_skip() -> None:
-    for proposal in propose(op_warmup=0.5):
-        if proposal.replaced[OP]:
-            assert proposal.active[KERNEL]
 
 
 def test_temperature_leaves_the_initial_policy_uniform() -> None:
     hot = controller(temperature=5.0)
     assert hot.entropy() == pytest.approx(controller().entropy())
-    for proposal in hot.propose(20, np.random.default_rng(0)):
-        hot.space.check(proposal.architecture)
+    for architecture in hot.propose(20, np.random.default_rng(0)):
+        hot.space.check(architecture)
 
 
 # ---------------------------------------------------------------- learning
@@ -119,7 +64,7 @@ def test_temperature_leaves_the_initial_policy_uniform() -> None:
 def one_update(reward: float, other: float, **settings: Any) -> tuple[CategoricalController, list[Proposal]]:
     """An update whose first sample got `reward` and second `other`, without a past."""
     learner = controller(**settings)
-    proposals = learner.propose(2, np.random.default_rng(0))
+    proposals = proposed(learner, 2, np.random.default_rng(0))
     assert proposals[0].architecture.choices[WIDTH] != proposals[1].architecture.choices[WIDTH]
     learner.update([Outcome(proposals[0], reward), Outcome(proposals[1], other)], step=0)
     return learner, proposals
@@ -133,7 +78,7 @@ def test_what_was_rewarded_more_becomes_more_likely() -> None:
 
 def test_a_decision_that_was_not_reached_does_not_move() -> None:
     learner = controller()
-    proposals = [p for p in learner.propose(50, np.random.default_rng(0)) if p.architecture.choices[OP] == 1]
+    proposals = [p for p in proposed(learner, 50, np.random.default_rng(0)) if p.architecture.choices[OP] == 1]
     learner.update([Outcome(p, float(i)) for i, p in enumerate(proposals)], step=0)
     assert not learner.logits[KERNEL].any()
     assert learner.logits[WIDTH].any()
@@ -141,7 +86,10 @@ def test_a_decision_that_was_not_reached_does_not_move() -> None:
 
 def test_a_decision_that_warmup_replaced_does_not_move() -> None:
     learner = controller()
-    proposals = learner.propose(50, np.random.default_rng(0), op_warmup=1.0)
+    proposals = [
+        replace(proposal, replaced=(True, True, False), active=(True, True, True))
+        for proposal in proposed(learner, 50, np.random.default_rng(0))
+    ]
     learner.update([Outcome(p, float(i)) for i, p in enumerate(proposals)], step=0)
     assert not learner.logits[KERNEL].any()
     assert not learner.logits[OP].any()
@@ -154,7 +102,7 @@ def test_a_baseline_updated_before_use_halves_the_second_advantage(baseline: str
     learner = controller(baseline=baseline)
     rng = np.random.default_rng(0)
     for step, reward in enumerate((0.0, 1.0)):
-        learner.update([Outcome(learner.propose(1, rng)[0], reward)], step)
+        learner.update([Outcome(proposed(learner, 1, rng)[0], reward)], step)
     steepest = 1 - 1 / 3  # of the width decision, which is always active
     assert math.sqrt(max(learner.state()["learned"]["v"]) / 0.001) / steepest == pytest.approx(expected)
     assert learner.baseline == pytest.approx(0.05 / 0.0975)
@@ -163,14 +111,14 @@ def test_a_baseline_updated_before_use_halves_the_second_advantage(baseline: str
 @pytest.mark.parametrize("baseline", ["before", "after"])
 def test_the_first_single_sample_teaches_nothing(baseline: str) -> None:
     learner = controller(baseline=baseline)
-    learner.update([Outcome(learner.propose(1, np.random.default_rng(0))[0], 0.7)], step=0)
+    learner.update([Outcome(proposed(learner, 1, np.random.default_rng(0))[0], 0.7)], step=0)
     assert not np.concatenate(learner.logits).any()
     assert learner.baseline == pytest.approx(0.7)
 
 
 def test_logits_rest_during_the_delay_while_the_second_moment_learns() -> None:
     for accumulate in (True, False):
-        learner, _ = one_update(0.9, 0.1, delay_fraction=0.5, accumulate_during_delay=accumulate)
+        learner, _ = one_update(0.9, 0.1, delay_steps=50, accumulate_during_delay=accumulate)
         assert not np.concatenate(learner.logits).any()
         assert any(learner.state()["learned"]["v"]) is accumulate
         assert learner.baseline == pytest.approx(0.5)
@@ -190,7 +138,7 @@ def test_entropy_weight_pulls_the_policy_back_to_uniform() -> None:
 def test_a_failed_candidate_is_discouraged() -> None:
     learner = controller()
     rng = np.random.default_rng(0)
-    good, failed = learner.propose(2, rng)
+    good, failed = proposed(learner, 2, rng)
     assert good.architecture.choices[WIDTH] != failed.architecture.choices[WIDTH]
     learner.update([Outcome(good, 0.5)], step=0)
     learner.update([Outcome(good, 0.6)], step=1)
@@ -210,14 +158,14 @@ def test_a_failed_candidate_is_as_bad_as_the_worst_of_late_not_of_ever() -> None
     learner = controller(momentum=0.5)  # remembers two updates
     rng = np.random.default_rng(0)
     for step, reward in enumerate((-100.0, 0.8, 0.9)):
-        learner.update([Outcome(learner.propose(1, rng)[0], reward)], step)
+        learner.update([Outcome(proposed(learner, 1, rng)[0], reward)], step)
     before = learner.state()["learned"]["baseline"]
-    learner.update([Outcome(learner.propose(1, rng)[0], None)], step=3)
+    learner.update([Outcome(proposed(learner, 1, rng)[0], None)], step=3)
     assert learner.state()["learned"]["baseline"][0] == 0.5 * before[0] + 0.5 * 0.8
 
 
 def test_candidates_that_always_fail_are_avoided_in_the_end() -> None:
-    learner = CategoricalController(flat_space(4, 3), 600)
+    learner = CategoricalController(flat_space(4, 3), 600, delay_steps=150)
     rng = np.random.default_rng(0)
 
     def reward(architecture: Architecture) -> float | None:
@@ -235,7 +183,7 @@ def test_candidates_that_always_fail_are_avoided_in_the_end() -> None:
 def test_finds_the_optimum_of_a_separable_problem(baseline: Any, samples: int) -> None:
     space = flat_space(5, 3)
     best = (2, 0, 1, 1, 2)
-    learner = CategoricalController(space, 400, samples_per_step=samples, baseline=baseline)
+    learner = CategoricalController(space, 400, samples_per_step=samples, delay_steps=100, baseline=baseline)
     rng = np.random.default_rng(3)
     search(learner, lambda a: float(np.mean([x == y for x, y in zip(a.choices, best, strict=True)])), 400, rng, samples)
     assert learner.most_likely().choices == best
@@ -245,7 +193,7 @@ def test_beats_random_search_at_equal_budget_over_seeds() -> None:
     space = flat_space(12, 4)
     problem = TargetProblem(space)
     for seed in range(5):
-        learner, random = CategoricalController(space, 600), RandomSearchController(space)
+        learner, random = CategoricalController(space, 600, delay_steps=150), RandomSearchController(space)
         search(learner, problem.reward, 600, np.random.default_rng(seed))
         search(random, problem.reward, 600, np.random.default_rng(seed))
         assert problem.reward(learner.most_likely()) > problem.reward(random.most_likely())
@@ -262,7 +210,7 @@ def test_an_interrupted_search_equals_an_uninterrupted_one_to_the_bit() -> None:
         return None if a.choices[0] == 1 else problem.reward(a)
 
     def new() -> CategoricalController:
-        return CategoricalController(space, 60, entropy_weight=0.01)
+        return CategoricalController(space, 60, delay_steps=15, entropy_weight=0.01)
 
     whole, whole_rng = new(), np.random.default_rng(5)
     search(whole, failing, 60, whole_rng, samples=2)
@@ -285,7 +233,7 @@ def test_an_interrupted_search_equals_an_uninterrupted_one_to_the_bit() -> None:
         ("total_steps", 0),
         ("samples_per_step", 0),
         ("base_learning_rate", 0.0),
-        ("delay_fraction", 1.0),
+        ("delay_steps", 100),
         ("temperature", 0.0),
         ("momentum", 1.0),
         ("baseline", "never"),
@@ -295,3 +243,24 @@ def test_an_interrupted_search_equals_an_uninterrupted_one_to_the_bit() -> None:
 def test_a_setting_out_of_range_is_refused_by_name(setting: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"controller.{setting} must be"):
         controller(**{setting: value})
+
+
+def test_settings_and_plan_reach_the_controller() -> None:
+    settings = ReinforceSettings(learning_rate=0.01, baseline_momentum=0.5, entropy_weight=0.1, temperature=2.0)
+    made = make_reinforce(settings, nested_space(), SearchPlan(100, delay_steps=20, samples_per_step=2))
+    by_hand = CategoricalController(
+        nested_space(),
+        100,
+        samples_per_step=2,
+        base_learning_rate=0.01,
+        delay_steps=20,
+        temperature=2.0,
+        momentum=0.5,
+        entropy_weight=0.1,
+        accumulate_during_delay=False,
+    )
+    for learner in (made, by_hand):
+        search(learner, lambda a: float(sum(a.choices)), 60, np.random.default_rng(0), samples=2)
+    assert made.state() == by_hand.state()
+    assert made.learning_rate(19) == 0.0
+    assert made.learning_rate(20) == pytest.approx(0.01)

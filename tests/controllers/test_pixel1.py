@@ -1,5 +1,9 @@
 """The controller on published data: the Pixel-1 table of the ProxylessNAS space and the 84 ms target of TuNAS."""
 
+import os
+from pathlib import Path
+from statistics import median
+
 import numpy as np
 import pytest
 
@@ -9,12 +13,14 @@ from nas_edge.rewards import Objective, absolute
 from nas_edge.spaces import find_space
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.testing.problems import search
-from tests.support.data import DATA
 
-TABLE = DATA / "tunas_pixel1" / "proxylessnas_search_pixel1_cost_model.csv"
+DATA = Path(os.environ.get("NAS_EDGE_DATA", Path(__file__).parents[2] / "../shared/data")) / "tunas_pixel1"
+TABLE = DATA / "proxylessnas_search_pixel1_cost_model.csv"
 TARGET_MS = 84.0
 
-pytestmark = pytest.mark.needs("data")
+pytestmark = pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"needs the published Pixel-1 table in {DATA}; set NAS_EDGE_DATA to the data folder"
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +52,17 @@ def test_controller_meets_the_target_and_beats_random_search(
     def reward(architecture: Architecture) -> float:
         return reward_of(space, table, architecture) + 0.005 * float(noise.normal())
 
-    for seed in range(2):
-        learner = CategoricalController(space, steps, samples_per_step=samples, delay_fraction=0.0)
+    found, by_chance = [], []
+    for seed in range(3):
+        learner = CategoricalController(space, steps, samples_per_step=samples)
         random = RandomSearchController(space)
         search(learner, reward, steps, np.random.default_rng(seed), samples)
         search(random, reward, steps, np.random.default_rng(seed), samples)
-        found = learner.most_likely()
-        assert table.latency_ms(found) == pytest.approx(TARGET_MS, rel=0.05)
-        assert reward_of(space, table, found) > reward_of(space, table, random.most_likely())
+        found.append(learner.most_likely())
+        by_chance.append(random.most_likely())
+    assert median(map(table.latency_ms, found)) == pytest.approx(TARGET_MS, rel=0.05)
+    rewards, of_chance = ([reward_of(space, table, a) for a in group] for group in (found, by_chance))
+    assert median(rewards) > max(of_chance)
 
 
 def test_random_search_accepts_only_a_latency_window(space: NetworkSpace, table: LinearTable) -> None:
@@ -66,5 +75,5 @@ def test_random_search_accepts_only_a_latency_window(space: NetworkSpace, table:
         return 83.0 <= table.latency_ms(architecture) <= 85.0
 
     proposals = RandomSearchController(space, accept=inside).propose(100, np.random.default_rng(0))
-    assert all(83.0 <= table.latency_ms(p.architecture) <= 85.0 for p in proposals)
+    assert all(83.0 <= table.latency_ms(a) <= 85.0 for a in proposals)
     assert 100 / draws == pytest.approx(0.043, abs=0.01)

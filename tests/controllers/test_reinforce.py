@@ -35,7 +35,7 @@ def test_log_prob_gradient_is_its_finite_difference(
     theta = np.random.default_rng(1).normal(size=sum(SIZES))
 
     def value(logits: list[FloatArray]) -> float:
-        return reinforce.log_prob(logits, CHOICES, active, replaced, (0.25,) * 4, temperature)
+        return reinforce.log_prob(logits, CHOICES, active, replaced, temperature)
 
     gradient = reinforce.log_prob_gradient(np.split(theta, SPLITS), CHOICES, active, replaced, temperature)
     np.testing.assert_allclose(gradient, finite_difference(value, theta), atol=1e-8)
@@ -100,7 +100,7 @@ def test_adam_step_of_zero_gradients_is_zero() -> None:
 
 def test_learning_rate_rests_then_rises_tenfold() -> None:
     def rate(step: int) -> float:
-        return reinforce.learning_rate(step, 27_050, 0.25, 0.0048)
+        return reinforce.learning_rate(step, 27_050, 6_762, 0.0048)
 
     assert rate(0) == rate(6_761) == 0.0
     assert rate(6_762) == pytest.approx(0.0048)
@@ -109,15 +109,10 @@ def test_learning_rate_rests_then_rises_tenfold() -> None:
 
 
 def test_learning_rate_without_delay_starts_at_once() -> None:
-    assert reinforce.learning_rate(0, 1, 0.0, 0.5) == 0.5
+    assert reinforce.learning_rate(0, 1, 0, 0.5) == 0.5
 
 
 def test_default_base_rate_is_higher_for_shorter_searches_and_more_samples() -> None:
     assert reinforce.default_base_rate(20_288) == pytest.approx(0.0048)
     assert reinforce.default_base_rate(317) == pytest.approx(0.0048 * 8)
     assert reinforce.default_base_rate(20_288, samples=4) == pytest.approx(0.0096)
-
-
-def test_warmup_falls_linearly_to_nothing() -> None:
-    assert [reinforce.warmup_probability(t, 4) for t in range(6)] == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
-    assert reinforce.warmup_probability(0, 0) == 0.0

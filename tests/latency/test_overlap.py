@@ -52,7 +52,7 @@ def run(
 ) -> tuple[list[StepReport], dict[str, tuple[float, ...]]]:
     for variable, value in zip(shared.supernet.variables, start, strict=True):
         variable.assign(value)
-    controller = CategoricalController(SPACE, CONFIG.steps, delay_fraction=CONFIG.delay_fraction)
+    controller = CategoricalController(SPACE, CONFIG.steps, delay_steps=CONFIG.delay_steps)
     objectives = [Objective("latency_ms", 1.0)]
     rng = np.random.default_rng(5)
     search = one_shot_search(shared, controller, source, objectives, batches(1), batches(2), rng, CONFIG)

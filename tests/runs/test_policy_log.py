@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nas_edge.search.policy_log import POLICY_RECORDS, PolicyLog, is_noted, set_damaged_aside
 
+from nas_edge.controllers.random_search import RandomSearchController
 from nas_edge.errors import RunError
 from nas_edge.runs.files import FILES, Files
 from nas_edge.runs.journal import Journal, read_journal
-from nas_edge.stages.policy_log import POLICY_RECORDS, PolicyLog, is_noted, set_damaged_aside
-from tests.support.faults import Bench, FaultyFiles, Killed, disk_full
+from nas_edge.testing.problems import nested_space
+from tests.runs.faults import Bench, FaultyFiles, Killed, disk_full
 
 
 def search(bench: Bench, folder: Path, files: Files = FILES) -> bytes:
@@ -91,3 +93,14 @@ def test_a_good_one_is_left_alone(tmp_path: Path) -> None:
     set_damaged_aside(path, pytest.fail)
     assert path.read_bytes() == content
     assert len(read_journal(path).records) == 1
+
+
+def test_a_controller_without_a_policy_is_not_noted(tmp_path: Path) -> None:
+    class NoPolicy(RandomSearchController):
+        def probabilities(self) -> None:  # type: ignore[override]
+            return None
+
+    path = tmp_path / "policy.jsonl"
+    with closing(Journal(path, pytest.fail)) as journal:
+        PolicyLog(journal, 0, 1).write(0, NoPolicy(nested_space()))
+    assert read_journal(path).records == []

@@ -38,7 +38,7 @@ def make_search(
     shared: SharedWeights, measure: Callable[[Candidate], Measurement], seed: int = 0, **settings: Any
 ) -> OneShotSearch:
     config = OneShotSettings(**{"steps": 8, "delay_fraction": 0.25, **settings})
-    controller = CategoricalController(SPACE, config.steps, delay_fraction=config.delay_fraction)
+    controller = CategoricalController(SPACE, config.steps, delay_steps=config.delay_steps)
     rng = np.random.default_rng(seed)
     objectives = [Objective("latency_ms", 1.0)]
     source = FunctionSource(measure)
@@ -123,7 +123,7 @@ def test_shared_weights_learn_and_the_controller_hits_the_target(shared: SharedW
         samples_per_step=2,
     )
     search.controller = CategoricalController(
-        SPACE, 240, base_learning_rate=0.05, delay_fraction=0.25, accumulate_during_delay=False
+        SPACE, 240, base_learning_rate=0.05, delay_steps=60, accumulate_during_delay=False
     )
     reports = run(search)
     late = [trial for report in reports[-20:] for trial in report.trials]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nas_edge.controllers.categorical import CategoricalController
+from nas_edge.controllers.random_search import RandomSearchController
 from nas_edge.errors import InfeasibleError
 from nas_edge.networks.analysis import analyze
 from nas_edge.search.selection import nearest, select, smallest
@@ -30,6 +31,11 @@ def judge_by(
 
 def macs_ms(architecture: Architecture) -> float:
     return analyze(SPACE.decode(architecture)).macs / 1e5
+
+
+class NoPolicy(RandomSearchController):
+    def probabilities(self) -> None:  # type: ignore[override]
+        return None
 
 
 def settled_controller() -> CategoricalController:
@@ -101,6 +107,27 @@ def test_nearest_changes_the_least_confident_active_decision_first() -> None:
         changed = [i for i, (a, b) in enumerate(zip(centre.choices, neighbour.choices, strict=True)) if a != b]
         assert len(changed) == 1
         assert active[changed[0]]
+
+
+def test_nearest_without_probabilities_changes_many_decisions() -> None:
+    centre = settled_controller().most_likely()
+    every = nearest(SPACE, centre, None, 1000)
+    assert len(every) == sum(
+        len(d.choices) - 1 for d, on in zip(SPACE.decisions, SPACE.active(centre), strict=True) if on
+    )
+    found = nearest(SPACE, centre, None, 4)
+    changed = [
+        [i for i, (a, b) in enumerate(zip(centre.choices, other.choices, strict=True)) if a != b] for other in found
+    ]
+    assert all(len(positions) == 1 for positions in changed)
+    assert len({positions[0] for positions in changed}) == 4
+
+
+def test_a_controller_without_a_policy_is_selected_from() -> None:
+    controller = NoPolicy(SPACE)
+    least = macs_ms(smallest(SPACE))
+    selection = select(SPACE, controller, judge_by(macs_ms, lambda _: 0.5), least * 1.05)
+    assert (selection.winner.latency_ms or 0) <= least * 1.05
 
 
 def test_smallest_has_the_least_macs_of_many() -> None:

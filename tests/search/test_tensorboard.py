@@ -47,7 +47,10 @@ def trial(measurement: Measurement | None, reward: float | None, quality: float 
 def written(folder: Path, *reports: StepReport, steps: int = 10, **more: Any) -> dict[str, list[tuple[int, float]]]:
     log = TensorBoardLog(folder, 0, steps, target_ms=4.0)
     for report in reports:
-        log.write(report, more.get("controller") or CategoricalController(SPACE, steps, base_learning_rate=0.125))
+        log.write(
+            report,
+            more.get("controller") or CategoricalController(SPACE, steps, base_learning_rate=0.125, delay_steps=2),
+        )
     log.close()
     log.close()
     return scalars(folder)
@@ -92,6 +95,15 @@ def test_a_controller_without_a_rate_has_none(tmp_path: Path) -> None:
     found = written(tmp_path, StepReport(0, 1.0, (), 1.0), controller=RandomSearchController(SPACE))
     assert "controller/learning_rate" not in found
     assert "search/loss" in found
+
+
+def test_a_controller_without_a_policy_has_no_entropy(tmp_path: Path) -> None:
+    class NoPolicy(RandomSearchController):
+        def probabilities(self) -> None:  # type: ignore[override]
+            return None
+
+    found = written(tmp_path, StepReport(0, 1.0, (), None), controller=NoPolicy(SPACE))
+    assert set(found) == {"search/loss"}
 
 
 def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:

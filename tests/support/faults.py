@@ -116,7 +116,7 @@ class Bench:
         config = OneShotSettings(**{"steps": 9, "delay_fraction": 0.25, "samples_per_step": 2, **settings})
         return one_shot_search(
             self.shared,
-            CategoricalController(SPACE, config.steps, base_learning_rate=0.05, delay_fraction=config.delay_fraction),
+            CategoricalController(SPACE, config.steps, base_learning_rate=0.05, delay_steps=config.delay_steps),
             source or FunctionSource(self.measure),
             [Objective("latency_ms", 1.0)],
             SeededBatches(1),

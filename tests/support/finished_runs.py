@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from device_agents.api import Measurement, Verdict
-from nas_edge.controllers.base import Outcome
+from nas_edge.controllers.base import Outcome, as_proposed
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.pipeline import Result, Row
 from nas_edge.runs.run import Run
@@ -64,10 +64,10 @@ def finished_run(folder: Path, trials: int = 150, int8_factor: float = 0.6) -> R
 def write_policy(run: Run, records: int = 40) -> None:
     """Lets a controller learn something, and notes how it settles."""
     space, rng = space_of(run), np.random.default_rng(2)
-    controller = CategoricalController(space, records, base_learning_rate=0.2, delay_fraction=0.0)
+    controller = CategoricalController(space, records, base_learning_rate=0.2)
     with closing(run.open_journal(pytest.fail, "policy.jsonl")) as journal:
         log = PolicyLog(journal, 0, records)
         for step in range(records):
-            outcomes = [Outcome(p, -float(sum(p.architecture.choices))) for p in controller.propose(4, rng)]
+            outcomes = [Outcome(as_proposed(space, a), -float(sum(a.choices))) for a in controller.propose(4, rng)]
             controller.update(outcomes, step)
             log.write(step, controller)

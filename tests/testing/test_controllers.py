@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ConfigDict, field_serializer
 
-from nas_edge.controllers import Controller, Outcome, Proposal, RandomSearchController
+from nas_edge.controllers import Controller, Outcome, RandomSearchController, SearchPlan
+from nas_edge.controllers.random_search import RandomSettings, make_random
+from nas_edge.registry import Entry
+from nas_edge.settings import ChoiceSettings
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.testing import check_controller
 
@@ -18,66 +21,34 @@ Rng = np.random.Generator
 
 
 class FewerProposals(RandomSearchController):
-    def propose(self, n: int, rng: Rng, *warmup: float, **more: float) -> list[Proposal]:
-        return super().propose(n, rng, *warmup, **more)[1:]
+    def propose(self, n: int, rng: Rng) -> list[Architecture]:
+        return super().propose(n, rng)[1:]
 
 
 class OutsideTheSpace(RandomSearchController):
-    def _sample(self, rng: Rng) -> Architecture:
-        return Architecture(tuple(c + 1 for c in super()._sample(rng).choices))
+    def propose(self, n: int, rng: Rng) -> list[Architecture]:
+        return [Architecture(tuple(c + 1 for c in a.choices)) for a in super().propose(n, rng)]
 
 
-class ShortWeights(RandomSearchController):
-    def propose(self, n: int, rng: Rng, *warmup: float, **more: float) -> list[Proposal]:
-        proposals = super().propose(n, rng, *warmup, **more)
-        return [replace(p, weights=tuple(row[1:] for row in p.weights)) for p in proposals]
-
-
-class OtherWeights(RandomSearchController):
-    def propose(self, n: int, rng: Rng, *warmup: float, **more: float) -> list[Proposal]:
-        proposals = super().propose(n, rng, *warmup, **more)
-        return [replace(p, weights=tuple((*row[1:], row[0]) for row in p.weights)) for p in proposals]
-
-
-class NotTheLargest(RandomSearchController):
-    def propose(self, n: int, rng: Rng, *warmup: float, **more: float) -> list[Proposal]:
-        proposals = super().propose(n, rng)  # without warm-up, which it then claims
-        return [replace(p, replaced=(True,) * len(p.replaced)) for p in proposals]
-
-
-class HalfWeights(RandomSearchController):
-    def propose(self, n: int, rng: Rng, *warmup: float, **more: float) -> list[Proposal]:
-        proposals = super().propose(n, rng, *warmup, **more)
-        return [replace(p, weights=tuple(tuple(w / 2 for w in row) for row in p.weights)) for p in proposals]
-
-
-class UnevenWarmup(RandomSearchController):
-    def propose(self, n: int, rng: Rng, *warmup: float, **more: float) -> list[Proposal]:
-        uneven = [(0.6, *(0.4 / (len(d.choices) - 1),) * (len(d.choices) - 1)) for d in self.space.decisions]
-        return [replace(p, weights=tuple(uneven)) for p in super().propose(n, rng, *warmup, **more)]
+class NoArchitectures(RandomSearchController):
+    def propose(self, n: int, rng: Rng) -> list[Architecture]:
+        return [str(a) for a in super().propose(n, rng)]  # type: ignore[misc]
 
 
 class OwnRandomness(RandomSearchController):
-    def _sample(self, rng: Rng) -> Architecture:
-        return Architecture(tuple(random.randrange(len(d.choices)) for d in self.space.decisions))
+    def propose(self, n: int, rng: Rng) -> list[Architecture]:
+        return [Architecture(tuple(random.randrange(len(d.choices)) for d in self.space.decisions)) for _ in range(n)]
 
 
 class AlwaysTheSame(RandomSearchController):
-    def _sample(self, rng: Rng) -> Architecture:
-        return Architecture((0,) * len(self.space.decisions))
+    def propose(self, n: int, rng: Rng) -> list[Architecture]:
+        return [Architecture((0,) * len(self.space.decisions))] * n
 
 
 class GlobalGenerator(RandomSearchController):
     def update(self, outcomes: Sequence[Outcome], step: int) -> None:
         np.random.rand()
         super().update(outcomes, step)
-
-
-class MoreDrawsInWarmup(RandomSearchController):
-    def propose(self, n: int, rng: Rng, op_warmup: float = 0.0, filter_warmup: float = 0.0) -> list[Proposal]:
-        if op_warmup:
-            rng.random()
-        return super().propose(n, rng, op_warmup, filter_warmup)
 
 
 class OtherOrder(RandomSearchController):
@@ -91,8 +62,13 @@ class NoDistribution(RandomSearchController):
 
 
 class NegativeEntropy(RandomSearchController):
-    def entropy(self) -> float:
-        return -super().entropy()
+    def entropy(self) -> float | None:
+        return -(super().entropy() or 0.0)
+
+
+class HalfAPolicy(RandomSearchController):
+    def entropy(self) -> float | None:
+        return None
 
 
 class NotCanonical(RandomSearchController):
@@ -135,6 +111,17 @@ class Forgetful(RandomSearchController):
         self._best = None
 
 
+class Remembers(RandomSearchController):
+    """Its proposals depend on what no state holds."""
+
+    asked = 0
+
+    def propose(self, n: int, rng: Rng) -> list[Architecture]:
+        proposed = super().propose(n, rng)
+        self.asked += 1
+        return proposed[::-1] if self.asked > 20 else proposed
+
+
 class AcceptsAnyState(RandomSearchController):
     def restore(self, state: Mapping[str, Any]) -> None:
         self._restore_learned(state["learned"])
@@ -160,36 +147,68 @@ class RefusesOtherwise(RandomSearchController):
 @pytest.mark.parametrize(
     ("broken", "promise"),
     [
-        (FewerProposals, "asked for 10 proposals and gave 9"),
+        (FewerProposals, "asked for 10 architectures and gave 9"),
         (OutsideTheSpace, "proposing architectures of flat"),
-        (ShortWeights, "are not one per choice"),
-        (OtherWeights, "leave out the proposed choice"),
-        (NotTheLargest, "warm-up must run the largest choice of layer1.filters"),
-        (HalfWeights, "do not sum to 1"),
-        (UnevenWarmup, "are not equal, although warm-up runs all choices"),
+        (NoArchitectures, "`propose` must give Architectures"),
         (OwnRandomness, "the same generator gives other proposals"),
         (AlwaysTheSame, "another generator gives the same proposals"),
         (GlobalGenerator, "the global generator was drawn from"),
-        (MoreDrawsInWarmup, "how many random numbers are drawn depends on warm-up"),
         (OtherOrder, "`probabilities` must name"),
         (NoDistribution, "the probabilities of layer0.filters"),
         (NegativeEntropy, "`entropy` must lie in 0 to"),
+        (HalfAPolicy, "has both or neither"),
         (NotCanonical, "`most_likely` must be canonical"),
         (FailsWithFailures, "where every candidate fails: TypeError"),
         (ChangesForNothing, "a step without outcomes changes the state"),
         (SharedState, "changed by later updates"),
         (StateIsNoJson, "does not survive JSON"),
-        (Forgetful, "stopped after step 17 and restored"),
+        (Forgetful, "stopped after each step and restored"),
+        (Remembers, "stopped after .* and restored differs .* in step 20"),
         (AcceptsAnyState, "a state of another space was accepted"),
         (AcceptsAnyVersion, "a state of another version was accepted"),
         (AcceptsAnyController, "a state of another controller was accepted"),
         (RefusesOtherwise, "a state of another space must be refused with RunError, raised ValueError"),
     ],
 )
-def test_a_broken_promise_is_named(broken: type[Controller], promise: str) -> None:
+def test_a_broken_promise_is_named(broken: type[RandomSearchController], promise: str) -> None:
     with pytest.raises(AssertionError, match=promise):
-        check_controller(broken)
+        check_controller(Entry(RandomSettings, lambda settings, space, plan: broken(space)))
+
+
+class NoName(ChoiceSettings):
+    size: int = 3
+
+
+class Unreadable(RandomSettings):
+    size: float = 0.1
+
+    @field_serializer("size")
+    def _rounded(self, size: float) -> float:
+        return round(size)
+
+
+class TakesAnything(RandomSettings):
+    model_config = ConfigDict(extra="ignore")
+
+
+def make_nothing(settings: RandomSettings, space: SearchSpace, plan: SearchPlan) -> Controller:
+    return None  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("entry", "promise"),
+    [
+        (Entry(dict, make_random), "must be a subclass of ChoiceSettings"),  # type: ignore[arg-type]
+        (Entry(NoName, make_random), "no field `name`"),
+        (Entry(Unreadable, make_random), "the settings do not survive JSON"),
+        (Entry(TakesAnything, make_random), "a setting that does not exist was accepted"),
+        (Entry(RandomSettings, make_nothing), "`make` must return a Controller"),
+    ],
+)
+def test_a_broken_entry_is_named(entry: Entry[Controller], promise: str) -> None:
+    with pytest.raises(AssertionError, match=promise):
+        check_controller(entry)
 
 
 def test_the_original_is_not_broken() -> None:
-    check_controller(RandomSearchController)
+    check_controller(Entry(RandomSettings, make_random))

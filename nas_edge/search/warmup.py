@@ -1,0 +1,83 @@
+"""TuNAS's warm-up: early on, some decisions are not run as proposed, so that all shared weights get to train.
+
+With a probability that fades over the first steps a decision is replaced, and how depends on its kind: `op` runs all
+its choices at equal weight, `filters` its largest choice. A kind that is not in `REPLACEMENTS` is never replaced.
+
+Source: TuNAS, arXiv:2008.06120; patent US11347995.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from nas_edge.controllers.base import Controller, Proposal, one_hot
+from nas_edge.spaces.decisions import Architecture, Decision, SearchSpace
+
+# Takes a decision and its proposed choice; returns the choice that stands for what is run, and each choice's weight.
+Replacement: TypeAlias = Callable[[Decision, int], "tuple[int, tuple[float, ...]]"]
+
+
+def _all_choices(decision: Decision, choice: int) -> tuple[int, tuple[float, ...]]:
+    return choice, (1.0 / len(decision.choices),) * len(decision.choices)
+
+
+def _largest_choice(decision: Decision, choice: int) -> tuple[int, tuple[float, ...]]:
+    return decision.largest, one_hot(decision, decision.largest)
+
+
+REPLACEMENTS: dict[str, Replacement] = {"op": _all_choices, "filters": _largest_choice}
+
+
+def propose(
+    controller: Controller, n: int, rng: np.random.Generator, probabilities: Mapping[str, float]
+) -> list[Proposal]:
+    """Asks a controller for proposals and warms them up.
+
+    Args:
+        controller: what proposes.
+        n: how many.
+        rng: the randomness of controller and warm-up.
+        probabilities: of replacing a decision, by its kind; a kind that is not named is not replaced.
+    """
+    # One after another: each proposal's draws are followed by those of its warm-up.
+    return [
+        warm_up(controller.space, architecture, rng, probabilities)
+        for _ in range(n)
+        for architecture in controller.propose(1, rng)
+    ]
+
+
+def warm_up(
+    space: SearchSpace, architecture: Architecture, rng: np.random.Generator, probabilities: Mapping[str, float]
+) -> Proposal:
+    """Replaces decisions of one architecture at random; arguments as `propose`."""
+    # Drawn even where the probability is 0, so that a stream of random numbers does not depend on warm-up.
+    draws = rng.random(len(architecture.choices))
+    choices, weights, replaced = [], [], []
+    for decision, choice, draw in zip(space.decisions, architecture.choices, draws, strict=True):
+        replacement = REPLACEMENTS.get(decision.kind)
+        replace = replacement is not None and bool(draw < probabilities.get(decision.kind, 0.0))
+        if replacement is not None and replace:
+            run, row = replacement(decision, choice)
+        else:
+            run, row = choice, one_hot(decision, choice)
+        choices.append(run)
+        weights.append(row)
+        replaced.append(replace)
+    return Proposal(Architecture(tuple(choices)), tuple(weights), tuple(replaced), _active(space, weights))
+
+
+def _active(space: SearchSpace, weights: Sequence[Sequence[float]]) -> tuple[bool, ...]:
+    """Whether each decision is reached, through whichever of the choices that are run above it."""
+    return space.active_given([[i for i, weight in enumerate(row) if weight > 0.0] for row in weights])
+
+
+def probability(step: int, warmup_steps: int) -> float:
+    """`max(0, 1 - t / W)`: how likely a decision is to be replaced at step `t`; 0 when there is no warm-up.
+
+    Source: TuNAS, arXiv:2008.06120.
+    """
+    return max(0.0, 1.0 - step / warmup_steps) if warmup_steps > 0 else 0.0
