@@ -138,6 +138,7 @@ class Registry(Generic[MadeT]):
 
         Raises:
             ConfigError: in one line.
+            NasEdgeError: as for `find`.
         """
         try:
             values = self.by_name(given)
@@ -151,7 +152,8 @@ class Registry(Generic[MadeT]):
         """Settings by name, of whatever form they are given in; what is none of them is left to validation.
 
         Raises:
-            ValueError: for an unknown name, unless `lenient`.
+            NasEdgeError: as for `find`, unless `lenient`.
+            ValueError: when nothing may follow the name.
         """
         if isinstance(given, ChoiceSettings):
             return given
@@ -163,10 +165,10 @@ class Registry(Generic[MadeT]):
         name, colon, rest = str(values[self.key]).partition(":")
         try:
             entry = self.find(name)
-        except NasEdgeError as error:
+        except NasEdgeError:
             if lenient:
                 return values
-            raise ValueError(str(error)) from None
+            raise
         values[self.key] = name
         return {**values, **entry.settings.from_text(rest)} if colon else values
 
@@ -196,9 +198,14 @@ class Registry(Generic[MadeT]):
         dumped = PlainSerializer(lambda settings: settings.model_dump(mode="json"))
         choices.append(Annotated[ChoiceSettings, PlainValidator(self._of_plugin), dumped, Tag(_PLUGIN)])
         union = Annotated[Union[tuple(choices)], Discriminator(self._tag)]  # type: ignore[valid-type] # noqa: UP007 - made of a list
-        return core_schema.with_info_before_validator_function(
-            lambda given, info: self.by_name(given, _is_lenient(info)), handler.generate_schema(union)
-        )
+        return core_schema.with_info_before_validator_function(self._chosen, handler.generate_schema(union))
+
+    def _chosen(self, given: Any, info: ValidationInfo) -> Any:
+        """As `by_name`; pydantic adds where the setting is to the message."""
+        try:
+            return self.by_name(given, _is_lenient(info))
+        except NasEdgeError as error:
+            raise ValueError(str(error)) from None
 
 
 class ForeignSettings(ChoiceSettings):

@@ -19,6 +19,7 @@ import pytest
 
 from device_agents.api import Measurement, Verdict
 from nas_edge.errors import RunError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, MeasuringKey, repair
 from nas_edge.latency.source import Candidate
 from tests.support.candidates import ManualSource, candidate
@@ -44,7 +45,7 @@ def counting() -> Callable[[Candidate], Measurement]:
     return measure
 
 
-def ask(source: CachedSource, index: int = 0) -> Measurement:
+def ask(source: CachedSource, index: int = 0) -> LatencyAnswer:
     return source.submit(candidate(index)).result(timeout=10)
 
 
@@ -59,7 +60,7 @@ def test_what_was_measured_before_is_known_in_the_next_session(path: Path) -> No
     with CachedSource(FunctionSource(lambda _: measurement), path, KEY) as source:
         ask(source)
     with CachedSource(FunctionSource(lambda _: failed(Verdict.DEVICE_LOST)), path, KEY) as source:
-        assert ask(source) == measurement
+        assert ask(source) == LatencyAnswer.measured(measurement)
 
 
 @pytest.mark.parametrize("part", ["precision", "device", "runtime", "settings"])
@@ -84,10 +85,10 @@ def test_those_who_ask_at_the_same_time_share_a_measurement(path: Path) -> None:
         first, second, other = (source.submit(candidate(i)) for i in (0, 0, 1))
         assert len(inner.asked) == 2
         assert first.cancel()  # must not cancel it for the second
-        inner.futures[0].set_result(timed(1.0))
+        inner.futures[0].set_result(LatencyAnswer.measured(timed(1.0)))
         assert second.result(timeout=60).latency_ms == 1.0
         assert not other.done()
-        inner.futures[1].set_result(failed(Verdict.UNSTEADY))
+        inner.futures[1].set_result(LatencyAnswer.measured(failed(Verdict.UNSTEADY)))
         assert other.result(timeout=60).verdict is Verdict.UNSTEADY
 
 
@@ -155,6 +156,7 @@ def test_many_threads_share_a_source(path: Path) -> None:
 PROCESS = """
 import sys
 from pathlib import Path
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, MeasuringKey
 from tests.support.sources import FunctionSource, timed
 from tests.support.candidates import candidate
@@ -258,12 +260,12 @@ def test_a_changed_digit_is_noticed(path: Path, change: str) -> None:
 MANY = 30
 
 
-def measured(index: int) -> Measurement:
-    return Measurement(Verdict.OK, samples_ms=tuple(index + 0.25 * i for i in range(60)))
+def measured(index: int) -> LatencyAnswer:
+    return LatencyAnswer.measured(Measurement(Verdict.OK, samples_ms=tuple(index + 0.25 * i for i in range(60))))
 
 
 @pytest.fixture(scope="module")
-def journalled() -> dict[str, Measurement]:
+def journalled() -> dict[str, LatencyAnswer]:
     return {candidate(index).network.fingerprint: measured(index) for index in range(MANY)}
 
 
@@ -278,7 +280,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def assert_all_known(path: Path, journalled: dict[str, Measurement]) -> None:
+def assert_all_known(path: Path, journalled: dict[str, LatencyAnswer]) -> None:
     with CachedSource(ManualSource(), path, KEY) as source:
         for index in range(MANY):
             assert ask(source, index) == journalled[candidate(index).network.fingerprint]
@@ -309,7 +311,7 @@ def number_of_header_byte(content: bytes, whole: bytes) -> int:
 
 
 def test_whatever_happened_to_the_file_it_is_never_misread(
-    tmp_path: Path, whole: bytes, journalled: dict[str, Measurement]
+    tmp_path: Path, whole: bytes, journalled: dict[str, LatencyAnswer]
 ) -> None:
     noticed = 0
     for number, content in enumerate(damages(whole, random.Random(0))):
@@ -335,7 +337,7 @@ def test_whatever_happened_to_the_file_it_is_never_misread(
 
 
 def test_a_log_that_is_damaged_costs_what_is_in_it_and_nothing_else(
-    tmp_path: Path, journalled: dict[str, Measurement]
+    tmp_path: Path, journalled: dict[str, LatencyAnswer]
 ) -> None:
     """SQLite's write-ahead log, as a killed process leaves it. It does not show whether there ever was more."""
     live = tmp_path / "live.sqlite"
@@ -361,7 +363,7 @@ def test_a_log_that_is_damaged_costs_what_is_in_it_and_nothing_else(
 
 
 def test_a_repair_that_is_interrupted_is_done_again(
-    tmp_path: Path, whole: bytes, journalled: dict[str, Measurement], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: bytes, journalled: dict[str, LatencyAnswer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_file = Path.replace
     for at in range(4):
@@ -385,7 +387,7 @@ def test_a_repair_that_is_interrupted_is_done_again(
         assert [kept for kept in path.parent.glob("*.damaged-?") if kept.read_bytes() == whole[:-4096]]
 
 
-def test_a_file_that_is_missing_is_made_of_the_journal(path: Path, journalled: dict[str, Measurement]) -> None:
+def test_a_file_that_is_missing_is_made_of_the_journal(path: Path, journalled: dict[str, LatencyAnswer]) -> None:
     said: list[str] = []
     repair(path, KEY, lambda: (), pytest.fail)  # a new run
     path.unlink()

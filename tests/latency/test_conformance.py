@@ -27,7 +27,7 @@ def device(_: Path) -> LatencySource:
 def table(folder: Path) -> LatencySource:
     file = folder / "table.json"
     file.write_text('{"schema_version": 1, "input_shape": [12, 12, 3], "bias_ms": 2.0, "terms": []}')
-    return open_table(str(file), SPACE, "int8")
+    return open_table(str(file), SPACE)
 
 
 def retrying(_: Path) -> LatencySource:

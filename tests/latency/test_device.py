@@ -12,6 +12,7 @@ from device_agents.anchor import builtin_anchor_model
 from device_agents.anchored import AnchorSettings
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
 from nas_edge.errors import ConfigError
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.latency.cache import CachedSource
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.retry import RetryingSource
@@ -42,8 +43,10 @@ def test_a_candidate_is_measured_as_the_file_that_is_written_of_it() -> None:
     with device_source(measure) as source:
         answer = source.submit(candidate(0)).result(timeout=30)
     assert files[:2] == [builtin_anchor_model(), tflite_model(candidate(0).network, "int8")]
-    assert answer.conditions is not None
-    assert answer.conditions.anchor_ratio == 1.0
+    assert answer.kind is LatencyKind.MEASURED
+    assert answer.measurement is not None
+    assert answer.measurement.conditions is not None
+    assert answer.measurement.conditions.anchor_ratio == 1.0
 
 
 def test_key_names_everything_but_the_network() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from device_agents.api import Measurement, Verdict
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.retry import BENCH_FAULTS, RetryingSource
 from nas_edge.latency.source import CANDIDATE_FAULTS
 from tests.support.candidates import ManualSource, candidate
@@ -22,7 +23,8 @@ def test_what_the_bench_failed_is_measured_again(verdict: Verdict) -> None:
     inner = FunctionSource(lambda _: next(answers))
     answer = RetryingSource(inner).submit(candidate(0)).result(timeout=60)
     assert answer.latency_ms == 1.0
-    assert answer.attempts == 2
+    assert answer.measurement is not None
+    assert answer.measurement.attempts == 2
     assert [one.network for one in inner.asked] == [candidate(0).network] * 2
 
 
@@ -38,7 +40,7 @@ def test_it_gives_up_after_so_many_attempts_and_says_what_they_cost() -> None:
     inner = FunctionSource(lambda _: unsteady)
     answer = RetryingSource(inner, attempts=4).submit(candidate(0)).result(timeout=60)
     assert len(inner.asked) == 4
-    assert answer == replace(unsteady, attempts=12, busy_s=2.0)
+    assert answer == LatencyAnswer.measured(replace(unsteady, attempts=12, busy_s=2.0))
 
 
 def test_a_broken_bench_is_not_asked_again() -> None:
@@ -60,7 +62,7 @@ def test_a_source_that_was_closed_meanwhile_is_the_answer() -> None:
         raise ConnectionError("closed")
 
     inner.submit = refuse  # type: ignore[assignment, method-assign]
-    inner.futures[0].set_result(failed(Verdict.DEVICE_LOST))
+    inner.futures[0].set_result(LatencyAnswer.measured(failed(Verdict.DEVICE_LOST)))
     assert isinstance(future.exception(timeout=60), ConnectionError)
 
 

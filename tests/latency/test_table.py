@@ -53,7 +53,7 @@ LINEAR = {"schema_version": 1, "input_shape": [8, 8, 4], "bias_ms": 10.0, "terms
 def ask(table: Path, *choices: int) -> float | None:
     space = nested_space()
     architecture = Architecture(choices)
-    with open_table(str(table), space, "int8") as source:
+    with open_table(str(table), space) as source:
         return source.submit(Candidate(space.build(architecture), architecture)).result().latency_ms
 
 
@@ -79,7 +79,7 @@ def test_tables_that_differ_have_other_names_so_that_a_run_is_not_continued_with
     names = set()
     for latency_ms in ("1", "2"):
         file.write_text(f"architecture,latency_ms\n0:0:0,{latency_ms}\n")
-        names.add(open_table(str(file), nested_space(), "int8").name)
+        names.add(open_table(str(file), nested_space()).name)
     assert len(names) == 2
 
 
@@ -87,7 +87,7 @@ def test_a_network_from_outside_the_space_is_not_in_a_table(tmp_path: Path) -> N
     file = tmp_path / "table.json"
     file.write_text(json.dumps(LINEAR))
     space = nested_space()
-    asked = open_table(str(file), space, "int8").submit(Candidate(space.build(Architecture((0, 0, 0)))))
+    asked = open_table(str(file), space).submit(Candidate(space.build(Architecture((0, 0, 0)))))
     with pytest.raises(RunError, match="knows the architectures of its space only"):
         asked.result()
 
@@ -159,26 +159,26 @@ def test_a_damaged_published_table_is_refused(tmp_path: Path, proxylessnas: Netw
     ):
         file.write_text(f"layer,type,choice,coef_ms\n{rows}")
         with pytest.raises(ConfigError, match="does not hold the published Pixel-1 table"):
-            open_table(str(file), proxylessnas, "int8")
+            open_table(str(file), proxylessnas)
     (tmp_path / "golden.json").write_text("[" * 100_000)
     with pytest.raises(ConfigError, match="does not hold the published Pixel-1 table"):
-        open_table(str(file), proxylessnas, "int8")
+        open_table(str(file), proxylessnas)
 
 
 @pytest.mark.parametrize("file", ["", "missing.json", "."])
 def test_a_table_that_cannot_be_read_is_one_clear_error(tmp_path: Path, file: str) -> None:
     with pytest.raises(ConfigError, match="cannot read the latency table"):
-        open_table(str(tmp_path / file) if file else "", nested_space(), "int8")
+        open_table(str(tmp_path / file) if file else "", nested_space())
 
 
 @needs_data
 def test_the_published_table_is_recognised_and_refused_for_other_widths(proxylessnas: NetworkSpace) -> None:
     file = str(TABLE)
     mobile = point(proxylessnas, "proxylessnas-mobile")
-    asked = open_table(file, proxylessnas, "int8").submit(Candidate(proxylessnas.build(mobile), mobile))
+    asked = open_table(file, proxylessnas).submit(Candidate(proxylessnas.build(mobile), mobile))
     assert asked.result().latency_ms == pytest.approx(84.4162, abs=5e-5)
     with pytest.raises(ConfigError, match=r"names stem\.filters=32, which proxylessnas does not offer"):
-        open_table(file, find_space("proxylessnas")(224, 0.5, 1001, 3), "int8")
+        open_table(file, find_space("proxylessnas")(224, 0.5, 1001, 3))
 
 
 @needs_data

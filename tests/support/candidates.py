@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
-from device_agents.api import Measurement
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.spaces.decisions import Architecture
 from tests.support.spaces import small_space
@@ -28,7 +28,7 @@ class ManualSource(LatencySource):
 
     def __init__(self) -> None:
         self.asked: list[Candidate] = []
-        self.futures: list[Future[Measurement]] = []
+        self.futures: list[Future[LatencyAnswer]] = []
         self.closed = False
 
     @property
@@ -39,7 +39,7 @@ class ManualSource(LatencySource):
     def measures_on_host(self) -> bool:
         return True
 
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         self.asked.append(candidate)
         self.futures.append(Future())
         return self.futures[-1]

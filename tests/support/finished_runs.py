@@ -11,7 +11,8 @@ import pytest
 from device_agents.api import Measurement, Verdict
 from nas_edge.controllers.base import Outcome, as_proposed
 from nas_edge.controllers.categorical import CategoricalController
-from nas_edge.pipeline import Result, Row
+from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.runs.result import ResultRow, RunResult
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
@@ -40,7 +41,7 @@ def finished_run(folder: Path, trials: int = 150, int8_factor: float = 0.6) -> R
     space, config = space_of(run), run.config
     rng = np.random.default_rng(1)
     with closing(run.open_journal(pytest.fail)) as journal:
-        lost = Measurement(Verdict.LOAD_FAILED, HOSTILE)
+        lost = LatencyAnswer.measured(Measurement(Verdict.LOAD_FAILED, HOSTILE))
         architecture = space.canonical(space.sample(rng))
         journal.append(Trial(config.search.steps - 1, 0, architecture, 0.5, lost, None, None).to_json())
     for stage, count, mean in (("selection", 12, 0.8), ("random", 60, 0.6)):
@@ -48,7 +49,8 @@ def finished_run(folder: Path, trials: int = 150, int8_factor: float = 0.6) -> R
             for _ in range(count):
                 quality, latency_ms = float(rng.normal(mean, 0.05)), float(rng.uniform(0.7, 1.2))
                 architecture = space.canonical(space.sample(rng))
-                trial = Trial(9, 9, architecture, quality, timed(latency_ms), {"latency_ms": latency_ms}, quality)
+                answer = LatencyAnswer.measured(timed(latency_ms))
+                trial = Trial(9, 9, architecture, quality, answer, {"latency_ms": latency_ms}, quality)
                 journal.append(trial.to_json())
     write_policy(run)
     rows = []
@@ -56,8 +58,8 @@ def finished_run(folder: Path, trials: int = 150, int8_factor: float = 0.6) -> R
         latency = {"int8": timed(ms), "float32": timed(ms / int8_factor)}
         text = name if name.startswith("prox") else str(space.canonical(space.sample(rng)))
         quality = None if name.startswith("prox") else 0.85
-        rows.append(Row(name, text, quality, {"int8": right, "float32": right + 0.01}, latency))
-    run.write_json("result.json", Result(1.0, "int8", True, tuple(rows), run.path("bundle"), HOSTILE).to_json())
+        rows.append(ResultRow(name, text, quality, {"int8": right, "float32": right + 0.01}, latency))
+    run.write_json("result.json", RunResult(1.0, "int8", True, tuple(rows), HOSTILE).to_json())
     return run
 
 

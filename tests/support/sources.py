@@ -11,9 +11,9 @@ from nas_edge.latency.source import Candidate, LatencySource
 
 
 class FunctionSource(LatencySource):
-    """A latency source that answers with `measure(candidate)` at once."""
+    """A latency source that answers with `measure(candidate)` at once: a measurement, or another answer as it is."""
 
-    def __init__(self, measure: Callable[[Candidate], Measurement]) -> None:
+    def __init__(self, measure: Callable[[Candidate], Measurement | LatencyAnswer]) -> None:
         self._measure = measure
         self.asked: list[Candidate] = []
 
@@ -25,7 +25,8 @@ class FunctionSource(LatencySource):
         self.asked.append(candidate)
         future: Future[LatencyAnswer] = Future()
         try:
-            future.set_result(LatencyAnswer.measured(self._measure(candidate)))
+            answer = self._measure(candidate)
+            future.set_result(LatencyAnswer.measured(answer) if isinstance(answer, Measurement) else answer)
         except Exception as error:
             future.set_exception(error)
         return future

@@ -11,6 +11,7 @@ import pytest
 
 from device_agents.api import Measurement, Verdict
 from nas_edge.errors import RunError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.testing import check_latency_source
 from tests.support.candidates import SPACE
@@ -60,7 +61,7 @@ class NoFuture(FunctionSource):
 
 
 class Silent(FunctionSource):
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         return Future()
 
 
@@ -88,7 +89,7 @@ def test_a_source_that_keeps_its_promises_passes(source: Callable[[], LatencySou
         (lambda: NoFuture(lambda _: timed(1.0)), "`submit` must give a Future, received Measurement"),
         (lambda: Silent(lambda _: timed(1.0)), "no answer for architecture .* within 0.1 s"),
         (lambda: ClosedOnce(lambda _: timed(1.0)), "opening the source: AttributeError"),
-        (answering(lambda _: 1.0), "the future must hold a Measurement, held float"),
+        (answering(lambda _: 1.0), "the future must hold a LatencyAnswer, held float"),
         (answering(lambda _: 1 / 0), "no answer for architecture .*ZeroDivisionError"),
         (answering(lambda _: timed(0.0)), "is ok with a latency of 0.0 ms"),
         (answering(lambda _: Measurement(Verdict.OK)), "is ok with a latency of None ms"),
