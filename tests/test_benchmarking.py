@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from device_agents.anchor import builtin_anchor_model
+from device_agents.anchor_watch import AnchorReading
 from device_agents.api import PRESETS, BenchmarkSpec, Conditions, Measurement, OpTime, Verdict
 from device_agents.errors import DeviceAddressError, DeviceUnavailableError
 from device_agents.replay import model_key, write_recording
-from device_agents.session import AnchorReading
 from nas_edge import benchmarking, cli
 from nas_edge.benchmarking.comparison import across_sessions, ratio_of_medians
 from nas_edge.benchmarking.measure import Request, join, read_models, run_benchmark, unique_addresses

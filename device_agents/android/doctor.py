@@ -202,7 +202,7 @@ def _check_measuring(transport: Transport, identity: PhoneIdentity) -> list[Chec
     try:
         before = read_quick_state(transport)
         with AndroidAgent(transport) as agent:
-            checks = check_measuring(agent)
+            checks = check_measuring(agent, "see the other points; another build of benchmark_model may help")
         after = read_quick_state(transport)
     except DeviceError as error:
         return [failed("measuring", error)]

@@ -55,6 +55,20 @@ class SetUp:
     latency_ms: float
     kept: Path | None
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Returns what was done, as pairs of a word and a fact."""
+        android = f"Android {self.identity.android}" if self.identity.android else ""
+        known = ", ".join(filter(None, (self.identity.soc, android, self.identity.abi)))
+        facts = [
+            ("phone", f"{self.identity.model or 'unknown'} ({known})"),
+            ("tool", f"{self.source}, SHA-256 {self.tool.sha256}"),
+            ("on the phone", self.tool.path),
+            ("tried", f"runs the anchor model in {self.latency_ms:.3f} ms (one run, no measurement)"),
+        ]
+        if self.kept is not None:
+            facts.append(("kept", f"{self.kept}, for every phone of ABI {self.identity.abi}"))
+        return facts
+
 
 def set_up(transport: Transport, source: str | None = None, sha256: str | None = None) -> SetUp:
     """Installs the tool on a phone and runs it once.

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agents.session import SessionSettings
+from device_agents.anchor_watch import AnchorSettings
 from nas_edge.benchmarking.report import Report, Row
 
 RESAMPLES = 2000
@@ -190,7 +190,7 @@ def _anchor_caveat(row: Row, report: Report, other: Row, baseline: Report) -> st
     if ours is None or theirs is None:
         return "" if ours is theirs else "whether the device itself has changed is not known"
     change = ours / theirs - 1
-    if abs(change) <= SessionSettings().max_drift:
+    if not AnchorSettings().is_drift(1 + change):
         return ""
     return f"not to be relied on: the device itself has changed by {change:+.0%} (anchor model)"
 

@@ -8,16 +8,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from device_agents.anchor_watch import AnchorReading
 from device_agents.api import BenchmarkSpec, DeviceInfo, Measurement, Verdict
 from device_agents.errors import DeviceError
-from device_agents.session import AnchorReading
+from device_agents.verdicts import FLAGS
 from nas_edge.errors import UsageError
 
 KIND = "nas_edge benchmark"
 SCHEMA_VERSION = 1
-
-# The samples are there, but something makes them doubtful. Every other verdict but `ok` is a failure.
-FLAGS = (Verdict.UNSTEADY, Verdict.DRIFTED, Verdict.THROTTLED)
 
 
 @dataclass(frozen=True)

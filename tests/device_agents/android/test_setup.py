@@ -421,6 +421,3 @@ def test_the_commands_say_what_they_did(ready_phone: Phone, tool_file: Path, set
     run = CliRunner().invoke(nas_edge, ["devices", "adb://10.0.0.7:5555"])
     assert run.exit_code == 2
     assert "nas-edge devices doctor adb://10.0.0.7:5555" in run.output
-    run = CliRunner().invoke(nas_edge, ["devices", "setup", "host:"])
-    assert run.exit_code == 2
-    assert "only phones need setting up" in run.output
