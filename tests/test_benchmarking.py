@@ -23,7 +23,7 @@ from device_agents.errors import DeviceAddressError, DeviceUnavailableError
 from device_agents.replay import model_key, write_recording
 from nas_edge import benchmarking, cli
 from nas_edge.benchmarking.comparison import across_sessions, ratio_of_medians
-from nas_edge.benchmarking.measure import Request, join, read_models, run_benchmark, unique_addresses
+from nas_edge.benchmarking.measure import Request, read_models, run_benchmark, unique_addresses
 from nas_edge.benchmarking.render import to_csv, to_ops_csv, to_table
 from nas_edge.benchmarking.report import DeviceRecord, ModelFile, Report, Row, read_report
 from nas_edge.errors import UsageError
@@ -228,22 +228,6 @@ def test_recorded_device_is_asked_once(tmp_path: Path) -> None:
     known, unknown = run_benchmark(request).rows
     assert known.round_runs == (24,)
     assert unknown.measurement.verdict is Verdict.LOAD_FAILED
-
-
-def test_joined_rounds_are_judged_as_a_whole() -> None:
-    calm = steady(1.0)
-    busy = steady(1.0, conditions=replace(CONDITIONS, wait_share=0.5, throttle_events=1), busy_s=1.0)
-    joined = join([calm, replace(calm, peak_memory_bytes=5, attempts=2)], SPEC)
-    assert joined.ok
-    assert (len(joined.samples_ms), joined.peak_memory_bytes, joined.attempts) == (48, 5, 3)
-    assert join([calm, busy], SPEC).verdict is Verdict.THROTTLED
-    contended = replace(busy, conditions=replace(CONDITIONS, wait_share=0.5))
-    waited = join([calm, contended], SPEC)
-    assert waited.verdict is Verdict.UNSTEADY
-    assert waited.conditions is not None
-    assert waited.conditions.wait_share == pytest.approx(0.25)
-    assert join([calm, steady(1.5)], SPEC).verdict is Verdict.UNSTEADY  # the second half is slower
-    assert join([calm, Measurement(Verdict.TIMEOUT, "hung")], SPEC).verdict is Verdict.TIMEOUT
 
 
 def test_names_are_unique(tmp_path: Path) -> None:
