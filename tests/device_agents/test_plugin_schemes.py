@@ -26,7 +26,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return site
 
 
-def nas_edge(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def nas_edge(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "nas_edge.cli", *arguments], capture_output=True, text=True, check=False
     )
@@ -60,12 +60,12 @@ other = toy
 
 def test_a_scheme_of_another_package_is_used_everywhere(site: Path) -> None:
     install(site, "my-toys", {DEVICES: {"toy": "toys:toy"}}, {"toys": SCHEME})
-    listed = nas_edge(site, "devices").stdout
+    listed = nas_edge("devices").stdout
     assert re.search(r"toy:7 +toy +Toy 7 +ready +2 cores", listed)
-    done = nas_edge(site, "devices", "setup", "toy:7", "--oil", "olive oil")
+    done = nas_edge("devices", "setup", "toy:7", "--oil", "olive oil")
     assert "oiled  board 7 with olive oil" in done.stdout, done.stderr
-    assert "those of board 7 are tight" in nas_edge(site, "devices", "doctor", "toy:7").stdout
-    refused = nas_edge(site, "devices", "doctor", "toy:x")
+    assert "those of board 7 are tight" in nas_edge("devices", "doctor", "toy:7").stdout
+    refused = nas_edge("devices", "doctor", "toy:x")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     assert "a number must follow toy:" in refused.stderr
     assert completions("toy:") == ["toy:7", "toy:77"]
