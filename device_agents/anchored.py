@@ -57,6 +57,7 @@ class AnchoredAgent(DeviceAgent):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent, self._on_drift = agent, on_drift
+        self.recorded = agent.recorded
         self._model_name = agent.info().model
         self._anchor = AnchorWatch(agent, spec, anchor_model, settings, clock)
         self._taken = 0

@@ -70,14 +70,7 @@ def scheme_of(address: str) -> tuple[Scheme, str]:
 
 def list_devices() -> list[DeviceRow]:
     """Returns the devices that can be found without being named; a scheme that fails at it is a row that says so."""
-    rows: list[DeviceRow] = []
-    for scheme in loaded_schemes():
-        if isinstance(scheme, tuple):
-            name, error = scheme
-            rows.append(DeviceRow(f"{name}:", name, "", "unavailable", str(error), present=False))
-        else:
-            rows += _found_by(scheme)
-    return rows
+    return [row for scheme in loaded_schemes() for row in _found_by(scheme)]
 
 
 def _found_by(scheme: Scheme) -> Sequence[DeviceRow]:
@@ -102,19 +95,23 @@ def set_up_device(address: str, options: Mapping[str, str] | None = None) -> Seq
 
     Raises:
         DeviceAddressError: If the address is malformed or unknown.
-        SpecError: If devices of this kind need no setting up, or have no such option.
+        SpecError: If devices of this kind need no setup, or have no such option.
         DeviceError: If it fails.
     """
     scheme, rest = scheme_of(address)
     if scheme.setup is None:
         able = ", ".join(f"{other.name}:" for other in schemes() if other.setup is not None)
         raise SpecError(
-            f"{scheme.name}: devices ({scheme.what}) need no setting up; those that do: {able}. Received: {address!r}"
+            f"Setup is not needed for {scheme.name}: devices ({scheme.what}); supported: {able}. Received: {address!r}"
         )
     known = {option.name for option in scheme.setup.options}
     unknown = sorted(set(options or {}) - known)
     if unknown:
-        raise SpecError(f"Setting up {scheme.name}: devices takes no --{unknown[0]}. Received: {address!r}")
+        supported = ", ".join(f"--{name}" for name in sorted(known)) or "none"
+        raise SpecError(
+            f"--{unknown[0]} is not an option for setting up {scheme.name}: devices; supported: {supported}. Received "
+            f"address: {address!r}"
+        )
     return scheme.setup.run(rest, options or {})
 
 

@@ -6,16 +6,16 @@ Other packages add schemes by entry points of the group `nas_edge.devices`: the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from difflib import get_close_matches
 
 from device_agents import host, replay
 from device_agents.android import scheme as android
 from device_agents.api import DeviceAgent
+from device_agents.checks import Check
 from device_agents.errors import DeviceAddressError, DeviceError
 from device_agents.plugins import Plugin, PluginGroup
-from device_agents.scheme import Scheme
+from device_agents.scheme import DeviceRow, Scheme
 
 FAMILIES = (
     host.SCHEMES,
@@ -37,15 +37,10 @@ def schemes() -> list[Scheme]:
     return [*SCHEMES.values(), *map(_unloaded, PLUGINS.plugins())]
 
 
-def loaded_schemes() -> Iterator[Scheme | tuple[str, DeviceAddressError]]:
-    """Yields every scheme, of other packages too; for one that is broken, its name and what is wrong with it."""
-    yield from SCHEMES.values()
-    for name in dict.fromkeys(plugin.name for plugin in PLUGINS.plugins()):
-        if name not in SCHEMES:
-            try:
-                yield find_scheme(name)
-            except DeviceAddressError as error:
-                yield name, error
+def loaded_schemes() -> list[Scheme]:
+    """Returns every scheme with its hooks; of a package that is broken, one whose hooks say so."""
+    names = dict.fromkeys(plugin.name for plugin in PLUGINS.plugins())
+    return [*SCHEMES.values(), *(_found(name) for name in names if name not in SCHEMES)]
 
 
 def find_scheme(name: str, address: str | None = None) -> Scheme:
@@ -71,6 +66,27 @@ def find_scheme(name: str, address: str | None = None) -> Scheme:
         meant = f" Did you mean {near[0]}: ?" if near else ""
         raise DeviceAddressError(f"Unknown device address.{meant} {_supported()}. {received}")
     return SCHEMES[name]
+
+
+def _found(name: str) -> Scheme:
+    try:
+        return find_scheme(name)
+    except DeviceAddressError as error:
+        return _broken(name, error)
+
+
+def _broken(name: str, error: DeviceAddressError) -> Scheme:
+    def refuse(_: str) -> DeviceAgent:
+        raise error
+
+    return Scheme(
+        name=name,
+        form=f"{name}:...",
+        what="broken",
+        open=refuse,
+        list=lambda: [DeviceRow(f"{name}:", name, "", "unavailable", str(error), present=False)],
+        check_host=lambda: [Check(f"{name}: devices", "warn", str(error), "update or uninstall that package")],
+    )
 
 
 def _unloaded(plugin: Plugin) -> Scheme:

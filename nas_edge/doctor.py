@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import metadata
@@ -51,7 +51,7 @@ def examine(folder: Path, root: Path = Path("/")) -> list[Check]:
     measurement = _measure_anchor()  # before anything else makes this machine busy
     with ThreadPoolExecutor() as meanwhile:
         tensorflow = meanwhile.submit(check_tensorflow)
-        looks: dict[str, Callable[[], Check | list[Check]]] = {
+        looks: dict[str, Callable[[], Check | Sequence[Check]]] = {
             "python": check_python,
             "packages": check_packages,
             "tflite runtime": lambda: check_runtime(measurement),
@@ -67,13 +67,13 @@ def examine(folder: Path, root: Path = Path("/")) -> list[Check]:
         return [check for name, look in looks.items() for check in _found(name, look)]
 
 
-def _found(name: str, look: Callable[[], Check | list[Check]]) -> list[Check]:
+def _found(name: str, look: Callable[[], Check | Sequence[Check]]) -> list[Check]:
     """What a look at something found; a doctor must not die of it."""
     try:
         found = look()
     except Exception as error:
         return [Check(name, "fail", f"{type(error).__name__}: {error}", "install what is missing, or report this")]
-    return found if isinstance(found, list) else [found]
+    return [found] if isinstance(found, Check) else list(found)
 
 
 # ---------------------------------------------------------------- what is installed
@@ -89,7 +89,7 @@ def check_python() -> Check:
         return Check("python", "warn", found, "pip install -e . in its folder")
     if SpecifierSet(expected).contains(found, prereleases=True):
         return Check("python", "pass", found)
-    return Check("python", "fail", f"{found}; needed is {expected}", "make a virtual environment with such a Python")
+    return Check("python", "fail", f"{found}; requires {expected}", "make a virtual environment with such a Python")
 
 
 def check_packages(requirements: list[str] | None = None) -> list[Check]:
@@ -114,7 +114,7 @@ def check_packages(requirements: list[str] | None = None) -> list[Check]:
         if requirement.specifier.contains(version, prereleases=True):
             good += 1
         else:
-            checks.append(Check(requirement.name, "fail", f"{version}; needed is {requirement.specifier}", fix))
+            checks.append(Check(requirement.name, "fail", f"{version}; requires {requirement.specifier}", fix))
     return [Check("packages", "pass", f"{good} as required"), *checks]
 
 
@@ -274,7 +274,7 @@ def check_disk(folder: Path) -> Check:
 
 def _enough(name: str, room: float, needed: float, easy: float, found: str, fix: str) -> Check:
     if room < needed:
-        return Check(name, "fail", f"{found}; needed are {needed / _GIB:.1f} GiB", fix)
+        return Check(name, "fail", f"{found}; requires {needed / _GIB:.1f} GiB", fix)
     if room < easy:
         return Check(name, "warn", f"{found}; {easy / _GIB:.0f} GiB leave room for large searches", fix)
     return Check(name, "pass", found)
@@ -300,14 +300,8 @@ def check_devices() -> list[Check]:
 
 def check_ways() -> list[Check]:
     """What this machine lacks for reaching devices, as their schemes see it."""
-    checks: list[Check] = []
-    for scheme in loaded_schemes():
-        if isinstance(scheme, tuple):
-            name, error = scheme
-            checks.append(Check(f"{name}: devices", "warn", str(error), "update or uninstall that package"))
-        elif scheme.check_host is not None:
-            checks += scheme.check_host()
-    return checks
+    looks = {f"{scheme.name}: devices": scheme.check_host for scheme in loaded_schemes()}
+    return [check for name, look in looks.items() if look is not None for check in _found(name, look)]
 
 
 def check_ssh(home: Path) -> Check:

@@ -69,7 +69,7 @@ def test_packages_that_are_missing_or_of_another_version() -> None:
     summary, *wrong = doctor.check_packages(requirements)
     assert (summary.state, summary.found) == ("pass", "1 as required")
     assert [(check.name, check.state) for check in wrong] == [("numpy", "fail"), ("no-such-package-of-anyone", "fail")]
-    assert wrong[0].found.endswith("; needed is <1.0")
+    assert wrong[0].found.endswith("; requires <1.0")
     assert wrong[1].fix == 'pip install "no-such-package-of-anyone~=1.0"'
 
 
