@@ -23,8 +23,8 @@ from device_agents.android.state import (
 from device_agents.android.tool import install_tool
 from device_agents.android.transport import Transport, UnauthorizedError
 from device_agents.checks import Check
-from device_agents.doctor import check_measuring, failed
 from device_agents.errors import DeviceError
+from device_agents.measuring_checks import check_measuring, failed
 
 _MEBIBYTE = 1 << 20
 _ROUND_TRIPS = 11
