@@ -25,7 +25,7 @@ from nas_edge import benchmarking, cli
 from nas_edge.benchmarking.comparison import across_sessions, ratio_of_medians
 from nas_edge.benchmarking.measure import Request, read_models, run_benchmark, unique_addresses
 from nas_edge.benchmarking.render import to_csv, to_ops_csv, to_table
-from nas_edge.benchmarking.report import DeviceRecord, ModelFile, Report, Row, read_report
+from nas_edge.benchmarking.report import BenchmarkRow, DeviceRecord, ModelFile, Report, read_report
 from nas_edge.errors import UsageError
 from tests.support import models
 from tests.support.agents import FunctionAgent, fake_info
@@ -310,7 +310,7 @@ def make_report(
     """A report of one row; `changes` are to its conditions or its verdict."""
     verdict = changes.pop("verdict", Verdict.OK)
     measurement = steady(median_ms, verdict=verdict, conditions=replace(CONDITIONS, **changes))
-    row = Row(ModelFile(name, name, sha256, 10), "host:", changes.get("threads", 1), measurement, (12, 12))
+    row = BenchmarkRow(ModelFile(name, name, sha256, 10), "host:", changes.get("threads", 1), measurement, (12, 12))
     device = DeviceRecord(fake_info("host:"), (AnchorReading(0, anchor_ms, 1.0),))
     return Report("0.1", "2024-01-01T00:00:00+00:00", "search", SPEC, {"host:": device}, (row,))
 
@@ -385,7 +385,7 @@ def test_impossible_times_in_a_baseline_are_not_compared() -> None:
 
 
 def test_doubts_are_told_with_the_comparison() -> None:
-    assert "not to be relied on: unsteady" in conclusion(make_report(2.0), make_report(verdict=Verdict.UNSTEADY))
+    assert "unreliable latency: unsteady" in conclusion(make_report(2.0), make_report(verdict=Verdict.UNSTEADY))
     longer = replace(make_report(), preset="final")
     assert "preset search, baseline final" in conclusion(make_report(), longer)
     assert "the device itself has changed by +20%" in conclusion(make_report(2.0, anchor_ms=1.2), make_report())

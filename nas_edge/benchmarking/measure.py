@@ -26,7 +26,7 @@ from device_agents.session import MeasuringSession
 from device_agents.tflite_file import MAX_BYTES, open_inputs
 from device_agents.verdicts import is_failure
 from nas_edge import __version__
-from nas_edge.benchmarking.report import DeviceRecord, ModelFile, Report, Row
+from nas_edge.benchmarking.report import BenchmarkRow, DeviceRecord, ModelFile, Report
 from nas_edge.errors import UsageError
 
 ROUNDS = 8
@@ -116,7 +116,7 @@ def run_benchmark(
         # All before the first measurement, so that a wrong address does not cost the time of the others.
         agents = {address: stack.enter_context(open_agent(address)) for address in request.devices}
         devices: dict[str, DeviceRecord] = {}
-        rows: list[Row] = []
+        rows: list[BenchmarkRow] = []
         for number, (address, agent) in enumerate(agents.items()):
             bench = _Bench(request, address, agent, _shifted(progress, number * request.measurements // len(agents)))
             rows += bench.run()
@@ -161,7 +161,7 @@ class _Bench:
     def anchors(self) -> tuple[AnchorReading, ...]:
         return self._session.anchors
 
-    def run(self) -> list[Row]:
+    def run(self) -> list[BenchmarkRow]:
         try:
             measured = iter(self._measure_rounds())
             return [self._row(case, None if isinstance(case.data, str) else next(measured)) for case in self._cases]
@@ -169,7 +169,7 @@ class _Bench:
             raise
         except DeviceError as error:
             lost = Measurement(Verdict.DEVICE_LOST, f"{type(error).__name__}: {error}")
-            return [Row(case.model, self._address, case.spec.threads, lost, ()) for case in self._cases]
+            return [BenchmarkRow(case.model, self._address, case.spec.threads, lost, ()) for case in self._cases]
 
     def _measure_rounds(self) -> list[FileInRounds]:
         """Measures the files that could be read."""
@@ -188,16 +188,16 @@ class _Bench:
             device_cores=self.info.cores,
         )
 
-    def _row(self, case: _Case, measured: FileInRounds | None) -> Row:
+    def _row(self, case: _Case, measured: FileInRounds | None) -> BenchmarkRow:
         if measured is None:
-            return Row(
+            return BenchmarkRow(
                 case.model, self._address, case.spec.threads, Measurement(Verdict.LOAD_FAILED, str(case.data)), ()
             )
         measurement = measured.whole
         if case.spec.profile_ops and isinstance(case.data, bytes) and not is_failure(measurement):
             measurement = self._with_profile(measurement, case.data, case.spec)
         runs = tuple(len(part.samples_ms) for part in measured.parts)
-        return Row(case.model, self._address, case.spec.threads, measurement, runs)
+        return BenchmarkRow(case.model, self._address, case.spec.threads, measurement, runs)
 
     def _with_profile(self, measurement: Measurement, data: bytes, spec: BenchmarkSpec) -> Measurement:
         """Adds operator times, from a run of their own: the profiler costs time and memory, and may crash."""
