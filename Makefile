@@ -23,6 +23,7 @@ lint: .venv/check-extras
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vermin --quiet --violations --no-tips -t=3.7- device_agents/worker
 
 check: lint test test-slow  ## everything CI checks
 

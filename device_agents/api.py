@@ -267,7 +267,12 @@ class DeviceAgent(ABC):
     """A device that measures and runs TFLite models, one at a time.
 
     Not thread-safe: `pool.DevicePool` gives each agent its own thread.
+
+    Attributes:
+        recorded: Whether answers are recordings: measured again, a model would give the same samples.
     """
+
+    recorded: bool = False
 
     @abstractmethod
     def info(self) -> DeviceInfo:

@@ -21,7 +21,7 @@ def measure_in_attempts(
     """Measures a model until it is not unsteady, at most `spec.max_attempts` times.
 
     Args:
-        model: A TFLite file; one that need not be run to be judged is not.
+        model: A TFLite file; one whose verdict needs no run is not run.
         spec: How to measure.
         attempt: Measures once.
         pause_s: Seconds to wait before the second attempt; the next waits grow by as much, because what disturbed an
@@ -50,7 +50,7 @@ def measure_in_attempts(
 
 
 def _refuse(model: bytes) -> Measurement | None:
-    """Returns the verdict on a file that need not be run to be judged."""
+    """Returns the verdict on a file that need not be run for it."""
     try:
         summary = inspect_model(model)
     except ModelFileError as error:

@@ -1,46 +1,31 @@
-"""Device addresses, and the agents they open.
+"""What can be done with a device address: open it, look at it, set it up, complete it; and the list of devices.
 
     host:              this machine
-    adb:               the only Android phone
-    adb:SERIAL         the one with this serial number; through the adb server if one runs, else on USB
-    adb://HOST:PORT    one that listens on the network
     replay:TIMES.json  recorded times, each answered after as long as it says
 
-An address is SCHEME:REST. Everything built in stands in the tables below. Other packages add schemes by entry points of
-the group `nas_edge.devices`: the name is the scheme, the object a function that is called with REST and returns a
-`DeviceAgent`.
+An address is SCHEME:REST; `schemes.SCHEMES` has all schemes, and `nas-edge devices` lists them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 
 from device_agents.api import DeviceAgent
-from device_agents.errors import DeviceAddressError, DeviceError
-from device_agents.plugins import Plugin, PluginGroup
+from device_agents.errors import DeviceAddressError, DeviceError, SpecError
+from device_agents.scheme import DeviceRow, Scheme
+from device_agents.schemes import find_scheme, loaded_schemes, schemes
 
-
-@dataclass(frozen=True)
-class DeviceRow:
-    """One line of the list of devices.
-
-    Attributes:
-        address: What `open_device` takes.
-        kind: Scheme, for example "host".
-        model: Product or CPU name, or "" if unknown.
-        state: "ready", "unavailable", or what else is in the way.
-        detail: Runtime and cores, or why it is unavailable.
-        fix: What to do about that, where it takes more than a few words.
-    """
-
-    address: str
-    kind: str
-    model: str
-    state: str
-    detail: str
-    fix: str = ""
+__all__ = [
+    "DeviceRow",
+    "Scheme",
+    "completions",
+    "list_devices",
+    "open_device",
+    "parse_address",
+    "scheme_of",
+    "schemes",
+    "set_up_device",
+]
 
 
 def open_device(address: str) -> DeviceAgent:
@@ -53,8 +38,8 @@ def open_device(address: str) -> DeviceAgent:
         DeviceAddressError: If the address is malformed, unknown or planned only.
         DeviceError: If the device cannot be opened.
     """
-    name, rest = parse_address(address)
-    return _find(name, address).open(rest)
+    scheme, rest = scheme_of(address)
+    return scheme.open(rest)
 
 
 def parse_address(address: str) -> tuple[str, str]:
@@ -63,159 +48,78 @@ def parse_address(address: str) -> tuple[str, str]:
     Raises:
         DeviceAddressError: If the address is malformed, unknown or planned only.
     """
+    scheme, rest = scheme_of(address)
+    return scheme.name, rest
+
+
+def scheme_of(address: str) -> tuple[Scheme, str]:
+    """Returns the scheme of an address and its rest.
+
+    Raises:
+        DeviceAddressError: If the address is malformed, unknown or planned only.
+    """
     name, _, rest = address.partition(":")
-    scheme = _find(name, address)
+    scheme = find_scheme(name, address)
     problem = scheme.problem(rest)
     if problem:
         raise DeviceAddressError(
             f"Bad device address: {problem}. Expected {scheme.form} ({scheme.what}). Received: {address!r}"
         )
-    return name, rest
+    return scheme, rest
 
 
 def list_devices() -> list[DeviceRow]:
-    """Returns the devices that can be found without being named."""
-    return [_host_row(), *_phone_rows()]
+    """Returns the devices that can be found without being named; a scheme that fails at it is a row that says so."""
+    return [row for scheme in loaded_schemes() for row in _found_by(scheme)]
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """How addresses of one scheme look and what opens them.
-
-    Attributes:
-        form: The address as shown to users.
-        what: What it is, in a few words.
-        problem: Returns what is wrong with the part after the colon, or "".
-        open: Returns the agent for the part after the colon.
-    """
-
-    form: str
-    what: str
-    problem: Callable[[str], str]
-    open: Callable[[str], DeviceAgent]
-
-
-def _open_host(_: str) -> DeviceAgent:
-    from device_agents.host import HostAgent
-
-    return HostAgent()
-
-
-def _open_replay(path: str) -> DeviceAgent:
-    from device_agents.replay import ReplayAgent
-
-    return ReplayAgent.from_file(path)
-
-
-def _host_row() -> DeviceRow:
-    from device_agents.host import host_info
-
+def _found_by(scheme: Scheme) -> Sequence[DeviceRow]:
+    if scheme.list is None:
+        return ()
     try:
-        info = host_info()
-    except DeviceError as error:
-        return DeviceRow("host:", "host", "", "unavailable", str(error))
-    detail = f"{info.cores} cores, {info.soc}, {info.runtime} {info.runtime_version}"
-    return DeviceRow(info.address, info.kind, info.model, "ready", detail)
+        return scheme.list()
+    except Exception as error:  # another package may raise anything
+        detail = str(error) if isinstance(error, DeviceError) else f"looking for devices failed: {error!r:.200}"
+        return [DeviceRow(f"{scheme.name}:", scheme.name, "", "unavailable", detail, present=False)]
 
 
-def _open_phone(scheme: str) -> Callable[[str], DeviceAgent]:
-    def open_(rest: str) -> DeviceAgent:
-        from device_agents.android.address import open_phone
+def set_up_device(address: str, options: Mapping[str, str] | None = None) -> Sequence[tuple[str, str]]:
+    """Makes a device ready for measuring.
 
-        return open_phone(f"{scheme}:{rest}")
+    Args:
+        address: The device.
+        options: Those of the scheme's `Setup`, by name.
 
-    return open_
+    Returns:
+        What was done, as pairs of a word and a fact.
 
-
-def _phone_problem(rest: str) -> str:
-    from device_agents.android.address import address_problem
-
-    return address_problem(rest)
-
-
-def _serial_problem(rest: str) -> str:
-    from device_agents.android.address import serial_problem
-
-    return serial_problem(rest)
-
-
-def _phone_rows() -> list[DeviceRow]:
-    from device_agents.android.listing import list_phones
-
-    return list_phones()
-
-
-SCHEMES: dict[str, Scheme] = {
-    "host": Scheme(
-        form="host:",
-        what="this machine",
-        problem=lambda rest: "nothing may follow 'host:'" if rest else "",
-        open=_open_host,
-    ),
-    "adb": Scheme(
-        form="adb:[SERIAL] or adb://HOST:PORT",
-        what="an Android phone",
-        problem=_phone_problem,
-        open=_open_phone("adb"),
-    ),
-    "adb-usb": Scheme(
-        form="adb-usb:[SERIAL]",
-        what="an Android phone on USB, even if an adb server runs",
-        problem=_serial_problem,
-        open=_open_phone("adb-usb"),
-    ),
-    "adb-server": Scheme(
-        form="adb-server:[SERIAL]",
-        what="an Android phone of the adb server, for example one paired over Wi-Fi",
-        problem=_serial_problem,
-        open=_open_phone("adb-server"),
-    ),
-    "replay": Scheme(
-        form="replay:TIMES.json",
-        what="recorded times, answered in real time",
-        problem=lambda rest: "" if rest else "a file must follow 'replay:'",
-        open=_open_replay,
-    ),
-}
-
-PLUGINS = PluginGroup("nas_edge.devices", "device scheme", SCHEMES, DeviceAddressError, DeviceError)
-
-PLANNED_SCHEMES = {
-    "ssh": "a board reached over SSH",
-    "coral": "a Coral Edge TPU",
-}
-
-
-def schemes() -> list[Scheme]:
-    """Returns every scheme: what is built in, then what other packages add."""
-    return [*SCHEMES.values(), *map(_of_plugin, PLUGINS.plugins())]
-
-
-def _find(name: str, address: str) -> Scheme:
-    """The scheme of an address."""
-    plugin = PLUGINS.find(name)
-    if plugin is not None:
-        return _of_plugin(plugin)
-    if name in PLANNED_SCHEMES:
-        raise DeviceAddressError(
-            f"{name}: devices ({PLANNED_SCHEMES[name]}) are not available in this version. "
-            f"{_known()}. Received: {address!r}"
+    Raises:
+        DeviceAddressError: If the address is malformed or unknown.
+        SpecError: If devices of this kind need no setup, or have no such option.
+        DeviceError: If it fails.
+    """
+    scheme, rest = scheme_of(address)
+    if scheme.setup is None:
+        able = ", ".join(f"{other.name}:" for other in schemes() if other.setup is not None)
+        raise SpecError(
+            f"Setup is not needed for {scheme.name}: devices ({scheme.what}); supported: {able}. Received: {address!r}"
         )
-    if name not in SCHEMES:
-        near = get_close_matches(name, [scheme.form.partition(":")[0] for scheme in schemes()], n=1)
-        meant = f" Did you mean {near[0]}: ?" if near else ""
-        raise DeviceAddressError(f"Unknown device address.{meant} {_known()}. Received: {address!r}")
-    return SCHEMES[name]
+    known = {option.name for option in scheme.setup.options}
+    unknown = sorted(set(options or {}) - known)
+    if unknown:
+        supported = ", ".join(f"--{name}" for name in sorted(known)) or "none"
+        raise SpecError(
+            f"--{unknown[0]} is not an option for setting up {scheme.name}: devices; supported: {supported}. Received "
+            f"address: {address!r}"
+        )
+    return scheme.setup.run(rest, options or {})
 
 
-def _of_plugin(plugin: Plugin) -> Scheme:
-    return Scheme(
-        form=f"{plugin.name}:...",
-        what=plugin.origin,
-        problem=lambda rest: "",  # only the package knows
-        open=lambda rest: plugin.make(DeviceAgent, rest),  # type: ignore[type-abstract] # only for isinstance
-    )
-
-
-def _known() -> str:
-    return f"Known are {', '.join(scheme.form for scheme in schemes())}; `nas-edge devices` says what they are"
+def completions(typed: str) -> list[str]:
+    """Returns addresses that go on as typed: how they begin, or where a scheme can tell, all of them."""
+    name, colon, rest = typed.partition(":")
+    if not colon:
+        return [found for found in (f"{scheme.name}:" for scheme in schemes()) if found.startswith(typed)]
+    scheme = find_scheme(name)
+    found = () if scheme.complete is None else scheme.complete(rest)
+    return [f"{name}:{more}" for more in found if more.startswith(rest)]

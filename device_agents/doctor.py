@@ -2,68 +2,27 @@
 
 from __future__ import annotations
 
-from device_agents.anchor import builtin_anchor_model
-from device_agents.android.address import SCHEMES as PHONE_SCHEMES
-from device_agents.api import PRESETS, DeviceAgent, Measurement, Verdict
+from collections.abc import Sequence
+
 from device_agents.checks import Check
-from device_agents.devices import open_device, parse_address
+from device_agents.devices import scheme_of
 from device_agents.errors import DeviceError
-
-# What is promised of a quiet device, and what no search can work with.
-_REPEATS_WITHIN, _REPEATS_BADLY = 0.05, 0.25
-_DOUBTFUL = (Verdict.UNSTEADY, Verdict.DRIFTED, Verdict.THROTTLED)
+from device_agents.measuring_checks import check_measuring, failed
 
 
-def examine(address: str) -> list[Check]:
-    """Looks at a device and measures a small model on it twice; a phone takes up to five minutes.
+def examine(address: str) -> Sequence[Check]:
+    """Looks at a device and measures a small model on it twice, which may take minutes.
 
     Raises:
         DeviceAddressError: If the address is malformed or unknown.
     """
-    scheme, _ = parse_address(address)
-    if scheme in PHONE_SCHEMES:
-        from device_agents.android.doctor import examine_phone
-
-        return examine_phone(address)
+    scheme, rest = scheme_of(address)
+    if scheme.doctor is not None:
+        return scheme.doctor(rest)
     try:
-        with open_device(address) as agent:
+        with scheme.open(rest) as agent:
             info = agent.info()
             found = f"{info.model}, {info.os}, {info.cores} cores, {info.runtime} {info.runtime_version}"
             return [Check("device", "pass", found), *check_measuring(agent)]
     except DeviceError as error:
         return [failed("device", error)]
-
-
-def check_measuring(agent: DeviceAgent) -> list[Check]:
-    """Measures the anchor model twice: whether that works, and whether both agree."""
-    try:
-        first, second = (agent.measure(builtin_anchor_model(), PRESETS["search"]) for _ in range(2))
-    except DeviceError as error:
-        return [failed("measuring", error)]
-    checks = [_check_measurement(second if first.ok else first)]
-    if first.statistics is None or second.statistics is None:
-        return checks
-    one_ms, other_ms = first.statistics.median_ms, second.statistics.median_ms
-    difference = abs(one_ms - other_ms) / min(one_ms, other_ms)
-    found = f"{one_ms:.3f} and {other_ms:.3f} ms for the same model, {difference:.1%} apart"
-    if difference <= _REPEATS_WITHIN:
-        return [*checks, Check("repeatability", "pass", found)]
-    fix = "close other programs, let it cool, fix its clock if it can be, and try again"
-    return [*checks, Check("repeatability", "warn" if difference <= _REPEATS_BADLY else "fail", found, fix)]
-
-
-def _check_measurement(measurement: Measurement) -> Check:
-    if measurement.ok:
-        where = measurement.conditions
-        cores = "any core" if where is None or where.cores is None else f"cores {','.join(map(str, where.cores))}"
-        return Check("measuring", "pass", f"{len(measurement.samples_ms)} samples on {cores}")
-    found = f"{measurement.verdict}: {measurement.detail}"
-    if measurement.verdict in _DOUBTFUL:
-        return Check("measuring", "warn", found, "see the other points; measured again, it may be steady")
-    return Check("measuring", "fail", found, "see the other points; another build of benchmark_model may help")
-
-
-def failed(name: str, error: DeviceError) -> Check:
-    """Returns the failed check an error makes; its first sentence says what happened, the others what to do."""
-    found, _, fix = str(error).partition(". ")
-    return Check(name, "fail", found, fix)

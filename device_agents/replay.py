@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
 from device_agents.errors import DeviceAddressError, DeviceError, ModelError
+from device_agents.scheme import Scheme
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +32,8 @@ class ReplayAgent(DeviceAgent):
         service_s: Seconds each answer takes; None for what the recording says.
         sleep: Waits for so many seconds; tests may pass something quicker.
     """
+
+    recorded = True
 
     def __init__(
         self,
@@ -102,3 +105,15 @@ def write_recording(path: str | Path, info: DeviceInfo, recorded: Mapping[str, M
         "measurements": {key: m.to_json() for key, m in recorded.items()},
     }
     Path(path).write_text(json.dumps(data), encoding="utf-8")
+
+
+SCHEMES = (
+    Scheme(
+        name="replay",
+        form="replay:TIMES.json",
+        what="recorded times, answered in real time",
+        open=ReplayAgent.from_file,
+        problem=lambda rest: "" if rest else "a file must follow 'replay:'",
+        rest_is_file=True,
+    ),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +17,14 @@ from device_agents.api import (
     Verdict,
 )
 from device_agents.errors import ProtocolError
-from device_agents.verdicts import judge
+from device_agents.verdicts import assess
 from device_agents.worker.frames import Frame
 
 _LONGEST_TEXT = 500
 
 
 def read_measurement(frame: Frame, info: DeviceInfo, spec: BenchmarkSpec, started_utc: str) -> Measurement:
-    """Returns the judged measurement out of the worker's last frame.
+    """Returns the assessed measurement out of the worker's last frame.
 
     Raises:
         ProtocolError: If a field is missing, of a wrong type, negative or not finite.
@@ -46,7 +47,47 @@ def read_measurement(frame: Frame, info: DeviceInfo, spec: BenchmarkSpec, starte
     )
     if failure is not None:
         return measurement.with_verdict(*read_failure(failure))
-    return judge(measurement, spec, info.cores)
+    return assess(measurement, spec, info.cores)
+
+
+def read_device_info(hello: Mapping[str, Any], address: str, kind: str) -> DeviceInfo:
+    """Returns what a device is, out of what its worker says of itself.
+
+    Args:
+        hello: The worker's answer to `hello`.
+        address: The address that opened the device.
+        kind: The way it is reached, for example "ssh".
+
+    Raises:
+        ProtocolError: If a field is missing or of a wrong type.
+    """
+    device = _optional_mapping(hello, "device") or {}
+    cores = _optional_count(device, "cores")
+    if not cores:
+        raise ProtocolError(f"cores must be 1 or more. Received: {cores!r}")
+    return DeviceInfo(
+        address=address,
+        kind=kind,
+        model=_text(device, "model"),
+        soc=_text(device, "soc"),
+        cores=cores,
+        memory_bytes=_optional_count(device, "memory_bytes"),
+        os=_text(device, "os"),
+        runtime=_text(hello, "runtime"),
+        runtime_version=_text(hello, "runtime_version"),
+    )
+
+
+def read_capacities(hello: Mapping[str, Any]) -> dict[int, int]:
+    """Returns the relative speeds of a device's CPUs by their ids, out of what its worker says of itself.
+
+    Raises:
+        ProtocolError: If they are malformed.
+    """
+    capacities = _optional_mapping(_optional_mapping(hello, "device") or {}, "capacities") or {}
+    if not all(re.fullmatch(r"[0-9]{1,4}", core) for core in capacities):
+        raise ProtocolError(f"capacities must be by CPU id. Received: {list(capacities)!r:.80}")
+    return {int(core): _optional_count(capacities, core) or 0 for core in capacities}
 
 
 def read_failure(failure: Mapping[str, Any]) -> tuple[Verdict, str]:

@@ -1,23 +1,22 @@
-"""What a measurement is worth: pure functions from facts to a verdict."""
+"""What a measurement is worth: pure functions from facts to a verdict.
+
+What is accepted is part of the settings a measurement was made with, see `BenchmarkSpec`.
+"""
 
 from __future__ import annotations
 
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
 from device_agents.worker.statistics import Statistics, median_of
 
+# The samples are there, but something makes them doubtful. Every other verdict but `ok` is a failure.
+FLAGS = (Verdict.UNSTEADY, Verdict.DRIFTED, Verdict.THROTTLED)
 # An empty graph takes the runtime about half a microsecond per call.
 NEAR_ZERO_MS = 0.001
-# Clocks below this share of what they were before timing.
-THROTTLED_CLOCK_RATIO = 0.85
-# Share of the timing spent waiting for a core that another program had. Waits come in
-# slices of milliseconds that hit few runs, so the median bears some of them.
-MAX_WAIT_SHARE = 0.10
-# The medians of the first and the second half of the samples differ by more than this.
-MAX_SHIFT = 0.05
+# With fewer, halves of the samples are too small to have medians worth comparing.
 MIN_SAMPLES_FOR_SHIFT = 12
 
 
-def judge(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | None = None) -> Measurement:
+def assess(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | None = None) -> Measurement:
     """Returns the measurement with the verdict its samples and conditions deserve.
 
     Args:
@@ -25,11 +24,11 @@ def judge(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | Non
         spec: The settings it was made with.
         device_cores: How many cores the device has, for what was not kept to some of them.
     """
-    verdict, detail = _judge(measurement, spec, device_cores)
+    verdict, detail = _assess(measurement, spec, device_cores)
     return measurement.with_verdict(verdict, detail)
 
 
-def _judge(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | None) -> tuple[Verdict, str]:
+def _assess(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | None) -> tuple[Verdict, str]:
     statistics, conditions = measurement.statistics, measurement.conditions
     if statistics is None or conditions is None:
         return Verdict.RUN_FAILED, "the worker returned no timed run"
@@ -39,7 +38,7 @@ def _judge(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | No
         )
     if spec.require_delegate and conditions.delegate_kernels == 0:
         return Verdict.FALLBACK, f"delegate {spec.delegate!r} took over no operator"
-    throttled = _throttled(conditions)
+    throttled = _throttled(conditions, spec)
     if throttled:
         return Verdict.THROTTLED, throttled
     cores = device_cores if conditions.cores is None else len(conditions.cores)
@@ -49,11 +48,11 @@ def _judge(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | No
     return (Verdict.UNSTEADY, unsteady) if unsteady else (Verdict.OK, "")
 
 
-def _throttled(conditions: Conditions) -> str:
+def _throttled(conditions: Conditions, spec: BenchmarkSpec) -> str:
     before, after = conditions.cpu_mhz_before, conditions.cpu_mhz_after
     if conditions.throttle_events:
         return f"the CPU throttled {conditions.throttle_events} times while timing"
-    if before and after and after < before * THROTTLED_CLOCK_RATIO:
+    if before and after and after < before * spec.min_clock_ratio:
         return f"the clock fell from {before:.0f} to {after:.0f} MHz while timing"
     return ""
 
@@ -67,7 +66,7 @@ def _contended(conditions: Conditions, spec: BenchmarkSpec, cores: int | None) -
     else:
         share = None if conditions.wait_share is None else conditions.wait_share / spec.threads
         what = "waited for a core"
-    if share is not None and share > MAX_WAIT_SHARE:
+    if share is not None and share > spec.max_wait_share:
         return f"{what} {share:.0%} of the time; other programs use the measured cores"
     return ""
 
@@ -79,7 +78,7 @@ def _unsteady(samples_ms: tuple[float, ...], statistics: Statistics, spec: Bench
     if width > spec.max_relative_half_width:
         return f"the median is known to {width:.1%} only; {spec.max_relative_half_width:.1%} is accepted"
     shift = relative_shift(samples_ms)
-    if shift is not None and abs(shift) > MAX_SHIFT:
+    if shift is not None and abs(shift) > spec.max_shift:
         return f"the median moved by {shift:+.1%} between the first and the second half"
     return ""
 
@@ -91,6 +90,11 @@ def relative_shift(samples_ms: tuple[float, ...]) -> float | None:
     middle = len(samples_ms) // 2
     first, second = median_of(samples_ms[:middle]), median_of(samples_ms[middle:])
     return second / first - 1 if first > 0 else None
+
+
+def is_failure(measurement: Measurement) -> bool:
+    """Returns whether there is no latency, not even a doubtful one."""
+    return not measurement.ok and (measurement.verdict not in FLAGS or not measurement.samples_ms)
 
 
 def steadier(one: Measurement, other: Measurement) -> Measurement:

@@ -86,6 +86,11 @@ class MeasuringConfig(Settings):
         None, description="how well the median must be known to stop earlier: half its 95% interval, over the median"
     )
     max_relative_half_width: float | None = Field(None, description="the same; a measurement above it is unsteady")
+    max_wait_share: float | None = Field(
+        None, description="share of the time spent waiting for a core above which a measurement is unsteady"
+    )
+    max_shift: float | None = Field(None, description="change of the median between its halves above which it is, too")
+    min_clock_ratio: float | None = Field(None, description="clock after timing, over before, below which: throttled")
     max_attempts: int | None = Field(None, description="how often an unsteady model is measured")
     timeout_s: float | None = Field(None, description="limit of one attempt, loading included, seconds")
     memory_limit_bytes: int | None = Field(None, description="memory a model may take, bytes")

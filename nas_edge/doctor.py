@@ -14,23 +14,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
 from device_agents.anchor import builtin_anchor_model
-from device_agents.android.address import adb_server, server_runs, server_socket
 from device_agents.api import PRESETS, Measurement
 from device_agents.checks import Check
 from device_agents.devices import list_devices
-from device_agents.errors import DeviceAddressError, DeviceUnavailableError
 from device_agents.host import HostAgent, pick_cores
+from device_agents.schemes import loaded_schemes
 
 _PACKAGE = "nas-edge"
 _GIB = 2**30
@@ -53,7 +51,7 @@ def examine(folder: Path, root: Path = Path("/")) -> list[Check]:
     measurement = _measure_anchor()  # before anything else makes this machine busy
     with ThreadPoolExecutor() as meanwhile:
         tensorflow = meanwhile.submit(check_tensorflow)
-        looks: dict[str, Callable[[], Check | list[Check]]] = {
+        looks: dict[str, Callable[[], Check | Sequence[Check]]] = {
             "python": check_python,
             "packages": check_packages,
             "tflite runtime": lambda: check_runtime(measurement),
@@ -61,8 +59,7 @@ def examine(folder: Path, root: Path = Path("/")) -> list[Check]:
             "memory": lambda: check_memory(root),
             "disk": lambda: check_disk(folder),
             "devices": check_devices,
-            "usb": lambda: check_usb(root),
-            "adb server": check_adb_server,
+            "ways to devices": check_ways,
             "ssh": lambda: check_ssh(Path.home()),
             "edgetpu_compiler": check_edgetpu_compiler,
             "tensorflow": tensorflow.result,
@@ -70,13 +67,13 @@ def examine(folder: Path, root: Path = Path("/")) -> list[Check]:
         return [check for name, look in looks.items() for check in _found(name, look)]
 
 
-def _found(name: str, look: Callable[[], Check | list[Check]]) -> list[Check]:
+def _found(name: str, look: Callable[[], Check | Sequence[Check]]) -> list[Check]:
     """What a look at something found; a doctor must not die of it."""
     try:
         found = look()
     except Exception as error:
         return [Check(name, "fail", f"{type(error).__name__}: {error}", "install what is missing, or report this")]
-    return found if isinstance(found, list) else [found]
+    return [found] if isinstance(found, Check) else list(found)
 
 
 # ---------------------------------------------------------------- what is installed
@@ -92,7 +89,7 @@ def check_python() -> Check:
         return Check("python", "warn", found, "pip install -e . in its folder")
     if SpecifierSet(expected).contains(found, prereleases=True):
         return Check("python", "pass", found)
-    return Check("python", "fail", f"{found}; needed is {expected}", "make a virtual environment with such a Python")
+    return Check("python", "fail", f"{found}; requires {expected}", "make a virtual environment with such a Python")
 
 
 def check_packages(requirements: list[str] | None = None) -> list[Check]:
@@ -117,7 +114,7 @@ def check_packages(requirements: list[str] | None = None) -> list[Check]:
         if requirement.specifier.contains(version, prereleases=True):
             good += 1
         else:
-            checks.append(Check(requirement.name, "fail", f"{version}; needed is {requirement.specifier}", fix))
+            checks.append(Check(requirement.name, "fail", f"{version}; requires {requirement.specifier}", fix))
     return [Check("packages", "pass", f"{good} as required"), *checks]
 
 
@@ -277,7 +274,7 @@ def check_disk(folder: Path) -> Check:
 
 def _enough(name: str, room: float, needed: float, easy: float, found: str, fix: str) -> Check:
     if room < needed:
-        return Check(name, "fail", f"{found}; needed are {needed / _GIB:.1f} GiB", fix)
+        return Check(name, "fail", f"{found}; requires {needed / _GIB:.1f} GiB", fix)
     if room < easy:
         return Check(name, "warn", f"{found}; {easy / _GIB:.0f} GiB leave room for large searches", fix)
     return Check(name, "pass", found)
@@ -290,7 +287,7 @@ def check_devices() -> list[Check]:
     """Which devices can be found without being named."""
     checks = []
     for row in list_devices():
-        if row.address == "adb:":  # no phone; what keeps phones away has checks of its own
+        if not row.present:  # what keeps devices away has checks of its own, see `check_ways`
             continue
         words = " ".join(filter(None, (row.model, row.detail)))
         if row.state == "ready":
@@ -301,70 +298,10 @@ def check_devices() -> list[Check]:
     return checks
 
 
-def check_usb(root: Path = Path("/"), loads: Callable[[], str | None] | None = None) -> list[Check]:
-    """Whether phones can be reached by USB, as far as this machine is concerned.
-
-    Args:
-        root: where /sys and /dev are.
-        loads: returns why the USB library cannot be used, or None; tests may pass their own.
-    """
-    phones = list(_phones_on_usb(root))
-    if server_runs():
-        return [Check("usb", "pass", f"left to the adb server; phones with debugging on: {len(phones)}")]
-    problem = (loads or _usb_problem)()
-    if problem is not None:
-        found = f"{problem}; {f'{len(phones)} phones are plugged in' if phones else 'needed for phones on USB only'}"
-        fix = (
-            "pip install 'nas-edge[usb]'" if "installed" in problem else "install libusb: sudo apt install libusb-1.0-0"
-        )
-        return [Check("usb", "warn" if phones else "pass", found, fix)]
-    checks = [Check("usb", "pass", f"library loads; phones with debugging on: {len(phones)}")]
-    checks += [
-        Check(
-            "usb permission",
-            "fail",
-            f"{node} may not be opened by this user",
-            "sudo apt install android-sdk-platform-tools-common (udev rules); join the group plugdev; plug in again",
-        )
-        for node in phones
-        if not os.access(node, os.R_OK | os.W_OK)
-    ]
-    return checks
-
-
-def _usb_problem() -> str | None:
-    from adb_shell import adb_device
-
-    if find_spec("usb1") is None:
-        return "no USB library installed"
-    # The Python part is there; what it wraps may not be.
-    return "libusb cannot be loaded" if adb_device.UsbTransport is None else None
-
-
-def _phones_on_usb(root: Path) -> Iterator[Path]:
-    """Device files of what speaks adb: class 0xff, subclass 0x42, protocol 0x01."""
-    for interface in (root / "sys/bus/usb/devices").glob("*:*"):
-        with suppress(OSError, ValueError):
-            read = [(interface / f"bInterface{part}").read_text().strip() for part in ("Class", "SubClass", "Protocol")]
-            if read == ["ff", "42", "01"]:
-                device = interface.parent / interface.name.partition(":")[0]
-                bus, number = (int((device / name).read_text()) for name in ("busnum", "devnum"))
-                yield root / f"dev/bus/usb/{bus:03d}/{number:03d}"
-
-
-def check_adb_server() -> Check:
-    """Whether an adb server owns the phones on USB."""
-    try:
-        where = "{}:{}".format(*server_socket())
-        if server_runs():
-            adb_server()
-            return Check("adb server", "pass", f"one runs at {where}, and addresses with adb: go through it")
-    except DeviceAddressError as error:
-        return Check("adb server", "fail", str(error), "correct or unset that variable")
-    except DeviceUnavailableError:
-        fix = "pip install 'nas-edge[adb-server]'; or, to use USB instead, adb kill-server"
-        return Check("adb server", "warn", f"one runs at {where}, and what it takes to use it is not installed", fix)
-    return Check("adb server", "pass", "none, so addresses with adb: go to USB")
+def check_ways() -> list[Check]:
+    """What this machine lacks for reaching devices, as their schemes see it."""
+    looks = {f"{scheme.name}: devices": scheme.check_host for scheme in loaded_schemes()}
+    return [check for name, look in looks.items() if look is not None for check in _found(name, look)]
 
 
 def check_ssh(home: Path) -> Check:

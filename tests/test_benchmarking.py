@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 
 from device_agents.anchor import builtin_anchor_model
+from device_agents.anchor_watch import AnchorReading
 from device_agents.api import PRESETS, BenchmarkSpec, Conditions, Measurement, OpTime, Verdict
 from device_agents.errors import DeviceAddressError, DeviceUnavailableError
 from device_agents.replay import model_key, write_recording
-from device_agents.session import AnchorReading
 from nas_edge import benchmarking, cli
 from nas_edge.benchmarking.comparison import across_sessions, ratio_of_medians
-from nas_edge.benchmarking.measure import Request, join, read_models, run_benchmark, unique_addresses
+from nas_edge.benchmarking.measure import Request, read_models, run_benchmark, unique_addresses
 from nas_edge.benchmarking.render import to_csv, to_ops_csv, to_table
-from nas_edge.benchmarking.report import DeviceRecord, ModelFile, Report, Row, read_report
+from nas_edge.benchmarking.report import BenchmarkRow, DeviceRecord, ModelFile, Report, read_report
 from nas_edge.errors import UsageError
 from tests.support import models
 from tests.support.agents import FunctionAgent, fake_info
@@ -230,22 +230,6 @@ def test_recorded_device_is_asked_once(tmp_path: Path) -> None:
     assert unknown.measurement.verdict is Verdict.LOAD_FAILED
 
 
-def test_joined_rounds_are_judged_as_a_whole() -> None:
-    calm = steady(1.0)
-    busy = steady(1.0, conditions=replace(CONDITIONS, wait_share=0.5, throttle_events=1), busy_s=1.0)
-    joined = join([calm, replace(calm, peak_memory_bytes=5, attempts=2)], SPEC)
-    assert joined.ok
-    assert (len(joined.samples_ms), joined.peak_memory_bytes, joined.attempts) == (48, 5, 3)
-    assert join([calm, busy], SPEC).verdict is Verdict.THROTTLED
-    contended = replace(busy, conditions=replace(CONDITIONS, wait_share=0.5))
-    waited = join([calm, contended], SPEC)
-    assert waited.verdict is Verdict.UNSTEADY
-    assert waited.conditions is not None
-    assert waited.conditions.wait_share == pytest.approx(0.25)
-    assert join([calm, steady(1.5)], SPEC).verdict is Verdict.UNSTEADY  # the second half is slower
-    assert join([calm, Measurement(Verdict.TIMEOUT, "hung")], SPEC).verdict is Verdict.TIMEOUT
-
-
 def test_names_are_unique(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     files = [tmp_path / "a", tmp_path / "x/a", tmp_path / "b", tmp_path / "c", tmp_path / "c"]
@@ -326,7 +310,7 @@ def make_report(
     """A report of one row; `changes` are to its conditions or its verdict."""
     verdict = changes.pop("verdict", Verdict.OK)
     measurement = steady(median_ms, verdict=verdict, conditions=replace(CONDITIONS, **changes))
-    row = Row(ModelFile(name, name, sha256, 10), "host:", changes.get("threads", 1), measurement, (12, 12))
+    row = BenchmarkRow(ModelFile(name, name, sha256, 10), "host:", changes.get("threads", 1), measurement, (12, 12))
     device = DeviceRecord(fake_info("host:"), (AnchorReading(0, anchor_ms, 1.0),))
     return Report("0.1", "2024-01-01T00:00:00+00:00", "search", SPEC, {"host:": device}, (row,))
 
@@ -401,7 +385,7 @@ def test_impossible_times_in_a_baseline_are_not_compared() -> None:
 
 
 def test_doubts_are_told_with_the_comparison() -> None:
-    assert "not to be relied on: unsteady" in conclusion(make_report(2.0), make_report(verdict=Verdict.UNSTEADY))
+    assert "unreliable latency: unsteady" in conclusion(make_report(2.0), make_report(verdict=Verdict.UNSTEADY))
     longer = replace(make_report(), preset="final")
     assert "preset search, baseline final" in conclusion(make_report(), longer)
     assert "the device itself has changed by +20%" in conclusion(make_report(2.0, anchor_ms=1.2), make_report())

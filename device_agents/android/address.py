@@ -19,7 +19,6 @@ from device_agents.android.transport import Transport
 from device_agents.api import DeviceAgent
 from device_agents.errors import DeviceAddressError, DeviceUnavailableError
 
-SCHEMES = ("adb", "adb-usb", "adb-server")
 DEFAULT_PORT = 5555
 _SERVER = ("127.0.0.1", 5037)
 _PROBE_TIMEOUT_S = 0.5
@@ -125,6 +124,15 @@ def open_transport(address: str, prompt_timeout_s: float | None = None) -> Trans
     if rest.startswith("//"):
         return AdbShellTransport.tcp(*split_host_port(rest), wait_s)
     return AdbShellTransport.usb(rest, wait_s)
+
+
+def known_serials(scheme: str) -> list[str]:
+    """Returns the serial numbers that may follow `scheme:`, without asking the phones anything."""
+    if scheme == "adb-server" or (scheme == "adb" and server_runs()):
+        return [phone.serial for phone in adb_server().server_phones()]
+    from device_agents.android.adb_shell_transport import usb_serials
+
+    return usb_serials()
 
 
 def open_phone(address: str) -> DeviceAgent:

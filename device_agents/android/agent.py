@@ -87,7 +87,7 @@ from device_agents.errors import (
     ProtocolError,
     SpecError,
 )
-from device_agents.verdicts import judge
+from device_agents.verdicts import assess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -620,7 +620,7 @@ def _assemble(
         if verdict is not Verdict.OK:
             return measurement.with_verdict(verdict, detail)
     throttled = why_throttled(before, visit.after, cores or ())
-    judged = judge(measurement, spec)
+    judged = assess(measurement, spec)
     if throttled and judged.verdict in (Verdict.OK, Verdict.UNSTEADY):
         return judged.with_verdict(Verdict.THROTTLED, throttled)
     return judged

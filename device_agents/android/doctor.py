@@ -23,8 +23,8 @@ from device_agents.android.state import (
 from device_agents.android.tool import install_tool
 from device_agents.android.transport import Transport, UnauthorizedError
 from device_agents.checks import Check
-from device_agents.doctor import check_measuring, failed
 from device_agents.errors import DeviceError
+from device_agents.measuring_checks import check_measuring, failed
 
 _MEBIBYTE = 1 << 20
 _ROUND_TRIPS = 11
@@ -202,7 +202,7 @@ def _check_measuring(transport: Transport, identity: PhoneIdentity) -> list[Chec
     try:
         before = read_quick_state(transport)
         with AndroidAgent(transport) as agent:
-            checks = check_measuring(agent)
+            checks = check_measuring(agent, "see the other points; another build of benchmark_model may help")
         after = read_quick_state(transport)
     except DeviceError as error:
         return [failed("measuring", error)]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from device_agents.android.address import adb_server, open_transport, server_runs
 from device_agents.android.state import read_identity
 from device_agents.android.tool import find_tool, is_on_phone
 from device_agents.android.transport import UnauthorizedError, printable
-from device_agents.devices import DeviceRow
 from device_agents.errors import DeviceError
+from device_agents.scheme import DeviceRow
 
 if TYPE_CHECKING:
     from device_agents.android.adb_server_transport import ServerPhone
@@ -72,12 +72,16 @@ def list_phones() -> list[DeviceRow]:
 
             rows = _at_once(_asked, [printable(serial) for serial in usb_serials()])
     except DeviceError as error:
-        return [_unavailable("adb:", error)]
+        return [replace(_unavailable("adb:", error), present=False)]
     if rows:
         return rows
     if with_server:
-        return [DeviceRow("adb:", "adb", "", "unavailable", "the adb server knows of no phone", _NONE_ON_SERVER)]
-    return [DeviceRow("adb:", "adb", "", "unavailable", "no phone on USB, and no adb server", _NONE_ON_USB)]
+        return [_none("the adb server knows of no phone", _NONE_ON_SERVER)]
+    return [_none("no phone on USB, and no adb server", _NONE_ON_USB)]
+
+
+def _none(found: str, fix: str) -> DeviceRow:
+    return DeviceRow("adb:", "adb", "", "unavailable", found, fix, present=False)
 
 
 def _unavailable(address: str, error: DeviceError) -> DeviceRow:

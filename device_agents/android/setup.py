@@ -55,6 +55,20 @@ class SetUp:
     latency_ms: float
     kept: Path | None
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Returns what was done, as pairs of a word and a fact."""
+        android = f"Android {self.identity.android}" if self.identity.android else ""
+        known = ", ".join(filter(None, (self.identity.soc, android, self.identity.abi)))
+        facts = [
+            ("phone", f"{self.identity.model or 'unknown'} ({known})"),
+            ("tool", f"{self.source}, SHA-256 {self.tool.sha256}"),
+            ("on the phone", self.tool.path),
+            ("tried", f"runs the anchor model in {self.latency_ms:.3f} ms (one run, no measurement)"),
+        ]
+        if self.kept is not None:
+            facts.append(("kept", f"{self.kept}, for every phone of ABI {self.identity.abi}"))
+        return facts
+
 
 def set_up(transport: Transport, source: str | None = None, sha256: str | None = None) -> SetUp:
     """Installs the tool on a phone and runs it once.
@@ -66,7 +80,7 @@ def set_up(transport: Transport, source: str | None = None, sha256: str | None =
 
     Raises:
         SpecError: If source or sha256 make no sense.
-        DeviceUnavailableError: If there is no tool, it is none for this phone, it does not work there, or another
+        DeviceUnavailableError: If there is no tool, it is not for this phone, it does not work there, or another
             process is measuring on the phone.
     """
     with PhoneClaim(transport):
@@ -90,7 +104,8 @@ def _set_up(transport: Transport, source: str | None, sha256: str | None) -> Set
     problem = elf_problem(data, identity.abi)
     if problem:
         raise DeviceUnavailableError(
-            f"{source} is no benchmark_model for this phone: {problem}. {how_to_get(identity.abi, transport.address)}"
+            f"{source} is not a benchmark_model for this phone: {problem}. "
+            f"{how_to_get(identity.abi, transport.address)}"
         )
     # Installed from a copy of what was checked, and kept only once it has worked.
     with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +174,7 @@ def _fetched(url: str) -> bytes:
 
 def _limited(data: bytes, source: str) -> bytes:
     if len(data) > MAX_TOOL_BYTES:
-        raise SpecError(f"{source} is no benchmark_model: it has more than {MAX_TOOL_BYTES >> 20} MiB")
+        raise SpecError(f"{source} is not a benchmark_model: it has more than {MAX_TOOL_BYTES >> 20} MiB")
     return data
 
 

@@ -7,4 +7,6 @@ To measure on a board, copy this folder alone and start it from its parent:
 
 It then answers framed requests (`frames`) on stdin and stdout. All imports in this
 folder are relative, so the folder works under any package name.
+
+Boards have old Pythons: this folder is written for Python 3.7, which `make lint` checks with vermin.
 """

@@ -23,14 +23,13 @@ from typing import Any
 
 from . import probes
 from .errors import DeviceError, ProtocolError
-from .frames import Frame, encode_frame, pop_blobs, read_frame
+from .frames import PROTOCOL_VERSION, Frame, encode_frame, pop_blobs, read_frame
 from .limits import no_core_dumps
 from .measure import CandidateError, measure_model, run_model
 from .runtime import Runtime, load_runtime
 from .spec import BenchmarkSpec
 from .tensors import decode_arrays, encode_arrays
 
-PROTOCOL_VERSION = 1
 # The host ends an overdue worker itself; this is for a worker whose host is gone.
 _ALARM_GRACE_S = 10
 
@@ -61,7 +60,7 @@ class Worker:
                 "runtime": self._runtime.name,
                 "runtime_version": self._runtime.version,
                 "python": platform.python_version(),
-                "cores": list(probes.allowed_cores() or ()),
+                "device": probes.describe(),
             }
         )
 
@@ -116,7 +115,10 @@ def _receive(read_fd: int, requests: queue.Queue[Frame]) -> None:
     `read` while a model is timed and so does not disturb.
     """
     try:
-        while (request := read_frame(lambda count: os.read(read_fd, count))) is not None:
+        while True:
+            request = read_frame(lambda count: os.read(read_fd, count))
+            if request is None:
+                break
             requests.put(request)
     except ProtocolError as error:
         print(error, file=sys.stderr, flush=True)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Callable, NoReturn, Sequence
 
 from .errors import ProtocolError
 
 MAGIC = b"NASF"
+# Of the frames and of what is in them; both sides must have the same.
+PROTOCOL_VERSION = 2
 _PREFIX = struct.Struct("<4sII")
 _CHUNK_BYTES = 1 << 20
 

@@ -120,7 +120,7 @@ class ProfiledModel:
         outputs = self._output_layouts()
         self._inputs = self._buffers("Input", [self._input_layout(i) for i in range(len(values))])
         self._outputs = self._buffers("Output", outputs)
-        for buffer, value in zip(self._inputs, values, strict=True):
+        for buffer, value in zip(self._inputs, values):
             self._fill(ctypes.c_void_p(buffer), value)
 
     def run(self) -> None:

@@ -1,6 +1,6 @@
 """The measuring loop: load, first inference, warm up until stable, time until sure.
 
-It only reports what happened; what the numbers are worth is judged on the host
+It only reports what happened; what the numbers are worth is assessed on the host
 (`device_agents.verdicts`).
 """
 
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -115,12 +114,12 @@ def run_model(runtime: Runtime, model: bytes, inputs: Sequence[Array]) -> list[A
         details = interpreter.get_input_details()
         if len(details) != len(inputs):
             raise ValueError(f"The model has {len(details)} inputs. Received: {len(inputs)}")
-        for detail, value in zip(details, inputs, strict=True):
+        for detail, value in zip(details, inputs):
             if tuple(detail["shape"]) != value.shape:
                 interpreter.resize_tensor_input(detail["index"], value.shape)
         interpreter.allocate_tensors()
     with _failures_of("run"):
-        for detail, value in zip(details, inputs, strict=True):
+        for detail, value in zip(details, inputs):
             interpreter.set_tensor(detail["index"], value)
         interpreter.invoke()
         return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]

@@ -7,6 +7,7 @@ phones each lack some of them. Paths are under `root` so that tests can supply t
 from __future__ import annotations
 
 import os
+import platform
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -48,6 +49,51 @@ def allowed_cores() -> tuple[int, ...] | None:
     if not hasattr(os, "sched_getaffinity"):
         return None
     return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def describe(root: Path = ROOT) -> dict[str, Any]:
+    """Returns what this machine is, as JSON values.
+
+    Returns:
+        model (of the board or the CPU), soc (instruction set), cores (how many may be used), memory_bytes, os,
+        capacities (of the usable CPUs by id; empty where the system does not tell them apart).
+    """
+    cores = allowed_cores() or ()
+    return {
+        "model": cpu_model(root),
+        "soc": platform.machine() or "unknown",
+        "cores": len(cores) or os.cpu_count() or 1,
+        "memory_bytes": physical_memory_bytes(),
+        # The patch level of a kernel does not make two machines different devices.
+        "os": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
+        "capacities": {str(core): capacity for core, capacity in cpu_capacities(cores, root).items()},
+    }
+
+
+def cpu_model(root: Path = ROOT) -> str:
+    """Returns the name of the board, or else of its CPU."""
+    for name, pattern in (
+        ("proc/device-tree/model", r"^(?P<model>[^\0\n]+)"),
+        ("proc/cpuinfo", r"^model name\s*:\s*(?P<model>.+)$"),
+    ):
+        match = re.search(pattern, _read_text(root / name) or "", re.MULTILINE)
+        if match:
+            return match.group("model").strip()
+    return platform.processor() or "unknown CPU"
+
+
+def cpu_capacities(cores: Iterable[int], root: Path = ROOT) -> dict[int, int]:
+    """Returns how fast the CPUs are, relative to each other, as far as the kernel says."""
+    readings = {core: _read_number(root / f"sys/devices/system/cpu/cpu{core}/cpu_capacity") for core in cores}
+    return {core: int(reading) for core, reading in readings.items() if reading is not None}
+
+
+def physical_memory_bytes() -> int | None:
+    """Returns the physical memory, None if the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def temperature_c(root: Path = ROOT) -> float | None:

@@ -75,7 +75,7 @@ def summarize_runs(runs: Sequence[Sequence[Event]], output_names: dict[int, str]
             "mean_ms": float(mean_ms),
             "share": float(mean_ms) / total_ms if total_ms > 0 else 0.0,
         }
-        for (tag, kind, node), mean_ms in zip(sequence, means_ms, strict=True)
+        for (tag, kind, node), mean_ms in zip(sequence, means_ms)
     ]
 
 

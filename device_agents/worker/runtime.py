@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .errors import DeviceUnavailableError
@@ -42,10 +43,9 @@ def find_runtime() -> tuple[str, str]:
         DeviceUnavailableError: If none is installed.
     """
     for module, distribution in RUNTIMES:
-        try:
-            return module, importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        version = installed_version(distribution)
+        if version is not None:
+            return module, version
     raise _no_runtime()
 
 
@@ -60,8 +60,22 @@ def load_runtime() -> Runtime:
             interpreter = importlib.import_module(f"{module}.interpreter")
         except ImportError:
             continue
-        return Runtime(module, importlib.metadata.version(distribution), interpreter)
+        return Runtime(module, installed_version(distribution) or "unknown", interpreter)
     raise _no_runtime()
+
+
+def installed_version(distribution: str) -> str | None:
+    """Returns the version of an installed distribution, None if it is not installed.
+
+    It is in the name of the folder or file that pip, or Debian, leaves beside the package; `importlib.metadata` came
+    with Python 3.8 only.
+    """
+    name = distribution.replace("-", "_")
+    for folder in map(Path, sys.path):
+        for kind in ("dist-info", "egg-info"):
+            for found in folder.glob(f"{name}-*.{kind}"):
+                return found.name[len(name) + 1 : -len(kind) - 1].partition("-py")[0]
+    return None
 
 
 def _no_runtime() -> DeviceUnavailableError:

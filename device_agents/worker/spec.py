@@ -23,9 +23,11 @@ DELEGATES = {
 # What leaves nothing for another processor to fall back from.
 CPU_DELEGATES = ("cpu", "none")
 _PARTIAL = "+cpu"
+_ACCEPTANCE_LIMITS = ("max_wait_share", "max_shift", "min_clock_ratio")
 # These decide whether a number is accepted or how long it may take, not what it is.
 _NOT_IN_SETTINGS_HASH = (
     "timeout_s", "memory_limit_bytes", "max_attempts", "require_delegate", "require_cool", "require_charged",
+    *_ACCEPTANCE_LIMITS,
 )  # fmt: skip
 # Name, smallest and largest value.
 _WHOLE_NUMBERS = {
@@ -62,7 +64,7 @@ class Delegate:
             SpecError: If it is none of them.
         """
         head, _, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
-        name = head.removesuffix(_PARTIAL)
+        name = head[: -len(_PARTIAL)] if head.endswith(_PARTIAL) else head
         library, *options = rest.split(",")
         pairs = [tuple(option.split("=", 1)) for option in options]
         fits = (
@@ -99,6 +101,12 @@ class BenchmarkSpec:
         target_relative_half_width: Half the width of the 95% interval of the median,
             divided by the median, at which timing may stop. 0.02 is 2%.
         max_relative_half_width: Above this the attempt counts as unsteady.
+        max_wait_share: Share of the timing spent waiting for a core that another program had, above which the attempt
+            counts as unsteady. Waits come in slices of milliseconds that hit few runs, so the median bears some of
+            them.
+        max_shift: Relative difference between the medians of the first and the second half of the samples, above
+            which the attempt counts as unsteady.
+        min_clock_ratio: Clock after timing, over that before, below which the attempt counts as throttled.
         warmup_min_runs: Fewest untimed runs after the first inference.
         warmup_min_duration_s: Shortest warm-up, in seconds.
         warmup_max_duration_s: Longest warm-up, in seconds; ends one that is not stable.
@@ -124,6 +132,9 @@ class BenchmarkSpec:
     max_duration_s: float = 0.5
     target_relative_half_width: float = 0.02
     max_relative_half_width: float = 0.05
+    max_wait_share: float = 0.10
+    max_shift: float = 0.05
+    min_clock_ratio: float = 0.85
     warmup_min_runs: int = 4
     warmup_min_duration_s: float = 0.02
     warmup_max_duration_s: float = 0.25
@@ -145,7 +156,7 @@ class BenchmarkSpec:
             _require_int(name, getattr(self, name), at_least, at_most)
         for name in ("timeout_s", "max_duration_s"):
             _require_number(name, getattr(self, name), above_zero=True)
-        for name in ("min_duration_s", "warmup_min_duration_s", "warmup_max_duration_s"):
+        for name in ("min_duration_s", "warmup_min_duration_s", "warmup_max_duration_s", *_ACCEPTANCE_LIMITS):
             _require_number(name, getattr(self, name), above_zero=False)
         for name in ("target_relative_half_width", "max_relative_half_width"):
             _require_number(name, getattr(self, name), above_zero=True)

@@ -116,9 +116,10 @@ def _lower_rank(count: int) -> int:
     if count > _EXACT_UP_TO:
         return math.floor((count - _NORMAL_975 * math.sqrt(count)) / 2)
     tail = (1 - CONFIDENCE) / 2
-    below, rank = 0.0, 0
+    below, rank, ways = 0.0, 0, 1
     while True:
-        below += math.comb(count, rank) / 2**count
+        below += ways / 2**count
         if below > tail:
             return rank
+        ways = ways * (count - rank) // (rank + 1)  # the next binomial coefficient, exactly
         rank += 1

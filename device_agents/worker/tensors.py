@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import ProtocolError
 
-Array = NDArray[Any]
+if TYPE_CHECKING:  # boards may have a NumPy without `numpy.typing`
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+else:
+    Array = np.ndarray
+
 _DTYPES = (
     *("bool", "float16", "float32", "float64", "complex64", "complex128"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -79,7 +83,7 @@ def decode_arrays(descriptions: Any, blobs: Sequence[bytes]) -> list[Array]:
     """
     if not isinstance(descriptions, list) or len(descriptions) != len(blobs):
         raise ProtocolError(f"Expected a description for each of {len(blobs)} tensors")
-    return [_decode(d, blob) for d, blob in zip(descriptions, blobs, strict=True)]
+    return [_decode(d, blob) for d, blob in zip(descriptions, blobs)]
 
 
 def _dtype_name(array: Array) -> str:
@@ -109,10 +113,17 @@ def _decode(description: Any, blob: bytes) -> Array:
     if name not in _DTYPES:
         raise ProtocolError(f"Expected a tensor dtype out of {_DTYPES}. Received: {name!r:.80}")
     dtype = np.dtype(name)
-    expected = math.prod(shape) * dtype.itemsize
+    expected = _elements(shape) * dtype.itemsize
     if expected != len(blob):
         raise ProtocolError(f"Tensor {name}{shape} needs {expected} bytes. Received: {len(blob)}")
     return np.frombuffer(blob, dtype).reshape(shape)
+
+
+def _elements(shape: Sequence[int]) -> int:
+    count = 1
+    for dimension in shape:
+        count *= dimension
+    return count
 
 
 def _decode_strings(shape: list[int], blob: bytes) -> Array:
@@ -120,7 +131,7 @@ def _decode_strings(shape: list[int], blob: bytes) -> Array:
         values = [bytes.fromhex(text) for text in json.loads(blob)]
     except (ValueError, TypeError, RecursionError):
         raise ProtocolError("A string tensor must be a JSON list of hexadecimal texts") from None
-    if len(values) != math.prod(shape):
+    if len(values) != _elements(shape):
         raise ProtocolError(f"String tensor {shape} does not have {len(values)} elements")
     flat = np.empty(len(values), dtype=object)
     flat[:] = values

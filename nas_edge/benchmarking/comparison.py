@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agents.session import SessionSettings
-from nas_edge.benchmarking.report import Report, Row
+from device_agents.anchor_watch import AnchorSettings
+from nas_edge.benchmarking.report import BenchmarkRow, Report
 
 RESAMPLES = 2000
 # Half the 95% interval of the logarithm of one model's latency in one session over that in another: memory layout,
@@ -112,7 +112,7 @@ def _widening(rounds: int) -> float:
 
 def compare_models(report: Report) -> list[Comparison]:
     """Compares each model with the fastest one, for each device and thread count."""
-    groups: dict[tuple[str, int], list[Row]] = {}
+    groups: dict[tuple[str, int], list[BenchmarkRow]] = {}
     for row in report.rows:
         if not row.failed:
             groups.setdefault((row.device, row.threads), []).append(row)
@@ -124,8 +124,8 @@ def compare_models(report: Report) -> list[Comparison]:
     return comparisons
 
 
-def _by_speed(row: Row) -> tuple[bool, float]:
-    """Sorts by median, and what is not to be relied on behind the rest."""
+def _by_speed(row: BenchmarkRow) -> tuple[bool, float]:
+    """Sorts by median, and what is unreliable behind the rest."""
     assert row.measurement.statistics is not None
     return row.flagged, row.measurement.statistics.median_ms
 
@@ -135,7 +135,7 @@ def compare_with_baseline(report: Report, baseline: Report) -> list[Comparison]:
     return [_with_baseline(row, report, baseline) for row in report.rows if not row.failed]
 
 
-def _with_baseline(row: Row, report: Report, baseline: Report) -> Comparison:
+def _with_baseline(row: BenchmarkRow, report: Report, baseline: Report) -> Comparison:
     reference = f"baseline of {baseline.created_utc[:10]}"
     same_bytes = [other for other in baseline.rows if other.model.sha256 == row.model.sha256]
     same_name = [other for other in baseline.rows if other.model.name == row.model.name]
@@ -157,7 +157,7 @@ def _with_baseline(row: Row, report: Report, baseline: Report) -> Comparison:
     return _compare(row, other, reference, paired=False, caveat="; ".join(filter(None, caveats)))
 
 
-def _differences(row: Row, report: Report, other: Row, baseline: Report) -> list[str]:
+def _differences(row: BenchmarkRow, report: Report, other: BenchmarkRow, baseline: Report) -> list[str]:
     """What makes two latencies incomparable, in words."""
     if other.failed:
         return [f"it ended with {other.measurement.verdict} there"]
@@ -180,19 +180,19 @@ def _differences(row: Row, report: Report, other: Row, baseline: Report) -> list
     return [f"{name}: {now}, baseline {then}" for name, (now, then) in checks.items() if now != then]
 
 
-def _flag_caveat(row: Row, other: Row) -> str:
+def _flag_caveat(row: BenchmarkRow, other: BenchmarkRow) -> str:
     flags = sorted({str(r.measurement.verdict) for r in (row, other) if r.flagged})
-    return f"not to be relied on: {' and '.join(flags)}" if flags else ""
+    return f"unreliable latency: {' and '.join(flags)}" if flags else ""
 
 
-def _anchor_caveat(row: Row, report: Report, other: Row, baseline: Report) -> str:
+def _anchor_caveat(row: BenchmarkRow, report: Report, other: BenchmarkRow, baseline: Report) -> str:
     ours, theirs = report.devices[row.device].anchor_ms, _anchor_ms(baseline, other.device)
     if ours is None or theirs is None:
         return "" if ours is theirs else "whether the device itself has changed is not known"
     change = ours / theirs - 1
-    if abs(change) <= SessionSettings().max_drift:
+    if not AnchorSettings().is_drift(1 + change):
         return ""
-    return f"not to be relied on: the device itself has changed by {change:+.0%} (anchor model)"
+    return f"unreliable comparison: the device itself has changed by {change:+.0%} (anchor model)"
 
 
 def _anchor_ms(report: Report, address: str) -> float | None:
@@ -200,7 +200,7 @@ def _anchor_ms(report: Report, address: str) -> float | None:
     return device.anchor_ms if device else None
 
 
-def _compare(row: Row, other: Row, reference: str, paired: bool, caveat: str) -> Comparison:
+def _compare(row: BenchmarkRow, other: BenchmarkRow, reference: str, paired: bool, caveat: str) -> Comparison:
     ratio, interval = ratio_of_medians(row.rounds_ms, other.rounds_ms, paired)
     if not paired:
         interval = across_sessions(ratio, interval)
@@ -219,5 +219,5 @@ def across_sessions(ratio: float, interval: tuple[float, float]) -> tuple[float,
     return ratio * math.exp(-low), ratio * math.exp(high)
 
 
-def _not_comparable(row: Row, reference: str, why: str) -> Comparison:
+def _not_comparable(row: BenchmarkRow, reference: str, why: str) -> Comparison:
     return Comparison(row.model.name, row.device, row.threads, reference, None, None, f"not comparable: {why}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from device_agents.api import Measurement, OpTime
 from nas_edge.benchmarking.comparison import Comparison
-from nas_edge.benchmarking.report import Report, Row
+from nas_edge.benchmarking.report import BenchmarkRow, Report
 from nas_edge.terminal import printable
 
 _TOP_OPERATORS = 10
@@ -104,7 +104,7 @@ def to_ops_csv(report: Report) -> str:
     )
 
 
-def _record(row: Row, report: Report) -> dict[str, Any]:
+def _record(row: BenchmarkRow, report: Report) -> dict[str, Any]:
     measurement = row.measurement
     statistics, conditions = measurement.statistics, measurement.conditions
     low, high = statistics.interval_ms if statistics and statistics.interval_ms else (None, None)
@@ -168,7 +168,7 @@ def _devices(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _open_note(row: Row, report: Report) -> str:
+def _open_note(row: BenchmarkRow, report: Report) -> str:
     """Which dimensions were chosen for a model that leaves them open; empty when all were named or fixed."""
     names = [name for name in row.model.open_inputs if name not in dict(report.spec.input_shapes)]
     if row.failed or not names:
@@ -186,7 +186,7 @@ def _runs(measurement: Measurement) -> str:
     return str(measurement.runs) if each == 1 else f"{len(measurement.samples_ms)}x{each or '?'}"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: BenchmarkRow) -> tuple[str, ...]:
     measurement = row.measurement
     statistics = measurement.statistics
     start = (row.model.name, row.device, str(row.threads), str(measurement.verdict))
@@ -216,7 +216,7 @@ def _comparison_table(title: str, comparisons: Sequence[Comparison]) -> str:
     return f"{title}\n{_align(rows)}"
 
 
-def _operators(row: Row) -> str:
+def _operators(row: BenchmarkRow) -> str:
     measurement = row.measurement
     if not measurement.profile:
         return f"Operators of {_who(row)}: no times: {measurement.profile_note}"
@@ -249,7 +249,7 @@ def _operators(row: Row) -> str:
     return "\n".join([title, " ".join(notes), "", _align(by_kind), "", slowest, _align(single)])
 
 
-def _who(row: Row) -> str:
+def _who(row: BenchmarkRow) -> str:
     return f"{row.model.name} on {row.device} with {row.threads} thread{'s' if row.threads > 1 else ''}"
 
 

@@ -8,16 +8,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from device_agents.anchor_watch import AnchorReading
 from device_agents.api import BenchmarkSpec, DeviceInfo, Measurement, Verdict
 from device_agents.errors import DeviceError
-from device_agents.session import AnchorReading
+from device_agents.verdicts import FLAGS
 from nas_edge.errors import UsageError
 
 KIND = "nas_edge benchmark"
 SCHEMA_VERSION = 1
-
-# The samples are there, but something makes them doubtful. Every other verdict but `ok` is a failure.
-FLAGS = (Verdict.UNSTEADY, Verdict.DRIFTED, Verdict.THROTTLED)
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class DeviceRecord:
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchmarkRow:
     """One model on one device with one number of threads.
 
     Attributes:
@@ -114,7 +112,7 @@ class Report:
     preset: str
     spec: BenchmarkSpec
     devices: Mapping[str, DeviceRecord]
-    rows: tuple[Row, ...]
+    rows: tuple[BenchmarkRow, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object; statistics are added for other readers and not read back."""
@@ -177,7 +175,7 @@ def read_report(path: Path) -> Report:
         ) from None
 
 
-def _row_to_json(row: Row) -> dict[str, Any]:
+def _row_to_json(row: BenchmarkRow) -> dict[str, Any]:
     statistics = row.measurement.statistics
     return {
         "model": asdict(row.model),
@@ -189,13 +187,13 @@ def _row_to_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _read_row(raw: Mapping[str, Any]) -> Row:
+def _read_row(raw: Mapping[str, Any]) -> BenchmarkRow:
     model = raw["model"]
     measurement = Measurement.from_json(raw["measurement"])
     round_runs = tuple(_whole("round_runs", count) for count in raw["round_runs"])
     if sum(round_runs) != len(measurement.samples_ms):
         raise ValueError("round_runs do not add up to the number of samples")
-    return Row(
+    return BenchmarkRow(
         model=ModelFile(
             str(model["name"]),
             str(model["path"]),

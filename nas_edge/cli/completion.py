@@ -63,25 +63,14 @@ def controllers(typed: str) -> list[str]:
 
 @_completes
 def devices(typed: str) -> list[str] | list[CompletionItem[str]]:
-    """Device addresses: phones by their serial numbers, without asking them anything; of others how they begin."""
-    from device_agents.devices import PLUGINS, SCHEMES
+    """Device addresses: those that their scheme knows without asking a device anything; of others how they begin."""
+    from device_agents.devices import completions
+    from device_agents.schemes import find_scheme
 
-    scheme, colon, _ = typed.partition(":")
-    if colon and scheme in ("adb", "adb-usb", "adb-server"):
-        return [f"{scheme}:{serial}" for serial in _serials(scheme)]
-    if typed.startswith("replay:"):
+    name, colon, _ = typed.partition(":")
+    if colon and find_scheme(name).rest_is_file:
         return [CompletionItem(typed, "file")]
-    return [f"{name}:" for name in (*SCHEMES, *(plugin.name for plugin in PLUGINS.plugins()))]
-
-
-def _serials(scheme: str) -> list[str]:
-    from device_agents.android.address import adb_server, server_runs
-
-    if scheme == "adb-server" or (scheme == "adb" and server_runs()):
-        return [phone.serial for phone in adb_server().server_phones()]
-    from device_agents.android.adb_shell_transport import usb_serials
-
-    return usb_serials()
+    return completions(typed)
 
 
 @_completes

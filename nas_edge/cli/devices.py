@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import Group, print_checks, print_table
+from nas_edge.cli.base import Command, Group, print_checks, print_table
 
 
 class _Devices(Group):
@@ -38,38 +39,45 @@ def devices(context: click.Context) -> None:
     print_table([(f"  {scheme.form}", scheme.what) for scheme in schemes()])
 
 
-@devices.command("setup")
+class _SetUp(Command):
+    """`devices setup`, whose options are those of the device schemes."""
+
+    @cached_property
+    def _options(self) -> list[click.Parameter]:
+        from device_agents.schemes import loaded_schemes
+
+        setups = [scheme.setup for scheme in loaded_schemes()]
+        options = {option.name: option for setup in setups if setup is not None for option in setup.options}
+        return [click.Option([f"--{o.name}"], metavar=o.metavar, help=o.help) for o in options.values()]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its own, and those of the schemes."""
+        own, inherited = self.params, super().get_params(ctx)[len(self.params) :]
+        return [*own[:-1], *self._options, *own[-1:], *inherited]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Examples of the schemes that have one."""
+        from device_agents.schemes import loaded_schemes
+
+        setups = [scheme.setup for scheme in loaded_schemes()]
+        examples = dict.fromkeys(setup.example for setup in setups if setup is not None and setup.example)
+        if examples:
+            with formatter.section("Examples"):
+                for example in examples:
+                    formatter.write_text(f"{ctx.command_path} {example}")
+
+
+@devices.command("setup", cls=_SetUp)
 @click.argument("address", shell_complete=completion.devices)
-@click.option("--benchmark-model", "source", metavar="FILE|URL", help="TFLite's benchmark_model for the phone; https.")
-@click.option("--sha256", metavar="HEX", help="What the SHA-256 of the tool must be.")
-def set_up_device(address: str, source: str | None, sha256: str | None) -> None:
-    """Installs what measuring needs on the phone at ADDRESS, and keeps it for other phones of its kind.
+def set_up_device(address: str, **options: str | None) -> None:
+    """Installs what measuring needs on the device at ADDRESS, and keeps it for others of its kind.
 
-    \b
-    Example:
-      nas-edge devices setup adb: --benchmark-model android_aarch64_benchmark_model
-    """  # noqa: D301 - click wants the control character, not its name
-    from device_agents.android.address import SCHEMES, open_transport
-    from device_agents.devices import parse_address
+    Which options a device takes depends on its kind.
+    """
+    from device_agents.devices import set_up_device as set_up
 
-    scheme, _ = parse_address(address)
-    if scheme not in SCHEMES:
-        raise click.UsageError(f"only phones need setting up, adb:... addresses; received {address!r}")
-    from device_agents.android.setup import set_up
-
-    with open_transport(address) as transport:
-        done = set_up(transport, source, sha256)
-    identity = done.identity
-    facts = (identity.soc, f"Android {identity.android}" if identity.android else "", identity.abi)
-    rows = [
-        ("phone", f"{identity.model or 'unknown'} ({', '.join(filter(None, facts))})"),
-        ("tool", f"{done.source}, SHA-256 {done.tool.sha256}"),
-        ("on the phone", done.tool.path),
-        ("tried", f"runs the anchor model in {done.latency_ms:.3f} ms (one run, no measurement)"),
-    ]
-    if done.kept is not None:
-        rows.append(("kept", f"{done.kept}, for every phone of ABI {identity.abi}"))
-    print_table(rows)
+    given = {name.replace("_", "-"): value for name, value in options.items() if value is not None}
+    print_table([*set_up(address, given)])
     click.echo(f"\nNext: nas-edge devices doctor {address}")
 
 

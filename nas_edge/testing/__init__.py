@@ -1,4 +1,4 @@
-"""Conformance suites: what every search space, layer, device agent, latency source and controller promises.
+"""Conformance suites: what every space, layer, device agent, device scheme, latency source and controller promises.
 
 This package's own implementations run them in its tests; run them on yours. Each is a plain function that takes a
 function making the thing under test, and raises AssertionError saying which promise is broken, with or without pytest:
@@ -10,7 +10,7 @@ function making the thing under test, and raises AssertionError saying which pro
 from __future__ import annotations
 
 from nas_edge.testing.controllers import check_controller
-from nas_edge.testing.devices import check_device_agent
+from nas_edge.testing.devices import check_device_agent, check_device_scheme
 from nas_edge.testing.latency import check_latency_source
 from nas_edge.testing.layers import check_layer
 from nas_edge.testing.spaces import check_space, check_supernet
@@ -18,6 +18,7 @@ from nas_edge.testing.spaces import check_space, check_supernet
 __all__ = [
     "check_controller",
     "check_device_agent",
+    "check_device_scheme",
     "check_latency_source",
     "check_layer",
     "check_space",

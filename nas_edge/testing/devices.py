@@ -1,15 +1,19 @@
-"""What a device agent promises."""
+"""What a device agent promises, and what a device scheme does."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from device_agents.anchor import builtin_anchor_model
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement
+from device_agents.checks import Check
 from device_agents.errors import DeviceError, ModelError
+from device_agents.scheme import DeviceRow, Scheme
 from nas_edge.testing.expect import expect, expect_no_error
 
 # Over quickly; how steady the device is, is not asked.
@@ -120,3 +124,112 @@ def _check_running(agent: DeviceAgent, model: bytes) -> None:
         f"`run` of the built-in model must give one output [1, 32, 32, 32], received {shapes}",
     )
     expect(bool(np.isfinite(outputs[0]).all()), "`run` of the built-in model gives outputs that are not finite")
+
+
+# What `nas-edge devices setup` has already.
+_TAKEN_OPTIONS = ("address", "debug", "help")
+
+
+def check_device_scheme(scheme: Scheme, rest: str, malformed: Sequence[str] = ()) -> None:
+    """Checks a device scheme; the agent it opens has a suite of its own, `check_device_agent`.
+
+    Nothing is set up. The device at `rest` must be there: it is opened, and its `doctor` looks at it.
+
+    Args:
+        scheme: the scheme.
+        rest: what follows the colon in the address of a device of this kind.
+        malformed: some that are not well-formed.
+
+    Raises:
+        AssertionError: naming the promise that is broken.
+    """
+    expect(isinstance(scheme, Scheme), f"a scheme must be a Scheme, received {type(scheme).__name__}")
+    _check_description(scheme)
+    expect(scheme.problem(rest) == "", f"`problem` refuses {rest!r}, the address of a device: {scheme.problem(rest)}")
+    for wrong in malformed:
+        with expect_no_error(f"`problem` of {wrong!r}"):
+            problem = scheme.problem(wrong)
+        expect(bool(problem), f"`problem` finds nothing wrong with {wrong!r}")
+        expect("\n" not in problem, f"`problem` must be one line, received {problem!r}")
+    _check_listing(scheme)
+    _check_completion(scheme, rest)
+    _check_setup(scheme)
+    with expect_no_error("opening the device"), scheme.open(rest) as agent:
+        expect(isinstance(agent, DeviceAgent), f"`open` must give a DeviceAgent, received {type(agent).__name__}")
+        kind = agent.info().kind
+        expect(bool(kind), "the device that `open` opened says nothing of its kind")
+    if scheme.doctor is not None:
+        _check_checks("doctor", partial(scheme.doctor, rest))
+    if scheme.check_host is not None:
+        _check_checks("check_host", scheme.check_host)
+
+
+def _check_description(scheme: Scheme) -> None:
+    expect(
+        bool(re.fullmatch(r"[a-z][a-z0-9-]*", scheme.name)),
+        f"`name` must be small letters, digits and dashes, received {scheme.name!r}",
+    )
+    expect(
+        scheme.form.startswith(f"{scheme.name}:"), f"`form` must begin with {scheme.name}:, received {scheme.form!r}"
+    )
+    expect(bool(scheme.what) and "\n" not in scheme.what, f"`what` must be a few words, received {scheme.what!r}")
+
+
+def _check_listing(scheme: Scheme) -> None:
+    if scheme.list is None:
+        return
+    with expect_no_error("`list` says in a row what is wrong, and raises nothing"):
+        rows = scheme.list()
+    for row in rows:
+        expect(isinstance(row, DeviceRow), f"`list` must give DeviceRows, received {type(row).__name__}")
+        name, _, found = row.address.partition(":")
+        expect(name == scheme.name, f"`list` gives {row.address!r}, which is of another scheme")
+        problem = scheme.problem(found) if row.present else ""
+        expect(problem == "", f"`list` gives {row.address!r}, which `problem` refuses: {problem}")
+        expect(bool(row.state), f"`list` gives {row.address!r} without a `state`")
+        why = row.detail or row.fix
+        expect(row.state == "ready" or bool(why), f"`list` does not say why {row.address!r} is {row.state}")
+
+
+def _check_completion(scheme: Scheme, rest: str) -> None:
+    if scheme.complete is None:
+        return
+    for typed in ("", rest[: len(rest) // 2], rest):
+        found = scheme.complete(typed)
+        expect(
+            all(isinstance(more, str) for more in found) and not isinstance(found, str),
+            f"`complete` must give texts, received {found!r:.80}",
+        )
+        for more in found:
+            problem = scheme.problem(more)
+            expect(problem == "", f"`complete` offers {more!r}, which `problem` refuses: {problem}")
+
+
+def _check_setup(scheme: Scheme) -> None:
+    if scheme.setup is None:
+        return
+    for option in scheme.setup.options:
+        expect(
+            bool(re.fullmatch(r"[a-z][a-z0-9-]*", option.name)) and option.name not in _TAKEN_OPTIONS,
+            f"an option of `setup` must be small letters, digits and dashes and none of {', '.join(_TAKEN_OPTIONS)}, "
+            f"received {option.name!r}",
+        )
+        expect(bool(option.metavar and option.help), f"the option --{option.name} of `setup` must say what it takes")
+    example = scheme.setup.example
+    expect(
+        not example or example.startswith(f"{scheme.name}:") or ":" in example.split()[0],
+        f"`setup.example` must begin with an address, received {example!r}",
+    )
+
+
+def _check_checks(name: str, look: Callable[[], Sequence[Check]]) -> None:
+    with expect_no_error(f"`{name}` says in a check what is wrong, and raises nothing"):
+        checks = list(look())
+    expect(bool(checks), f"`{name}` found nothing at all")
+    for check in checks:
+        expect(isinstance(check, Check), f"`{name}` must give Checks, received {type(check).__name__}")
+        expect(bool(check.name and check.found), f"`{name}` gives a check without a name or without what was found")
+        expect(
+            check.state == "pass" or bool(check.fix),
+            f"`{name}` says of {check.name!r} that it is {check.state}, not what to do",
+        )

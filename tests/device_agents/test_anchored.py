@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from device_agents.anchored import AnchoredAgent, AnchorSettings
+from device_agents.anchor_watch import AnchorSettings
+from device_agents.anchored import AnchoredAgent
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
 from tests.support.agents import FunctionAgent
 
@@ -88,7 +89,7 @@ def test_a_single_odd_reading_is_not_believed() -> None:
         device.slowdown = next(odd, 1.0)
         return inner(model, spec)
 
-    agent._agent = FunctionAgent(once)
+    agent._agent = agent._anchor._agent = FunctionAgent(once)
     assert measure(agent, 1)[0].ok
     assert device.log == "AmmmAAm"
     assert device.suspect_since == []

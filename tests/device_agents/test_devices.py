@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from device_agents.devices import PLANNED_SCHEMES, list_devices, open_device
+from device_agents.devices import list_devices, open_device
 from device_agents.errors import DeviceAddressError
 from device_agents.host import HostAgent
+from device_agents.schemes import PLANNED_SCHEMES
 
 
 @pytest.mark.parametrize("address", ["host:", "host"])
@@ -28,7 +29,7 @@ def test_of_a_known_scheme_only_its_own_form_is_told() -> None:
     with pytest.raises(DeviceAddressError, match=r"Expected host: \(this machine\)") as caught:
         open_device("host:1")
     assert "adb" not in str(caught.value)
-    with pytest.raises(DeviceAddressError, match=r"Known are host:, adb:.*`nas-edge devices`"):
+    with pytest.raises(DeviceAddressError, match=r"Supported: host:, adb:.*`nas-edge devices`"):
         open_device("phone")
 
 
@@ -49,7 +50,7 @@ def test_a_missing_or_malformed_recording_is_an_address_error(tmp_path: Path) ->
 
 
 def test_the_list_of_devices_shows_this_machine_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("device_agents.android.listing.list_phones", lambda: [])
+    monkeypatch.setattr("device_agents.android.listing.list_phones", list)
     (row,) = list_devices()
     assert (row.address, row.kind, row.state) == ("host:", "host", "ready")
     assert "ai_edge_litert" in row.detail or "tflite_runtime" in row.detail

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import device_agents.worker
-from device_agents import host
 from device_agents.api import PRESETS, BenchmarkSpec, Measurement, Verdict
 from device_agents.errors import (
     DeviceUnavailableError,
@@ -27,8 +26,11 @@ from device_agents.errors import (
     SpecError,
 )
 from device_agents.host import HostAgent, pick_cores
-from device_agents.worker.frames import Frame, encode_frame, read_frame
-from device_agents.worker_process import WorkerProcess
+from device_agents.worker.frames import PROTOCOL_VERSION, Frame, encode_frame, read_frame
+from device_agents.worker.probes import cpu_capacities
+from device_agents.worker_agent import cores_of_kind
+from device_agents.worker_link import WorkerLink
+from device_agents.worker_process import ProcessChannel
 from tests.support import models
 from tests.support.models import OP, T
 
@@ -218,11 +220,12 @@ def test_closing_ends_the_worker_and_may_be_repeated(spec: BenchmarkSpec) -> Non
 def test_the_worker_dies_with_its_host_even_while_measuring() -> None:
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from device_agents.worker_process import WorkerProcess\n"
+        "from device_agents.worker_link import WorkerLink\n"
+        "from device_agents.worker_process import start_local_worker\n"
         "from device_agents.worker.frames import Frame\n"
         "from device_agents.api import PRESETS\n"
         "from tests.support.models import conv_model\n"
-        "worker = WorkerProcess(); print(worker.pid, flush=True)\n"
+        "worker = WorkerLink(start_local_worker()); print(worker.channel.pid, flush=True)\n"
         "request = Frame({'do': 'measure', 'spec': PRESETS['full'].to_json()}, (conv_model(),))\n"
         "worker.request(request, 60)\n"
     )
@@ -243,15 +246,15 @@ def test_a_program_that_is_no_worker_is_an_unavailable_device() -> None:
         "import time; time.sleep(9)",
     ):
         with pytest.raises(DeviceUnavailableError):
-            WorkerProcess([sys.executable, "-c", code], start_timeout_s=2.0)
+            WorkerLink(ProcessChannel([sys.executable, "-c", code]), start_timeout_s=2.0)
     with pytest.raises(DeviceUnavailableError, match="Cannot start"):
-        WorkerProcess(["/no/such/python"])
+        ProcessChannel(["/no/such/python"])
 
 
 def test_rubbish_in_the_middle_of_an_answer_is_a_protocol_error() -> None:
-    hello = encode_frame(Frame({"done": "hello", "protocol": 1}))
+    hello = encode_frame(Frame({"done": "hello", "protocol": PROTOCOL_VERSION}))
     code = f"import sys; sys.stdout.buffer.write({hello!r} + b'rubbish' * 99)"
-    worker = WorkerProcess([sys.executable, "-c", code])
+    worker = WorkerLink(ProcessChannel([sys.executable, "-c", code]))
     with pytest.raises(ProtocolError):
         worker.request(Frame({"do": "measure"}), 10.0)
 
@@ -308,7 +311,8 @@ class disturbed:  # noqa: N801 - reads as a statement
 
 def worker_of(agent: HostAgent) -> int:
     assert agent._worker is not None
-    return agent._worker.pid
+    assert isinstance(agent._worker.channel, ProcessChannel)
+    return agent._worker.channel.pid
 
 
 def cpu_s(pid: int) -> float:
@@ -340,13 +344,13 @@ def test_what_only_phones_can_do_is_refused(agent: HostAgent, spec: BenchmarkSpe
         agent.measure(models.conv_model(), spec.replace(**change))
 
 
-def test_kinds_of_cores_are_told_from_the_systems_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "allowed_cores", lambda: (0, 1, 2, 3))
+def test_kinds_of_cores_are_told_from_the_systems_files(tmp_path: Path) -> None:
     for core, capacity in enumerate((400, 1024, 1024, 400)):
         folder = tmp_path / f"sys/devices/system/cpu/cpu{core}"
         folder.mkdir(parents=True)
         (folder / "cpu_capacity").write_text(f"{capacity}\n")
-    assert host.cores_of_kind("big", tmp_path) == (1, 2)
-    assert host.cores_of_kind("little", tmp_path) == (0, 3)
-    with pytest.raises(SpecError, match="no big cores"):
-        host.cores_of_kind("big", tmp_path / "empty")
+    capacities = cpu_capacities((0, 1, 2, 3), tmp_path)
+    assert cores_of_kind("big", capacities, "pi") == (1, 2)
+    assert cores_of_kind("little", capacities, "pi") == (0, 3)
+    with pytest.raises(SpecError, match="pi has no big cores"):
+        cores_of_kind("big", cpu_capacities((0, 1), tmp_path / "empty"), "pi")

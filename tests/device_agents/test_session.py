@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from device_agents.anchor_watch import AnchorSettings
+from device_agents.anchored import AnchoredAgent
 from device_agents.api import BenchmarkSpec, Measurement, Verdict
 from device_agents.errors import DeviceUnavailableError
-from device_agents.session import MeasuringSession, SessionSettings
+from device_agents.session import MeasuringSession
 from tests.support.agents import FunctionAgent, steady
 
 ANCHOR = b"anchor"
@@ -29,7 +31,7 @@ def session(device: Device, every: int = 2, rounds: int = 2) -> MeasuringSession
         FunctionAgent(device.measure),
         BenchmarkSpec(),
         ANCHOR,
-        SessionSettings(every=every, interval_s=1e9, rounds=rounds),
+        AnchorSettings(every=every, interval_s=1e9, confirmations=1, repetitions=rounds),
         clock=lambda: 0.0,
     )
 
@@ -64,7 +66,7 @@ def test_a_model_may_come_with_a_spec_of_its_own() -> None:
         specs.append((model, spec.threads))
         return device.measure(model, spec)
 
-    run = MeasuringSession(FunctionAgent(measure), BenchmarkSpec(), ANCHOR, SessionSettings(every=1))
+    run = MeasuringSession(FunctionAgent(measure), BenchmarkSpec(), ANCHOR, AnchorSettings(every=1, confirmations=1))
     run.measure(b"a", BenchmarkSpec(threads=3))
     assert specs == [(ANCHOR, 1), (b"a", 3), (ANCHOR, 1), (b"a", 3), (ANCHOR, 1)]
 
@@ -77,8 +79,28 @@ def test_lasting_drift_is_a_verdict_that_names_the_ratio() -> None:
 
 
 def test_drift_within_the_threshold_is_accepted() -> None:
-    device = Device([1.0, 1.04, 0.97])
+    device = Device([1.0, 1.09, 0.92])
     assert all(r.ok for r in measure_all(session(device), b"a", b"b", b"c"))
+
+
+def test_a_single_odd_reading_is_not_believed() -> None:
+    device = Device([1.0, 1.4, 1.0])
+    run = MeasuringSession(FunctionAgent(device.measure), BenchmarkSpec(), ANCHOR, AnchorSettings(every=2))
+    run.measure(b"a")
+    run.measure(b"b")
+    assert device.log == [ANCHOR, b"a", b"b", ANCHOR, ANCHOR]
+
+
+def test_both_ways_of_watching_a_device_draw_the_line_at_the_same_drift() -> None:
+    """Of a device that is slower by a tenth and a bit, and then by a tenth less a bit."""
+    for slowdown, drifted in ((1.11, True), (1.09, False)):
+        found = measure_all(session(Device([1.0, slowdown]), every=1), b"a")[0].verdict is Verdict.DRIFTED
+        anchored = AnchoredAgent(
+            FunctionAgent(Device([1.0, slowdown]).measure), BenchmarkSpec(), ANCHOR, AnchorSettings(every=1)
+        )
+        anchored.measure(b"a", BenchmarkSpec())
+        anchored.measure(b"a", BenchmarkSpec())
+        assert found == AnchorSettings().is_drift(anchored.readings[-1].ratio) == drifted
 
 
 def test_anchor_is_due_after_some_time_too() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from device_agents.api import BenchmarkSpec, Measurement, Verdict
-from device_agents.verdicts import judge, relative_shift, steadier
+from device_agents.verdicts import assess, relative_shift, steadier
 from tests.support.measurements import CONDITIONS
 
 STEADY = (1.0, 1.01, 0.99) * 10
@@ -14,7 +14,7 @@ STEADY = (1.0, 1.01, 0.99) * 10
 
 def judged(samples: tuple[float, ...] = STEADY, spec: BenchmarkSpec | None = None, **conditions: Any) -> Measurement:
     measurement = Measurement(Verdict.OK, samples_ms=samples, conditions=replace(CONDITIONS, **conditions))
-    return judge(measurement, spec or BenchmarkSpec())
+    return assess(measurement, spec or BenchmarkSpec())
 
 
 def test_steady_samples_are_ok() -> None:
@@ -53,8 +53,8 @@ def test_threads_that_outnumber_the_cores_may_wait_for_each_other() -> None:
     assert judged(spec=BenchmarkSpec(threads=2), cores=(0, 1), wait_share=0.15).ok
     conditions = replace(CONDITIONS, cores=None, wait_share=2.0, other_load_cores=0.02)
     everywhere = Measurement(Verdict.OK, samples_ms=STEADY, conditions=conditions)
-    assert judge(everywhere, spec, device_cores=2).ok
-    shifting = judge(replace(everywhere, samples_ms=(1.0,) * 15 + (1.2,) * 15), spec, device_cores=2)
+    assert assess(everywhere, spec, device_cores=2).ok
+    shifting = assess(replace(everywhere, samples_ms=(1.0,) * 15 + (1.2,) * 15), spec, device_cores=2)
     assert shifting.verdict is Verdict.UNSTEADY
     assert "other programs" not in shifting.detail
     assert "4 threads share 2 cores" in shifting.detail

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from device_agents import verdicts
 from device_agents.api import Measurement
 from nas_edge import pipeline
 from nas_edge.config import RunConfig, load_config
@@ -32,16 +31,12 @@ SHORT = (
     "measure.max_relative_half_width=5",
     "final_measure.max_relative_half_width=5",
     "measure.max_attempts=1",
+    # The machines that run tests are shared; what is worth what on them is tested elsewhere, with made-up samples.
+    "measure.max_wait_share=1e6",
+    "measure.max_shift=1e6",
+    "final_measure.max_wait_share=1e6",
+    "final_measure.max_shift=1e6",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def any_machine_is_quiet_enough() -> Iterator[None]:
-    """The machines that run tests are shared; what is worth what on them is tested elsewhere, with made-up samples."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verdicts, "MAX_WAIT_SHARE", float("inf"))
-        patch.setattr(verdicts, "MAX_SHIFT", float("inf"))
-        yield
 
 
 def quiet() -> Reporter:

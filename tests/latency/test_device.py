@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device_agents.anchor import builtin_anchor_model
-from device_agents.anchored import AnchorSettings
+from device_agents.anchor_watch import AnchorSettings
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
 from nas_edge.errors import ConfigError
 from nas_edge.latency.answer import LatencyKind

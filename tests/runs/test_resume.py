@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from device_agents import verdicts
-from device_agents.anchored import AnchoredAgent, AnchorSettings
+from device_agents.anchor_watch import AnchorSettings
+from device_agents.anchored import AnchoredAgent
 from nas_edge import pipeline
 from nas_edge.config import RunConfig, load_config
 from nas_edge.errors import StoppedError, TrainingError
@@ -36,6 +36,11 @@ SETTINGS = (
     "training.epochs=1",
     "target.limit=none",
     "export.precision=float32",
+    # The machines that run tests are shared; what is worth what on them is tested elsewhere.
+    "measure.max_wait_share=1e6",
+    "measure.max_shift=1e6",
+    "final_measure.max_wait_share=1e6",
+    "final_measure.max_shift=1e6",
     "measure.max_relative_half_width=5",
     "final_measure.max_relative_half_width=5",
 )
@@ -78,9 +83,6 @@ def learning(rate: float) -> Callable[[RunConfig], RunConfig]:
 def test_a_run_is_continued_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Its supernet is compiled in seconds.
     monkeypatch.setitem(SPACES.entries, "tiny", TINY)
-    # The machines that run tests are shared; what is worth what on them is tested elsewhere.
-    monkeypatch.setattr(verdicts, "MAX_WAIT_SHARE", float("inf"))
-    monkeypatch.setattr(verdicts, "MAX_SHIFT", float("inf"))
     undrifting = partial(AnchoredAgent, settings=AnchorSettings(max_drift=float("inf")))
     monkeypatch.setattr("nas_edge.latency.device.AnchoredAgent", undrifting)
     folder = tmp_path / "run"

@@ -21,9 +21,20 @@ def _chromium() -> str:
     return f"needs {' and '.join(missing)} (packages chromium, chromium-driver)" if missing else ""
 
 
+def board_python() -> str:
+    """The old Python of a board, with NumPy and a TFLite runtime, as NAS_EDGE_BOARD_PYTHON names it; "" without."""
+    return shutil.which(os.environ.get("NAS_EDGE_BOARD_PYTHON", "")) or ""
+
+
+def _board_python() -> str:
+    what = "a Python 3.7 to 3.9 with numpy and tflite-runtime, named by NAS_EDGE_BOARD_PYTHON"
+    return "" if board_python() else f"needs {what}"
+
+
 # By name, what says that it is missing, or "". Those that tell only once they are started call `missing` themselves.
 CHECKS: Mapping[str, Callable[[], str]] = {
     "adbd": lambda: "",  # tools/prepare_adbd.py
+    "board_python": _board_python,
     "benchmark_model": lambda: "",  # tools/build_benchmark_model.py
     "chromium": _chromium,
     "data": lambda: "" if DATA.is_dir() else NO_DATA,

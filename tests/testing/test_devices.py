@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from device_agents.anchor import builtin_anchor_model
 from device_agents.api import BenchmarkSpec, Conditions, DeviceAgent, DeviceInfo, Measurement, Verdict
+from device_agents.checks import Check
 from device_agents.errors import DeviceUnavailableError, ModelError
-from nas_edge.testing import check_device_agent
+from device_agents.scheme import DeviceRow, Scheme, Setup, SetupOption
+from nas_edge.testing import check_device_agent, check_device_scheme
 from tests.support.agents import fake_info
 
 
@@ -180,3 +183,90 @@ def test_an_agent_that_keeps_its_promises_passes(good: type[Good]) -> None:
 def test_a_broken_promise_is_named(broken: Callable[[], DeviceAgent], promise: str) -> None:
     with pytest.raises(AssertionError, match=promise):
         check_device_agent(broken)
+
+
+def make_scheme(**changes: Any) -> Scheme:
+    """A scheme that keeps every promise, with changes."""
+
+    def run(rest: str, options: Mapping[str, str]) -> list[tuple[str, str]]:
+        raise AssertionError("the suite sets nothing up")
+
+    good = Scheme(
+        name="toy",
+        form="toy:NUMBER",
+        what="a toy",
+        open=lambda rest: Good(),
+        problem=lambda rest: "" if rest.isdecimal() else "a number must follow toy:",
+        list=lambda: [
+            DeviceRow("toy:1", "toy", "Toy", "ready", "2 cores"),
+            DeviceRow("toy:", "toy", "", "unavailable", "no other", present=False),
+        ],
+        doctor=lambda rest: [Check("battery", "warn", "low", "charge it")],
+        setup=Setup(run, (SetupOption("tool", "FILE", "The tool."),), "toy:1 --tool hammer"),
+        complete=lambda rest: ["1", "12"],
+        check_host=lambda: [Check("toys", "pass", "all there")],
+    )
+    return replace(good, **changes)
+
+
+def failing(*_: Any) -> Any:
+    raise DeviceUnavailableError("gone")
+
+
+def row(address: str = "toy:1", state: str = "ready", detail: str = "2 cores") -> Callable[[], list[DeviceRow]]:
+    return lambda: [DeviceRow(address, "toy", "", state, detail)]
+
+
+def option(name: str = "tool", metavar: str = "FILE") -> Setup:
+    return Setup(failing, (SetupOption(name, metavar, "The tool."),))
+
+
+def test_a_scheme_that_keeps_its_promises_passes() -> None:
+    check_device_scheme(make_scheme(), "1", ["", "x", "1:2"])
+    nothing_else = Scheme("toy", "toy:", "a toy", lambda rest: Good())
+    check_device_scheme(nothing_else, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "promise"),
+    [
+        ({"name": "Toy"}, "`name` must be small letters, digits and dashes, received 'Toy'"),
+        ({"form": "NUMBER"}, "`form` must begin with toy:, received 'NUMBER'"),
+        ({"what": ""}, "`what` must be a few words, received ''"),
+        ({"problem": lambda rest: "no"}, "`problem` refuses '1', the address of a device: no"),
+        ({"problem": lambda rest: ""}, "`problem` finds nothing wrong with 'x'"),
+        ({"problem": lambda rest: "" if rest == "1" else "a\nb"}, "`problem` must be one line"),
+        ({"problem": lambda rest: "" if rest == "1" else 1 / 0}, "`problem` of 'x': ZeroDivisionError"),
+        ({"list": failing}, "`list` says in a row what is wrong, and raises nothing: DeviceUnavailableError: gone"),
+        ({"list": lambda: ["toy:1"]}, "`list` must give DeviceRows, received str"),
+        ({"list": row("host:")}, "`list` gives 'host:', which is of another scheme"),
+        ({"list": row("toy:x")}, "`list` gives 'toy:x', which `problem` refuses: a number must follow"),
+        ({"list": row(state="")}, "`list` gives 'toy:1' without a `state`"),
+        ({"list": row(state="offline", detail="")}, "`list` does not say why 'toy:1' is offline"),
+        ({"complete": lambda rest: "12"}, "`complete` must give texts, received '12'"),
+        ({"complete": lambda rest: [1]}, r"`complete` must give texts, received \[1\]"),
+        ({"complete": lambda rest: ["toy:1"]}, "`complete` offers 'toy:1', which `problem` refuses"),
+        ({"setup": option("Tool")}, "an option of `setup` must be small letters, digits and dashes"),
+        ({"setup": option("help")}, "none of address, debug, help, received 'help'"),
+        ({"setup": option(metavar="")}, "the option --tool of `setup` must say what it takes"),
+        ({"setup": Setup(failing, (), "--tool x")}, "`setup.example` must begin with an address"),
+        ({"open": failing}, "opening the device: DeviceUnavailableError: gone"),
+        ({"open": lambda rest: nullcontext(1)}, "`open` must give a DeviceAgent, received int"),
+        ({"open": lambda rest: with_info(kind="")()}, "says nothing of its kind"),
+        ({"doctor": failing}, "`doctor` says in a check what is wrong, and raises nothing"),
+        ({"doctor": lambda rest: []}, "`doctor` found nothing at all"),
+        ({"doctor": lambda rest: ["ill"]}, "`doctor` must give Checks, received str"),
+        ({"doctor": lambda rest: [Check("heat", "pass", "")]}, "`doctor` gives a check without a name"),
+        ({"doctor": lambda rest: [Check("heat", "fail", "hot")]}, "`doctor` says of 'heat' that it is fail, not what"),
+        ({"check_host": failing}, "`check_host` says in a check what is wrong, and raises nothing"),
+        ({"check_host": lambda: [Check("usb", "warn", "missing")]}, "`check_host` says of 'usb' that it is warn"),
+    ],
+)
+def test_a_promise_that_a_scheme_breaks_is_named(changes: dict[str, Any], promise: str) -> None:
+    with pytest.raises(AssertionError, match=promise):
+        check_device_scheme(make_scheme(**changes), "1", ["x"])
+
+
+def test_what_is_no_scheme_is_named() -> None:
+    with pytest.raises(AssertionError, match="a scheme must be a Scheme, received function"):
+        check_device_scheme(lambda rest: Good(), "1")  # type: ignore[arg-type]

@@ -1,0 +1,52 @@
+"""What every doctor of a device ends with: a small model is measured twice."""
+
+from __future__ import annotations
+
+from device_agents.anchor import builtin_anchor_model
+from device_agents.api import PRESETS, DeviceAgent, Measurement
+from device_agents.checks import Check
+from device_agents.errors import DeviceError
+from device_agents.verdicts import FLAGS
+
+# What is promised of a quiet device, and what no search can work with.
+_REPEATS_WITHIN, _REPEATS_BADLY = 0.05, 0.25
+
+
+def check_measuring(agent: DeviceAgent, fix: str = "see the other points") -> list[Check]:
+    """Measures the anchor model twice: whether that works, and whether both agree.
+
+    Args:
+        agent: The device.
+        fix: What to do where it does not work.
+    """
+    try:
+        first, second = (agent.measure(builtin_anchor_model(), PRESETS["search"]) for _ in range(2))
+    except DeviceError as error:
+        return [failed("measuring", error)]
+    checks = [_check_measurement(second if first.ok else first, fix)]
+    if first.statistics is None or second.statistics is None:
+        return checks
+    one_ms, other_ms = first.statistics.median_ms, second.statistics.median_ms
+    difference = abs(one_ms - other_ms) / min(one_ms, other_ms)
+    found = f"{one_ms:.3f} and {other_ms:.3f} ms for the same model, {difference:.1%} apart"
+    if difference <= _REPEATS_WITHIN:
+        return [*checks, Check("repeatability", "pass", found)]
+    advice = "close other programs, let it cool, fix its clock if it can be, and try again"
+    return [*checks, Check("repeatability", "warn" if difference <= _REPEATS_BADLY else "fail", found, advice)]
+
+
+def _check_measurement(measurement: Measurement, fix: str) -> Check:
+    if measurement.ok:
+        where = measurement.conditions
+        cores = "any core" if where is None or where.cores is None else f"cores {','.join(map(str, where.cores))}"
+        return Check("measuring", "pass", f"{len(measurement.samples_ms)} samples on {cores}")
+    found = f"{measurement.verdict}: {measurement.detail}"
+    if measurement.verdict in FLAGS:
+        return Check("measuring", "warn", found, "see the other points; measured again, it may be steady")
+    return Check("measuring", "fail", found, fix)
+
+
+def failed(name: str, error: DeviceError) -> Check:
+    """Returns the failed check an error makes; its first sentence says what happened, the others what to do."""
+    found, _, fix = str(error).partition(". ")
+    return Check(name, "fail", found, fix)

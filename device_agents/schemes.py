@@ -1,0 +1,115 @@
+"""The table of device schemes. A new family of devices is one file with its `SCHEMES`, and one line here.
+
+Other packages add schemes by entry points of the group `nas_edge.devices`: the name is the scheme, the object either a
+`Scheme` of that name, or a function that is given the part of the address after the colon and returns a `DeviceAgent`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from difflib import get_close_matches
+
+from device_agents import host, replay
+from device_agents.android import scheme as android
+from device_agents.api import DeviceAgent
+from device_agents.checks import Check
+from device_agents.errors import DeviceAddressError, DeviceError
+from device_agents.plugins import Plugin, PluginGroup
+from device_agents.scheme import DeviceRow, Scheme
+
+FAMILIES = (
+    host.SCHEMES,
+    android.SCHEMES,
+    replay.SCHEMES,
+)
+SCHEMES: dict[str, Scheme] = {scheme.name: scheme for family in FAMILIES for scheme in family}
+
+PLUGINS = PluginGroup("nas_edge.devices", "device scheme", SCHEMES, DeviceAddressError, DeviceError)
+
+PLANNED_SCHEMES = {
+    "ssh": "a board reached over SSH",
+    "coral": "a Coral Edge TPU",
+}
+
+
+def schemes() -> list[Scheme]:
+    """Returns every scheme: what is built in, then what other packages add, of which nothing is loaded."""
+    return [*SCHEMES.values(), *map(_unloaded, PLUGINS.plugins())]
+
+
+def loaded_schemes() -> list[Scheme]:
+    """Returns every scheme with its hooks; of a package that is broken, one whose hooks say so."""
+    names = dict.fromkeys(plugin.name for plugin in PLUGINS.plugins())
+    return [*SCHEMES.values(), *(_found(name) for name in names if name not in SCHEMES)]
+
+
+def find_scheme(name: str, address: str | None = None) -> Scheme:
+    """Returns the scheme of that name.
+
+    Args:
+        name: The part of an address before the colon.
+        address: The whole of it, for the error; None for the name.
+
+    Raises:
+        DeviceAddressError: If it is unknown or planned only, or the package it comes from is broken.
+    """
+    received = f"Received: {name if address is None else address!r}"
+    plugin = PLUGINS.find(name)
+    if plugin is not None:
+        return _loaded(plugin)
+    if name in PLANNED_SCHEMES:
+        raise DeviceAddressError(
+            f"{name}: devices ({PLANNED_SCHEMES[name]}) are not available in this version. {_supported()}. {received}"
+        )
+    if name not in SCHEMES:
+        near = get_close_matches(name, [scheme.name for scheme in schemes()], n=1)
+        meant = f" Did you mean {near[0]}: ?" if near else ""
+        raise DeviceAddressError(f"Unknown device address.{meant} {_supported()}. {received}")
+    return SCHEMES[name]
+
+
+def _found(name: str) -> Scheme:
+    try:
+        return find_scheme(name)
+    except DeviceAddressError as error:
+        return _broken(name, error)
+
+
+def _broken(name: str, error: DeviceAddressError) -> Scheme:
+    def refuse(_: str) -> DeviceAgent:
+        raise error
+
+    return Scheme(
+        name=name,
+        form=f"{name}:...",
+        what="broken",
+        open=refuse,
+        list=lambda: [DeviceRow(f"{name}:", name, "", "unavailable", str(error), present=False)],
+        check_host=lambda: [Check(f"{name}: devices", "warn", str(error), "update or uninstall that package")],
+    )
+
+
+def _unloaded(plugin: Plugin) -> Scheme:
+    """What is known of a plug-in's scheme without loading it."""
+    return Scheme(
+        name=plugin.name,
+        form=f"{plugin.name}:...",
+        what=plugin.origin,
+        open=lambda rest: plugin.make(DeviceAgent, rest),  # type: ignore[type-abstract] # only for isinstance
+    )
+
+
+def _loaded(plugin: Plugin) -> Scheme:
+    known, loaded = _unloaded(plugin), plugin.load(object)
+    if not isinstance(loaded, Scheme):
+        return known  # a function
+    if loaded.name != plugin.name:
+        raise DeviceAddressError(
+            f"The device scheme {plugin.name!r} of {plugin.package} calls itself {loaded.name!r}. Its entry point must "
+            "have the name of the scheme"
+        )
+    return replace(loaded, open=known.open)
+
+
+def _supported() -> str:
+    return f"Supported: {', '.join(scheme.form for scheme in schemes())}; `nas-edge devices` says what they are"

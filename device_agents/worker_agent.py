@@ -1,0 +1,153 @@
+"""The agent for whatever can run a worker: this machine, and boards.
+
+    start() -> WorkerChannel -> WorkerLink (framed requests) -> WorkerAgent (a `DeviceAgent`)
+
+What starts the worker is all that differs from device to device: `worker_process.start_local_worker`, or a command that
+passes stdin and stdout on to a board.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from device_agents.api import CPU_DELEGATES, BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
+from device_agents.attempts import measure_in_attempts
+from device_agents.errors import ModelError, ProtocolError, SpecError
+from device_agents.results import read_capacities, read_failure, read_measurement, stage_verdict
+from device_agents.tflite_file import inspect_model
+from device_agents.worker.frames import Frame
+from device_agents.worker_link import StartWorker, WorkerDiedError, WorkerLink, WorkerTimeoutError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_RUN_TIMEOUT_S = 60.0
+_PAUSE_S = 0.1
+# What C++ and Python print when memory is refused and they then give up.
+_MEMORY_WORDS = re.compile(r"bad_alloc|MemoryError|[Cc]annot allocate memory|out of memory")
+
+
+class WorkerAgent(DeviceAgent):
+    """Measures with a worker, wherever that runs.
+
+    The worker starts when it is first needed and stays warm. A candidate that hangs or crashes it becomes a verdict,
+    and the next one gets a new worker. If the way to it is lost, that is an exception and no candidate's fault.
+
+    Args:
+        start: Starts a worker.
+        info: What the device is; or what reads that from what its worker says of itself, see
+            `results.read_device_info`.
+    """
+
+    def __init__(self, start: StartWorker, info: DeviceInfo | Callable[[Mapping[str, Any]], DeviceInfo]) -> None:
+        self._start, self._read_info = start, info
+        self._info: DeviceInfo | None = info if isinstance(info, DeviceInfo) else None
+        self._worker: WorkerLink | None = None
+
+    def info(self) -> DeviceInfo:
+        """See `DeviceAgent`."""
+        if self._info is None:
+            assert not isinstance(self._read_info, DeviceInfo)
+            self._info = self._read_info(self._warm_worker().hello)
+        return self._info
+
+    def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
+        """See `DeviceAgent`."""
+        _check_supported(spec, self.info())
+        return measure_in_attempts(model, spec, self._attempt, _PAUSE_S)
+
+    def cores(self, kind: str) -> tuple[int, ...]:
+        """See `DeviceAgent`."""
+        return cores_of_kind(kind, read_capacities(self._warm_worker().hello), self.info().model)
+
+    def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """See `DeviceAgent`."""
+        # NumPy is loaded only by those who run models, so that listing devices is quick.
+        from device_agents.worker.tensors import decode_arrays, encode_arrays
+
+        inspect_model(model)
+        descriptions, blobs = encode_arrays(inputs)
+        request = Frame({"do": "run", "inputs": descriptions}, (model, *blobs))
+        try:
+            answer = self._warm_worker().request(request, _RUN_TIMEOUT_S)
+        except (WorkerDiedError, WorkerTimeoutError) as error:
+            verdict, detail = _verdict_of(error)
+            raise ModelError(detail, verdict.value) from error
+        failure = answer.header.get("failure")
+        if failure is not None:
+            if not isinstance(failure, dict):
+                raise ProtocolError(f"A failure must be an object. Received: {failure!r:.80}")
+            verdict, detail = read_failure(failure)
+            raise ModelError(detail, verdict.value)
+        return decode_arrays(answer.header.get("outputs"), answer.blobs)
+
+    def close(self) -> None:
+        """See `DeviceAgent`."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def _attempt(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
+        started_utc = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        request = Frame({"do": "measure", "spec": spec.to_json()}, (model,))
+        try:
+            answer = self._warm_worker().request(request, spec.timeout_s)
+        except (WorkerDiedError, WorkerTimeoutError) as error:
+            return Measurement(*_verdict_of(error))
+        return read_measurement(answer, self.info(), spec, started_utc)
+
+    def _warm_worker(self) -> WorkerLink:
+        if self._worker is not None and not self._worker.alive:
+            self.close()
+        if self._worker is None:
+            self._worker = WorkerLink(self._start())
+        return self._worker
+
+
+def cores_of_kind(kind: str, capacities: Mapping[int, int], device: str) -> tuple[int, ...]:
+    """Returns the CPUs of the highest ("big") or the lowest ("little") capacity.
+
+    Args:
+        kind: "big" or "little".
+        capacities: Relative speed of the usable CPUs, by id, as far as the system says.
+        device: What to call the device in an error.
+
+    Raises:
+        SpecError: If the system does not say, or all are alike.
+    """
+    if len(set(capacities.values())) < 2:
+        raise SpecError(
+            f"{device} has no {kind} cores: its system does not say that its CPUs differ. Name ids, for example 0,1"
+        )
+    chosen = (max if kind == "big" else min)(capacities.values())
+    return tuple(sorted(core for core, capacity in capacities.items() if capacity == chosen))
+
+
+def _verdict_of(error: WorkerDiedError | WorkerTimeoutError) -> tuple[Verdict, str]:
+    doing = {"load": "loading", "run": "running"}.get(error.stage, "receiving")
+    if isinstance(error, WorkerTimeoutError):
+        return Verdict.TIMEOUT, f"{error} while {doing} the model"
+    if error.signal_name == "SIGALRM":
+        return Verdict.TIMEOUT, f"the worker ended itself, overdue while {doing} the model"
+    detail = f"{error} while {doing} the model"
+    # SIGKILL that is not ours is the system running out of memory.
+    if error.signal_name == "SIGKILL" or _MEMORY_WORDS.search(error.log):
+        return Verdict.OUT_OF_MEMORY, detail
+    return stage_verdict(error.stage), detail
+
+
+def _check_supported(spec: BenchmarkSpec, info: DeviceInfo) -> None:
+    """Refuses settings that a worker cannot follow."""
+    if spec.delegate not in CPU_DELEGATES:
+        raise SpecError(
+            f"{info.address} runs models on its CPU only. Expected delegate {' or '.join(CPU_DELEGATES)}. Received: "
+            f"{spec.delegate!r:.80}. Name another device for it, for example a phone"
+        )
+    if spec.require_cool or spec.require_charged:
+        raise SpecError(
+            f"{info.address} does not say whether it is cool or charged, as phones do; leave out require_cool and "
+            "require_charged"
+        )

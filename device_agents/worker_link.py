@@ -1,0 +1,222 @@
+"""Requests to a worker and its answers, with a limit on every wait; where it runs is its channel's business."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from device_agents.errors import DeviceError, DeviceUnavailableError, SpecError, WorkerError
+from device_agents.worker.frames import PROTOCOL_VERSION, Frame, frame_parts, read_frame
+
+_START_TIMEOUT_S = 60.0
+_END_TIMEOUT_S = 5.0
+
+
+class WorkerChannel(ABC):
+    """A worker that was started somewhere: the bytes to and from it, and its end.
+
+    One thread reads, another writes; `kill` and `close` come from a third.
+    """
+
+    @abstractmethod
+    def read(self, count: int) -> bytes:
+        """Returns up to `count` bytes as soon as there are some; b"" once the worker has ended.
+
+        Raises:
+            DeviceUnavailableError: If the way to the worker is lost, which is not the fault of what it was doing.
+        """
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Sends all of the bytes.
+
+        Raises:
+            OSError: If the worker has ended; `read` will tell.
+        """
+
+    @abstractmethod
+    def wait(self, timeout_s: float) -> int | None:
+        """Returns the worker's exit status, minus the number of the signal that ended it, or None if not known.
+
+        Args:
+            timeout_s: How long to wait for the end, in seconds; a worker that has not ended by then is killed.
+
+        Raises:
+            DeviceUnavailableError: If the way to the worker is lost.
+        """
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Ends the worker at once, also one that hangs; `read` then returns b"". May be called twice."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees what the channel holds, after the worker has ended; may be called twice."""
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """Whether the worker is still running, as far as is known."""
+
+    @property
+    @abstractmethod
+    def log(self) -> str:
+        """The end of what the worker wrote to stderr."""
+
+
+StartWorker = Callable[[], WorkerChannel]
+"""Starts a worker. Raises DeviceUnavailableError if it cannot be started."""
+
+
+class WorkerDiedError(WorkerError):
+    """The worker ended while it was answering.
+
+    Attributes:
+        stage: What it last said it was doing: "", "load" or "run".
+        signal_name: The signal that ended it, for example "SIGSEGV", or "".
+        log: The end of what it wrote to stderr.
+    """
+
+    def __init__(self, stage: str, return_code: int | None, log: str) -> None:
+        self.stage = stage
+        self.signal_name = _signal_name(return_code)
+        self.log = log
+        known = "exit code not known" if return_code is None else f"exit code {return_code}"
+        how = f"killed by {self.signal_name}" if self.signal_name else known
+        super().__init__(f"The worker ended ({how})")
+
+
+class WorkerTimeoutError(WorkerError):
+    """The worker did not answer in time and was ended.
+
+    Attributes:
+        stage: What it last said it was doing: "", "load" or "run".
+    """
+
+    def __init__(self, stage: str, timeout_s: float) -> None:
+        self.stage = stage
+        super().__init__(f"No answer within {timeout_s:g} s")
+
+
+class WorkerLink:
+    """One running worker. After an exception it is dead; start another one.
+
+    Args:
+        channel: The worker; closed with the link.
+        start_timeout_s: How long it may take to answer at first, in seconds.
+
+    Raises:
+        DeviceUnavailableError: If it does not answer.
+    """
+
+    def __init__(self, channel: WorkerChannel, start_timeout_s: float = _START_TIMEOUT_S) -> None:
+        self.channel = channel
+        self._frames: queue.Queue[Frame | Exception | None] = queue.Queue()
+        self._receiver = threading.Thread(target=self._receive, daemon=True)
+        self._receiver.start()
+        self.hello = self._greet(start_timeout_s)
+        """What the worker says of itself and of its device, unchecked."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker is still running."""
+        return self.channel.alive
+
+    def request(self, frame: Frame, timeout_s: float) -> Frame:
+        """Sends a request and returns the frame that answers it.
+
+        Raises:
+            WorkerDiedError: If the worker ended instead.
+            DeviceUnavailableError: If the way to it was lost.
+            WorkerTimeoutError: If it took longer than `timeout_s` seconds.
+            ProtocolError: If it answered with rubbish.
+            SpecError: If it refused the request because of its settings.
+            WorkerError: If it refused the request for another reason.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        # In a thread: a worker that hangs stops reading, and the pipe is soon full.
+        self._send_in_background(frame_parts(frame))
+        stage = ""
+        while True:
+            answer = self._next_frame(deadline_s, stage, timeout_s)
+            if "stage" not in answer.header:
+                return _checked(answer)
+            stage = str(answer.header["stage"])
+
+    def close(self) -> None:
+        """Ends the worker, at once if it is busy; may be called twice."""
+        self.channel.kill()
+        self._receiver.join()
+        self.channel.close()
+
+    def _greet(self, timeout_s: float) -> dict[str, Any]:
+        try:
+            hello = self.request(Frame({"do": "hello"}), timeout_s).header
+        except WorkerError as error:
+            self.close()
+            raise DeviceUnavailableError(f"The worker does not start: {error}. {self.channel.log}") from error
+        if hello.get("protocol") != PROTOCOL_VERSION:
+            self.close()
+            raise DeviceUnavailableError(
+                f"The worker speaks another protocol. Expected version {PROTOCOL_VERSION}. "
+                f"Received: {hello.get('protocol')!r:.80}. Copy the present worker folder to it"
+            )
+        return hello
+
+    def _next_frame(self, deadline_s: float, stage: str, timeout_s: float) -> Frame:
+        try:
+            item = self._frames.get(timeout=max(0.0, deadline_s - time.monotonic()))
+        except queue.Empty:
+            self.close()
+            raise WorkerTimeoutError(stage, timeout_s) from None
+        if isinstance(item, Frame):
+            return item
+        try:
+            # What ends the stream also tells how the worker ended.
+            return_code = self.channel.wait(_END_TIMEOUT_S)
+        finally:
+            self.close()
+        if isinstance(item, DeviceError):
+            raise item
+        raise WorkerDiedError(stage, return_code, self.channel.log)
+
+    def _send_in_background(self, parts: list[bytes]) -> None:
+        def send() -> None:
+            try:
+                for part in parts:
+                    self.channel.write(part)
+            except (OSError, ValueError):
+                pass  # it died or was closed: the receiving side reports it
+
+        threading.Thread(target=send, daemon=True).start()
+
+    def _receive(self) -> None:
+        try:
+            while (frame := read_frame(self.channel.read)) is not None:
+                self._frames.put(frame)
+            self._frames.put(None)
+        except (DeviceError, OSError, ValueError) as error:
+            self._frames.put(error)
+
+
+def _checked(answer: Frame) -> Frame:
+    if "error" not in answer.header:
+        return answer
+    kind, message = answer.header["error"], str(answer.header.get("message"))
+    if kind in ("SpecError", "OSError", "NotImplementedError"):
+        raise SpecError(f"The device cannot measure with these settings: {message}")
+    raise WorkerError(f"The worker refused the request: {message}")
+
+
+def _signal_name(return_code: int | None) -> str:
+    if return_code is None or return_code >= 0:
+        return ""
+    try:
+        return signal.Signals(-return_code).name
+    except ValueError:
+        return f"signal {-return_code}"
