@@ -90,7 +90,7 @@ def search(folder: Path, ready: int) -> None:
     from nas_edge.stages.recorded import RecordedSearch
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
-    from nas_edge.training.optimizers import RMSProp
+    from nas_edge.training.rmsprop import RMSProp
 
     with held_stderr():
         tf.config.experimental.enable_op_determinism()

@@ -24,7 +24,7 @@ from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
 from nas_edge.stages.recorded import RecordedSearch
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
-from nas_edge.training.optimizers import RMSProp
+from nas_edge.training.rmsprop import RMSProp
 from nas_edge.training.schedules import CosineWithWarmup
 from tests.support.batches import SeededBatches
 from tests.support.searches import one_shot_search
