@@ -1,7 +1,7 @@
 """`--dry-run`: one architecture end to end, before hours are spent, and what the whole run will take.
 
-    build -> write -> measure -> two steps of the search -> evaluate -> two steps of training -> convert, quantise, check
-    -> measure
+    build -> write -> measure -> two steps of the search -> evaluate -> two steps of training -> convert, quantise,
+    check -> measure
 
 Whatever would stop the run after hours (a device that refuses the operators, images that do not fit, an int8 model
 with float operators, too little memory) stops it here. The estimate multiplies what was timed here; it is as good as
@@ -182,7 +182,7 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
         train_network(training, TrainingContext(network, None, context.network_task, data, config.seed), on_step)
     show(3, f"{'one step' if len(ends_s) < 2 else 'two steps'} of training")
     clock.lap()
-    delivered = convert(context, contender, get_weights(keras_model(network), network))
+    delivered = convert(config, context.network_task, data, contender, get_weights(keras_model(network), network))
     converting_s = clock.lap()
     show(4, "converted and checked")
     spec = config.final_measure.spec(config.device).replace(cores=device.spec.cores)

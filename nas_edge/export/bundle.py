@@ -36,7 +36,6 @@ from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import verify
 from nas_edge.formatting import ms_text, reason
 from nas_edge.tasks.base import BundleSection, Metric
-from nas_edge.tasks.base import BundleSection, Metric
 from nas_edge.text import slower_int8
 
 Array: TypeAlias = "np.ndarray[Any, Any]"

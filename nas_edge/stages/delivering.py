@@ -89,17 +89,16 @@ def deliver(
     Raises:
         TrainingError, ExportError, RunError, DeviceError: see there.
     """
-    run, bench = context.run, context.bench
-    models = [convert(context, one, train_once(context, one)) for one in contenders]
+    run, bench, config = context.run, context.bench, context.config
+    task, data = context.network_task, context.required_data
+    models = [convert(config, task, data, one, train_once(context, one)) for one in contenders]
     with _measured_once(context) as measure:
         rows = measure_models(context.config, bench.required_device, measure, models, context.reporter)
     bundle = run.path("bundle")
     # There is one if the run was stopped before its result was written, and half of one if while it was written.
     for left in (bundle, *run.folder.glob(".bundle.*")):
         shutil.rmtree(left, ignore_errors=True)
-    bundling = Bundling(
-        context.config, context.network_task, context.space, context.required_data, bench.required_device, target_ms
-    )
+    bundling = Bundling(config, task, context.space, data, bench.required_device, target_ms)
     return bundling.write(bundle, winner.architecture, models[0], rows, bench.estimate(winner))
 
 
@@ -146,7 +145,9 @@ def train_once(context: RunContext, contender: Contender) -> Weights:
     return run.weights_once(f"{folder}/weights.npz", trained)
 
 
-def convert(context: RunContext, contender: Contender, weights: Weights) -> TrainedModel:
+def convert(
+    config: RunConfig, task: NetworkTask, data: TaskData, contender: Contender, weights: Weights
+) -> TrainedModel:
     """Converts a trained network to the files to deliver, and tests exactly those files.
 
     Raises:
@@ -157,7 +158,6 @@ def convert(context: RunContext, contender: Contender, weights: Weights) -> Trai
     from nas_edge.export.quantize import int8_tflite
     from nas_edge.networks.keras_model import keras_model
 
-    config, data, task = context.config, context.required_data, context.network_task
     model = keras_model(contender.network, weights)
     files = {"float32": float32_tflite(model)}
     if config.export.precision == "int8":

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nas_edge.data.sources import Indices
+from nas_edge.data.dataset import Indices
 from nas_edge.errors import DataError, TrainingError
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.tasks.base import Batch, NetworkTask, TaskData
@@ -57,9 +57,7 @@ def train(
     source = iter(batches)
     for step in range(steps):
         images, targets = _next_batch(source, step, steps)
-        loss_tensor, outputs = step_function(
-            tf.constant(images, tf.float32), tf.constant(targets, task.targets.dtype)
-        )
+        loss_tensor, outputs = step_function(tf.constant(images, tf.float32), tf.constant(targets, task.targets.dtype))
         loss = float(loss_tensor)
         learning_rate = cosine_with_warmup(step, config.peak_learning_rate, steps, warmup_steps)
         if not math.isfinite(loss):
