@@ -98,8 +98,8 @@ def search(folder: Path, ready: int) -> None:
         tf.config.experimental.enable_op_determinism()
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        task, settings = Classification(ClassificationSettings()), OptimizationSettings(weight_decay=1e-5)
-        shared = SharedWeights(Supernet(tiny_space(), seed=1), RMSProp(0.01), task, settings)
+        task, weights = Classification(ClassificationSettings()), OptimizationSettings(weight_decay=1e-5)
+        shared = SharedWeights(Supernet(tiny_space(), seed=1), RMSProp(0.01), task, weights)
     key = MeasuringKey("int8", "device", "runtime", "settings")
     with (
         locked_run(folder) as run,
