@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from nas_edge.errors import NasEdgeError
 from nas_edge.registry import Entry, Registry
-from nas_edge.tasks.base import Metric, NetworkTask, Task, TaskData, TaskSettings
+from nas_edge.tasks.base import BundleSection, Metric, NetworkTask, Targets, Task, TaskData, TaskSettings
 from nas_edge.tasks.classification import Classification, ClassificationSettings
 from nas_edge.tasks.tabular import Tabular, TabularSettings
 
@@ -36,4 +36,14 @@ def metric_of(settings: TaskSettings) -> Metric:
         return Metric("quality")
 
 
-__all__ = ["TASKS", "Metric", "NetworkTask", "Task", "TaskData", "TaskSettings", "metric_of"]
+__all__ = [
+    "TASKS",
+    "BundleSection",
+    "Metric",
+    "NetworkTask",
+    "Targets",
+    "Task",
+    "TaskData",
+    "TaskSettings",
+    "metric_of",
+]

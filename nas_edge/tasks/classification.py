@@ -52,16 +52,7 @@ class Classification(NetworkTask):
 
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData:
         """See `Task`."""
-        from nas_edge.data.preprocessing import Augmentation, standardize
-        from nas_edge.data.sources import load
-        from nas_edge.data.splits import split
-        from nas_edge.seeds import generator
-
-        dataset = load(settings.source, input_size, settings.skip_bad)
-        parts = split(dataset, generator(seed, "split"), settings.validation_fraction, settings.test_fraction)
-        channels = 1 if dataset.images.shape[-1] == 1 else 3
-        preprocessing = standardize(dataset, parts.train, input_size, channels)  # type: ignore[arg-type]
-        return TaskData(dataset, parts, preprocessing, Augmentation(**settings.augmentation.model_dump()))
+        return load_labelled(settings, input_size, seed)
 
     def outputs(self, data: TaskData | None) -> int:
         """One per class."""
@@ -97,6 +88,20 @@ class Classification(NetworkTask):
     def bundle_section(self, data: TaskData) -> BundleSection:
         """See `NetworkTask`."""
         return labels_section(data.dataset.class_names)
+
+
+def load_labelled(settings: DataSettings, input_size: int, seed: int) -> TaskData:
+    """Opens labelled images and splits them, every class alike. Arguments and errors are those of `Task.load`."""
+    from nas_edge.data.preprocessing import Augmentation, standardize
+    from nas_edge.data.sources import load
+    from nas_edge.data.splits import split
+    from nas_edge.seeds import generator
+
+    dataset = load(settings.source, input_size, settings.skip_bad)
+    parts = split(dataset, generator(seed, "split"), settings.validation_fraction, settings.test_fraction)
+    channels = 1 if dataset.images.shape[-1] == 1 else 3
+    preprocessing = standardize(dataset, parts.train, input_size, channels)  # type: ignore[arg-type]
+    return TaskData(dataset, parts, preprocessing, Augmentation(**settings.augmentation.model_dump()))
 
 
 def labels_section(labels: Sequence[str]) -> BundleSection:

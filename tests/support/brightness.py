@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nas_edge.data.preprocessing import Augmentation, standardize
 from nas_edge.data.settings import DataSettings
-from nas_edge.data.sources import load
-from nas_edge.data.splits import split
-from nas_edge.seeds import generator
 from nas_edge.tasks.base import Array, BundleSection, Metric, NetworkTask, Targets, TaskData, TaskSettings
+from nas_edge.tasks.classification import load_labelled
 
 
 class BrightnessSettings(TaskSettings):
@@ -28,12 +25,10 @@ class Brightness(NetworkTask):
     settings: BrightnessSettings
 
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData:
-        labelled = load(settings.source, input_size)
-        parts = split(labelled, generator(seed, "split"), settings.validation_fraction, settings.test_fraction)
-        pixels = labelled.images[np.arange(len(labelled))].reshape(len(labelled), -1)
+        data = load_labelled(settings, input_size, seed)
+        pixels = data.dataset.images[np.arange(len(data.dataset))].reshape(len(data.dataset), -1)
         brightness = (pixels.mean(axis=1, keepdims=True) / 255 - 0.3) / self.settings.scale
-        dataset = replace(labelled, labels=brightness.astype(np.float32), class_names=())
-        return TaskData(dataset, parts, standardize(dataset, parts.train, input_size, 1), Augmentation())
+        return replace(data, dataset=replace(data.dataset, labels=brightness.astype(np.float32), class_names=()))
 
     def outputs(self, data: TaskData | None) -> int:
         return 1
