@@ -21,7 +21,7 @@ from device_agents.api import PRESETS, BenchmarkSpec, DeviceAgent, Measurement, 
 from device_agents.devices import open_device, parse_address
 from device_agents.errors import DeviceError, ModelFileError, SpecError
 from device_agents.host import pick_cores
-from device_agents.rounds import FileInRounds, join_rounds, measure_in_rounds, share_of
+from device_agents.rounds import FileInRounds, measure_in_rounds, share_of
 from device_agents.session import MeasuringSession
 from device_agents.tflite_file import MAX_BYTES, open_inputs
 from device_agents.verdicts import is_failure
@@ -33,7 +33,6 @@ ROUNDS = 8
 # The anchor takes about as long as a model; between every two rounds is often enough.
 _ROUNDS_PER_ANCHOR = 2
 # The name by which pipeline.py imports it.
-join = join_rounds
 
 Progress = Callable[[int, str], None]
 """Is told the measurements done so far and a few words about the last one."""
