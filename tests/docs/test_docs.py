@@ -15,8 +15,10 @@ import click
 import pytest
 
 from nas_edge import cli
+from nas_edge.spaces import SPACES
 from tests.support.blocks import Block, blocks_of, commands_of
 from tests.support.packages import install
+from tests.support.spaces import TINY
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -98,6 +100,7 @@ def runner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searched: dict[tuple[str, ...], Path]
 ) -> Callable[[Block], None]:
     """Runs blocks one after another, in a folder of their own."""
+    monkeypatch.setitem(SPACES.entries, "tiny", TINY)
     site, folder = tmp_path / "site", tmp_path / "page"
     for new in (site, folder):
         new.mkdir()
@@ -110,6 +113,7 @@ def runner(
         if arguments[0] == "search" and "--out" in arguments:
             made = Path(arguments[arguments.index("--out") + 1])
             arguments = [*arguments, *(part for setting in SHORT for part in ("--set", setting))]
+            arguments += [] if "--space" in arguments else ["--space", "tiny"]  # compiled in a second
             if tuple(arguments) in searched:
                 shutil.copytree(searched[tuple(arguments)], made)
                 return

@@ -23,11 +23,12 @@ from nas_edge.export.bundle import verify_bundle
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
-from nas_edge.spaces import find_space
+from nas_edge.spaces import SPACES
 from tests.support import models
 from tests.support.android.phone import Phone, files_of, start, write_overlay
 from tests.support.android.phones import PIXEL, TWO_CORES
 from tests.support.android.tools import sized_script, write_tool
+from tests.support.spaces import TINY, tiny_space
 
 STEPS = 8
 
@@ -77,16 +78,19 @@ def restart_after(phone: Phone, journal: Path, records: int) -> threading.Thread
     return thread
 
 
-def test_a_search_measures_every_candidate_on_the_phone_though_that_starts_again(phone: Phone, tmp_path: Path) -> None:
+def test_a_search_measures_every_candidate_on_the_phone_though_that_starts_again(
+    phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SPACES.entries, "tiny", TINY)
     out = tmp_path / "run"
     restarting = restart_after(phone, out / "journal.jsonl", records=3)
-    short = ["--steps", str(STEPS), "--set", "training.epochs=0.5", "--limit", "none"]
+    short = ["--space", "tiny", "--steps", str(STEPS), "--set", "training.epochs=0.5", "--limit", "none"]
     output = run("search", "--preset", "smoke", "--device", phone.address, *short, "--out", str(out))
     restarting.join(20)
 
     trials = [Trial.from_json(record) for record in Run.open(out).journal()]
     assert [trial.step for trial in trials] == [step for step in range(STEPS // 4, STEPS) for _ in range(2)]
-    space = find_space("proxylessnas")(16, 0.25, 10, 1)
+    space = tiny_space(16, 1, 10)
     log = blocks_measured(phone)
     for trial in trials:
         model = tflite_model(space.decode(trial.architecture), "int8")

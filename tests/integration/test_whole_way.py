@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from nas_edge.export.verify import check_int8
 from nas_edge.progress import Reporter
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
+from nas_edge.spaces import SPACES
+from nas_edge.spaces.reference import MOBILENET_V2_STYLE
 from tests.support import chromium
+from tests.support.spaces import TINY
 
 # As short as a run can be that still does everything.
 SHORT = (
@@ -47,17 +51,36 @@ def short_run(*settings: str) -> RunConfig:
     return load_config("smoke", settings=(*SHORT, *settings))
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, pipeline.Result]]:
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    """A space, and a network to compare with, that are compiled and converted in a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SPACES.entries, "tiny", TINY)
+        shallow = replace(MOBILENET_V2_STYLE["mobilenet-v2"], ops=(0, 0, *19 * (6,), 0))
+        patch.setitem(MOBILENET_V2_STYLE, "mobilenet-v2", shallow)
+        yield
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("tiny", "mobilenet-v2"), pytest.param(("proxylessnas", "proxylessnas-mobile"), marks=pytest.mark.slow)],
+    ids=["tiny", "published"],
+)
+def smoke(
+    request: pytest.FixtureRequest, tiny: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, pipeline.Result]:
     """One short run with everything in it."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    config = short_run("export.compare=true", "search.random_baseline=true", "target.reference_share=5")
+    everything = ("export.compare=true", "search.random_baseline=true", "target.reference_share=5")
+    space, reference = request.param
+    config = short_run(f"space.name={space}", f"space.reference={reference}", *everything)
     return folder, pipeline.search(config, folder, quiet())
 
 
 def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) -> None:
     folder, result = smoke
-    assert [row.name for row in result.rows] == ["winner", "best of random", "proxylessnas-mobile"]
+    reference = Run.open(folder).config.space.reference_name
+    assert [row.name for row in result.rows] == ["winner", "best of random", reference]
     for row in result.rows:
         assert set(row.accuracy) == set(row.latency) == {"int8", "float32"}
         assert all(measurement.statistics is not None for measurement in row.latency.values())
@@ -117,9 +140,10 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos.npz"
 
 
-def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("space", ["tiny", pytest.param("mobilenet-v3-like", marks=pytest.mark.slow)])
+def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path: Path, space: str) -> None:
     settings: list[str] = [
-        "space.name=mobilenet-v3-like",
+        f"space.name={space}",
         "export.precision=float32",
         "export.weights=shared",
         "search.weights.batch_size=8",
@@ -141,4 +165,4 @@ def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path
 
 def test_an_infeasible_target_is_answered_with_the_fastest(tmp_path: Path) -> None:
     with pytest.raises(InfeasibleError, match="the fastest measured takes"):
-        pipeline.search(short_run("target.latency_ms=0.00001"), tmp_path / "run", quiet())
+        pipeline.search(short_run("space.name=tiny", "target.latency_ms=0.00001"), tmp_path / "run", quiet())

@@ -31,7 +31,8 @@ from tests.support.android.phone import Phone, files_of, start
 from tests.support.android.tools import sized_script, write_tool
 from tests.support.faults import Bench
 
-FAULTS = 25
+# Two of each kind; the others go the same way at other moments.
+FAULTS = [*range(12), *(pytest.param(number, marks=pytest.mark.slow) for number in range(12, 25))]
 STEPS = 5
 SPEC = BenchmarkSpec(min_runs=BLOCKS, min_duration_s=0.0, timeout_s=1.5)
 POOL = PoolSettings(quarantine_s=2.0, lost_after_s=1.5)
@@ -188,7 +189,7 @@ def undisturbed(
     return found, targets[0].link.calls
 
 
-@pytest.mark.parametrize("number", range(FAULTS))
+@pytest.mark.parametrize("number", FAULTS)
 def test_a_search_comes_to_the_same_whatever_happens_to_its_phone(
     bench: Bench, targets: list[Target], tool: Path, undisturbed: tuple[list[Any], int], tmp_path: Path, number: int
 ) -> None:
