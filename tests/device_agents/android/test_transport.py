@@ -23,6 +23,7 @@ from device_agents.android.keys import own_key_file, public_file
 from device_agents.android.shell_protocol import read_shell_packets
 from device_agents.android.tool import remove_parts
 from device_agents.android.transport import (
+    PART,
     LinkLostError,
     RemoteFileError,
     RemoteTimeoutError,
@@ -346,9 +347,11 @@ def test_a_cut_connection_is_made_again(new_phone: PhoneFactory, connect: Connec
     with connect(phone) as link:
         link.run(["true"])
         phone.order("cut")
-        if isinstance(link, AdbShellTransport):  # a server has the phone back before it is asked again
+        if isinstance(link, AdbShellTransport):
             with pytest.raises(LinkLostError, match="next attempt connects anew"):
                 link.run(["true"])
+        else:
+            wait_until(link.alive)  # a server connects again by itself
         assert link.run(["true"]).exit_code == 0
 
 
@@ -366,8 +369,11 @@ def test_a_silent_phone_is_given_up_in_time(new_phone: PhoneFactory, connect: Co
 def push_in_vain(link: Transport, phone: Phone, path: str, order: str) -> None:
     """Pushes a large file to a phone that gets the order while it is being sent."""
 
+    begun = 'until ls "$1"* >/dev/null 2>&1; do sleep 0.01; done'
+
     def interrupt() -> None:
-        time.sleep(0.03)
+        with AdbShellTransport.tcp("127.0.0.1", phone.port) as watching:
+            watching.script(begun, f"{path}{PART}", timeout_s=60)
         for step in ("stall", order, "flow"):  # it cannot arrive before the order does
             phone.order(step)
 
