@@ -310,7 +310,7 @@ def test_samples_that_are_none(tmp_path: Path, samples: object) -> None:
     body = json.dumps(record, separators=(",", ":")).encode()  # unlike the journal's own writer, lets NaN through
     with run.path("journal.jsonl").open("ab") as file:
         file.write(b'{"seq":1,"crc":"%08x","record":%s}\n' % (zlib.crc32(b"1:%s" % body), body))
-    with pytest.raises(RunError, match=r"record 1 of .*journal\.jsonl is not a trial"):
+    with pytest.raises(RunError, match=r"line 2 of .*journal\.jsonl is not in this version's format"):
         read_run(run.folder)
 
 
