@@ -22,7 +22,8 @@ def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> 
     Args:
         device: what the latencies are measured on.
         measured_with: what else than the network decides about its latencies: the device's
-            `latency.cache.MeasuringKey`, and `latency_source`, that source's name, where candidates are not timed there.
+            `latency.cache.MeasuringKey`, and `latency_source`, that source's name, where candidates are
+            not timed there.
     """
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -110,7 +110,7 @@ def test_a_manifest_that_still_says_judge_is_understood(run: Run) -> None:
     run.write_json("environment.json", {"schema_version": 1, "sessions": [earlier]})
     assert run.add_session(environment({"model": "phone"}, {**KEY, "latency_source": "table a"})) == []
     for other in ({**KEY, "latency_source": "table b"}, KEY):
-        with pytest.raises(RunError, match="measured with latency_source table a .* cannot be compared"):
+        with pytest.raises(RunError, match=r"measured with latency_source table a .* cannot be compared"):
             run.add_session(environment({"model": "phone"}, other))
 
 
