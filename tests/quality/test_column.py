@@ -60,6 +60,6 @@ def test_the_column_must_be_there_and_the_space_a_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"column": ""}, {"column": "accuracy", "scale": 0}, {"colour": "blue"}])
 def test_wrong_settings_are_one_line(settings: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="^quality") as refusal:
+    with pytest.raises(ConfigError, match=r"^quality") as refusal:
         QUALITY_SOURCES.settings({"source": "column", **settings})
     assert "\n" not in str(refusal.value)

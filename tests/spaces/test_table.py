@@ -47,7 +47,7 @@ def test_a_column_holds_the_finite_values_by_architecture(tmp_path: Path) -> Non
     }
     with pytest.raises(ConfigError, match=r"has no column 'phone'; its columns: op, width, accuracy, phone_ms, note$"):
         table.column("phone")
-    with pytest.raises(ConfigError, match="column 'note' of table results.csv .* must hold numbers"):
+    with pytest.raises(ConfigError, match=r"column 'note' of table results.csv .* must hold numbers"):
         table.column("note")
 
 
@@ -108,5 +108,5 @@ def test_a_column_can_be_a_decision_once(tmp_path: Path) -> None:
 def test_other_spaces_have_no_table(tmp_path: Path) -> None:
     space = open_space(write_table(tmp_path))
     assert table_of(space, "a quality") is space.table
-    with pytest.raises(ConfigError, match="a quality from a column requires a table of results .* the space small"):
+    with pytest.raises(ConfigError, match=r"a quality from a column requires a table of results .* the space small"):
         table_of(small_space(), "a quality")
