@@ -1,4 +1,4 @@
-"""Tables of interchangeable parts: chosen by name, wrong settings told in one line, other packages' parts among them."""
+"""Tables of interchangeable parts: chosen by name, wrong settings told in one line, other packages' parts too."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_an_entry_that_is_none_is_told_with_its_package(site: Path, name: str, r
     install(site, "my-shapes", {GROUP: {"odd": f"odd_{name}:{name}"}}, {f"odd_{name}": SOURCE})
     with pytest.raises(ConfigError, match=f"the shape 'odd' of my-shapes 1.0 .* is broken: .*{reason}"):
         SHAPES.find("odd")
-    with pytest.raises((NasEdgeError, ValidationError), match="of my-shapes 1.0"):
+    with pytest.raises((NasEdgeError, ValidationError), match=r"of my-shapes 1\.0"):
         drawing("odd")
 
 

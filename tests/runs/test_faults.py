@@ -141,7 +141,7 @@ class Inflated(LatencySource):
     def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         assert candidate.architecture is not None
         large = candidate.architecture.choices[0] == 1
-        network = candidate.network
+        network = self._space.decode(candidate.architecture)
         file = models.huge_model(0.33) if large else tflite_model(network, "int8")
         answer: Future[LatencyAnswer] = Future()
         measured = self._pool.submit(file, self._spec)

@@ -48,7 +48,7 @@ def test_facts_of_a_step() -> None:
         line = SearchLine(0.11, devices, [trial(timed, 0.5), trial(None, None)])
         assert line.facts() == ["compiling the first step", "device idle", "queue 0"]
         line.show(report())
-        assert line.facts() == ["loss 1.25 (weights only)", "entropy 49.1", "device idle", "queue 0"]
+        assert line.facts() == ["loss 1.250 (weights only)", "entropy 49.1", "device idle", "queue 0"]
         line.show(report(trial(steady(9.0), 0.6), trial(timed, 0.4)))
         assert line.facts() == [
             *("0.103/0.11 ms", "reward 0.400", "best reward 0.600", "quality 0.970", "54 °C"),
