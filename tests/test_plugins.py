@@ -122,9 +122,7 @@ def test_a_name_that_two_packages_offer_is_refused(site: Path) -> None:
 
 def test_an_unknown_name_is_answered_with_what_there_is(site: Path) -> None:
     install(site, "my-toys", {group: {"toy": "a:b"} for group in (SPACES, DEVICES, SOURCES)})
-    with pytest.raises(
-        SpaceError, match=r"^unknown space 'ball'; supported: proxylessnas, .*mobilenet-v3-like, table, toy$"
-    ):
+    with pytest.raises(SpaceError, match=r"^unknown space 'ball'; supported: proxylessnas, .*, table, toy$"):
         find_space("ball")
     with pytest.raises(DeviceAddressError, match=r"toy:\.\.\."):
         open_device("ball:")

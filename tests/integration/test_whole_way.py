@@ -19,6 +19,8 @@ from nas_edge.errors import InfeasibleError
 from nas_edge.export.bundle import replay_golden, verify_bundle
 from nas_edge.export.verify import check_int8
 from nas_edge.progress import Reporter
+from nas_edge.report import result_text
+from nas_edge.runs.result import RunResult
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
@@ -68,7 +70,7 @@ def tiny() -> Iterator[None]:
 )
 def smoke(
     request: pytest.FixtureRequest, tiny: None, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, pipeline.Result]:
+) -> tuple[Path, RunResult]:
     """One short run with everything in it."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
     everything = ("export.compare=true", "search.random_baseline=true", "target.reference_share=5")
@@ -77,7 +79,7 @@ def smoke(
     return folder, pipeline.search(config, folder, quiet())
 
 
-def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) -> None:
+def test_a_run_delivers_what_it_promises(smoke: tuple[Path, RunResult]) -> None:
     folder, result = smoke
     reference = Run.open(folder).config.space.reference_name
     assert [row.name for row in result.rows] == ["winner", "best of random", reference]
@@ -98,11 +100,11 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) ->
     found = json.loads((folder / "result.json").read_text())
     assert found["target_ms"] == result.target_ms
     assert Measurement.from_json(found["rows"][0]["latency"]["int8"]) == result.rows[0].latency["int8"]
-    assert "best of random" in result.table()
+    assert "best of random" in result_text.table(result, folder)
 
 
 @pytest.mark.needs("chromium")
-def test_the_report_of_a_run_opens_in_a_browser(smoke: tuple[Path, pipeline.Result], tmp_path: Path) -> None:
+def test_the_report_of_a_run_opens_in_a_browser(smoke: tuple[Path, RunResult], tmp_path: Path) -> None:
     page = (smoke[0] / "report" / "index.html").as_uri()
     with chromium.open_browser(tmp_path) as browser:
         browser.open(page)
@@ -113,7 +115,7 @@ def test_the_report_of_a_run_opens_in_a_browser(smoke: tuple[Path, pipeline.Resu
         assert browser.requests() == [page]
 
 
-def test_every_trial_is_in_the_journal_with_its_samples(smoke: tuple[Path, pipeline.Result]) -> None:
+def test_every_trial_is_in_the_journal_with_its_samples(smoke: tuple[Path, RunResult]) -> None:
     run = Run.open(smoke[0])
     trials = [Trial.from_json(record) for record in run.journal()]
     assert [trial.step for trial in trials] == [4, 5, 6, 7]
@@ -122,7 +124,7 @@ def test_every_trial_is_in_the_journal_with_its_samples(smoke: tuple[Path, pipel
         assert trial.measurement.samples_ms
 
 
-def test_a_finished_run_is_exported_again(smoke: tuple[Path, pipeline.Result], tmp_path: Path) -> None:
+def test_a_finished_run_is_exported_again(smoke: tuple[Path, RunResult], tmp_path: Path) -> None:
     folder, _ = smoke
     line = pipeline.export(folder, tmp_path / "bundle", None, quiet())
     assert str(tmp_path / "bundle") in line
