@@ -143,8 +143,7 @@ class DeviceLock:
         since = "" if owner is None else f" since {owner.since_utc}"
         return (
             f"{self._device} is being measured by {who}{since} (last sign of life {max(0, age_s)} s ago). Wait until "
-            f"that is done, or use another device; if that process is gone, the device is free after {STALE_S // 60} "
-            f"minutes of silence, or remove {self._folder} there"
+            f"that is done, or use another device; if it is gone, wait {STALE_S // 60} minutes or remove {self._folder}"
         )
 
 

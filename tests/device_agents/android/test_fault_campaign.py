@@ -39,7 +39,7 @@ PROMPT_TIMEOUT_S = 0.5
 
 
 class Link(AdbShellTransport):
-    """Does something to its phone at a chosen call, a command or a file that is sent, counted from `arm` on."""
+    """Does something to its phone at a chosen call, or the next with a file, counted from `arm` on."""
 
     calls = 0
     _at = 0
@@ -48,17 +48,13 @@ class Link(AdbShellTransport):
     def arm(self, at: int, fault: Callable[[], None], sending: bool) -> None:
         self.calls, self._at, self._fault, self._sending = 0, at, fault, sending
 
-    def _send(self, data: bytes, path: str) -> None:
-        self._count(sending=True)
-        super()._send(data, path)
-
-    def _run(self, command_line: str, timeout_s: float) -> Completed:
-        self._count(sending=False)
-        return super()._run(command_line, timeout_s)
+    def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
+        self._count(sending=file is not None)
+        return super()._run(command_line, timeout_s, file)
 
     def _count(self, sending: bool) -> None:
         self.calls += 1
-        if self._fault is not None and self.calls >= self._at and sending is self._sending:
+        if self._fault is not None and self.calls >= self._at and (sending or not self._sending):
             fault, self._fault = self._fault, None
             fault()
 
