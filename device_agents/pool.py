@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
 from device_agents.errors import DeviceError, DeviceUnavailableError, ModelError, SpecError
+from device_agents.verdicts import DEVICE_FAULTS, verdict_of_error
 from device_agents.worker.probes import allowed_cores
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ class _Job:
     data: bytes = b""
     tries: int = 0
     lost: set[int] = field(default_factory=set)  # ids of devices that failed with it
+    fault: Verdict = Verdict.DEVICE_LOST  # how the last of them did
 
 
 @dataclass(eq=False)
@@ -340,11 +342,13 @@ class _Group:
             job.future.set_exception(error)
             return None
         except DeviceError as error:
-            return f"{type(error).__name__}: {error}"
+            job.fault = verdict_of_error(error)
+            return str(error)
         except Exception as error:  # a bug in an agent must not leave a future hanging
             job.future.set_exception(error)
             return None
-        if isinstance(answer, Measurement) and answer.verdict is Verdict.DEVICE_LOST:
+        if isinstance(answer, Measurement) and answer.verdict in DEVICE_FAULTS:
+            job.fault = answer.verdict
             return answer.detail or "the device was lost"
         with self._changed:
             device.measured += job.inputs is None
@@ -415,16 +419,17 @@ def _answers(device: _Device) -> bool:
     try:
         device.agent.info()
     except DeviceError as error:
-        device.last_fault = f"{type(error).__name__}: {error}"
+        device.last_fault = str(error)
         return False
     return True
 
 
 def _give_up(job: _Job, fault: str) -> None:
     """Answers a job that its devices were lost with, although they work otherwise."""
-    why = f"lost by {job.tries} devices or attempts; the last: {fault}"
+    what = "lost by" if job.fault is Verdict.DEVICE_LOST else "failed on"
+    why = f"{what} {job.tries} devices or attempts; the last: {fault}"
     if job.inputs is None:
-        job.future.set_result(Measurement(Verdict.DEVICE_LOST, why, attempts=job.tries))
+        job.future.set_result(Measurement(job.fault, why, attempts=job.tries))
     else:
         job.future.set_exception(DeviceUnavailableError(why))
 
