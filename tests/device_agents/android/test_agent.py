@@ -24,6 +24,7 @@ from tests.support import models
 from tests.support.android.agents import Connect, connect, fast_spec
 from tests.support.android.phone import Phone, PhoneFactory, files_of, start, write_overlay
 from tests.support.android.phones import PIXEL, TWO_CORES
+from tests.support.android.proxy import Proxy
 from tests.support.android.tools import (
     NO_BUNDLE,
     canned_script,
@@ -242,6 +243,24 @@ def test_what_a_crashed_run_left_is_removed_at_the_next_connect(
     with connect(port=phone.port) as agent:
         assert agent.measure(models.conv_model(), fast_spec).ok
     assert files_of(phone) == []
+
+
+def test_a_candidate_costs_few_round_trips(connect: Connect, phone: Phone, fast_spec: BenchmarkSpec) -> None:
+    # Weights that do not pack, and as much as a packet takes.
+    model = models.conv_model(layers=1, channels=84, side=4)
+    assert 250 << 10 < len(model) <= 256 << 10
+    with Proxy(phone.port, delay_s=0.02) as proxy:
+        agent = connect(port=proxy.port)
+        agent.info()
+        trips = []
+        for seen in (time.monotonic(), 0.0):  # just now; so long ago that the state has to be read again
+            agent._seen = agent._seen and (seen, agent._seen[1])
+            before = proxy.round_trips
+            assert agent.measure(model + bytes(len(trips)), fast_spec).ok
+            time.sleep(0.05)  # what ends the stream is on its way
+            trips.append(proxy.round_trips - before)
+        agent.close()
+    assert max(trips) <= 5, trips
 
 
 # Addresses
