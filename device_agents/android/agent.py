@@ -231,9 +231,11 @@ class AndroidAgent(DeviceAgent):
     def close(self) -> None:
         """See `DeviceAgent`; removes what this run has put on the phone."""
         phone, self._phone = self._phone, None
-        if phone is not None:
+        for _ in range(2 if phone is not None else 0):
+            # The second time over a new connection, in case the link was lost since it was last used.
             with contextlib.suppress(DeviceError):
-                self._transport.run(["rm", "-rf", phone.folder], timeout_s=5.0)
+                self._transport.run(["rm", "-rf", phone.folder if phone else ""], timeout_s=5.0)
+                break
         claim, self._claim = self._claim, None
         if claim is not None:
             claim.release()

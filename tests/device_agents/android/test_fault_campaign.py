@@ -44,6 +44,7 @@ class Link(AdbShellTransport):
     calls = 0
     files = 0
     _at = 0
+    _sending = False
     _fault: Callable[[], None] | None = None
 
     def arm(self, at: int, fault: Callable[[], None], sending: bool) -> None:
