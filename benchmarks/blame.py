@@ -16,7 +16,7 @@ it has been built (tools/build_benchmark_model.py), else a stand-in:
 
 In all but the last every model is good, so a verdict that is a candidate's fault is wrong. In the last the broken model
 must get such a verdict, and no other one may. Every candidate must be answered once, and nothing may be left on the
-phone, neither files nor processes.
+phone, neither files nor processes; where the phone was away when the run ended, not after the next run has connected.
 
 Run `python -m benchmarks.blame [--quick] [--seed N]`; the last line is JSON. "pass" is null where there is no daemon.
 """
@@ -190,6 +190,7 @@ class Outcome:
         verdicts: Of the good models.
         of_broken: Of the broken model, if there is one.
         wrong: What is not as it should be.
+        swept: Whether the phone was away when the run ended, so that the next one had to remove what was left.
     """
 
     fault: str
@@ -197,6 +198,7 @@ class Outcome:
     verdicts: list[str] = field(default_factory=list)
     of_broken: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    swept: bool = False
 
 
 def broken_model() -> bytes:
@@ -293,6 +295,13 @@ def judge(bench: Bench, outcome: Outcome) -> None:
         outcome.wrong += [] if bench.said == "not refused" else [f"the second user was told: {bench.said}"]
     if outcome.fault != "worker":
         left = files_of(bench.phone)
+        if left:
+            # From a phone that was away when the run ended, the next run removes it.
+            outcome.swept = True
+            link = AdbShellTransport.tcp("127.0.0.1", bench.phone.port)
+            with AndroidAgent(link, AndroidSettings(tool=bench.tool)) as agent:
+                agent.info()
+            left = files_of(bench.phone)
         deadline_s = time.monotonic() + 5  # what is being ended may take a moment to be gone
         while "benchmark_model" in (running := bench.script("ps -A -o ARGS")) and time.monotonic() < deadline_s:
             time.sleep(0.1)
@@ -373,7 +382,9 @@ def main() -> None:
     wrong = [text for outcome in outcomes for text in outcome.wrong]
     verdicts = Counter(verdict for outcome in outcomes for verdict in outcome.verdicts)
     of_broken = Counter(verdict for outcome in outcomes for verdict in outcome.of_broken)
-    result |= {"tool": tool, "faults": len(outcomes), "wrong": len(wrong), "pass": not wrong}
+    swept = sum(outcome.swept for outcome in outcomes)
+    result |= {"tool": tool, "faults": len(outcomes), "wrong": len(wrong), "removed_by_next_run": swept}
+    result |= {"pass": not wrong}
     print(json.dumps({**result, "good_models": dict(verdicts), "broken_models": dict(of_broken)}))
     sys.exit(1 if wrong else 0)
 

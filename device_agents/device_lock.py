@@ -113,12 +113,22 @@ class DeviceLock:
         Raises:
             DeviceUnavailableError: If another process has it, or the lock cannot be written.
         """
+        was_held = self._token in _HELD
+        # Before the lock is there, lest another agent of this process takes it for one that was forgotten.
+        _HELD.add(self._token)
+        try:
+            self._acquire(shell)
+        except BaseException:
+            if not was_held:
+                _HELD.discard(self._token)
+            raise
+
+    def _acquire(self, shell: Shell) -> None:
         stale = ""
         for _ in range(_TRIES):
             record = json.dumps(asdict(_this_process()))
             status, output = shell(_ACQUIRE, self._folder, self._token, record, stale)
             if status == 0:
-                _HELD.add(self._token)
                 return
             if status == _WRITE_FAILED:
                 raise DeviceUnavailableError(
