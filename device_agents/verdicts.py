@@ -15,6 +15,7 @@ from device_agents.worker.statistics import Statistics, median_of
 # The samples are there, but something makes them doubtful. Every other verdict but `ok` is a failure.
 FLAGS = (Verdict.UNSTEADY, Verdict.DRIFTED, Verdict.THROTTLED)
 
+
 class Owner(str, Enum):
     """Whose doing a verdict is."""
 
