@@ -123,13 +123,13 @@ class AdbServerTransport(Transport):
         answer = bytearray()
         command = f"{SERVICE}:{wrapped(command_line, timeout_s, file)}"
         doing = "running a command" if file is None else f"pushing {file[1]}"
-        with self._service(command, doing, timeout_s + GRACE_S if file is None else _FILE_TIMEOUT_S) as stream:
+        # The server takes a file at once, and hands it on as fast as the link lets it.
+        listen_s = timeout_s + GRACE_S + (0.0 if file is None else _FILE_TIMEOUT_S)
+        with self._service(command, doing, listen_s) as stream:
             if file is not None:
                 # A phone that refuses the file ends the stream while it is being sent, and says why.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     stream.send(stdin_packet(file[0]))
-                stream.set_deadline(timeout_s + GRACE_S)
-                started_s = time.monotonic()
             while part := stream.receive_some():
                 answer += part
                 if len(answer) > MAX_OUTPUT_BYTES:
@@ -215,10 +215,6 @@ class _Stream:
         """Returns what comes next, b"" at the end."""
         self._set_timeout()
         return self._connection.recv(1 << 18)
-
-    def set_deadline(self, timeout_s: float) -> None:
-        """Sets when what is done from now on must be done."""
-        self._deadline_s = time.monotonic() + timeout_s
 
     def has_answer(self) -> bool:
         return bool(select.select([self._connection], [], [], 0)[0])

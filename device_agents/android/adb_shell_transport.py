@@ -142,15 +142,15 @@ class AdbShellTransport(Transport):
                 device.close()
 
     def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
-        began_s = started_s = time.monotonic()
+        started_s = sent_s = time.monotonic()
         listen_s = timeout_s + GRACE_S
         service = f"{SERVICE}:{wrapped(command_line, timeout_s, file)}".encode()
         doing = "running a command" if file is None else f"pushing {file[1]}"
         wait_s = listen_s if file is None else max(listen_s, _FILE_TIMEOUT_S)
 
         def sent() -> None:
-            nonlocal started_s
-            started_s = time.monotonic()
+            nonlocal sent_s
+            sent_s = time.monotonic()
             self._set_deadline(listen_s)
 
         with self._session(doing, wait_s) as device:
@@ -160,7 +160,7 @@ class AdbShellTransport(Transport):
                 if len(answer) > MAX_OUTPUT_BYTES:
                     raise ProtocolError(f"A command on {self._address} wrote more than {MAX_OUTPUT_BYTES} bytes")
         done = completed(bytes(answer), self._address, timeout_s, time.monotonic() - started_s)
-        return done if file is None else replace(done, sent_s=started_s - began_s)
+        return done if file is None else replace(done, sent_s=sent_s - started_s)
 
     def _send(self, data: bytes, path: str) -> None:
         with self._session(f"pushing {path}", _FILE_TIMEOUT_S) as device:

@@ -61,7 +61,7 @@ def completed(answer: bytes, address: str, timeout_s: float, took_s: float) -> C
         answer: All of it.
         address: The phone, for messages.
         timeout_s: What the command was given, in seconds.
-        took_s: What it took, in seconds.
+        took_s: What it took, in seconds, with the time in which a file was sent.
 
     Raises:
         RemoteTimeoutError: If it was ended for taking too long.
