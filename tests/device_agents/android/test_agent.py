@@ -186,7 +186,9 @@ def test_files_that_are_no_models_are_not_sent(connect: Connect, fast_spec: Benc
 
 
 def test_something_else_than_the_tool_is_refused(connect: Connect) -> None:
-    with pytest.raises(DeviceUnavailableError, match=r"no benchmark_model for this phone.*nas-edge devices setup adb:"):
+    with pytest.raises(
+        DeviceUnavailableError, match=r"not a benchmark_model for this phone.*nas-edge devices setup adb:"
+    ):
         connect(script="#!/system/bin/sh\necho hello\n").info()
 
 

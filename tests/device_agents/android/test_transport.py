@@ -638,10 +638,9 @@ def test_a_file_that_the_phone_refuses_stops_its_command(link: Transport, size: 
 
 def test_a_link_that_is_cut_while_a_file_comes_with_a_command_is_lost(new_phone: PhoneFactory) -> None:
     phone = new_phone()
-    with Proxy(phone.port) as proxy:
-        with AdbShellTransport.tcp("127.0.0.1", proxy.port) as link:
-            assert link.alive()
-            proxy.cut_after(100_000)
-            with pytest.raises(LinkLostError):
-                link.script("echo ran > /data/local/tmp/ran", file=(bytes(500_000), "/data/local/tmp/file"))
-            assert link.alive()
+    with Proxy(phone.port) as proxy, AdbShellTransport.tcp("127.0.0.1", proxy.port) as link:
+        assert link.alive()
+        proxy.cut_after(100_000)
+        with pytest.raises(LinkLostError):
+            link.script("echo ran > /data/local/tmp/ran", file=(bytes(500_000), "/data/local/tmp/file"))
+        assert link.alive()
