@@ -52,7 +52,7 @@ def test_the_tool_is_installed_tried_and_kept(ready_phone: Phone, tool_file: Pat
         assert "graph" in done.tool.flags
         assert done.latency_ms > 0
         assert link.run(["sha256sum", done.tool.path]).output.split()[0] == digest
-        assert link.run(["ls", "/data/local/tmp/nas_edge"]).output.split() == ["phone_id", "tools"]
+        assert link.run(["ls", "/data/local/tmp/nas_edge"]).output.split() == ["tools"]
         # Later runs need no file, and neither does another set-up.
         assert find_tool(done.identity.abi) == done.kept == kept_file(done.identity.abi)
         assert install_tool(link, done.identity.abi).path == done.tool.path
@@ -354,7 +354,7 @@ def test_a_healthy_phone_passes(ready_phone: Phone, tool_file: Path, settings: P
     assert checks["measuring"].state in ("pass", "warn")
     assert "ms for the same model" in checks["repeatability"].found
     with link_to(ready_phone) as link:
-        assert link.run(["ls", "/data/local/tmp/nas_edge"]).output.split() == ["phone_id", "tools"]
+        assert link.run(["ls", "/data/local/tmp/nas_edge"]).output.split() == ["tools"]
 
 
 def doctored(overlay: Path) -> dict[str, Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -33,6 +34,7 @@ from device_agents.android.transport import (
 from device_agents.errors import DeviceAddressError, DeviceError, DeviceUnavailableError, ProtocolError, SpecError
 from tests.support.android.adb_server import AdbServer
 from tests.support.android.phone import Connect, Phone, PhoneFactory
+from tests.support.android.proxy import Proxy
 
 TMP = "/data/local/tmp"
 
@@ -623,3 +625,28 @@ def test_shell_packets_cut_at_every_byte_are_a_lost_link() -> None:
 def test_malformed_shell_packets_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         read_shell_packets(data, "x")
+
+
+def test_a_file_that_comes_with_a_command_is_there_when_it_runs(link: Transport) -> None:
+    data = bytes(range(256)) * 8192  # more than one packet
+    done = link.script('sha256sum < "$1"; rm "$1"', f"{TMP}/with", file=(data, f"{TMP}/with"))
+    assert done.output.split()[0] == hashlib.sha256(data).hexdigest()
+    assert link.script('wc -c < "$1"; rm "$1"', f"{TMP}/none", file=(b"", f"{TMP}/none")).output.strip() == "0"
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_a_file_that_the_phone_refuses_stops_its_command(link: Transport, size: int) -> None:
+    with pytest.raises(RemoteFileError, match="cannot be written"):
+        link.script("echo ran > /data/local/tmp/ran", file=(bytes(size), "/readonly/file"))
+    assert link.stat("/data/local/tmp/ran") is None
+    assert link.alive()
+
+
+def test_a_link_that_is_cut_while_a_file_comes_with_a_command_is_lost(new_phone: PhoneFactory) -> None:
+    phone = new_phone()
+    with Proxy(phone.port) as proxy, AdbShellTransport.tcp("127.0.0.1", proxy.port) as link:
+        assert link.alive()
+        proxy.cut_after(100_000)
+        with pytest.raises(LinkLostError):
+            link.script("echo ran > /data/local/tmp/ran", file=(bytes(500_000), "/data/local/tmp/file"))
+        assert link.alive()
