@@ -9,8 +9,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 demo: .venv  ## search, train, quantise and verify on this machine, then print what came out
 	$(BIN)/nas-edge search --preset demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
-# In two processes: half of what the tests do is waiting for devices, browsers and processes.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+# In two processes, a file's tests in one of them, since they share what is trained and converted.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/test-extras  ## the tests, but for the slow ones
 	$(PYTEST) -m "not slow"

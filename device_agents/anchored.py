@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from device_agents.anchor_watch import AnchorReading, AnchorSettings, AnchorWatch, drift_detail
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
 from device_agents.errors import DeviceError
+from device_agents.verdicts import DEVICE_FAULTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,7 +119,7 @@ class AnchoredAgent(DeviceAgent):
         self._taken_at_reading = self._taken
         if measurement.statistics is None:
             # What has never worked is refused; anything else is the bench's trouble of the moment.
-            self._knows = bool(self.readings) or measurement.verdict is Verdict.DEVICE_LOST
+            self._knows = bool(self.readings) or measurement.verdict in DEVICE_FAULTS
             return
         if not self._anchor.has_drifted(self._settled_ratio):
             self._good_s, self._drifted = self._anchor.read_s, 0

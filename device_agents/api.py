@@ -50,7 +50,10 @@ _T = TypeVar("_T")
 
 
 class Verdict(str, Enum):
-    """What a measurement is worth. Only `ok` is a latency to rely on."""
+    """What a measurement is worth.
+
+    Only `ok` is a latency to rely on; whose fault the others are, `verdicts.OWNERS` says.
+    """
 
     OK = "ok"
     UNSTEADY = "unsteady"
@@ -63,6 +66,7 @@ class Verdict(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     TIMEOUT = "timeout"
     DEVICE_LOST = "device_lost"
+    BENCH_FAILED = "bench_failed"
 
     def __str__(self) -> str:
         return self.value

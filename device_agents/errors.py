@@ -6,6 +6,7 @@ exception means that the bench itself, or the way it was asked, is broken.
     DeviceError
     |-- DeviceAddressError      the address names no device this version can open
     |-- DeviceUnavailableError  the device is known but cannot be reached or started
+    |   `-- BenchFailedError    it answers, but the tool or a file on it does not work
     |-- SpecError               measuring settings that make no sense
     |-- ModelError              `run()` was given a model or inputs that do not work
     |   `-- ModelFileError      the bytes are not a usable TFLite file
@@ -17,6 +18,7 @@ on its own.
 """
 
 from device_agents.worker.errors import (
+    BenchFailedError,
     DeviceAddressError,
     DeviceError,
     DeviceUnavailableError,
@@ -28,6 +30,7 @@ from device_agents.worker.errors import (
 )
 
 __all__ = [
+    "BenchFailedError",
     "DeviceAddressError",
     "DeviceError",
     "DeviceUnavailableError",

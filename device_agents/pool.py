@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
-from device_agents.errors import DeviceError, DeviceUnavailableError, ModelError, SpecError
+from device_agents.errors import BenchFailedError, DeviceError, DeviceUnavailableError, ModelError, SpecError
+from device_agents.verdicts import DEVICE_FAULTS, verdict_of_error
 from device_agents.worker.probes import allowed_cores
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ class _Job:
     data: bytes = b""
     tries: int = 0
     lost: set[int] = field(default_factory=set)  # ids of devices that failed with it
+    fault: Verdict = Verdict.DEVICE_LOST  # how the last of them did
 
 
 @dataclass(eq=False)
@@ -180,6 +182,7 @@ class _Device:
     faults: int = 0
     faults_in_a_row: int = 0
     last_fault: str = ""
+    last_verdict: Verdict = Verdict.DEVICE_LOST  # on what that fault befell
 
     def enter(self, state: str) -> None:
         self.state, self.since_s = state, time.monotonic()
@@ -340,11 +343,13 @@ class _Group:
             job.future.set_exception(error)
             return None
         except DeviceError as error:
-            return f"{type(error).__name__}: {error}"
+            job.fault = verdict_of_error(error)
+            return str(error)
         except Exception as error:  # a bug in an agent must not leave a future hanging
             job.future.set_exception(error)
             return None
-        if isinstance(answer, Measurement) and answer.verdict is Verdict.DEVICE_LOST:
+        if isinstance(answer, Measurement) and answer.verdict in DEVICE_FAULTS:
+            job.fault = answer.verdict
             return answer.detail or "the device was lost"
         with self._changed:
             device.measured += job.inputs is None
@@ -386,7 +391,7 @@ class _Group:
         while not self._wait_closed(wait_s):
             wait_s = min(2 * wait_s, self._settings.quarantine_s)
             if not _answers(device):
-                self._fail_when_hopeless(device.last_fault)
+                self._fail_when_hopeless(device)
                 continue
             # One more fault and it is back in quarantine.
             device.faults_in_a_row = self._settings.max_faults - 1
@@ -396,7 +401,7 @@ class _Group:
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, timeout=seconds)
 
-    def _fail_when_hopeless(self, fault: str) -> None:
+    def _fail_when_hopeless(self, device: _Device) -> None:
         with self._changed:
             since_s = self._none_works_since_s
             if since_s is None or time.monotonic() - since_s < self._settings.lost_after_s:
@@ -407,7 +412,10 @@ class _Group:
             self._changed.notify_all()
         for job in jobs:
             if job.future.running() or _begin(job):
-                job.future.set_exception(DeviceUnavailableError(f"No device of this kind answers any more: {fault}"))
+                broken = device.last_verdict is Verdict.BENCH_FAILED
+                error = BenchFailedError if broken else DeviceUnavailableError
+                does = "works" if broken else "answers"
+                job.future.set_exception(error(f"No device of this kind {does} any more: {device.last_fault}"))
 
 
 def _answers(device: _Device) -> bool:
@@ -415,16 +423,17 @@ def _answers(device: _Device) -> bool:
     try:
         device.agent.info()
     except DeviceError as error:
-        device.last_fault = f"{type(error).__name__}: {error}"
+        device.last_fault, device.last_verdict = str(error), verdict_of_error(error)
         return False
     return True
 
 
 def _give_up(job: _Job, fault: str) -> None:
     """Answers a job that its devices were lost with, although they work otherwise."""
-    why = f"lost by {job.tries} devices or attempts; the last: {fault}"
+    what = "lost by" if job.fault is Verdict.DEVICE_LOST else "failed on"
+    why = f"{what} {job.tries} devices or attempts; the last: {fault}"
     if job.inputs is None:
-        job.future.set_result(Measurement(Verdict.DEVICE_LOST, why, attempts=job.tries))
+        job.future.set_result(Measurement(job.fault, why, attempts=job.tries))
     else:
         job.future.set_exception(DeviceUnavailableError(why))
 

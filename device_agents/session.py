@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from device_agents.anchor_watch import AnchorReading, AnchorSettings, AnchorWatch, drift_detail
 from device_agents.api import BenchmarkSpec, DeviceAgent, Measurement, Verdict
-from device_agents.errors import DeviceUnavailableError
+from device_agents.errors import BenchFailedError, DeviceUnavailableError
 
 
 class MeasuringSession:
@@ -99,7 +99,8 @@ class MeasuringSession:
         """Measures the anchor and returns whether the device has drifted."""
         measurement = self._anchor.confirm(len(self._results))
         if measurement.statistics is None:
-            raise DeviceUnavailableError(
+            broken = measurement.verdict is Verdict.BENCH_FAILED
+            raise (BenchFailedError if broken else DeviceUnavailableError)(
                 f"The anchor model cannot be measured ({measurement.verdict}: "
                 f"{measurement.detail}). Check the device, or pass another anchor model"
             )

@@ -1,15 +1,58 @@
-"""What a measurement is worth: pure functions from facts to a verdict.
+"""What a measurement is worth, and whose fault it is if nothing: pure functions from facts to a verdict.
 
 What is accepted is part of the settings a measurement was made with, see `BenchmarkSpec`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import Enum
+
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
+from device_agents.errors import BenchFailedError, DeviceError
 from device_agents.worker.statistics import Statistics, median_of
 
 # The samples are there, but something makes them doubtful. Every other verdict but `ok` is a failure.
 FLAGS = (Verdict.UNSTEADY, Verdict.DRIFTED, Verdict.THROTTLED)
+
+
+class Owner(str, Enum):
+    """Whose doing a verdict is."""
+
+    NOBODY = "nobody"
+    CANDIDATE = "candidate"
+    BENCH = "bench"
+
+
+# A candidate's fault makes it less likely to be chosen again; the bench's says nothing of it and is worth another try.
+OWNERS: Mapping[Verdict, Owner] = {
+    Verdict.OK: Owner.NOBODY,
+    Verdict.UNSTEADY: Owner.BENCH,
+    Verdict.DRIFTED: Owner.BENCH,
+    Verdict.THROTTLED: Owner.BENCH,
+    Verdict.FALLBACK: Owner.CANDIDATE,
+    Verdict.CONVERT_FAILED: Owner.CANDIDATE,
+    Verdict.LOAD_FAILED: Owner.CANDIDATE,
+    Verdict.RUN_FAILED: Owner.CANDIDATE,
+    Verdict.OUT_OF_MEMORY: Owner.CANDIDATE,
+    Verdict.TIMEOUT: Owner.CANDIDATE,
+    Verdict.DEVICE_LOST: Owner.BENCH,
+    Verdict.BENCH_FAILED: Owner.BENCH,
+}
+# What another device, or the same one once it works again, may answer instead.
+DEVICE_FAULTS = frozenset({Verdict.DEVICE_LOST, Verdict.BENCH_FAILED})
+
+
+def blames_candidate(verdict: Verdict) -> bool:
+    """Returns whether a verdict is held against the model."""
+    return OWNERS[verdict] is Owner.CANDIDATE
+
+
+def verdict_of_error(error: DeviceError) -> Verdict:
+    """Returns the verdict on a model that could not be measured because of this error."""
+    return Verdict.BENCH_FAILED if isinstance(error, BenchFailedError) else Verdict.DEVICE_LOST
+
+
 # An empty graph takes the runtime about half a microsecond per call.
 NEAR_ZERO_MS = 0.001
 # With fewer, halves of the samples are too small to have medians worth comparing.

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import CPU_DELEGATES, BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
-from device_agents.attempts import measure_in_attempts
+from device_agents.attempts import measure_fairly, probe
 from device_agents.errors import ModelError, ProtocolError, SpecError
 from device_agents.results import read_capacities, read_failure, read_measurement, stage_verdict
 from device_agents.tflite_file import inspect_model
@@ -57,7 +57,7 @@ class WorkerAgent(DeviceAgent):
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """See `DeviceAgent`."""
         _check_supported(spec, self.info())
-        return measure_in_attempts(model, spec, self._attempt, _PAUSE_S)
+        return measure_fairly(model, spec, self._attempt, self._examine, _PAUSE_S)
 
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
@@ -98,6 +98,11 @@ class WorkerAgent(DeviceAgent):
         except (WorkerDiedError, WorkerTimeoutError) as error:
             return Measurement(*_verdict_of(error))
         return read_measurement(answer, self.info(), spec, started_utc)
+
+    def _examine(self, failure: Measurement) -> str:
+        """Returns what is wrong with the worker, "" if it still runs a model."""
+        why = probe(self._attempt)
+        return f"the worker on {self.info().model} does not run the anchor model any more ({why})" if why else ""
 
     def _warm_worker(self) -> WorkerLink:
         if self._worker is not None and not self._worker.alive:

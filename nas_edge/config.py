@@ -395,6 +395,8 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     path = setting_path(first["loc"])
     if first["type"] == "extra_forbidden":
+        if elsewhere := _setting_of_others(path):
+            return elsewhere
         near = _near_settings(path)
         meant = f"; did you mean {' or '.join(near)}?" if near else ""
         return f"unknown setting {_short(path)!r}{meant or ';'} see `nas-edge search --list-settings`"
@@ -407,6 +409,18 @@ def _one_line(error: ValidationError) -> str:
     told = isinstance(first["input"], (dict, BaseModel)) or "received" in message or message.startswith("unknown ")
     received = "" if told else f"; received {_short(repr(first['input']))}"
     return f"{path}: {message[:1].lower()}{message[1:]}{received}"
+
+
+def _setting_of_others(path: str) -> str:
+    """What to say of a setting that belongs to another entry of a table than the one that is chosen; else nothing."""
+    group, _, name = path.rpartition(".")
+    registry = CHOICES.get(tuple(group.split(".")))
+    if registry is None:
+        return ""
+    owners = [entry for entry, made in registry.entries.items() if name in made.settings.model_fields]
+    if not owners:
+        return ""
+    return f"the setting {path} requires {group}.{registry.key}={' or '.join(owners)}; leave it out, or choose that"
 
 
 def setting_names() -> list[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -123,12 +126,14 @@ def test_in_a_real_shell(home: Path) -> None:
     """TAB is pressed in a terminal, and the line that comes of it is run."""
     pid, terminal = pty.fork()
     if pid == 0:
+        os.environ.pop("COLUMNS", None)
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))  # so wide that no line is folded
         os.environ.update(PATH=f"{home / 'bin'}:{os.environ['PATH']}", PS1="$ ", TERM="dumb")
         os.chdir(home / "work")
         os.execl(str(BASH), "bash", "--norc", "--noprofile", "-i")
 
     def until(text: str) -> str:
-        seen, deadline_s = "", time.monotonic() + 30
+        seen, deadline_s = "", time.monotonic() + 120
         while text not in seen:
             assert time.monotonic() < deadline_s, seen
             if select.select([terminal], [], [], 1.0)[0]:

@@ -20,7 +20,9 @@ def test_every_preset_is_valid(preset: str) -> None:
 def test_later_sources_override_earlier_ones_setting_by_setting(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("search: {steps: 11, samples_per_step: 4}\nseed: 1\n")
-    config = load_config("smoke", file, {"seed": 2, "search.controller.temperature": None}, ["search.samples_per_step=5"])
+    config = load_config(
+        "smoke", file, {"seed": 2, "search.controller.temperature": None}, ["search.samples_per_step=5"]
+    )
     assert config.search.steps == 11
     assert config.search.samples_per_step == 5
     assert config.seed == 2

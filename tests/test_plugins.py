@@ -122,7 +122,7 @@ def test_a_name_that_two_packages_offer_is_refused(site: Path) -> None:
 
 def test_an_unknown_name_is_answered_with_what_there_is(site: Path) -> None:
     install(site, "my-toys", {group: {"toy": "a:b"} for group in (SPACES, DEVICES, SOURCES)})
-    with pytest.raises(SpaceError, match=r"^unknown space 'ball'; supported: proxylessnas, .*mobilenet-v3-like, table, toy$"):
+    with pytest.raises(SpaceError, match=r"^unknown space 'ball'; supported: proxylessnas, .*, table, toy$"):
         find_space("ball")
     with pytest.raises(DeviceAddressError, match=r"toy:\.\.\."):
         open_device("ball:")
@@ -203,13 +203,17 @@ def test_a_search_in_a_users_space_goes_by_a_users_latency_source(site: Path) ->
     assert "name a target (--target-ms)" in one_line(refused)
     done = nas_edge(site, *search, "--target-ms", "50", "--out", str(run))
     assert done.returncode == 0, done.stderr
-    assert "the search did not measure but used latencies predicted by 1000000000.0 MACs per ms, which said" in done.stdout
+    assert (
+        "the search did not measure but used latencies predicted by 1000000000.0 MACs per ms, which said" in done.stdout
+    )
     result = json.loads((run / "result.json").read_text())
     assert result["schema_version"] == 2
     assert result["latency_estimate"]["kind"] == "predicted"
     assert result["latency_estimate"]["source"] == "1000000000.0 MACs per ms"
     assert 0 < result["latency_estimate"]["latency_ms"] < 0.1
-    assert result["latency_ms"] != result["latency_estimate"]["latency_ms"], "delivered files are measured on the device"
+    assert result["latency_ms"] != result["latency_estimate"]["latency_ms"], (
+        "delivered files are measured on the device"
+    )
     assert result["rows"][0]["latency"]["float32"]["conditions"]["runtime"] == "ai_edge_litert"
     manifest = json.loads((run / "bundle" / "manifest.json").read_text())
     assert manifest["details"]["latency_estimate"] == result["latency_estimate"]

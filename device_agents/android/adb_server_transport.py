@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from adbutils import AdbClient, AdbConnection, AdbError
 
 from device_agents.android.address import server_socket
-from device_agents.android.shell_protocol import GRACE_S, SERVICE, completed, wrapped
+from device_agents.android.shell_protocol import GRACE_S, SERVICE, completed, stdin_packet, wrapped
 from device_agents.android.transport import (
     MAX_OUTPUT_BYTES,
     Completed,
@@ -118,11 +118,18 @@ class AdbServerTransport(Transport):
     def close(self) -> None:
         """See `Transport`; every call has a connection of its own, which ends with it."""
 
-    def _run(self, command_line: str, timeout_s: float) -> Completed:
+    def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
         started_s = time.monotonic()
         answer = bytearray()
-        command = f"{SERVICE}:{wrapped(command_line, timeout_s)}"
-        with self._service(command, "running a command", timeout_s + GRACE_S) as stream:
+        command = f"{SERVICE}:{wrapped(command_line, timeout_s, file)}"
+        doing = "running a command" if file is None else f"pushing {file[1]}"
+        # The server takes a file at once, and hands it on as fast as the link lets it.
+        listen_s = timeout_s + GRACE_S + (0.0 if file is None else _FILE_TIMEOUT_S)
+        with self._service(command, doing, listen_s) as stream:
+            if file is not None:
+                # A phone that refuses the file ends the stream while it is being sent, and says why.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    stream.send(stdin_packet(file[0]))
             while part := stream.receive_some():
                 answer += part
                 if len(answer) > MAX_OUTPUT_BYTES:

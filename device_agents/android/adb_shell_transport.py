@@ -20,6 +20,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -34,7 +35,7 @@ from adb_shell.transport.base_transport import BaseTransport
 from adb_shell.transport.tcp_transport import TcpTransport
 
 from device_agents.android.keys import key_files
-from device_agents.android.shell_protocol import GRACE_S, SERVICE, completed, wrapped
+from device_agents.android.shell_protocol import GRACE_S, SERVICE, completed, stdin_packet, wrapped
 from device_agents.android.transport import (
     MAX_OUTPUT_BYTES,
     Completed,
@@ -140,22 +141,26 @@ class AdbShellTransport(Transport):
             with contextlib.suppress(*_FOREIGN, *_USB_ERROR):
                 device.close()
 
-    def _run(self, command_line: str, timeout_s: float) -> Completed:
-        started_s = time.monotonic()
-        with self._session("running a command", timeout_s + GRACE_S) as device:
+    def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
+        started_s = sent_s = time.monotonic()
+        listen_s = timeout_s + GRACE_S
+        service = f"{SERVICE}:{wrapped(command_line, timeout_s, file)}".encode()
+        doing = "running a command" if file is None else f"pushing {file[1]}"
+        wait_s = listen_s if file is None else max(listen_s, _FILE_TIMEOUT_S)
+
+        def sent() -> None:
+            nonlocal sent_s
+            sent_s = time.monotonic()
+            self._set_deadline(listen_s)
+
+        with self._session(doing, wait_s) as device:
             answer = bytearray()
-            service = device._streaming_command(
-                SERVICE.encode(),
-                wrapped(command_line, timeout_s).encode(),
-                timeout_s + GRACE_S,
-                timeout_s + GRACE_S,
-                None,
-            )
-            for part in service:
+            for part in device.converse(service, b"" if file is None else stdin_packet(file[0]), wait_s, sent):
                 answer += part
                 if len(answer) > MAX_OUTPUT_BYTES:
                     raise ProtocolError(f"A command on {self._address} wrote more than {MAX_OUTPUT_BYTES} bytes")
-        return completed(bytes(answer), self._address, timeout_s, time.monotonic() - started_s)
+        done = completed(bytes(answer), self._address, timeout_s, time.monotonic() - started_s)
+        return done if file is None else replace(done, sent_s=sent_s - started_s)
 
     def _send(self, data: bytes, path: str) -> None:
         with self._session(f"pushing {path}", _FILE_TIMEOUT_S) as device:
@@ -291,7 +296,30 @@ def _usb_problem(error: Exception) -> DeviceError | None:
 
 
 class _Device(AdbDevice):  # type: ignore[misc]  # adb_shell ships no types
-    """adb-shell's device, with ears for a refusal while a file is being sent."""
+    """adb-shell's device, with standard input for commands, and ears for a refusal while a file is being sent."""
+
+    def converse(self, service: bytes, data: bytes, timeout_s: float, sent: Callable[[], None]) -> Iterator[bytes]:
+        """Opens a service of the phone, writes to it, and yields what it answers.
+
+        Args:
+            service: Its name and arguments.
+            data: What is written first, in packets as large as the phone takes.
+            timeout_s: How long each wait may take, in seconds.
+            sent: Is called once all is written.
+        """
+        stream = self._open(service, timeout_s, timeout_s, None)
+        for start in range(0, len(data), self._maxdata):
+            part = data[start : start + self._maxdata]
+            self._io_manager.send(_Message(constants.WRTE, stream.local_id, stream.remote_id, part), stream)
+            command = constants.WRTE
+            while command == constants.WRTE:
+                command, answer = self._read_until([constants.OKAY, constants.WRTE, constants.CLSE], stream)
+                yield answer
+            if command == constants.CLSE:  # the phone has ended the service, and wants no more
+                self._io_manager.send(AdbMessage(constants.CLSE, stream.local_id, stream.remote_id), stream)
+                return
+        sent()
+        yield from self._read_until_close(stream)
 
     def _filesync_flush(self, adb_info: Any, filesync_info: Any) -> None:
         data = bytes(filesync_info.send_buffer[: filesync_info.send_idx])

@@ -1,15 +1,17 @@
 """An Android phone as a `DeviceAgent`.
 
-    measure: wait until cool -> send the model if it is not there, packed if the link is slow
-             -> one visit: unpack and verify it, N blocks of benchmark_model, state of the phone -> judge
+    measure: wait until cool -> one visit: send the model if it is not there, packed if the link is slow, verify it,
+             look at the phone, N blocks of benchmark_model, look again -> judge -> failed? examine tool and files
 
-The state after a visit is the state before the next if that follows at once, so a candidate of a search costs two round
-trips and one look at the phone.
+One visit is one command on the phone, and the model comes on its standard input, so that a candidate costs as few round
+trips as ADB allows and nothing but the tool runs between two blocks. The state after a visit is the state before the
+next if that follows at once. A phone that was cool is believed to be so still; if the visit finds it was not, it is
+waited for and visited again.
 
-One visit is one command on the phone, so that nothing but the tool runs between two blocks. `Measurement.samples_ms`
-holds one sample per block, see `benchmark_model`. Models stay on the phone for a while, because those that are compared
-are measured in turns, and the anchor again and again. The run's folder is removed when the agent closes, and what a
-crashed run left behind when the next one connects. The tool stays: it is what was installed.
+`Measurement.samples_ms` holds one sample per block, see `benchmark_model`. Models stay on the phone for a while,
+because those that are compared are measured in turns, and the anchor again and again. The run's folder is removed when
+the agent closes, and what a crashed run left behind when the next one connects. The tool stays: it is what was
+installed.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +43,12 @@ from device_agents.android.benchmark_model import (
     profile_invocation,
     read_report,
 )
-from device_agents.android.claim import PhoneClaim, phone_id
+from device_agents.android.claim import BASE, PhoneClaim
 from device_agents.android.gate import why_not_cool, why_weak
 from device_agents.android.result_file import read_result_file
 from device_agents.android.signature import TensorSignature, read_signature
 from device_agents.android.state import (
-    QUICK_SCRIPT,
+    STATE_FUNCTIONS,
     CoolSettings,
     PhoneIdentity,
     PhoneState,
@@ -61,6 +64,7 @@ from device_agents.android.state import (
 )
 from device_agents.android.tool import InstalledTool, install_tool, run_folders
 from device_agents.android.transport import (
+    Completed,
     LinkLostError,
     RemoteFileError,
     RemoteTimeoutError,
@@ -79,8 +83,10 @@ from device_agents.api import (
     OpTime,
     Verdict,
 )
-from device_agents.attempts import measure_in_attempts
+from device_agents.attempts import measure_fairly, probe
+from device_agents.device_lock import NOT_OURS, RENEW
 from device_agents.errors import (
+    BenchFailedError,
     DeviceError,
     DeviceUnavailableError,
     ModelError,
@@ -116,8 +122,9 @@ class AndroidAgent(DeviceAgent):
     """Measures on a phone.
 
     A phone that is gone in the middle of a measurement is the verdict `device_lost`; the next call connects anew, and
-    takes no other phone for the first. Until it is closed, no other agent on this computer may have the phone. A tool
-    that does not end is run once more before the model is blamed.
+    takes no other phone for the first. Until it is closed, no other agent, here or on another computer, may have the
+    phone. Before a model is blamed, tool and files are examined and the model is measured once more, see `attempts`; a
+    tool that was replaced is installed again.
 
     Where `BenchmarkSpec.cores` is None, it runs on the big cores if the phone lets it. The spec asks for more than
     `benchmark_model` can do: `max_runs`, `max_duration_s`, `warmup_max_duration_s` and `target_relative_half_width`
@@ -144,6 +151,8 @@ class AndroidAgent(DeviceAgent):
         self._fingerprint = ""  # of the phone that answered first
         self._bytes_per_s = math.inf  # of the link, as far as known
         self._looked_s = -math.inf  # when the whole state was last read
+        self._whole: PhoneState | None = None  # the whole state, until it has been judged
+        self._doubtful = False  # whether the tool failed last
         self._refused: tuple[BenchmarkSpec, int] | None = None  # with what, and how many bytes, the phone failed last
         self._seen: tuple[float, PhoneState] | None = None  # when the last visit ended, and the state then
 
@@ -156,19 +165,28 @@ class AndroidAgent(DeviceAgent):
             phone = self._prepared()
         if self._refused is not None:
             spec, size_bytes = self._refused
-            self._check_power(phone, spec)
+            self._check_power(phone, spec, read_phone(self._transport)[1])
             self._transport.push(bytes(size_bytes), f"{phone.folder}/room")
             self._transport.run(["rm", f"{phone.folder}/room"])
             self._refused = None
+        if self._doubtful:
+            problem = self._tool_problem(1)
+            if problem:
+                raise BenchFailedError(problem)
+            self._doubtful = False
+            phone = self._prepared()
         return phone.info
 
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """See `DeviceAgent`."""
-        measurement = measure_in_attempts(model, spec, self._attempt)
-        if measurement.verdict is Verdict.TIMEOUT:
-            again = measure_in_attempts(model, spec, self._attempt)
-            return replace(again, attempts=measurement.attempts + again.attempts)
-        return measurement
+        try:
+            return measure_fairly(model, spec, self._attempt, lambda failure: self._examine(model, spec.threads))
+        except LinkLostError as error:  # while the bench was being examined
+            self._phone = None
+            return Measurement(Verdict.DEVICE_LOST, str(error))
+        except BenchFailedError:
+            self._doubtful = True
+            raise
 
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
@@ -197,6 +215,9 @@ class AndroidAgent(DeviceAgent):
             if done.exit_code != 0:
                 report = read_report(done.output + done.errors)
                 self._check_tool(phone, done.exit_code, report)
+                problem = self._examine(None, 1)
+                if problem:
+                    raise BenchFailedError(problem)
                 verdict, detail = judge_report(report, done.exit_code, Invocation((), Delegate("cpu"), 1), False)
                 raise ModelError(detail, verdict.value)
             return _split_outputs(self._transport.pull(f"{folder}/outputs"), given)
@@ -210,19 +231,25 @@ class AndroidAgent(DeviceAgent):
     def close(self) -> None:
         """See `DeviceAgent`; removes what this run has put on the phone."""
         phone, self._phone = self._phone, None
-        if phone is not None:
+        for _ in range(2 if phone is not None else 0):
+            # The second time over a new connection, in case the link was lost since it was last used.
             with contextlib.suppress(DeviceError):
-                self._transport.run(["rm", "-rf", phone.folder], timeout_s=5.0)
-        self._transport.close()
+                self._transport.run(["rm", "-rf", phone.folder if phone else ""], timeout_s=5.0)
+                break
         claim, self._claim = self._claim, None
         if claim is not None:
             claim.release()
+        self._transport.close()
 
     def _prepared(self) -> _Phone:
         if self._phone is not None:
             return self._phone
-        self._claim_phone()
-        self._sweep()
+        if self._claim is None:
+            self._claim = PhoneClaim(self._transport)
+        else:
+            # Another phone may answer, or one whose storage was cleared.
+            self._claim.renew()
+        self._transport.script(_SWEEP, f"{BASE}/run-", timeout_s=20.0)
         identity, state = read_phone(self._transport)
         tool = install_tool(self._transport, identity.abi, self._settings.tool)
         info = _info(self._transport.address, identity, tool)
@@ -233,24 +260,13 @@ class AndroidAgent(DeviceAgent):
         self._fingerprint = info.fingerprint
         folder = f"{run_folders()}{secrets.token_hex(4)}"
         big, little = big_cores(identity, state), little_cores(identity, state)
-        unpacks = self._transport.script('mkdir -p "$1" && command -v zcat', folder).exit_code == 0
-        self._phone = _Phone(info, tool, folder, big, little, big if self._pins(big) else None, unpacks)
-        self._seen = None
+        made = self._transport.script(_MAKE_FOLDER, folder, tool.path)
+        cores = big if self._pins(big) else None
+        self._phone = _Phone(
+            info, tool, made.output.strip(), folder, self._claim.file, big, little, cores, made.exit_code == 0
+        )
+        self._whole, self._seen = state, (time.monotonic(), state)
         return self._phone
-
-    def _claim_phone(self) -> None:
-        """Keeps other agents on this computer off the phone, which would end and remove what this one has there."""
-        if self._claim is not None:
-            if self._claim.phone_id == phone_id(self._transport):
-                return
-            # Another phone, or one whose storage was cleared.
-            self._claim.release()
-            self._claim = None
-        self._claim = PhoneClaim(self._transport)
-
-    def _sweep(self) -> None:
-        """Ends and removes what an earlier run of this computer left behind."""
-        self._transport.script(_SWEEP, run_folders(), timeout_s=20.0)
 
     def _library(self, phone: _Phone, spec: BenchmarkSpec) -> str:
         """Returns where the spec's delegate library is on the phone, pushing it once; "" if it asks for none."""
@@ -279,10 +295,13 @@ class AndroidAgent(DeviceAgent):
         started_utc = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         try:
             phone = self._prepared()
-            before, hot = self._cooled(phone, spec)
-            if hot:
-                return Measurement(Verdict.THROTTLED, f"{hot}, after waiting {self._settings.cool.wait_s:g} s")
-            return self._measured(phone, model, spec, before, started_utc)
+            while True:
+                before, hot = self._cooled(phone, spec)
+                if hot:
+                    return Measurement(Verdict.THROTTLED, f"{hot}, after waiting {self._settings.cool.wait_s:g} s")
+                measurement = self._measured(phone, model, spec, before, started_utc)
+                if measurement is not None:
+                    return measurement
         except LinkLostError as error:
             self._phone = None
             return Measurement(Verdict.DEVICE_LOST, str(error))
@@ -292,9 +311,11 @@ class AndroidAgent(DeviceAgent):
         except ProtocolError:
             self._forget_models()
             raise
-        except DeviceUnavailableError:
+        except DeviceUnavailableError as error:
             self._forget_models()
             self._refused = spec, len(model)
+            if isinstance(error, RemoteFileError):
+                self._phone = None  # its folder may be gone
             raise
 
     def _forget_models(self) -> None:
@@ -305,26 +326,80 @@ class AndroidAgent(DeviceAgent):
                 self._transport.script('rm -rf "$1"/model-*', self._phone.folder, timeout_s=5.0)
 
     def _measured(
-        self, phone: _Phone, model: bytes, spec: BenchmarkSpec, before: PhoneState, started_utc: str
-    ) -> Measurement:
+        self, phone: _Phone, model: bytes, spec: BenchmarkSpec, before: PhoneState | None, started_utc: str
+    ) -> Measurement | None:
+        """Measures once; returns None if the visit, which looks if `before` is None, found the phone too hot."""
         cores = phone.cores if spec.cores is None else self._pinned(phone, spec.cores)
-        digest = hashlib.sha256(model).hexdigest()
-        graph = _model_path(phone, digest)
         library = self._library(phone, spec)
-        invocation = block_invocation(spec, graph, library)
+        digest = hashlib.sha256(model).hexdigest()
+        invocation = block_invocation(spec, _model_path(phone, digest), library)
         _check_known(invocation, library, phone.tool)
-        arrival = "there" if digest in phone.models else self._send_model(phone, model, graph)
-        gone = phone.make_room(digest, len(model))
-        visit = self._visit(phone, digest, arrival, gone, invocation, cores, BLOCKS, spec.timeout_s)
-        phone.models[digest] = len(model)
+        look = self._look(before)
+        visit = self._visit(phone, model, digest, invocation, cores, BLOCKS, spec.timeout_s, look)
+        if before is None:
+            before = visit.before
+            if look is _Look.WHOLE:
+                self._check_power(phone, spec, before)
+            if why_not_cool(before, self._settings.cool, spec):
+                return None
         measurement = _assemble(visit, spec, phone, cores, invocation, before, started_utc)
         if not spec.profile_ops:
             return measurement
-        invocation = profile_invocation(spec, graph, library)
-        profiled = self._visit(phone, digest, "there", (), invocation, cores, 1, spec.timeout_s)
+        invocation = profile_invocation(spec, _model_path(phone, digest), library)
+        profiled = self._visit(phone, model, digest, invocation, cores, 1, spec.timeout_s, _Look.NONE)
         rows: tuple[OpTime, ...] = profiled.reports[-1].profile if profiled.reports else ()
         note = "" if rows else "benchmark_model printed no times of operators"
         return replace(measurement, profile=rows, profile_note=note)
+
+    def _look(self, before: PhoneState | None) -> _Look:
+        """Returns what a visit has to look at first."""
+        if before is not None:
+            return _Look.NONE
+        return _Look.WHOLE if time.monotonic() - self._looked_s >= self._settings.look_s else _Look.QUICK
+
+    def _examine(self, model: bytes | None, threads: int) -> str:
+        """Returns why a failure is not the model's, "" if nothing speaks against that; what is wrong is put right next.
+
+        Args:
+            model: The one that failed, if it should still be on the phone.
+            threads: With how many it ran.
+        """
+        phone = self._prepared()
+        digest = "" if model is None else hashlib.sha256(model).hexdigest()
+        graph = _model_path(phone, digest) if digest in phone.models else ""
+        libraries = {path: name for name, path in phone.libraries.items()}
+        found = _read_files(
+            self._transport.script(_EXAMINE, phone.tool.path, *filter(None, [graph, *libraries]), timeout_s=30.0).output
+        )
+        identity, sha256 = found.get(phone.tool.path, ("", ""))
+        if sha256 != phone.tool.sha256 or identity != phone.tool_identity:
+            self._phone = None
+            return (
+                f"benchmark_model on the phone was replaced, changed or removed by somebody else: {phone.tool.path} at "
+                f"{self._transport.address}. Keep other programs out of /data/local/tmp"
+            )
+        for path in filter(None, [graph, *libraries]):
+            expected = digest if path == graph else _library_digest(path)
+            if not found.get(path, ("", ""))[1].startswith(expected):
+                phone.models.pop(digest, None)
+                phone.libraries.pop(libraries.get(path, ""), None)
+                return (
+                    f"{path} was changed or removed on the phone at {self._transport.address} while it was measured. "
+                    "Keep other programs out of /data/local/tmp"
+                )
+        return self._tool_problem(threads)
+
+    def _tool_problem(self, threads: int) -> str:
+        """Returns why the tool does not run a model that is known to work, "" if it does."""
+        why = probe(self._attempt, threads)
+        if not why:
+            return ""
+        path = self._phone.tool.path if self._phone else "benchmark_model"
+        self._phone = None
+        return (
+            f"benchmark_model on the phone at {self._transport.address} does not run the anchor model ({why}): {path}. "
+            "Install another build: nas-edge devices setup"
+        )
 
     def _pinned(self, phone: _Phone, cores: tuple[int, ...]) -> tuple[int, ...]:
         if cores not in phone.pinnable:
@@ -333,59 +408,67 @@ class AndroidAgent(DeviceAgent):
             phone.pinnable.add(cores)
         return cores
 
-    def _send_model(self, phone: _Phone, model: bytes, graph: str) -> str:
-        """Sends a model, as GRAPH.sent, for the visit to verify; returns whether it is "sent" or "packed"."""
-        data = model
+    def _sendable(self, phone: _Phone, model: bytes) -> tuple[bytes, str]:
+        """Returns what is sent of a model, and whether it is "sent" as it is or "packed"."""
         if phone.unpacks and len(model) / self._bytes_per_s > _UNPACKING_S:
             packed = gzip.compress(model, compresslevel=1, mtime=0)
             # What a search measures packs to a fiftieth; trained weights to nothing worth the phone's time.
-            data = packed if len(packed) <= len(model) // 2 else model
-        started_s = time.monotonic()
-        self._transport.send(data, f"{graph}.sent")
-        if len(data) >= _TELLING_BYTES:
-            self._bytes_per_s = len(data) / max(time.monotonic() - started_s, 1e-9)
-        return "sent" if data is model else "packed"
+            if len(packed) <= len(model) // 2:
+                return packed, "packed"
+        return model, "sent"
 
-    def _cooled(self, phone: _Phone, spec: BenchmarkSpec) -> tuple[PhoneState, str]:
+    def _cooled(self, phone: _Phone, spec: BenchmarkSpec) -> tuple[PhoneState | None, str]:
         """Waits until the phone is cool; returns its state, and why it is still too hot, "" if it is not.
+
+        The state is None for a phone that was cool when it was last seen: the visit looks again on the way.
 
         Raises:
             DeviceUnavailableError: If it has not the power to be measured.
         """
         deadline_s = time.monotonic() + self._settings.cool.wait_s
+        if self._whole is not None:
+            self._check_power(phone, spec, self._whole)
         seen_s, state = self._seen or (-math.inf, None)
-        if time.monotonic() - seen_s > _FRESH_S:
-            state = None
-        if time.monotonic() - self._looked_s >= self._settings.look_s:
-            state = self._check_power(phone, spec)
+        fresh = time.monotonic() - min(seen_s, self._looked_s + self._settings.look_s - _FRESH_S) <= _FRESH_S
+        if state is not None and not fresh and not why_not_cool(state, self._settings.cool, spec):
+            return None, ""
         while True:
-            state = state or read_quick_state(self._transport)
+            state = state if state is not None and fresh else read_quick_state(self._transport)
             hot = why_not_cool(state, self._settings.cool, spec)
             if not hot or time.monotonic() >= deadline_s:
                 return state, hot
             self._sleep(self._settings.cool.poll_s)
-            state = None
+            fresh = False
 
-    def _check_power(self, phone: _Phone, spec: BenchmarkSpec) -> PhoneState:
-        _, state = read_phone(self._transport)
+    def _check_power(self, phone: _Phone, spec: BenchmarkSpec, state: PhoneState) -> None:
+        """Raises an error if the phone's whole state says that it has not the power to be measured."""
+        self._whole, self._looked_s = None, -math.inf
         weak = why_weak(state, spec)
         if weak:
             raise DeviceUnavailableError(f"{phone.info.model} at {phone.info.address} cannot be measured: {weak}")
         self._looked_s = time.monotonic()
-        return state
 
     def _visit(
         self,
         phone: _Phone,
+        model: bytes,
         digest: str,
-        arrival: str,
-        gone: Sequence[str],
         invocation: Invocation,
         cores: tuple[int, ...] | None,
         blocks: int,
         timeout_s: float,
+        look: _Look,
     ) -> _Visit:
-        graph = _model_path(phone, digest)
+        graph, file, arrival = _model_path(phone, digest), None, "there"
+        if digest not in phone.models:
+            data, arrival = self._sendable(phone, model)
+            file = data, f"{graph}.sent"
+        gone = phone.make_room(digest, len(model))
+        if file is not None and len(file[0]) > _STREAMED_BYTES:
+            started_s = time.monotonic()
+            self._transport.send(*file)
+            self._note_speed(len(file[0]), time.monotonic() - started_s)
+            file = None
         marker = f"@@{secrets.token_hex(8)}"
         result = f"{phone.folder}/result" if "result_file_path" in phone.tool.flags else ""
         try:
@@ -400,13 +483,40 @@ class AndroidAgent(DeviceAgent):
                 core_mask(cores) if cores else "",
                 str(blocks),
                 result,
+                phone.lock,
+                str(look.value),
                 phone.tool.path,
                 *invocation.flags,
                 *([f"--result_file_path={result}"] if result else []),
                 timeout_s=timeout_s,
+                file=file,
             )
         except RemoteTimeoutError as error:
             raise _ModelTimeoutError(str(error)) from error
+        if file is not None and done.sent_s is not None:
+            self._note_speed(len(file[0]), done.sent_s)
+        self._check_visited(phone, done, graph, arrival, cores)
+        visit = _read_visit(done.output, marker, self._transport.address)
+        self._check_tool(phone, visit.exit_codes[-1], visit.reports[-1])
+        phone.models[digest] = len(model)
+        self._seen = time.monotonic(), visit.after
+        return visit
+
+    def _note_speed(self, size_bytes: int, seconds: float) -> None:
+        if size_bytes >= _TELLING_BYTES:
+            self._bytes_per_s = size_bytes / max(seconds, 1e-9)
+
+    def _check_visited(
+        self, phone: _Phone, done: Completed, graph: str, arrival: str, cores: tuple[int, ...] | None
+    ) -> None:
+        """Raises what kept the tool from being run at all."""
+        if done.exit_code == NOT_OURS and self._claim is not None:
+            self._phone = None
+            self._claim.renew()  # or it is said who has the phone now
+            raise DeviceUnavailableError(
+                f"The lock of the phone at {self._transport.address} was removed. Another process may have measured on "
+                "it meanwhile; the next attempt takes it again"
+            )
         if done.exit_code == _NOT_ARRIVED and arrival == "there":
             raise RemoteFileError(
                 f"{graph} was changed or removed on the phone at {self._transport.address}: {done.last_line}. "
@@ -421,10 +531,6 @@ class AndroidAgent(DeviceAgent):
             )
         if done.exit_code == _NOT_PINNED:
             raise DeviceUnavailableError(f"{phone.info.model} no longer pins to cores {cores}: {done.last_line}")
-        visit = _read_visit(done.output, marker, self._transport.address)
-        self._check_tool(phone, visit.exit_codes[-1], visit.reports[-1])
-        self._seen = time.monotonic(), visit.after
-        return visit
 
     def _check_tool(self, phone: _Phone, exit_code: int, report: ToolReport) -> None:
         """Blames no model for a tool that the shell cannot start; it is installed again the next time."""
@@ -440,6 +546,14 @@ class _ModelTimeoutError(RemoteTimeoutError):
     """A visit took longer than the model may."""
 
 
+class _Look(Enum):
+    """What a visit reads of the phone's state before the tool runs."""
+
+    NONE = 0
+    QUICK = 1
+    WHOLE = 2
+
+
 # How long a look at the phone holds good, in seconds.
 _FRESH_S = 1.0
 # A model that is sent in less is sent as it is. Unpacking 5 MB, and packing them here, took 50 ms on a desktop's CPU;
@@ -447,6 +561,8 @@ _FRESH_S = 1.0
 _UNPACKING_S = 0.1
 # Fewer bytes say little about the speed of the link.
 _TELLING_BYTES = 256 << 10
+# What is larger is sent on its own: it takes several packets anyway.
+_STREAMED_BYTES = 1000 << 10
 # So much of what was measured last stays on the phone.
 _KEPT_BYTES = 64 << 20
 # And so many models: the names of those that go are arguments of one command.
@@ -454,13 +570,17 @@ _KEPT_MODELS = 64
 _NOT_ARRIVED, _NOT_PINNED = 91, 92
 _NOT_STARTED = (126, 127)  # of the shell; the tool ends so by itself never
 # $1 folder, $2 marker, $3 model, $4 its SHA-256, $5 whether it was sent, sent packed, or is there, $6 models to remove
-# first, $7 mask, $8 blocks, $9 result file if there is one, then the tool and its arguments.
+# first, $7 mask, $8 blocks, $9 result file if there is one, then the lock, a `_Look`, the tool and its arguments.
+# What is printed goes in one piece: the phone waits for an answer to every packet, between two blocks as well.
 _VISIT = f"""
 cd "$1" || exit 125
 marker=$2 model=$3 hash=$4 arrival=$5 gone=$6 mask=$7 blocks=$8 result=$9
 shift 9
+lock=$1 look=$2
+shift 2
 trap 'rm -f "$model.sent" $result' EXIT
 fail() {{ echo "$1" >&2; exit {_NOT_ARRIVED}; }}
+{RENEW}
 [ -z "$gone" ] || rm -rf $gone
 case $arrival in
   packed) zcat "$model.sent" > "$model" || fail;;
@@ -469,18 +589,42 @@ esac
 sum=$(sha256sum < "$model") || fail
 [ "${{sum%% *}}" = "$hash" ] || fail "its SHA-256 differs from what was sent"
 [ -z "$mask" ] || taskset -p "$mask" $$ >/dev/null || exit {_NOT_PINNED}
-while [ "$blocks" -gt 0 ]; do
-  blocks=$((blocks - 1))
-  echo "$marker block"
-  "$@" 2>&1
-  status=$?
-  echo
-  [ -z "$result" ] || {{ echo "$marker result"; base64 < "$result"; rm -f "$result"; }} 2>/dev/null
-  echo "$marker ended $status"
-  [ "$status" = 0 ] || break
+{STATE_FUNCTIONS}
+visit() {{
+  echo "$marker before"
+  [ "$look" = {_Look.NONE.value} ] || quick_state 2>/dev/null
+  [ "$look" != {_Look.WHOLE.value} ] || power_state 2>/dev/null
+  while [ "$blocks" -gt 0 ]; do
+    blocks=$((blocks - 1))
+    echo "$marker block"
+    "$@" 2>&1
+    status=$?
+    echo
+    [ -z "$result" ] || {{ echo "$marker result"; base64 < "$result"; rm -f "$result"; }} 2>/dev/null
+    echo "$marker ended $status"
+    [ "$status" = 0 ] || break
+  done
+  echo "$marker after"
+  quick_state 2>/dev/null
+}}
+printed=$(visit "$@")
+print -r -- "$printed"
+"""
+
+# $1 the run's folder, $2 the tool. Prints what tells this very file from another that is put in its place.
+_MAKE_FOLDER = """
+mkdir -p "$1" || exit 1
+stat -c '%i %s %z' "$2"
+command -v zcat >/dev/null
+"""
+
+# The files of a run. Three lines for each: its name, what _MAKE_FOLDER prints, its SHA-256.
+_EXAMINE = """
+for f in "$@"; do
+  echo "$f"
+  stat -c '%i %s %z' "$f" 2>/dev/null || echo
+  sha256sum < "$f" 2>/dev/null || echo
 done
-echo "$marker after"
-{QUICK_SCRIPT}
 :
 """
 
@@ -506,7 +650,9 @@ class _Phone:
     Attributes:
         info: What it is.
         tool: The tool on it.
+        tool_identity: Tells the tool's very file from another that is put in its place, even one that is put back.
         folder: This run's own folder there.
+        lock: The file of this agent's lock on it.
         big: Its fastest cores, () if unknown.
         little: Its slowest.
         cores: Where to measure if the spec does not say; None for anywhere.
@@ -518,7 +664,9 @@ class _Phone:
 
     info: DeviceInfo
     tool: InstalledTool
+    tool_identity: str
     folder: str
+    lock: str
     big: tuple[int, ...]
     little: tuple[int, ...]
     cores: tuple[int, ...] | None
@@ -547,10 +695,11 @@ def _model_path(phone: _Phone, digest: str) -> str:
 
 @dataclass(frozen=True)
 class _Visit:
-    """What one visit brought: a report and an exit status per block, and the state after."""
+    """What one visit brought: a report and an exit status per block, and the states before, if asked for, and after."""
 
     reports: tuple[ToolReport, ...]
     exit_codes: tuple[int, ...]
+    before: PhoneState
     after: PhoneState
 
 
@@ -558,6 +707,7 @@ def _read_visit(text: str, marker: str, address: str) -> _Visit:
     reports: list[ToolReport] = []
     exit_codes: list[int] = []
     blocks, _, after = text.partition(f"{marker} after\n")
+    before = blocks.partition(f"{marker} block\n")[0].partition(f"{marker} before\n")[2]
     for block in blocks.split(f"{marker} block\n")[1:]:
         printed, _, ended = block.partition(f"{marker} ended ")
         match = re.match(r"(\d{1,3})\n", ended)
@@ -568,7 +718,21 @@ def _read_visit(text: str, marker: str, address: str) -> _Visit:
         exit_codes.append(int(match[1]))
     if not reports:
         raise DeviceUnavailableError(f"The run's folder on {address} is gone. Did somebody clear /data/local/tmp?")
-    return _Visit(tuple(reports), tuple(exit_codes), state_of(split_sections(after)))
+    return _Visit(tuple(reports), tuple(exit_codes), state_of(split_sections(before)), state_of(split_sections(after)))
+
+
+def _read_files(text: str) -> dict[str, tuple[str, str]]:
+    """Reads what `_EXAMINE` printed: by path what tells the file from others, and its SHA-256; "" where it is gone."""
+    lines = text.splitlines()
+    return {
+        path: (identity.strip(), sha256.partition(" ")[0])
+        for path, identity, sha256 in zip(lines[::3], lines[1::3], lines[2::3], strict=False)
+    }
+
+
+def _library_digest(path: str) -> str:
+    """The beginning of a library's SHA-256, by its name on the phone."""
+    return path.rpartition("/delegate-")[2].removesuffix(".so")
 
 
 def _read_result(text: str) -> dict[str, float]:

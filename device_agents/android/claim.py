@@ -1,8 +1,4 @@
-"""Whose a phone is: this computer's mark on what it leaves there, and one process at a time that measures on it.
-
-A phone is known by a number that is left on it, since serial numbers are not always unique and addresses change. Its
-lock is the operating system's, on a file in the settings folder, so that it ends with its process, however that ends.
-"""
+"""Whose a phone is: one process at a time that measures on it, and this computer's mark on what it leaves there."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ import time
 from typing import IO, TYPE_CHECKING
 
 from device_agents.android.keys import config_folder
+from device_agents.device_lock import DeviceLock
 from device_agents.errors import DeviceUnavailableError
 
 if TYPE_CHECKING:
@@ -46,70 +43,50 @@ else:
 
 BASE = "/data/local/tmp/nas_edge"
 _PAUSE_S = 0.05
-_WAIT_S = 15.0  # for another process that is giving a phone, or this computer, its number
-# $1 folder, $2 a number for the phone if it has none yet.
-_NUMBER_PHONE = """
-id=$1/phone_id new=$1/phone_id.$2
-grep -qE '^[0-9a-f]{16}$' "$id" 2>/dev/null || {
-  mkdir -p "$1" && rm -rf "$id" && echo "$2" > "$new" && mv "$new" "$id" || { rm -f "$new"; exit 1; }
-}
-cat "$id"
-"""
+_WAIT_S = 15.0  # for another process that is giving this computer its number
 
 
 class PhoneClaim:
-    """The right to measure on a phone, kept until `release`.
+    """The right to measure on a phone, kept until `release`; see `device_lock`.
 
     Args:
         transport: The phone.
 
     Raises:
-        DeviceUnavailableError: If another agent on this computer has it, the phone does not answer, or the settings
-            folder cannot be written.
+        DeviceUnavailableError: If another process has it, or the phone does not answer.
     """
 
     def __init__(self, transport: Transport) -> None:
-        self.phone_id = phone_id(transport)
-        file = _locked(f"phones/{self.phone_id}.lock")
-        if isinstance(file, str):
-            holder = f"process {file}" if re.fullmatch(r"\d{1,20}", file) else "another process"
-            raise DeviceUnavailableError(
-                f"The phone at {transport.address} is being measured by {holder} of this computer. "
-                "Wait until that is done, or use another phone"
-            )
-        self._file = file
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        self._transport = transport
+        self._lock = DeviceLock(f"{BASE}/lock", f"the phone at {transport.address}")
+        self.renew()
+
+    @property
+    def file(self) -> str:
+        """The file on the phone that `device_lock.RENEW` touches."""
+        return self._lock.file
+
+    def renew(self) -> None:
+        """Takes the phone again, in case another one answers now or the claim was lost meanwhile.
+
+        Raises:
+            DeviceUnavailableError: As the constructor.
+        """
+        self._lock.acquire(self._shell)
 
     def release(self) -> None:
         """Lets others have the phone."""
-        _unlock(self._file)
+        self._lock.release(self._shell)
+
+    def _shell(self, text: str, *arguments: str) -> tuple[int, str]:
+        done = self._transport.script(text, *arguments, timeout_s=5.0)
+        return done.exit_code, done.output
 
     def __enter__(self) -> PhoneClaim:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.release()
-
-
-def phone_id(transport: Transport) -> str:
-    """Returns the number by which a phone is known, giving it one if it has none."""
-    found = transport.script('cat "$1/phone_id" 2>/dev/null', BASE).output.strip()
-    if not _is_hex(found, 16):
-        lock = _locked("phones/new.lock", _WAIT_S)
-        try:
-            done = transport.script(_NUMBER_PHONE, BASE, secrets.token_hex(8))
-        finally:
-            if not isinstance(lock, str):
-                _unlock(lock)
-        found = done.output.strip()
-        if not _is_hex(found, 16):
-            raise DeviceUnavailableError(
-                f"{BASE} cannot be written on {transport.address}: {done.last_line}. Free some storage on the phone, "
-                "or remove what else is there under that name"
-            )
-    return found
 
 
 def computer_tag() -> str:

@@ -1,6 +1,7 @@
 """Commands on a phone with their exit status: the shell protocol's second version, spoken over any link.
 
     wrapped(command) --service shell,v2,raw:--> packets --completed--> Completed
+    a file           --its standard input-----'
 
 Format: packages/modules/adb/shell_protocol.h of AOSP.
 """
@@ -11,7 +12,7 @@ import re
 import shlex
 import struct
 
-from device_agents.android.transport import Completed, LinkLostError, RemoteTimeoutError
+from device_agents.android.transport import Completed, LinkLostError, RefusedError, RemoteTimeoutError
 from device_agents.errors import ProtocolError
 
 SERVICE = "shell,v2,raw"
@@ -27,12 +28,30 @@ _RUN = shlex.quote(
     '"$@" </dev/null 3<&- & p=$!; (read -r _ <&3; kill -9 -$$ || kill -9 $p $$) >/dev/null 2>&1 & w=$!; '
     f'wait $p; s=$?; kill -9 $w; echo "{_MARKER.decode()}$s" >&2'
 )
-_STDOUT, _STDERR, _EXIT = 1, 2, 3
+_REFUSED = b"nas_edge file refused\n"
+# $1 bytes that come on standard input, $2 the file they are for; then a wrapped command. The file is received before
+# `timeout` starts counting, and before anything else reads standard input.
+_RECEIVE = shlex.quote(
+    f'head -c "$1" > "$2" || {{ rm -f "$2"; echo "{_REFUSED.decode().strip()}" >&2; exit 1; }}; shift 2; exec "$@" 3<&0'
+)
+_STDIN, _STDOUT, _STDERR, _EXIT = 0, 1, 2, 3
 
 
-def wrapped(command_line: str, timeout_s: float) -> str:
-    """Returns a quoted command line made to end on the phone in time, and to tell how it ended."""
-    return f"timeout -s KILL {timeout_s:.3f} sh -c {_RUN} sh {command_line} 3<&0"
+def wrapped(command_line: str, timeout_s: float, file: tuple[bytes, str] | None = None) -> str:
+    """Returns a quoted command line made to end on the phone in time, and to tell how it ended.
+
+    Args:
+        command_line: What runs there.
+        timeout_s: How long it may, in seconds.
+        file: Bytes that are sent as `stdin_packet` and the file they go to before the command runs.
+    """
+    ends = f"timeout -s KILL {timeout_s:.3f} sh -c {_RUN} sh {command_line}"
+    return f"{ends} 3<&0" if file is None else f"sh -c {_RECEIVE} sh {len(file[0])} {shlex.quote(file[1])} {ends}"
+
+
+def stdin_packet(data: bytes) -> bytes:
+    """Returns what a command reads from standard input, as a packet."""
+    return struct.pack("<BI", _STDIN, len(data)) + data
 
 
 def completed(answer: bytes, address: str, timeout_s: float, took_s: float) -> Completed:
@@ -42,14 +61,17 @@ def completed(answer: bytes, address: str, timeout_s: float, took_s: float) -> C
         answer: All of it.
         address: The phone, for messages.
         timeout_s: What the command was given, in seconds.
-        took_s: What it took, in seconds.
+        took_s: What it took, in seconds, with the time in which a file was sent.
 
     Raises:
         RemoteTimeoutError: If it was ended for taking too long.
         LinkLostError: If it ended without an exit status.
         ProtocolError: If the answer is malformed.
+        RefusedError: If the file that came with it could not be written.
     """
     done = read_shell_packets(answer, address)
+    if done.stderr.endswith(_REFUSED):
+        raise RefusedError(Completed(1, b"", done.stderr.removesuffix(_REFUSED)).last_line)
     errors, marker, status = done.stderr.rpartition(_MARKER)
     if marker and re.fullmatch(rb"\d{1,3}\n", status) and int(status) < 256:
         return Completed(int(status), done.stdout, errors)

@@ -40,6 +40,8 @@ say airplane; settings get global airplane_mode_on
 say storage; df -k /data/local/tmp
 """
 QUICK_SCRIPT = f"{_FUNCTIONS}exec 2>/dev/null\n{_QUICK}"
+# Shell functions for scripts that look on the way: clocks, temperatures and load, and what changes slowly.
+STATE_FUNCTIONS = f"{_FUNCTIONS}quick_state() {{\n{_QUICK}}}\npower_state() {{\n{_POWER}}}\n"
 IDENTITY_SCRIPT = f"{_FUNCTIONS}exec 2>/dev/null\n{_IDENTITY}"
 FULL_SCRIPT = f"{_FUNCTIONS}exec 2>/dev/null\n{_IDENTITY}{_QUICK}{_POWER}"
 

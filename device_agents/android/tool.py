@@ -240,7 +240,7 @@ def _check(transport: Transport, path: str, abi: str) -> tuple[str, ...]:
     flags = tuple(sorted({line[2:].partition("=")[0] for line in lines if line.startswith("--")}))
     if done.exit_code not in (0, 1) or "graph" not in flags:
         raise NoToolError(
-            f"{path} on {transport.address} is no benchmark_model for this phone (status {done.exit_code}: "
+            f"{path} on {transport.address} is not a benchmark_model for this phone (status {done.exit_code}: "
             f"{done.last_line}). {how_to_get(abi, transport.address)}"
         )
     return flags

@@ -72,11 +72,13 @@ class Completed:
         exit_code: Its exit status, 0 to 255; a signal is 128 + its number, as shells have it.
         stdout: What it wrote to standard output.
         stderr: What it wrote to standard error.
+        sent_s: Seconds until the phone had taken the file that came with it; None if there was none or it is not known.
     """
 
     exit_code: int
     stdout: bytes
     stderr: bytes
+    sent_s: float | None = None
 
     @property
     def output(self) -> str:
@@ -118,15 +120,18 @@ class Transport(ABC):
     def address(self) -> str:
         """The address that was opened, for example "adb://127.0.0.1:5555"."""
 
-    def run(self, command: Sequence[str], timeout_s: float = 10.0) -> Completed:
+    def run(self, command: Sequence[str], timeout_s: float = 10.0, file: tuple[bytes, str] | None = None) -> Completed:
         """Runs a command and waits for it.
 
         Args:
             command: Program and arguments; no shell looks at them.
             timeout_s: When it is ended on the phone, in seconds.
+            file: What a file shall hold and where it is written before the command runs, in an existing folder. The
+                command must verify it. This takes fewer round trips than `send`.
 
         Raises:
             RemoteTimeoutError: If it took longer.
+            RemoteFileError: If the file cannot be written.
             LinkLostError: If the connection broke; the command is ended then, too.
         """
         if not command or not command[0]:
@@ -134,11 +139,22 @@ class Transport(ABC):
         for word in command:
             if "\0" in word:
                 raise SpecError(f"An argument holds a zero byte. Received: {word!r:.80}")
-        return self._run(shlex.join(command), timeout_s)
+        if file is None:
+            return self._run(shlex.join(command), timeout_s, None)
+        data, path = file
+        check_path(path)
+        if len(data) > MAX_FILE_BYTES:
+            raise SpecError(f"Too large to push. Expected at most {MAX_FILE_BYTES} bytes. Received: {len(data)}")
+        try:
+            return self._run(shlex.join(command), timeout_s, file)
+        except RefusedError as error:
+            raise self._cannot_write(path, error) from error
 
-    def script(self, text: str, *arguments: str, timeout_s: float = 10.0) -> Completed:
+    def script(
+        self, text: str, *arguments: str, timeout_s: float = 10.0, file: tuple[bytes, str] | None = None
+    ) -> Completed:
         """Runs a shell script. Whatever varies is handed over as $1, $2, ..., never pasted into the text."""
-        return self.run(["sh", "-c", text, "sh", *arguments], timeout_s)
+        return self.run(["sh", "-c", text, "sh", *arguments], timeout_s, file)
 
     def push(self, data: bytes, path: str, mode: int = 0o600) -> None:
         """Writes a file. It appears under its name only when its size and SHA-256 have been verified there.
@@ -179,10 +195,7 @@ class Transport(ABC):
         try:
             self._send(data, path)
         except RefusedError as error:
-            why = self._why_not(path, str(error))
-            self.script('rm -f "$1"', path)
-            named = path.partition(PART)[0]
-            raise RemoteFileError(f"{named} cannot be written on {self.address}: {why}", named) from error
+            raise self._cannot_write(path, error) from error
 
     def pull(self, path: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """Returns what a file on the phone holds.
@@ -225,8 +238,8 @@ class Transport(ABC):
         """Ends the connection and what it runs; may be called twice."""
 
     @abstractmethod
-    def _run(self, command_line: str, timeout_s: float) -> Completed:
-        """Runs a quoted command line."""
+    def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
+        """Runs a quoted command line, after it has written a file if there is one."""
 
     @abstractmethod
     def _send(self, data: bytes, path: str) -> None:
@@ -257,6 +270,13 @@ class Transport(ABC):
             raise RemoteFileError(
                 f"{path} cannot be put in place on {self.address}: {done.last_line}. {advice(done.last_line)}", path
             )
+
+    def _cannot_write(self, path: str, refusal: RefusedError) -> RemoteFileError:
+        """Returns the error for a file that the phone refused, having removed what is there of it."""
+        why = self._why_not(path, str(refusal))
+        self.script('rm -f "$1"', path)
+        named = path.partition(PART)[0]
+        return RemoteFileError(f"{named} cannot be written on {self.address}: {why}", named)
 
     def _why_not(self, path: str, told: str) -> str:
         """Returns why a file cannot be written and what to do: the shell's reason if the file service gave none."""

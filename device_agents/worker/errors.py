@@ -15,6 +15,10 @@ class DeviceUnavailableError(DeviceError):
     """The device is known but cannot be reached, started or used any more."""
 
 
+class BenchFailedError(DeviceUnavailableError):
+    """The device answers, but what measures there (the tool, a file on it) does not work."""
+
+
 class SpecError(DeviceError):
     """Measuring settings that make no sense."""
 

@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -21,10 +21,11 @@ from device_agents.api import PRESETS, BenchmarkSpec, DeviceAgent, Measurement, 
 from device_agents.devices import open_device, parse_address
 from device_agents.errors import DeviceError, ModelFileError, SpecError
 from device_agents.host import pick_cores
+from device_agents.patient import PatientAgent
 from device_agents.rounds import FileInRounds, join_rounds, measure_in_rounds, share_of
 from device_agents.session import MeasuringSession
 from device_agents.tflite_file import MAX_BYTES, open_inputs
-from device_agents.verdicts import is_failure
+from device_agents.verdicts import is_failure, verdict_of_error
 from nas_edge import __version__
 from nas_edge.benchmarking.report import BenchmarkRow, DeviceRecord, ModelFile, Report
 from nas_edge.errors import UsageError
@@ -33,7 +34,6 @@ ROUNDS = 8
 # The anchor takes about as long as a model; between every two rounds is often enough.
 _ROUNDS_PER_ANCHOR = 2
 # The name by which pipeline.py imports it.
-join = join_rounds
 
 Progress = Callable[[int, str], None]
 """Is told the measurements done so far and a few words about the last one."""
@@ -114,7 +114,7 @@ def run_benchmark(
     created_utc = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with ExitStack() as stack:
         # All before the first measurement, so that a wrong address does not cost the time of the others.
-        agents = {address: stack.enter_context(open_agent(address)) for address in request.devices}
+        agents = {address: stack.enter_context(PatientAgent(open_agent(address))) for address in request.devices}
         devices: dict[str, DeviceRecord] = {}
         rows: list[BenchmarkRow] = []
         for number, (address, agent) in enumerate(agents.items()):
@@ -128,11 +128,12 @@ def run_benchmark(
 
 @dataclass(frozen=True)
 class _Case:
-    """One row in the making: a file, its bytes or why there are none, and how it is measured."""
+    """One row in the making: a file, its bytes or why there are none, how it is measured, and its rounds so far."""
 
     model: ModelFile
     data: bytes | str
     spec: BenchmarkSpec
+    parts: list[Measurement] = field(default_factory=list)
 
 
 class _Bench:
@@ -168,14 +169,21 @@ class _Bench:
         except SpecError:
             raise
         except DeviceError as error:
-            lost = Measurement(Verdict.DEVICE_LOST, f"{type(error).__name__}: {error}")
-            return [BenchmarkRow(case.model, self._address, case.spec.threads, lost, ()) for case in self._cases]
+            lost = Measurement(verdict_of_error(error), str(error))
+            return [self._lost_row(case, lost) for case in self._cases]
+
+    def _lost_row(self, case: _Case, lost: Measurement) -> BenchmarkRow:
+        """A row of a device that is gone: with the rounds it has, and why there are no more."""
+        measurement = join_rounds([*case.parts, lost], case.spec, self.info.cores)
+        runs = tuple(len(part.samples_ms) for part in case.parts)
+        return BenchmarkRow(case.model, self._address, case.spec.threads, measurement, runs)
 
     def _measure_rounds(self) -> list[FileInRounds]:
         """Measures the files that could be read."""
         cases = [case for case in self._cases if isinstance(case.data, bytes)]
 
         def progress(done: int, position: int, measurement: Measurement) -> None:
+            cases[position].parts.append(measurement)
             unread = (done - 1) // len(cases) * (len(self._cases) - len(cases))
             self._progress(done + unread, _facts(cases[position], measurement))
 

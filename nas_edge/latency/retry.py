@@ -6,11 +6,12 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from device_agents.api import Verdict
+from device_agents.verdicts import OWNERS, Owner
 from nas_edge.latency.answer import LatencyAnswer
-from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource, SourceWrapper, outcome, resolve
+from nas_edge.latency.source import Candidate, LatencySource, SourceWrapper, outcome, resolve
 
-# A device that is lost, unsteady, drifted or throttled: another time may be better.
-BENCH_FAULTS = frozenset(Verdict) - CANDIDATE_FAULTS - {Verdict.OK}
+# A device that is lost, broken, unsteady, drifted or throttled: another time may be better.
+BENCH_FAULTS = frozenset(verdict for verdict in Verdict if OWNERS[verdict] is Owner.BENCH)
 
 
 class RetryingSource(SourceWrapper):

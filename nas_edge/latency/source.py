@@ -12,22 +12,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from device_agents.api import Verdict
+from device_agents.verdicts import OWNERS, Owner
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.spaces.design import Design
 
 # The candidate's own doing, so it must become less likely. Any other failure is the bench's, and says nothing of it.
-CANDIDATE_FAULTS = frozenset(
-    {
-        Verdict.CONVERT_FAILED,
-        Verdict.LOAD_FAILED,
-        Verdict.RUN_FAILED,
-        Verdict.OUT_OF_MEMORY,
-        Verdict.TIMEOUT,
-        Verdict.FALLBACK,
-    }
-)
+CANDIDATE_FAULTS = frozenset(verdict for verdict in Verdict if OWNERS[verdict] is Owner.CANDIDATE)
 
 
 @dataclass(frozen=True)

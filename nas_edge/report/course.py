@@ -33,6 +33,7 @@ VERDICTS = {
     "run_failed": "inference failed",
     "out_of_memory": "it needs more memory than was available",
     "timeout": "it exceeded its time limit",
+    "bench_failed": "what measures on the device did not work",
     "device_lost": "the connection to the device was lost",
     "not timed": "warm-up step that runs several operators at once, so there was no single network to measure",
 }

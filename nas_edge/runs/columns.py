@@ -73,7 +73,7 @@ def read_trials(path: Path, samples: bool = False) -> TrialColumns:
     """
     records = read_journal(path, _with_interval if samples else _without_samples).records
     columns = TrialColumns([], [], [], [], [], [], [], [], [], [], [])
-    for number, record in enumerate(records, start=1):
+    for number, record in enumerate(records):
         try:
             _append(columns, record)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:

@@ -22,7 +22,8 @@ def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> 
     Args:
         device: what the latencies are measured on.
         measured_with: what else than the network decides about its latencies: the device's
-            `latency.cache.MeasuringKey`, and `judge`, the latency source's name, where candidates are not timed there.
+            `latency.cache.MeasuringKey`, and `latency_source`, that source's name, where candidates are
+            not timed there.
     """
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -51,9 +52,9 @@ def measured_with(session: Mapping[str, Any]) -> dict[str, Any]:
             "precision": found.get("precision"),
             "device": device.get("fingerprint"),
             "runtime": f"{device.get('runtime')} {device.get('runtime_version')}",
-            "judge": found.get("device"),
+            "latency_source": found.get("device"),
         }
-    return dict(found)
+    return {"latency_source" if what == "judge" else what: value for what, value in found.items()}
 
 
 def changed_packages(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

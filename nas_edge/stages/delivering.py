@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from device_agents.api import BenchmarkSpec, Measurement
-from nas_edge.benchmarking.measure import join
+from device_agents.rounds import MeasureFile, measure_in_rounds
 from nas_edge.config import RunConfig
 from nas_edge.errors import TrainingError
 from nas_edge.latency.device import DeviceSource
@@ -34,8 +34,6 @@ from nas_edge.training.methods import TrainingContext, TrainingStep, train_netwo
 FINAL_ROUNDS = 5
 # Test images with which the delivered files are run on the device and here.
 CHECKED_IMAGES = 4
-
-MeasureFile: TypeAlias = Callable[[bytes, BenchmarkSpec], Measurement]
 
 
 @dataclass(frozen=True)
@@ -206,29 +204,26 @@ def measure_models(
         DeviceError: when the device is lost.
     """
     whole = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
-    share = whole.replace(
-        min_runs=max(6, whole.min_runs // FINAL_ROUNDS),
-        min_duration_s=whole.min_duration_s / FINAL_ROUNDS,
-        max_duration_s=whole.max_duration_s / FINAL_ROUNDS,
-    )
     files = [(model, precision) for model in models for precision in model.files]
-    parts: dict[tuple[str, str], list[Measurement]] = {
-        (model.contender.name, precision): [] for model, precision in files
-    }
     with reporter.stage("measuring", FINAL_ROUNDS * len(files)) as show:
-        for turn in range(FINAL_ROUNDS):
-            for place, (model, precision) in enumerate(files, start=1):
-                name = model.contender.name
-                measured = parts[name, precision]
-                measured.append(measure(model.files[precision], share))
-                show(turn * len(files) + place, f"{name} {precision} {measurement_text(measured[-1], ' ms')}")
+
+        def shown(done: int, position: int, measurement: Measurement) -> None:
+            model, precision = files[position]
+            show(done, f"{model.contender.name} {precision} {measurement_text(measurement, ' ms')}")
+
+        measured = measure_in_rounds(
+            [(model.files[precision], whole) for model, precision in files], FINAL_ROUNDS, measure, progress=shown
+        )
+    latency: dict[str, dict[str, Measurement]] = {model.contender.name: {} for model in models}
+    for (model, precision), found in zip(files, measured, strict=True):
+        latency[model.contender.name][precision] = found.whole
     return tuple(
         ResultRow(
             model.contender.name,
             model.contender.architecture,
             model.contender.quality,
             model.quality,
-            {precision: join(parts[model.contender.name, precision], whole) for precision in model.files},
+            latency[model.contender.name],
         )
         for model in models
     )

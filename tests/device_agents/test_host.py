@@ -141,11 +141,19 @@ def test_a_worker_that_dies_is_a_verdict_and_is_replaced(
 ) -> None:
     with HostAgent() as agent:
         with disturbed(agent, sent):
-            measurement = agent.measure(models.conv_model(), SLOW)
+            measurement = agent._attempt(models.conv_model(), SLOW)
         assert measurement.verdict is verdict
         assert sent.name in measurement.detail
         assert measurement.latency_ms is None
         assert agent.measure(models.conv_model(), spec).samples_ms
+
+
+def test_a_worker_that_is_killed_costs_no_candidate(spec: BenchmarkSpec) -> None:
+    with HostAgent() as agent:
+        with disturbed(agent, signal.SIGKILL):
+            measurement = agent.measure(models.conv_model(), SLOW.replace(max_duration_s=2.0, min_duration_s=2.0))
+        assert measurement.samples_ms, measurement.detail
+        assert measurement.attempts >= 2
 
 
 def test_a_worker_that_hangs_is_a_timeout_and_is_replaced(spec: BenchmarkSpec) -> None:
@@ -162,8 +170,8 @@ def test_a_worker_that_stopped_reading_is_a_timeout_too(spec: BenchmarkSpec) -> 
     with HostAgent() as agent:
         agent.measure(models.conv_model(), spec)
         os.kill(worker_of(agent), signal.SIGSTOP)
-        large = models.unary_model(OP.NEG) + b"\0" * 2**22
-        assert agent.measure(large, spec.replace(timeout_s=1.0)).verdict is Verdict.TIMEOUT
+        large = models.conv_model() + b"\0" * 2**22
+        assert agent._attempt(large, spec.replace(timeout_s=1.0)).verdict is Verdict.TIMEOUT
 
 
 def test_a_worker_that_died_between_candidates_costs_nothing(spec: BenchmarkSpec) -> None:

@@ -28,7 +28,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def nas_edge(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "nas_edge.cli", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-c", "from nas_edge.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

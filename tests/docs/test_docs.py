@@ -15,8 +15,10 @@ import click
 import pytest
 
 from nas_edge import cli
+from nas_edge.spaces import SPACES
 from tests.support.blocks import Block, blocks_of, commands_of
 from tests.support.packages import install
+from tests.support.spaces import TINY
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -100,6 +102,7 @@ def runner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searched: dict[tuple[str, ...], Path]
 ) -> Callable[[Block], None]:
     """Runs blocks one after another, in a folder of their own."""
+    monkeypatch.setitem(SPACES.entries, "tiny", TINY)
     site, folder = tmp_path / "site", tmp_path / "page"
     for new in (site, folder):
         new.mkdir()
@@ -114,6 +117,7 @@ def runner(
             # Only a one-shot search has a phase in which the controller rests.
             short = [setting for setting in SHORT if "multi-trial" not in arguments or "delay" not in setting]
             arguments = [*arguments, *(part for setting in short for part in ("--set", setting))]
+            arguments += [] if "--space" in arguments else ["--space", "tiny"]  # compiled in a second
             if tuple(arguments) in searched:
                 shutil.copytree(searched[tuple(arguments)], made)
                 return

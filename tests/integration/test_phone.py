@@ -16,18 +16,25 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from device_agents import patient
 from device_agents.android.adb_shell_transport import AdbShellTransport
 from device_agents.android.benchmark_model import BLOCKS
+from device_agents.api import BenchmarkSpec, Verdict
+from device_agents.devices import open_device
+from device_agents.pool import PoolSettings
 from nas_edge import cli
+from nas_edge.benchmarking import Request, run_benchmark
+from nas_edge.benchmarking.report import ModelFile
 from nas_edge.export.bundle import verify_bundle
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
-from nas_edge.spaces import find_space
+from nas_edge.spaces import SPACES
 from tests.support import models
 from tests.support.android.phone import Phone, files_of, start, write_overlay
 from tests.support.android.phones import PIXEL, TWO_CORES
 from tests.support.android.tools import sized_script, write_tool
+from tests.support.spaces import TINY, tiny_space
 
 STEPS = 8
 
@@ -77,16 +84,19 @@ def restart_after(phone: Phone, journal: Path, records: int) -> threading.Thread
     return thread
 
 
-def test_a_search_measures_every_candidate_on_the_phone_though_that_starts_again(phone: Phone, tmp_path: Path) -> None:
+def test_a_search_measures_every_candidate_on_the_phone_though_that_starts_again(
+    phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SPACES.entries, "tiny", TINY)
     out = tmp_path / "run"
     restarting = restart_after(phone, out / "journal.jsonl", records=3)
-    short = ["--steps", str(STEPS), "--set", "training.epochs=0.5", "--limit", "none"]
+    short = ["--space", "tiny", "--steps", str(STEPS), "--set", "training.epochs=0.5", "--limit", "none"]
     output = run("search", "--preset", "smoke", "--device", phone.address, *short, "--out", str(out))
     restarting.join(20)
 
     trials = [Trial.from_json(record) for record in Run.open(out).journal()]
     assert [trial.step for trial in trials] == [step for step in range(STEPS // 4, STEPS) for _ in range(2)]
-    space = find_space("proxylessnas")(16, 0.25, 10, 1)
+    space = tiny_space(16, 1, 10)
     log = blocks_measured(phone)
     for trial in trials:
         model = tflite_model(space.decode(trial.architecture), "int8")
@@ -133,3 +143,59 @@ def test_a_benchmark_on_a_phone_prints_the_table_it_prints_for_this_machine(phon
     each = f"x{on_phone['runs_per_sample']}" if on_phone["runs_per_sample"] > 1 else ""
     assert re.search(rf" {len(on_phone['samples_ms'])}{each} ", "\n".join(lines))
     assert len(re.findall(r"OPERATOR\b", output)) == 2
+
+
+def cut_after(phone: Phone, blocks: int) -> threading.Thread:
+    """Cuts the link once the tool has finished so many blocks."""
+
+    def cut() -> None:
+        deadline_s = time.monotonic() + 60
+        while blocks_measured(phone).total() < blocks and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        phone.order("cut")
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    return thread
+
+
+def test_a_benchmark_goes_on_after_its_link_was_cut(phone: Phone, tmp_path: Path) -> None:
+    sizes = (8, 16)
+    files = [tmp_path / f"net{size}.tflite" for size in sizes]
+    for file, size in zip(files, sizes, strict=True):
+        file.write_bytes(models.conv_model(layers=2, channels=8, side=size))
+    before = blocks_measured(phone).total()
+    cutting = cut_after(phone, before + 3 * BLOCKS)
+    out = tmp_path / "out.json"
+    run(
+        "benchmark",
+        *map(str, files),
+        "--preset",
+        "search",
+        "--device",
+        phone.address,
+        "--format",
+        "json",
+        "--out",
+        str(out),
+    )
+    cutting.join(20)
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["measurement"]["verdict"] for row in rows] == ["ok", "ok"]
+    assert [len(row["round_runs"]) for row in rows] == [8, 8]
+    assert files_of(phone) == []
+
+
+def test_a_broken_tool_and_no_model_is_blamed_by_a_benchmark(
+    phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It lists its flags, and prints nonsense for every model.
+    script = "#!/system/bin/sh\ncase $1 in --help) echo '\t--graph='; exit 1;; esac\nhead -c 2000 /dev/urandom\n"
+    monkeypatch.setenv("NAS_EDGE_BENCHMARK_MODEL", str(write_tool(tmp_path / "broken", script)))
+    agent = patient.PatientAgent(open_device(phone.address), PoolSettings(quarantine_s=0.1, lost_after_s=0.5))
+    data = models.conv_model(layers=2, channels=8, side=16)
+    request = Request([(ModelFile("net", "net", "", 1), data)], (phone.address,), (1,), "search", BenchmarkSpec())
+    (row,) = run_benchmark(request, open_agent=lambda _: agent).rows
+    assert row.measurement.verdict is Verdict.BENCH_FAILED
+    assert "benchmark_model on the phone" in row.measurement.detail
+    assert "does not run the anchor model" in row.measurement.detail

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ from nas_edge.errors import InfeasibleError
 from nas_edge.export.bundle import replay_golden, verify_bundle
 from nas_edge.export.verify import check_int8
 from nas_edge.progress import Reporter
+from nas_edge.report import result_text
+from nas_edge.runs.result import RunResult
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
+from nas_edge.spaces import SPACES
+from nas_edge.spaces.reference import MOBILENET_V2_STYLE
 from nas_edge.tasks.classification import read_labels
 from tests.support import chromium
+from tests.support.spaces import TINY
 
 # As short as a run can be that still does everything.
 SHORT = (
@@ -48,17 +54,36 @@ def short_run(*settings: str) -> RunConfig:
     return load_config("smoke", settings=(*SHORT, *settings))
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, pipeline.Result]]:
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    """A space, and a network to compare with, that are compiled and converted in a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SPACES.entries, "tiny", TINY)
+        shallow = replace(MOBILENET_V2_STYLE["mobilenet-v2"], ops=(0, 0, *19 * (6,), 0))
+        patch.setitem(MOBILENET_V2_STYLE, "mobilenet-v2", shallow)
+        yield
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("tiny", "mobilenet-v2"), pytest.param(("proxylessnas", "proxylessnas-mobile"), marks=pytest.mark.slow)],
+    ids=["tiny", "published"],
+)
+def smoke(
+    request: pytest.FixtureRequest, tiny: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RunResult]:
     """One short run with everything in it."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    config = short_run("export.compare=true", "search.random_baseline=true", "target.reference_share=5")
+    everything = ("export.compare=true", "search.random_baseline=true", "target.reference_share=5")
+    space, reference = request.param
+    config = short_run(f"space.name={space}", f"space.reference={reference}", *everything)
     return folder, pipeline.search(config, folder, quiet())
 
 
-def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) -> None:
+def test_a_run_delivers_what_it_promises(smoke: tuple[Path, RunResult]) -> None:
     folder, result = smoke
-    assert [row.name for row in result.rows] == ["winner", "best of random", "proxylessnas-mobile"]
+    reference = Run.open(folder).config.space.reference_name
+    assert [row.name for row in result.rows] == ["winner", "best of random", reference]
     for row in result.rows:
         assert set(row.accuracy) == set(row.latency) == {"int8", "float32"}
         assert all(measurement.statistics is not None for measurement in row.latency.values())
@@ -76,11 +101,11 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, pipeline.Result]) ->
     found = json.loads((folder / "result.json").read_text())
     assert found["target_ms"] == result.target_ms
     assert Measurement.from_json(found["rows"][0]["latency"]["int8"]) == result.rows[0].latency["int8"]
-    assert "best of random" in result.table()
+    assert "best of random" in result_text.table(result, folder)
 
 
 @pytest.mark.needs("chromium")
-def test_the_report_of_a_run_opens_in_a_browser(smoke: tuple[Path, pipeline.Result], tmp_path: Path) -> None:
+def test_the_report_of_a_run_opens_in_a_browser(smoke: tuple[Path, RunResult], tmp_path: Path) -> None:
     page = (smoke[0] / "report" / "index.html").as_uri()
     with chromium.open_browser(tmp_path) as browser:
         browser.open(page)
@@ -91,7 +116,7 @@ def test_the_report_of_a_run_opens_in_a_browser(smoke: tuple[Path, pipeline.Resu
         assert browser.requests() == [page]
 
 
-def test_every_trial_is_in_the_journal_with_its_samples(smoke: tuple[Path, pipeline.Result]) -> None:
+def test_every_trial_is_in_the_journal_with_its_samples(smoke: tuple[Path, RunResult]) -> None:
     run = Run.open(smoke[0])
     trials = [Trial.from_json(record) for record in run.journal()]
     assert [trial.step for trial in trials] == [4, 5, 6, 7]
@@ -100,7 +125,7 @@ def test_every_trial_is_in_the_journal_with_its_samples(smoke: tuple[Path, pipel
         assert trial.measurement.samples_ms
 
 
-def test_a_finished_run_is_exported_again(smoke: tuple[Path, pipeline.Result], tmp_path: Path) -> None:
+def test_a_finished_run_is_exported_again(smoke: tuple[Path, RunResult], tmp_path: Path) -> None:
     folder, _ = smoke
     line = pipeline.export(folder, tmp_path / "bundle", None, quiet())
     assert str(tmp_path / "bundle") in line
@@ -118,9 +143,10 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos.npz"
 
 
-def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("space", ["tiny", pytest.param("mobilenet-v3-like", marks=pytest.mark.slow)])
+def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path: Path, space: str) -> None:
     settings: list[str] = [
-        "space.name=mobilenet-v3-like",
+        f"space.name={space}",
         "export.precision=float32",
         "export.weights=shared",
         "search.weights.batch_size=8",
@@ -142,4 +168,4 @@ def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path
 
 def test_an_infeasible_target_is_answered_with_the_fastest(tmp_path: Path) -> None:
     with pytest.raises(InfeasibleError, match="the fastest measured takes"):
-        pipeline.search(short_run("target.latency_ms=0.00001"), tmp_path / "run", quiet())
+        pipeline.search(short_run("space.name=tiny", "target.latency_ms=0.00001"), tmp_path / "run", quiet())

@@ -28,10 +28,10 @@ from tests.support.agents import FunctionAgent, fake_info
 from tests.support.batches import batches
 from tests.support.searches import one_shot_search
 from tests.support.sources import timed
-from tests.support.spaces import small_space
+from tests.support.spaces import tiny_space
 from tests.support.tasks import CLASSIFICATION, OPTIMIZATION
 
-SPACE = small_space(input_size=8, channels=1, classes=3)
+SPACE = tiny_space()
 CONFIG = OneShotSettings(steps=8, delay_fraction=0.25, samples_per_step=3)
 
 

@@ -25,6 +25,7 @@ from nas_edge.networks.keras_model import get_weights, keras_model, set_weights
 from nas_edge.networks.tflite_model import Precision, operators, tflite_model
 from nas_edge.spaces import find_space, network_space_names
 from nas_edge.spaces.reference import REFERENCE_NETWORKS, reference_network
+from tests.support.spaces import small_space
 
 pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")
 
@@ -244,7 +245,8 @@ def test_int8_parameters_are_the_converters_given_its_ranges(case: Case) -> None
 
 
 def test_shipping_route_of_the_converter_gives_the_same_operators() -> None:
-    case = Case(random_architecture("mobilenet-v3-like", 32, 0.25, 3, seed=5))
+    space = small_space()
+    case = Case(space.decode(space.sample(np.random.default_rng(5))))
     converter = tf.lite.TFLiteConverter.from_keras_model(case.model)
     quantize_fully(converter, case.images)
     assert operators(converter.convert()) == operators(tflite_model(case.spec, "int8"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.report import compare_report, read_run, run_report, to_page, write_file
 from nas_edge.report.serve import LiveReport, make_server
 from nas_edge.search.trials import Trial
@@ -244,7 +245,9 @@ def test_a_live_page_follows_the_run_and_keeps_its_place(browser: Browser, tmp_p
         browser.script("window.canvas = document.querySelector('#plot-pareto canvas')")
         architecture = space_of(run).canonical(space_of(run).sample(np.random.default_rng(0)))
         with closing(run.open_journal(pytest.fail)) as journal:
-            trial = Trial(99_999, 99_999, architecture, 0.99, timed(0.5), {"latency_ms": 0.5}, 0.99)
+            trial = Trial(
+                99_999, 99_999, architecture, 0.99, LatencyAnswer.measured(timed(0.5)), {"latency_ms": 0.5}, 0.99
+            )
             journal.append(trial.to_json())
         browser.wait("return document.body.innerText.includes('of 101 trials')")
         assert browser.script("return scrollY") == 1500

@@ -25,6 +25,7 @@ from nas_edge import cli
 from nas_edge.config import load_config
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.errors import NasEdgeError, RunError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.report import compare_report, read_run, run_report, to_page, to_text, write_report
 from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, pareto_front, predict, rolling_share
 from nas_edge.report.content import Column, Report, Table, text_of
@@ -241,7 +242,7 @@ def test_a_run_of_which_nothing_could_be_timed(tmp_path: Path) -> None:
     lost = Measurement(Verdict.TIMEOUT, "took too long")
     with closing(run.open_journal(pytest.fail)) as journal:
         for step in range(6, 9):
-            journal.append(Trial(step, step, architecture, 0.1, lost, None, None).to_json())
+            journal.append(Trial(step, step, architecture, 0.1, LatencyAnswer.measured(lost), None, None).to_json())
     report = run_report(read_run(run.folder))
     assert "None of the 3 trials could be timed reliably." in report.headline
     assert "took too long" in to_text(report)
@@ -261,7 +262,7 @@ def test_an_unfinished_run_shows_its_best_so_far(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 40, target_ms=1.0)
     architecture = space_of(run).canonical(space_of(run).sample(np.random.default_rng(0)))
     with closing(run.open_journal(pytest.fail)) as journal:
-        trial = Trial(300, 300, architecture, 0.95, timed(0.8), {"latency_ms": 0.8}, 0.9)
+        trial = Trial(300, 300, architecture, 0.95, LatencyAnswer.measured(timed(0.8)), {"latency_ms": 0.8}, 0.9)
         journal.append(trial.to_json())
     report = run_report(read_run(run.folder))
     assert (
@@ -305,12 +306,12 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: str, expect
 def test_samples_that_are_none(tmp_path: Path, samples: object) -> None:
     run = new_run(tmp_path / "run")
     architecture = space_of(run).sample(np.random.default_rng(0))
-    record = Trial(1, 1, architecture, 0.5, timed(1.0), None, None).to_json()
+    record = Trial(1, 1, architecture, 0.5, LatencyAnswer.measured(timed(1.0)), None, None).to_json()
     record["measurement"]["samples_ms"] = samples
     body = json.dumps(record, separators=(",", ":")).encode()  # unlike the journal's own writer, lets NaN through
     with run.path("journal.jsonl").open("ab") as file:
         file.write(b'{"seq":1,"crc":"%08x","record":%s}\n' % (zlib.crc32(b"1:%s" % body), body))
-    with pytest.raises(RunError, match=r"record 1 of .*journal\.jsonl is not a trial"):
+    with pytest.raises(RunError, match=r"line 2 of .*journal\.jsonl is not in this version's format"):
         read_run(run.folder)
 
 

@@ -19,6 +19,7 @@ from device_agents.errors import DeviceUnavailableError
 from device_agents.host import HostAgent
 from device_agents.pool import DevicePool, PoolSettings
 from nas_edge.errors import RunError, TrainingError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, MeasuringKey, repair
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.retry import RetryingSource
@@ -137,12 +138,15 @@ class Inflated(LatencySource):
     def name(self) -> str:
         return "this host"
 
-    def submit(self, candidate: Candidate) -> Future[Measurement]:
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         assert candidate.architecture is not None
         large = candidate.architecture.choices[0] == 1
         network = self._space.decode(candidate.architecture)
         file = models.huge_model(0.33) if large else tflite_model(network, "int8")
-        return self._pool.submit(file, self._spec)
+        answer: Future[LatencyAnswer] = Future()
+        measured = self._pool.submit(file, self._spec)
+        measured.add_done_callback(lambda done: answer.set_result(LatencyAnswer.measured(done.result())))
+        return answer
 
     def close(self) -> None:
         self._pool.close()
@@ -279,7 +283,7 @@ def test_a_full_disk_leaves_the_stored_latencies_whole(small_disk: Path) -> None
         return Measurement(Verdict.OK, samples_ms=tuple(np.random.default_rng(0).uniform(size=2000)))
 
     path = small_disk / "measurements.sqlite"
-    stored: dict[int, Measurement] = {}
+    stored: dict[int, LatencyAnswer] = {}
 
     def fill() -> None:
         with CachedSource(FunctionSource(measure), path, KEY) as source:
@@ -292,8 +296,8 @@ def test_a_full_disk_leaves_the_stored_latencies_whole(small_disk: Path) -> None
     said: list[str] = []
     repair(path, KEY, lambda: (), said.append)
     with CachedSource(ManualSource(), path, KEY) as source:
-        for index, measurement in stored.items():
-            assert source.submit(candidate(index)).result(timeout=10) == measurement
+        for index, answer in stored.items():
+            assert source.submit(candidate(index)).result(timeout=10) == answer
     assert not said
 
 

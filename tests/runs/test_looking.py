@@ -15,6 +15,7 @@ from device_agents.api import Measurement, Verdict
 from nas_edge import cli
 from nas_edge.config import load_config
 from nas_edge.errors import RunError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.runs.listing import list_runs
 from nas_edge.runs.reselect import read_candidates
 from nas_edge.runs.run import Run
@@ -26,7 +27,8 @@ from tests.support.synthetic_run import make_run as synthetic_run
 
 def trial(step: int, choice: int, quality: float, latency_ms: float | None, reward: float | None) -> Trial:
     measurement = failed(Verdict.TIMEOUT) if latency_ms is None else timed(latency_ms)
-    return Trial(step, step, Architecture((choice, 0)), quality, measurement, None, reward)
+    answer = LatencyAnswer.measured(measurement)
+    return Trial(step, step, Architecture((choice, 0)), quality, answer, None, reward)
 
 
 TRIALS = [
@@ -41,9 +43,19 @@ TRIALS = [
 
 
 RESULT = {
+    "target_ms": 4.0,
     "precision": "int8",
-    "latency_ms": 3.9,
-    "rows": [{"architecture": "2:0", "accuracy": {"int8": 0.7}, "latency": {"int8": {"verdict": "unsteady"}}}],
+    "hard_limit": True,
+    "device": "made-up phone",
+    "rows": [
+        {
+            "name": "winner",
+            "architecture": "2:0",
+            "quality": 0.6,
+            "accuracy": {"int8": 0.7},
+            "latency": {"int8": Measurement(Verdict.UNSTEADY, samples_ms=(3.9,)).to_json()},
+        }
+    ],
 }
 
 
@@ -203,7 +215,7 @@ def test_columns_say_the_same_as_the_records(tmp_path: Path) -> None:
 
 def test_texts_that_look_like_samples_are_left_alone(tmp_path: Path) -> None:
     detail = '"samples_ms":[9.0] "usage":{"latency_ms":9.0}'
-    measurement = Measurement(Verdict.OK, detail, samples_ms=(1.0, 2.0, 4.0))
+    measurement = LatencyAnswer.measured(Measurement(Verdict.OK, detail, samples_ms=(1.0, 2.0, 4.0)))
     run = make_run(tmp_path / "run", [Trial(0, 0, Architecture((1,)), 0.5, measurement, None, 0.1)])
     columns = run.trials()
     assert columns.latency_ms == [2.0]

@@ -126,6 +126,7 @@ def content(run: Run) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_seed_do_the_same_though_one_is_terminated_and_its_database_damaged(
     folder: Path, recording: Path, whole: Run
 ) -> None:

@@ -22,6 +22,7 @@ from nas_edge.progress import Reporter, Stage
 from nas_edge.runs.journal import read_journal
 from nas_edge.runs.run import Run
 from nas_edge.spaces import SPACES
+from nas_edge.stages.delivering import FINAL_ROUNDS
 from tests.support.spaces import TINY
 
 SETTINGS = (
@@ -137,7 +138,7 @@ def test_a_run_is_continued_where_it_was_stopped(tmp_path: Path, monkeypatch: py
     assert run.path("stages/selection.jsonl").read_bytes() == selection
     assert run.path("stages/final.jsonl").read_bytes().startswith(parts)
     final = [record["measurement"]["samples_ms"] for record in read_journal(run.path("stages/final.jsonl")).records]
-    assert len(final) == pipeline.FINAL_ROUNDS
+    assert len(final) == FINAL_ROUNDS
     assert result.rows[0].latency["float32"].samples_ms == tuple(sample for part in final for sample in part)
     winner = json.loads(selection.splitlines()[-1])["record"]["architecture"]
     assert verify_bundle(folder / "bundle").manifest["architecture"] == winner == result.rows[0].architecture

@@ -35,7 +35,7 @@ def test_settings_come_back(run: Run) -> None:
     assert Run.open(run.folder).config == load_config("smoke")
 
 
-@pytest.mark.parametrize(("version", "reason"), [(1, "earlier nas_edge"), (3, "another version"), (None, "another")])
+@pytest.mark.parametrize(("version", "reason"), [(1, "earlier nas_edge"), (4, "another version"), (None, "another")])
 def test_other_versions_are_refused_with_the_reason(run: Run, version: int | None, reason: str) -> None:
     settings = run.read_json("config.json")
     run.write_json("config.json", {**settings, "schema_version": version})
@@ -89,20 +89,29 @@ def test_latencies_of_another_device_or_runtime_are_refused(run: Run) -> None:
 
 def test_a_run_that_goes_by_a_table_keeps_to_its_device_and_its_table(run: Run) -> None:
     phone = {"model": "phone", "fingerprint": "0123", "runtime": "litert", "runtime_version": "2"}
-    judged = {**KEY, "judge": "table a"}
-    run.add_session(environment(phone, judged))
-    for other in ({**judged, "device": "4567"}, {**judged, "judge": "table b"}, KEY):
+    by_table = {**KEY, "latency_source": "table a"}
+    run.add_session(environment(phone, by_table))
+    for other in ({**by_table, "device": "4567"}, {**by_table, "latency_source": "table b"}, KEY):
         with pytest.raises(RunError, match="their latencies cannot be compared"):
             run.add_session(environment(phone, other))
-    run.add_session(environment(phone, judged))
+    run.add_session(environment(phone, by_table))
 
     # Earlier manifests had the table's name in the device's place, and nothing of runtime and settings.
     run.path("environment.json").unlink()
     run.add_session(environment(phone, {"precision": "int8", "device": "table a", "runtime": "", "settings": ""}))
-    for what in ("precision", "device", "runtime", "judge"):
+    for what in ("precision", "device", "runtime", "latency_source"):
         with pytest.raises(RunError, match=f"measured with {what} .* cannot be compared"):
-            run.add_session(environment(phone, {**judged, what: "other"}))
-    run.add_session(environment(phone, judged))
+            run.add_session(environment(phone, {**by_table, what: "other"}))
+    run.add_session(environment(phone, by_table))
+
+
+def test_a_manifest_that_still_says_judge_is_understood(run: Run) -> None:
+    earlier = environment({"model": "phone"}, {**KEY, "judge": "table a"})
+    run.write_json("environment.json", {"schema_version": 1, "sessions": [earlier]})
+    assert run.add_session(environment({"model": "phone"}, {**KEY, "latency_source": "table a"})) == []
+    for other in ({**KEY, "latency_source": "table b"}, KEY):
+        with pytest.raises(RunError, match=r"measured with latency_source table a .* cannot be compared"):
+            run.add_session(environment({"model": "phone"}, other))
 
 
 @pytest.mark.parametrize("sessions", [None, {}, [3]])

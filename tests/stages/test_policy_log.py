@@ -23,7 +23,7 @@ def search(bench: Bench, folder: Path, files: Files = FILES) -> bytes:
     recorded = bench.recorded(folder, bench.loop(), say=pytest.fail)
     loop = recorded.loop
     with closing(Journal(folder / "policy.jsonl", lambda _: None, files)) as journal:
-        log = PolicyLog(journal, loop.step, loop.config.steps)
+        log = PolicyLog(journal, loop.step, loop.steps)
         recorded.run(lambda report: log.write(report.step, loop.controller))
     return (folder / "policy.jsonl").read_bytes()
 

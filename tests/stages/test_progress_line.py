@@ -12,6 +12,7 @@ import pytest
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
 from device_agents.errors import DeviceUnavailableError
 from device_agents.pool import DeviceStatus
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.device import DeviceSource
 from nas_edge.search.loop import StepReport
 from nas_edge.search.trials import Trial
@@ -28,7 +29,8 @@ IDLE = DeviceStatus(fake_info(), "idle", 100.0, 7, 0, "")
 
 
 def trial(measurement: Measurement | None, reward: float | None) -> Trial:
-    return Trial(3, 3, Architecture((0,)), 0.97, measurement, None, reward)
+    answer = None if measurement is None else LatencyAnswer.measured(measurement)
+    return Trial(3, 3, Architecture((0,)), 0.97, answer, None, reward)
 
 
 def report(*trials: Trial) -> StepReport:
@@ -44,9 +46,9 @@ def test_facts_of_a_step() -> None:
     timed = replace(steady(0.1034), conditions=CONDITIONS)
     with source(lambda *_: steady(1.0)) as devices:
         line = SearchLine(0.11, devices, [trial(timed, 0.5), trial(None, None)])
-        assert line.facts() == ["the first step compiles", "device idle", "queue 0"]
+        assert line.facts() == ["compiling the first step", "device idle", "queue 0"]
         line.show(report())
-        assert line.facts() == ["loss 1.25 (weights only)", "entropy 49.1", "device idle", "queue 0"]
+        assert line.facts() == ["loss 1.250 (weights only)", "entropy 49.1", "device idle", "queue 0"]
         line.show(report(trial(steady(9.0), 0.6), trial(timed, 0.4)))
         assert line.facts() == [
             *("0.103/0.11 ms", "reward 0.400", "best reward 0.600", "quality 0.970", "54 °C"),

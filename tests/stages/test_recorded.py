@@ -13,12 +13,14 @@ import pytest
 
 from device_agents.api import Measurement, Verdict
 from nas_edge.errors import RunError, StoppedError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, MeasuringKey
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import read_journal
 from nas_edge.search.loop import UNUSABLE_IN_A_ROW
+from nas_edge.search.one_shot import OneShotSearch
 from tests.support.faults import Bench, FaultyFiles, Killed, Stop, adam_weights, continued, disk_full
 from tests.support.sources import FunctionSource, failed, timed
 
@@ -127,19 +129,20 @@ def test_latencies_under_way_are_asked_for_again(bench: Bench, tmp_path: Path) -
 
         def __init__(self) -> None:
             super().__init__(bench.measure)
-            self._late: list[tuple[Future[Measurement], Candidate]] = []
+            self._late: list[tuple[Future[LatencyAnswer], Candidate]] = []
 
-        def submit(self, candidate: Candidate) -> Future[Measurement]:
+        def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
             self._late.append((Future(), candidate))
             if len(self._late) > 2:
                 future, earlier = self._late[-3]
-                future.set_result(bench.measure(earlier))
+                future.set_result(LatencyAnswer.measured(bench.measure(earlier)))
             return self._late[-1][0]
 
     search = bench.recorded(tmp_path / "run", bench.loop(Slow(), **settings))
     stop = Stop(5)
     with pytest.raises(StoppedError):
         search.run(stop.count, stop)
+    assert isinstance(search.loop, OneShotSearch)
     assert any(not future.done() for pending in search.loop._pending for future in pending.latencies if future)
     found = continued(bench, tmp_path / "run", **settings)
     search = bench.recorded(tmp_path / "whole", bench.loop(**settings))

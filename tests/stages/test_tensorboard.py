@@ -15,6 +15,7 @@ from device_agents.api import Conditions, Measurement, Verdict
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.controllers.random_search import RandomSearchController
 from nas_edge.errors import RunError
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.search.loop import StepReport
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
@@ -41,7 +42,8 @@ def timed(latency_ms: float, temperature_c: float | None = None) -> Measurement:
 
 
 def trial(measurement: Measurement | None, reward: float | None, quality: float = 0.5) -> Trial:
-    return Trial(3, 3, Architecture((0, 0)), quality, measurement, None, reward)
+    answer = None if measurement is None else LatencyAnswer.measured(measurement)
+    return Trial(3, 3, Architecture((0, 0)), quality, answer, None, reward)
 
 
 def written(folder: Path, *reports: StepReport, steps: int = 10, **more: Any) -> dict[str, list[tuple[int, float]]]:
@@ -130,7 +132,7 @@ def search(bench: Bench, folder: Path, files: FaultyFiles | None = None) -> None
     """Runs or continues the search in the folder, logging."""
     more = {} if files is None else {"files": files}
     recorded = bench.recorded(folder, bench.loop(), **more)
-    log = TensorBoardLog(folder / "tensorboard", recorded.loop.step, recorded.loop.config.steps, 1.0)
+    log = TensorBoardLog(folder / "tensorboard", recorded.loop.step, recorded.loop.steps, 1.0)
     try:
         recorded.run(lambda report: log.write(report, recorded.loop.controller))
     finally:

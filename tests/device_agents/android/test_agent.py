@@ -16,7 +16,7 @@ from device_agents.android.benchmark_model import BLOCKS
 from device_agents.android.state import CoolSettings
 from device_agents.api import BenchmarkSpec, Verdict
 from device_agents.devices import open_device
-from device_agents.errors import DeviceAddressError, DeviceUnavailableError, ModelError, SpecError
+from device_agents.errors import BenchFailedError, DeviceAddressError, DeviceUnavailableError, ModelError, SpecError
 from device_agents.host import HostAgent
 from device_agents.pool import DevicePool, PoolSettings
 from nas_edge.testing import check_device_agent
@@ -24,10 +24,12 @@ from tests.support import models
 from tests.support.android.agents import Connect, connect, fast_spec
 from tests.support.android.phone import Phone, PhoneFactory, files_of, start, write_overlay
 from tests.support.android.phones import PIXEL, TWO_CORES
+from tests.support.android.proxy import Proxy
 from tests.support.android.tools import (
     NO_BUNDLE,
     canned_script,
     install_real_bundle,
+    picky_script,
     real_bundle,
     stand_in_script,
     transcript,
@@ -117,7 +119,7 @@ def test_operators_are_profiled_or_it_is_said_why_not(measuring: AndroidAgent, f
 def test_nothing_but_the_tool_is_left_on_the_phone(connect: Connect, phone: Phone, fast_spec: BenchmarkSpec) -> None:
     agent = connect()
     assert agent.measure(models.conv_model(), fast_spec).ok
-    assert [name for name in files_of(phone) if "run-" not in name] == []
+    assert [name for name in files_of(phone) if "run-" not in name and "/lock/" not in name] == []
     agent.close()
     assert files_of(phone) == []
 
@@ -147,23 +149,32 @@ def test_cores_that_do_not_exist_are_the_callers_mistake(connect: Connect, fast_
 
 
 @pytest.mark.parametrize(
-    ("script", "verdict"),
+    ("printed", "exit_code", "verdict"),
     [
-        (canned_script("x", exit_code=139), Verdict.LOAD_FAILED),
-        (canned_script("INFO: count=1 curr=3"), Verdict.RUN_FAILED),
-        (canned_script("WARN: Unconsumed cmdline flags: --num_runs=1"), Verdict.FALLBACK),
+        ("x", 139, Verdict.LOAD_FAILED),
+        ("INFO: count=1 curr=3", 0, Verdict.RUN_FAILED),
+        ("WARN: Unconsumed cmdline flags: --num_runs=1", 0, Verdict.FALLBACK),
     ],
 )
 def test_what_the_tool_did_not_do_is_no_number(
-    connect: Connect, fast_spec: BenchmarkSpec, script: str, verdict: Verdict
+    connect: Connect, fast_spec: BenchmarkSpec, printed: str, exit_code: int, verdict: Verdict
 ) -> None:
-    measurement = connect(script=script).measure(models.conv_model(), fast_spec)
+    agent = connect(script=picky_script(printed, transcript("tf_2_14"), exit_code=exit_code))
+    measurement = agent.measure(models.conv_model(), fast_spec)
     assert measurement.verdict is verdict
     assert measurement.latency_ms is None
+    assert measurement.attempts == 2
+    # A tool that does no better with a model that is known to work is the bench's fault.
+    agent.close()
+    broken = connect(script=canned_script(printed, exit_code=exit_code))
+    with pytest.raises(BenchFailedError, match=r"benchmark_model .* does not run the anchor model"):
+        broken.measure(models.conv_model(), fast_spec)
+    with pytest.raises(BenchFailedError, match="benchmark_model"):
+        broken.info()
 
 
 def test_a_tool_that_hangs_is_a_timeout_and_is_ended(connect: Connect, phone: Phone, fast_spec: BenchmarkSpec) -> None:
-    agent = connect(seconds=64.25)
+    agent = connect(script=picky_script("x", transcript("tf_2_14"), seconds=64.25))
     measurement = agent.measure(models.conv_model(), fast_spec.replace(timeout_s=0.5))
     assert measurement.verdict is Verdict.TIMEOUT
     with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
@@ -175,7 +186,9 @@ def test_files_that_are_no_models_are_not_sent(connect: Connect, fast_spec: Benc
 
 
 def test_something_else_than_the_tool_is_refused(connect: Connect) -> None:
-    with pytest.raises(DeviceUnavailableError, match=r"no benchmark_model for this phone.*nas-edge devices setup adb:"):
+    with pytest.raises(
+        DeviceUnavailableError, match=r"not a benchmark_model for this phone.*nas-edge devices setup adb:"
+    ):
         connect(script="#!/system/bin/sh\necho hello\n").info()
 
 
@@ -232,6 +245,24 @@ def test_what_a_crashed_run_left_is_removed_at_the_next_connect(
     with connect(port=phone.port) as agent:
         assert agent.measure(models.conv_model(), fast_spec).ok
     assert files_of(phone) == []
+
+
+def test_a_candidate_costs_few_round_trips(connect: Connect, phone: Phone, fast_spec: BenchmarkSpec) -> None:
+    # Weights that do not pack, and as much as a packet takes.
+    model = models.conv_model(layers=1, channels=84, side=4)
+    assert 248 << 10 < len(model) <= 256 << 10
+    with Proxy(phone.port, delay_s=0.02) as proxy:
+        agent = connect(port=proxy.port)
+        agent.info()
+        trips = []
+        for seen in (time.monotonic(), 0.0):  # just now; so long ago that the state has to be read again
+            agent._seen = agent._seen and (seen, agent._seen[1])
+            before = proxy.round_trips
+            assert agent.measure(model + bytes(len(trips)), fast_spec).ok
+            time.sleep(0.05)  # what ends the stream is on its way
+            trips.append(proxy.round_trips - before)
+        agent.close()
+    assert max(trips) <= 5, trips
 
 
 # Addresses

@@ -15,11 +15,12 @@ import pytest
 
 from device_agents.android import agent as agent_module
 from device_agents.android.adb_shell_transport import AdbShellTransport
+from device_agents.android.agent import AndroidAgent, AndroidSettings
 from device_agents.android.claim import computer_tag
 from device_agents.android.setup import set_up
 from device_agents.android.state import read_identity
 from device_agents.android.tool import TOOLS, run_folders
-from device_agents.android.transport import RemoteTimeoutError
+from device_agents.android.transport import Completed, RemoteTimeoutError
 from device_agents.api import BenchmarkSpec, Verdict
 from device_agents.errors import DeviceUnavailableError, ProtocolError
 from device_agents.pool import DevicePool
@@ -57,7 +58,7 @@ def test_a_second_agent_is_refused_and_does_the_first_no_harm(
     thread.start()
     while thread.is_alive() and not any("model-" in name for name in files_of(phone)):
         time.sleep(0.02)
-    busy = rf"is being measured by process {os.getpid()} of this computer"
+    busy = rf"is being measured by \S+@\S+, process {os.getpid()} since 20"
     for refused in (second.info, lambda: second.measure(models.conv_model(), fast_spec), lambda: DevicePool([second])):
         with pytest.raises(DeviceUnavailableError, match=busy):
             refused()
@@ -90,7 +91,7 @@ def test_a_killed_process_frees_its_phone(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "ready\n"
-        with pytest.raises(DeviceUnavailableError, match=f"by process {other.pid} of this computer"):
+        with pytest.raises(DeviceUnavailableError, match=f", process {other.pid} since"):
             connect().info()
         other.send_signal(signal.SIGKILL)
     assert connect().info()
@@ -111,7 +112,103 @@ def test_each_settings_folder_has_a_mark_of_its_own(tmp_path: Path, monkeypatch:
         computer_tag()
 
 
+SECOND_COMPUTER = """
+import sys
+from device_agents.devices import open_device
+from device_agents.errors import DeviceUnavailableError
+with open_device(sys.argv[1]) as agent:
+    try:
+        agent.info()
+    except DeviceUnavailableError as error:
+        print(error)
+"""
+
+
+def test_another_settings_folder_does_not_measure_at_the_same_time(
+    phone: Phone, connect: Connect, fast_spec: BenchmarkSpec, tmp_path: Path
+) -> None:
+    agent = connect()
+    agent.info()
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "other")}
+    done = subprocess.run(
+        [sys.executable, "-c", SECOND_COMPUTER, phone.address], env=environment, capture_output=True, text=True
+    )
+    assert f"process {os.getpid()} since" in done.stdout, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert agent.measure(models.conv_model(), fast_spec).ok
+
+
+def test_a_lock_that_is_lost_is_noticed_and_taken_again(
+    phone: Phone, connect: Connect, fast_spec: BenchmarkSpec
+) -> None:
+    agent = connect()
+    assert agent.measure(models.conv_model(), fast_spec).ok
+    on_phone(phone, "rm -rf /data/local/tmp/nas_edge/lock")
+    with pytest.raises(DeviceUnavailableError, match=r"lock of the phone at .* was removed"):
+        agent.measure(models.conv_model(), fast_spec)
+    assert agent.measure(models.conv_model(), fast_spec).ok
+    # Another computer has it meanwhile, seen by the phone's clock a moment ago.
+    other = '{"user": "eve", "host": "lab2", "computer": "f00", "pid": 7, "started": "", "since_utc": "2026-01-01"}'
+    on_phone(phone, f"cd /data/local/tmp/nas_edge/lock && rm owner-* && echo '{other}' > owner-1")
+    with pytest.raises(DeviceUnavailableError, match=r"by eve@lab2, process 7 since 2026-01-01"):
+        agent.measure(models.conv_model(), fast_spec)
+    # It falls silent.
+    on_phone(phone, "touch -d @$(($(date +%s) - 601)) /data/local/tmp/nas_edge/lock/owner-1")
+    assert agent.measure(models.conv_model(), fast_spec).ok
+    assert "owner-1" not in " ".join(files_of(phone))
+
+
 # What was put there is gone
+
+
+REPLACED_TOOL = "head -c 5000 /dev/urandom\nexit 0\n"
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_tool_that_is_replaced_is_no_models_fault(
+    phone: Phone, tmp_path: Path, fast_spec: BenchmarkSpec, put_back: bool
+) -> None:
+    struck = []
+
+    class Link(AdbShellTransport):
+        """Replaces the tool before the first visit after `struck` was filled, and may put it back after."""
+
+        def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
+            swap = bool(struck) and "quick_state" in command_line
+            if swap:
+                tool = struck.pop()
+                on_phone(
+                    phone,
+                    f"cp {tool} {tool}.aside; printf '#!/system/bin/sh\n{REPLACED_TOOL}' > {tool}.new; "
+                    f"chmod 755 {tool}.new; mv {tool}.new {tool}",
+                )
+            done = super()._run(command_line, timeout_s, file)
+            if swap and put_back:
+                on_phone(phone, f"mv {tool}.aside {tool}")
+            return done
+
+    script = write_tool(tmp_path, canned_script(transcript("tf_2_14")))
+    with AndroidAgent(Link.tcp("127.0.0.1", phone.port), AndroidSettings(tool=script)) as agent:
+        assert agent.measure(models.conv_model(), fast_spec).ok
+        assert agent._phone is not None
+        struck.append(agent._phone.tool.path)
+        measurement = agent.measure(models.conv_model(layers=2), fast_spec)
+        assert measurement.ok, measurement.detail
+        assert measurement.attempts == 2
+        assert struck == []
+    on_phone(phone, f"rm -f {TOOLS}/*/*.aside")
+
+
+def test_a_model_that_is_deleted_while_it_is_measured_is_sent_again(
+    phone: Phone, connect: Connect, fast_spec: BenchmarkSpec
+) -> None:
+    # The first block of the first visit finds its model removed.
+    gone = "[ -f /data/local/tmp/once ] && rm /data/local/tmp/once ${1#--graph=} && echo ERROR && exit 1"
+    agent = connect(script=canned_script(transcript("tf_2_14"), before=gone))
+    assert agent.measure(models.conv_model(), fast_spec).ok
+    on_phone(phone, "touch /data/local/tmp/once")
+    measurement = agent.measure(models.conv_model(layers=2), fast_spec)
+    assert (measurement.verdict, measurement.attempts) == (Verdict.OK, 2), measurement.detail
 
 
 def test_a_tool_that_is_gone_is_no_models_fault_and_is_installed_again(
@@ -173,14 +270,15 @@ def test_an_answer_that_makes_no_sense_leaves_no_model_to_be_relied_on(
 def test_a_phone_that_is_slow_to_tell_its_state_is_no_slow_model(
     connect: Connect, fast_spec: BenchmarkSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent = connect(look_s=0.0)
+    agent = connect()
     agent.info()
 
     def fail(*_: object) -> None:
         raise RemoteTimeoutError("the state took too long")
 
     with monkeypatch.context() as patch:
-        patch.setattr(agent_module, "read_phone", fail)
+        patch.setattr(agent_module, "read_quick_state", fail)
+        agent._seen = None
         with pytest.raises(DeviceUnavailableError, match="the state took too long"):
             agent.measure(models.conv_model(), fast_spec)
     assert agent.measure(models.conv_model(), fast_spec).ok

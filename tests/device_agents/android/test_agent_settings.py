@@ -12,6 +12,7 @@ from device_agents.android.adb_shell_transport import AdbShellTransport
 from device_agents.android.agent import AndroidAgent, AndroidSettings
 from device_agents.android.benchmark_model import BLOCKS
 from device_agents.android.state import CoolSettings
+from device_agents.android.transport import Completed
 from device_agents.api import BenchmarkSpec, Verdict
 from device_agents.errors import DeviceUnavailableError, SpecError
 from tests.support import models
@@ -38,21 +39,28 @@ def large_model(compressible: bool, mib: int = 1) -> bytes:
 def test_models_are_packed_for_slow_links_where_that_helps(
     connect: Connect, phone: Phone, fast_spec: BenchmarkSpec, compressible: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[tuple[str, int]] = []
-    send = AdbShellTransport.send
+    sent: list[int] = []
+    send, run = AdbShellTransport.send, AdbShellTransport._run
 
-    def recording(self: AdbShellTransport, data: bytes, path: str) -> None:
-        sent.append((path, len(data)))
+    def sending(self: AdbShellTransport, data: bytes, path: str) -> None:
+        sent.append(len(data))
         send(self, data, path)
+
+    def running(
+        self: AdbShellTransport, command_line: str, timeout_s: float, file: tuple[bytes, str] | None
+    ) -> Completed:
+        sent.extend([] if file is None else [len(file[0])])
+        return run(self, command_line, timeout_s, file)
 
     seen = 'wc -c < "${1#--graph=}" >> /data/local/tmp/seen'
     agent = connect(script=canned_script(transcript("tf_2_14"), before=seen))
     agent.info()
     agent._bytes_per_s = 1e6  # as over a bad Wi-Fi
-    monkeypatch.setattr(AdbShellTransport, "send", recording)
+    monkeypatch.setattr(AdbShellTransport, "send", sending)
+    monkeypatch.setattr(AdbShellTransport, "_run", running)
     model = large_model(compressible)
     assert agent.measure(model, fast_spec).ok
-    ((_, size),) = sent
+    (size,) = sent
     assert (size < len(model) // 4) is compressible
     assert (agent._bytes_per_s > 1e6) is not compressible  # what is large enough tells how fast the link really is
     # The tool saw the whole file either way.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -23,6 +24,7 @@ from device_agents.android.keys import own_key_file, public_file
 from device_agents.android.shell_protocol import read_shell_packets
 from device_agents.android.tool import remove_parts
 from device_agents.android.transport import (
+    PART,
     LinkLostError,
     RemoteFileError,
     RemoteTimeoutError,
@@ -32,6 +34,7 @@ from device_agents.android.transport import (
 from device_agents.errors import DeviceAddressError, DeviceError, DeviceUnavailableError, ProtocolError, SpecError
 from tests.support.android.adb_server import AdbServer
 from tests.support.android.phone import Connect, Phone, PhoneFactory
+from tests.support.android.proxy import Proxy
 
 TMP = "/data/local/tmp"
 
@@ -346,9 +349,11 @@ def test_a_cut_connection_is_made_again(new_phone: PhoneFactory, connect: Connec
     with connect(phone) as link:
         link.run(["true"])
         phone.order("cut")
-        if isinstance(link, AdbShellTransport):  # a server has the phone back before it is asked again
+        if isinstance(link, AdbShellTransport):
             with pytest.raises(LinkLostError, match="next attempt connects anew"):
                 link.run(["true"])
+        else:
+            wait_until(link.alive)  # a server connects again by itself
         assert link.run(["true"]).exit_code == 0
 
 
@@ -366,8 +371,11 @@ def test_a_silent_phone_is_given_up_in_time(new_phone: PhoneFactory, connect: Co
 def push_in_vain(link: Transport, phone: Phone, path: str, order: str) -> None:
     """Pushes a large file to a phone that gets the order while it is being sent."""
 
+    begun = 'until ls "$1"* >/dev/null 2>&1; do sleep 0.01; done'
+
     def interrupt() -> None:
-        time.sleep(0.03)
+        with AdbShellTransport.tcp("127.0.0.1", phone.port) as watching:
+            watching.script(begun, f"{path}{PART}", timeout_s=60)
         for step in ("stall", order, "flow"):  # it cannot arrive before the order does
             phone.order(step)
 
@@ -617,3 +625,28 @@ def test_shell_packets_cut_at_every_byte_are_a_lost_link() -> None:
 def test_malformed_shell_packets_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         read_shell_packets(data, "x")
+
+
+def test_a_file_that_comes_with_a_command_is_there_when_it_runs(link: Transport) -> None:
+    data = bytes(range(256)) * 8192  # more than one packet
+    done = link.script('sha256sum < "$1"; rm "$1"', f"{TMP}/with", file=(data, f"{TMP}/with"))
+    assert done.output.split()[0] == hashlib.sha256(data).hexdigest()
+    assert link.script('wc -c < "$1"; rm "$1"', f"{TMP}/none", file=(b"", f"{TMP}/none")).output.strip() == "0"
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_a_file_that_the_phone_refuses_stops_its_command(link: Transport, size: int) -> None:
+    with pytest.raises(RemoteFileError, match="cannot be written"):
+        link.script("echo ran > /data/local/tmp/ran", file=(bytes(size), "/readonly/file"))
+    assert link.stat("/data/local/tmp/ran") is None
+    assert link.alive()
+
+
+def test_a_link_that_is_cut_while_a_file_comes_with_a_command_is_lost(new_phone: PhoneFactory) -> None:
+    phone = new_phone()
+    with Proxy(phone.port) as proxy, AdbShellTransport.tcp("127.0.0.1", proxy.port) as link:
+        assert link.alive()
+        proxy.cut_after(100_000)
+        with pytest.raises(LinkLostError):
+            link.script("echo ran > /data/local/tmp/ran", file=(bytes(500_000), "/data/local/tmp/file"))
+        assert link.alive()

@@ -135,7 +135,7 @@ def files_of(phone: Phone) -> list[str]:
     """What agents have left on a phone, but for what they keep there."""
     with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
         return link.script(
-            'find "$1" -type f ! -path "*/tools/*" ! -name phone_id; ls -d "$1"/run-* 2>/dev/null; :', BASE
+            'find "$1" -type f ! -path "*/tools/*"; ls -d "$1"/run-* 2>/dev/null; :', BASE
         ).output.split()
 
 

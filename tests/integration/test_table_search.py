@@ -1,0 +1,109 @@
+"""A search of a table of results through the command line, killed and continued."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+WAIT_S = 120
+OPERATORS = ("none", "skip", "pool", "conv1", "conv3")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four decisions of five operators, in the form of NAS-Bench-201: percent, and milliseconds."""
+    rng = np.random.default_rng(0)
+    gains, costs = rng.uniform(0, 20, (4, 5)), rng.uniform(0.1, 4, (4, 5))
+    lines = ["a,b,c,d,accuracy,phone_ms"]
+    for indices in itertools.product(range(5), repeat=4):
+        names = [OPERATORS[i] for i in indices]
+        quality = 10 + sum(gains[row, i] for row, i in enumerate(indices))
+        latency_ms = sum(costs[row, i] for row, i in enumerate(indices))
+        lines.append(f"{','.join(names)},{quality:.3f},{latency_ms:.3f}")
+    file = tmp_path_factory.mktemp("table") / "results.csv.gz"
+    file.write_bytes(gzip.compress("\n".join(lines).encode()))
+    return file
+
+
+def command(table: Path, out: Path, controller: str, steps: int) -> list[str]:
+    options = ["--method", "multi-trial", "--controller", controller, "--table", str(table), "--decisions", "a,b,c,d"]
+    options += ["--quality-column", "accuracy", "--quality-scale", "0.01", "--latency-column", "phone_ms"]
+    options += ["--target-ms", "8", "--steps", str(steps), "--set", "runs.checkpoint_steps=20"]
+    return [sys.executable, "-m", "nas_edge.cli", "search", *options, "--out", str(out)]
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    names = ("journal.jsonl", "policy.jsonl", "stages/selection.jsonl", "result.json")
+    return {name: (run / name).read_bytes() for name in names}
+
+
+@pytest.mark.parametrize(
+    ("controller", "steps"),
+    [("random", 400), ("evolution", 400), ("reinforce", 400), ("optuna:tpe", 80), ("optuna:nsga2", 120)],
+)
+def test_killed_and_continued_it_ends_bit_identical(table: Path, tmp_path: Path, controller: str, steps: int) -> None:
+    whole = subprocess.run(
+        command(table, tmp_path / "whole", controller, steps), capture_output=True, text=True, timeout=WAIT_S
+    )
+    assert whole.returncode == 0, whole.stderr
+    assert "looked up" in whole.stdout
+    assert "nothing was trained" in whole.stdout
+
+    run = tmp_path / "killed"
+    process = subprocess.Popen(command(table, run, controller, steps), stderr=subprocess.DEVNULL)
+    journal, deadline_s = run / "journal.jsonl", time.monotonic() + WAIT_S
+    while time.monotonic() < deadline_s and process.poll() is None:
+        if journal.exists() and journal.stat().st_size > 6000:
+            break
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait(WAIT_S)
+    if not (run / "result.json").exists():  # a fast machine may have been done
+        resumed = subprocess.run(
+            [sys.executable, "-m", "nas_edge.cli", "search", "--resume", str(run)],
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+        )
+        assert resumed.returncode == 0, resumed.stderr
+        assert resumed.stdout.splitlines()[:3] == whole.stdout.splitlines()[:3]
+    assert contents(run) == contents(tmp_path / "whole")
+    result = json.loads((run / "result.json").read_text())
+    assert result["latency_estimate"]["kind"] == "looked_up"
+    assert result["device"] is None
+    assert not (run / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"--decisions": "a,b,e"}, "has no column 'e'"),
+        ({"--quality-column": "top1"}, "has no column 'top1'; its columns: a, b, c, d, accuracy, phone_ms"),
+        ({"--latency-column": "a"}, "must hold numbers"),
+        ({"--decisions": "a,b"}, "have the same decisions"),
+        ({"--method": "one-shot"}, "search.quality requires search.method=multi-trial"),
+        ({"--controller": "optuna:magic"}, "magic"),
+        ({"--table": "missing.csv"}, "does not exist"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(
+    table: Path, tmp_path: Path, changes: dict[str, str], expected: str
+) -> None:
+    words = command(table, tmp_path / "run", "random", 10)
+    for option, value in changes.items():
+        words[words.index(option) + 1] = value
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S, cwd=tmp_path, env=environment)
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith(("nas-edge: ", "Error: "))]
+    assert expected in line
