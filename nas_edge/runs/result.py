@@ -14,6 +14,7 @@ from device_agents.api import Measurement
 from device_agents.errors import ProtocolError
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.untrusted import milliseconds, number, optional_number
+from nas_edge.tasks import metric_of
 
 if TYPE_CHECKING:
     from nas_edge.runs.run import Run
@@ -226,7 +227,12 @@ def read_result(run: Run) -> RunResult | None:
         return None
     content = run.read_json("result.json")
     try:
-        return RunResult.from_json(content)
+        result = RunResult.from_json(content)
+        metric = metric_of(run.config.task)
+        for value in (value for row in result.rows for value in row.accuracy.values()):
+            if not metric.allows(value):
+                raise ValueError(f"{metric.name} is {value:g}, expected a number within {metric.bounds}")
+        return result
     except LookupError as error:
         reason = f"it has no {error.args[0]!r}" if error.args else "it is incomplete"
     except (AttributeError, ProtocolError, TypeError, ValueError) as error:
