@@ -90,13 +90,16 @@ def search(folder: Path, ready: int) -> None:
     from nas_edge.stages.recorded import RecordedSearch
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
-    from nas_edge.training.optimizers import RMSProp
+    from nas_edge.tasks.classification import Classification, ClassificationSettings
+    from nas_edge.training.rmsprop import RMSProp
+    from nas_edge.training.settings import OptimizationSettings
 
     with held_stderr():
         tf.config.experimental.enable_op_determinism()
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        shared = SharedWeights(Supernet(tiny_space(), seed=1), RMSProp(0.01), 0.1, 1e-5)
+        task, weights = Classification(ClassificationSettings()), OptimizationSettings(weight_decay=1e-5)
+        shared = SharedWeights(Supernet(tiny_space(), seed=1), RMSProp(0.01), task, weights)
     key = MeasuringKey("int8", "device", "runtime", "settings")
     with (
         locked_run(folder) as run,

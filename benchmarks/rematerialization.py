@@ -33,6 +33,8 @@ def measure(rematerialize: bool, size: int) -> dict[str, float]:
     from nas_edge.spaces import find_space
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
+    from nas_edge.tasks.classification import Classification, ClassificationSettings
+    from nas_edge.training.settings import OptimizationSettings
 
     space = find_space("mobilenet-v3-like")(size, 1.0, CLASSES, 3)
     masks = np.zeros((len(space.decisions), max(len(d.choices) for d in space.decisions)), np.float32)
@@ -44,7 +46,8 @@ def measure(rematerialize: bool, size: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     images = rng.normal(size=(BATCH, size, size, 3)).astype(np.float32)
     labels = rng.integers(CLASSES, size=BATCH)
-    weights = SharedWeights(Supernet(space, rematerialize=rematerialize), keras.optimizers.SGD(0.01), 0.1, 1e-5)
+    task, settings = Classification(ClassificationSettings()), OptimizationSettings(weight_decay=1e-5)
+    weights = SharedWeights(Supernet(space, rematerialize=rematerialize), keras.optimizers.SGD(0.01), task, settings)
     weights.train_step(images[:1], labels[:1], masks)  # traces and compiles
     before_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started_s = time.perf_counter()

@@ -52,14 +52,17 @@ def main() -> None:
     from nas_edge.supernet.elastic import EXECUTIONS
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet, one_hot_masks
+    from nas_edge.tasks.classification import Classification, ClassificationSettings
+    from nas_edge.training.settings import OptimizationSettings
 
     space = stage()
     rng = np.random.default_rng(0)
     images = rng.normal(size=(BATCH, SIZE, SIZE, 3)).astype(np.float32)
     labels = rng.integers(CLASSES, size=BATCH)
     masks = [one_hot_masks(space, space.sample(rng)) for _ in range(count)]
+    task, settings = Classification(ClassificationSettings()), OptimizationSettings(weight_decay=1e-5)
     shared: dict[str, Any] = {
-        execution: SharedWeights(Supernet(space, execution), keras.optimizers.SGD(0.01), 0.1, 1e-5)
+        execution: SharedWeights(Supernet(space, execution), keras.optimizers.SGD(0.01), task, settings)
         for execution in EXECUTIONS
     }
     first_s = {}

@@ -1,7 +1,7 @@
 """`--dry-run`: one architecture end to end, before hours are spent, and what the whole run will take.
 
-    build -> write -> measure -> two steps of the search -> evaluate -> one step of training -> convert, quantise, check
-    -> measure
+    build -> write -> measure -> two steps of the search -> evaluate -> two steps of training -> convert, quantise,
+    check -> measure
 
 Whatever would stop the run after hours (a device that refuses the operators, images that do not fit, an int8 model
 with float operators, too little memory) stops it here. The estimate multiplies what was timed here; it is as good as
@@ -15,11 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas_edge.config import RunConfig
-from nas_edge.errors import ConfigError, InfeasibleError
+from nas_edge.errors import ConfigError, InfeasibleError, StoppedError
 from nas_edge.latency.source import Candidate
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
@@ -30,6 +31,7 @@ from nas_edge.seeds import generator
 from nas_edge.stages.context import RunContext, load_data, make_space, open_bench, open_task
 from nas_edge.stages.delivering import Contender, convert
 from nas_edge.stages.searching import make_loop
+from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
 
 # Selection measures the winner, its neighbours and the best of the search again; see `search.selection.select`.
 _SELECTION_TRIALS = 13
@@ -158,29 +160,36 @@ class _Delivery:
     files_bytes: int
 
 
+class _EnoughError(StoppedError):
+    """Ends a training that was begun only to be timed."""
+
+
 def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable[..., None]) -> _Delivery:
     from nas_edge.networks.keras_model import get_weights, keras_model
-    from nas_edge.training.trainer import TrainingStep, regularized_layers, train, training_batches
 
     config, data, device = context.config, context.required_data, context.bench.required_device
     network, training = contender.network, config.training
+    steps = training.steps(len(data.training_indices))
     clock = _Clock()
-    model = keras_model(network)
     ends_s: list[float] = []
 
     def on_step(step: TrainingStep) -> None:
         ends_s.append(clock.lap())
+        if len(ends_s) == 2:  # the first compiles
+            raise _EnoughError("two steps are enough")
 
-    train(model, training_batches(training, data, config.seed), 2, training, regularized_layers(network), on_step)
-    show(3, "one step of training")
-    delivered = convert(config, data, contender, get_weights(model, network))
+    with suppress(_EnoughError):
+        train_network(training, TrainingContext(network, None, context.network_task, data, config.seed), on_step)
+    show(3, f"{'one step' if len(ends_s) < 2 else 'two steps'} of training")
+    clock.lap()
+    delivered = convert(config, context.network_task, data, contender, get_weights(keras_model(network), network))
     converting_s = clock.lap()
     show(4, "converted and checked")
     spec = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
     device.measure_file(delivered.files[config.export.precision], spec)
     measuring_s = clock.lap()
     show(5, "measured again")
-    training_s = ends_s[0] + training.steps(len(data.training_indices)) * ends_s[1]
+    training_s = ends_s[0] + (steps - 1) * ends_s[-1]
     sizes = [len(file) for file in delivered.files.values()]
     return _Delivery(training_s, converting_s, measuring_s, len(sizes), sum(sizes))
 

@@ -37,6 +37,7 @@ from nas_edge.stages.delivering import (
 )
 from nas_edge.stages.searching import find_target_ms, make_loop, open_latencies, published_network, run_search
 from nas_edge.stages.selecting import best_of_random, select_winner
+from nas_edge.tasks.base import NetworkTask
 
 
 def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
@@ -208,6 +209,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
     task = open_task(config)
     data = load_data(config, task, reporter)
     assert data is not None
+    assert isinstance(task, NetworkTask)
     space = make_space(config, task, data)
     try:
         architecture = space.parse(found.winner.architecture)
@@ -216,7 +218,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
     start_tensorflow()
     with open_devices(config) as source:
         network = space.build(architecture).needed_network()
-        model = convert(config, data, Contender("winner", str(architecture), None, network), weights)
+        model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
         rows = measure_models(config, source, source.measure_file, [model], reporter)
-        bundling = Bundling(config, space, data, source, found.target_ms)
+        bundling = Bundling(config, task, space, data, source, found.target_ms)
         return bundling.write(out, architecture, model, rows, found.latency_estimate)

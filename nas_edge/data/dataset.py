@@ -76,19 +76,19 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images.
+    """Images and what a network is to answer for each.
 
     Attributes:
         images: `uint8 [n, height, width, channels]`, one or three channels; an array or files read on demand.
-        labels: `int32 [n]`, from 0 to the number of classes less one.
-        class_names: one per class.
+        labels: `[n, ...]`, the task's targets; of a classifier `int32 [n]`, from 0 to the number of classes less one.
+        class_names: one per class; none where there are no classes.
         test_start: where the test images that came with the data begin, or None when none came with it.
         left_out: what the source holds and this does not.
     """
 
     images: Images
-    labels: NDArray[np.int32]
-    class_names: tuple[str, ...]
+    labels: NDArray[Any]
+    class_names: tuple[str, ...] = ()
     test_start: int | None = None
     left_out: LeftOut = field(default_factory=LeftOut)
 

@@ -2,11 +2,11 @@
 
     model_int8.tflite     full integer (absent when only float32 is delivered)
     model_float32.tflite  the same network before quantisation
-    labels.txt            one class name per line, in the order of the outputs
+    labels.txt            of a classifier: one class name per line; other tasks have other files, or none
     golden.npz            one image and what each model answers, to check an integration with
     README.md             how to feed the model, with a snippet that runs as is
     measurements.json     every latency sample, in ms, behind the manifest's statistics (absent when none was taken)
-    manifest.json         hashes, architecture, preprocessing, quantisation, accuracy, measured latency, versions
+    manifest.json         hashes, architecture, preprocessing, quantisation, quality, measured latency, versions
 
 A bundle is written to a temporary folder beside its final place and renamed, so it is either complete or absent.
 """
@@ -35,6 +35,7 @@ from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import verify
 from nas_edge.formatting import ms_text, reason
+from nas_edge.tasks.base import BundleSection, Metric
 from nas_edge.text import slower_int8
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -42,7 +43,6 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 SCHEMA_VERSION = 1
 
 MANIFEST = "manifest.json"
-LABELS = "labels.txt"
 GOLDEN = "golden.npz"
 README = "README.md"
 MEASUREMENTS = "measurements.json"
@@ -66,14 +66,14 @@ class DeliveredModel:
 
     Attributes:
         file: the TFLite file's bytes.
-        accuracy: on the test split, 0 to 1, of exactly this file; None if not tested.
+        quality: on the test split, in the task's metric, of exactly this file; None if not tested.
         latency: the measurement with its conditions (device, runtime, threads ...), as JSON values; the README shows
             its `median_ms`. Its `samples_ms`, if any, go to `measurements.json`. None if not measured.
         on_device_check: result of running it on the device, as JSON values; None if that was not tried.
     """
 
     file: bytes
-    accuracy: float | None = None
+    quality: float | None = None
     latency: Mapping[str, Any] | None = None
     on_device_check: Mapping[str, Any] | None = None
 
@@ -85,13 +85,14 @@ class Bundle:
     Attributes:
         folder: its path.
         manifest: the parsed `manifest.json`.
-        labels: class names, in the order of the outputs.
+        files: every file's bytes but the manifest's, by name; which there are beside models, golden image and README
+            depends on the task.
         models: the TFLite files' bytes by precision, `float32` and perhaps `int8`.
     """
 
     folder: Path
     manifest: dict[str, Any]
-    labels: tuple[str, ...]
+    files: dict[str, bytes]
     models: dict[str, bytes]
 
 
@@ -100,7 +101,8 @@ def write_bundle(
     *,
     float32: DeliveredModel,
     int8: DeliveredModel | None,
-    labels: Sequence[str],
+    section: BundleSection,
+    metric: Metric,
     preprocessing: Preprocessing,
     golden_image: Array,
     space: str,
@@ -115,7 +117,8 @@ def write_bundle(
         folder: must be empty or not exist.
         float32: the float model.
         int8: the quantised model; rejected unless every operator is an integer operator.
-        labels: class names, one per output.
+        section: what there is to say of the task.
+        metric: what quality is.
         preprocessing: turns pixels into model input.
         golden_image: uint8 `[height, width, channels]`, already at the input's size.
         space: name of the search space, or of the network if it comes from none.
@@ -128,7 +131,7 @@ def write_bundle(
         The bundle, read back and verified.
 
     Raises:
-        ExportError: when a model, the labels or a manifest value is invalid.
+        ExportError: when a model, its outputs or a manifest value is invalid.
         DataError: when the golden image does not fit the models.
         RunError: when the folder already exists or cannot be written.
     """
@@ -136,19 +139,19 @@ def write_bundle(
     if int8 is not None:
         verify.check_int8(int8.file)
     for model in models.values():
-        _check_labels(labels, verify.input_output(model.file)[1])
+        _check_outputs(section, verify.input_output(model.file)[1])
     golden = _golden({precision: model.file for precision, model in models.items()}, golden_image, preprocessing)
     files = {MODEL_FILES[precision]: model.file for precision, model in models.items()}
-    files[LABELS] = "".join(f"{label}\n" for label in labels).encode()
+    files |= {_free_name(name, files): content for name, content in section.files.items()}
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "created": (created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
         "space": space,
         "architecture": architecture,
         "decisions": decisions,
-        "classes": len(labels),
+        **section.manifest,
         "preprocessing": preprocessing.manifest(),
-        "models": {precision: _describe(precision, model) for precision, model in models.items()},
+        "models": {precision: _describe(precision, model, metric) for precision, model in models.items()},
         "versions": _versions(),
         "details": details or {},
     }
@@ -158,7 +161,7 @@ def write_bundle(
     if samples:
         measurements = {"schema_version": SCHEMA_VERSION, _SAMPLES: samples}
         files[MEASUREMENTS] = _json(measurements, MEASUREMENTS).encode()
-    files[README] = _readme(manifest, "int8" if int8 is not None else "float32").encode()
+    files[README] = _readme(manifest, "int8" if int8 is not None else "float32", section, metric).encode()
     with _new_folder(folder) as temporary:
         for name, content in files.items():
             (temporary / name).write_bytes(content)
@@ -187,7 +190,7 @@ def verify_bundle(folder: Path) -> Bundle:
         raise ExportError(f"{folder}: expected bundle schema version {SCHEMA_VERSION}, received {version}")
     contents: dict[str, bytes] = {}
     files = manifest.get("files")
-    if not isinstance(files, dict) or LABELS not in files or any(Path(name).name != name for name in files):
+    if not isinstance(files, dict) or README not in files or any(Path(name).name != name for name in files):
         raise ExportError(f"{folder / MANIFEST} is damaged: expected the hashes of the bundle's files under `files`")
     for name, expected in files.items():
         try:
@@ -199,7 +202,7 @@ def verify_bundle(folder: Path) -> Bundle:
     return Bundle(
         folder,
         manifest,
-        tuple(contents[LABELS].decode().splitlines()),
+        contents,
         {precision: contents[name] for precision, name in MODEL_FILES.items() if name in contents},
     )
 
@@ -234,14 +237,19 @@ def replay_golden(bundle: Bundle) -> dict[str, float]:
 # ---------------------------------------------------------------- the parts
 
 
-def _check_labels(labels: Sequence[str], result: verify.TensorInfo) -> None:
-    if result.shape != (1, len(labels)):
-        raise ExportError(f"the model's output has shape {list(result.shape)}, but there are {len(labels)} labels")
-    for label in labels:
-        if not label or label.splitlines() != [label]:
-            raise ExportError(
-                f"label {label!r}: expected one non-empty line of text, as {LABELS} has one label per line"
-            )
+def _check_outputs(section: BundleSection, result: verify.TensorInfo) -> None:
+    expected = (1, *section.output_shape)
+    if result.shape != expected:
+        raise ExportError(
+            f"the model's output does not fit its task: expected {list(expected)}, received {list(result.shape)}"
+        )
+
+
+def _free_name(name: str, files: Mapping[str, bytes]) -> str:
+    """The name of a task's own file: none of the bundle's names, and a plain one."""
+    if name in (MANIFEST, README, GOLDEN, MEASUREMENTS) or name in files or not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise ExportError(f"invalid name of a task's file in a bundle: {name!r}; expected a plain, unused file name")
+    return name
 
 
 def _golden(models: Mapping[str, bytes], image: Array, preprocessing: Preprocessing) -> dict[str, Array]:
@@ -259,7 +267,7 @@ def _golden(models: Mapping[str, bytes], image: Array, preprocessing: Preprocess
     return arrays
 
 
-def _describe(precision: str, model: DeliveredModel) -> dict[str, Any]:
+def _describe(precision: str, model: DeliveredModel, metric: Metric) -> dict[str, Any]:
     source, result = verify.input_output(model.file)
     return {
         "file": MODEL_FILES[precision],
@@ -267,7 +275,7 @@ def _describe(precision: str, model: DeliveredModel) -> dict[str, Any]:
         "input": asdict(source),
         "output": asdict(result),
         "operators": verify.operator_histogram(model.file),
-        "accuracy": model.accuracy,
+        metric.name: model.quality,
         "latency": _without_samples(model),
         "on_device_check": model.on_device_check,
     }
@@ -351,7 +359,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _readme(manifest: Mapping[str, Any], precision: str) -> str:
+def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection, metric: Metric) -> str:
     model = manifest["models"][precision]
     height, width, channels = model["input"]["shape"][1:]
     rules = manifest["preprocessing"]
@@ -362,14 +370,13 @@ def _readme(manifest: Mapping[str, Any], precision: str) -> str:
     slower = slower_int8({name: (facts["latency"] or {}).get("median_ms") for name, facts in models})
     measured_on = f"The latency was measured on {details['device']}. " if "device" in details else ""
     lines = [
-        f"# {manifest['space']} image classifier, {precision}",
+        f"# {manifest['space']} {section.title}, {precision}",
         "",
-        f"`{model['file']}` classifies images into {manifest['classes']} classes (`{LABELS}`, one per line, in the "
-        "order of the outputs). `manifest.json` holds the same facts in machine-readable form.",
+        f"`{model['file']}` {section.says}. `manifest.json` holds the same facts in machine-readable form.",
         "",
-        "| file | bytes | test accuracy | latency, ms |",
+        f"| file | bytes | test {metric.name} | latency, ms |",
         "|---|---|---|---|",
-        *(_table_row(facts, details.get("test_images")) for facts in manifest["models"].values()),
+        *(_table_row(facts, details.get("test_images"), metric) for facts in manifest["models"].values()),
         "",
         *((f"{slower[0].upper()}{slower[1:]}.", "") if slower else ()),
         f"{measured_on}The measurement conditions (runtime, threads ...) are in the manifest.",
@@ -385,13 +392,11 @@ def _readme(manifest: Mapping[str, Any], precision: str) -> str:
         lines += [
             f"3. Quantise: `stored = clip(round(value / {source['scale']!r}) + ({source['zero_point']}), -128, 127)`, "
             f"int8 `[1, {height}, {width}, {channels}]`.",
-            f"4. Run, then dequantise: `logit = {result['scale']!r} * (stored - ({result['zero_point']}))`; "
-            "the largest logit is the predicted class.",
+            f"4. Run, then dequantise: `{section.output} = {result['scale']!r} * (stored - ({result['zero_point']}))`; "
+            f"{section.answer}.",
         ]
     else:
-        lines.append(
-            f"3. Run on float32 `[1, {height}, {width}, {channels}]`; the largest output is the predicted class."
-        )
+        lines.append(f"3. Run on float32 `[1, {height}, {width}, {channels}]`; {section.answer}.")
     lines += [
         "",
         "## Checking an integration",
@@ -399,18 +404,18 @@ def _readme(manifest: Mapping[str, Any], precision: str) -> str:
         f"`{GOLDEN}` holds one image (`image`), the normalised input, and for each model its input and output as "
         "stored (`input_int8`, `output_int8`, ...), computed with XNNPACK, TFLite's default kernels. Your app should "
         f"get the same output to within {verify.INT8_TOLERANCE_STEPS} quantisation steps for int8. Other kernels "
-        "(TFLite built without XNNPACK, a GPU, an NPU) round differently: expect the same predicted class, and outputs "
+        "(TFLite built without XNNPACK, a GPU, an NPU) round differently: expect the same answer, and outputs "
         "within about ten steps. In Python, from this folder (`pip install ai-edge-litert numpy`):",
         "",
         "```python",
-        _snippet(model, rules, precision),
+        _snippet(model, rules, precision, section),
         "```",
         "",
     ]
     return "\n".join(lines)
 
 
-def _snippet(model: Mapping[str, Any], rules: Mapping[str, Any], precision: str) -> str:
+def _snippet(model: Mapping[str, Any], rules: Mapping[str, Any], precision: str, section: BundleSection) -> str:
     quantize = dequantize = ""
     if model["input"]["scale"] is not None:
         quantize = (
@@ -418,13 +423,12 @@ def _snippet(model: Mapping[str, Any], rules: Mapping[str, Any], precision: str)
             "values = np.clip(np.rint(values / scale) + zero_point, -128, 127).astype(np.int8)\n"
         )
         dequantize = (
-            'scale, zero_point = result["quantization"]\nlogits = scale * (logits.astype(np.float32) - zero_point)\n'
+            'scale, zero_point = result["quantization"]\noutputs = scale * (outputs.astype(np.float32) - zero_point)\n'
         )
     return (
         "import numpy as np\n"
         "from ai_edge_litert.interpreter import Interpreter\n\n"
         f'golden = np.load("{GOLDEN}")\n'
-        f'labels = open("{LABELS}", encoding="utf-8").read().splitlines()\n'
         f'interpreter = Interpreter("{model["file"]}")\n'
         "interpreter.allocate_tensors()\n"
         "source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]\n\n"
@@ -433,10 +437,11 @@ def _snippet(model: Mapping[str, Any], rules: Mapping[str, Any], precision: str)
         f"{quantize}"
         'interpreter.set_tensor(source["index"], values[None])\n'
         "interpreter.invoke()\n"
-        'logits = interpreter.get_tensor(result["index"])[0]\n'
-        f'difference = np.abs(logits.astype(np.float32) - golden["output_{precision}"][0].astype(np.float32)).max()\n'
+        'outputs = interpreter.get_tensor(result["index"])[0]\n'
+        f'difference = np.abs(outputs.astype(np.float32) - golden["output_{precision}"][0].astype(np.float32)).max()\n'
         f"{dequantize}"
-        'print("predicted:", labels[int(logits.argmax())], "difference from golden:", difference)'
+        f"{section.snippet}\n"
+        'print("difference from golden:", difference)'
     )
 
 
@@ -444,11 +449,12 @@ def _numbers(values: Sequence[float]) -> str:
     return f"[{', '.join(repr(float(value)) for value in values)}]"
 
 
-def _table_row(facts: Mapping[str, Any], test_images: int | None) -> str:
+def _table_row(facts: Mapping[str, Any], test_images: int | None, metric: Metric) -> str:
     of = "" if test_images is None else f" of {test_images} images"
-    accuracy = "" if facts["accuracy"] is None else f"{facts['accuracy']:.2%}{of}"
+    quality = facts[metric.name]
+    tested = "" if quality is None else f"{metric.text(quality)}{of}"
     latency = facts["latency"] or {}
     shown = ms_text(latency["median_ms"]) if latency.get("median_ms") is not None else ""
     if latency.get("verdict", "ok") != "ok":
         shown = f"{shown} ({latency['verdict']})".strip()
-    return f"| `{facts['file']}` | {facts['size_bytes']} | {accuracy} | {shown} |"
+    return f"| `{facts['file']}` | {facts['size_bytes']} | {tested} | {shown} |"

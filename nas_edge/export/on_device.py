@@ -19,15 +19,18 @@ from nas_edge.runs.result import OnDeviceCheck
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 RunOnDevice: TypeAlias = Callable[[bytes, Sequence[Array]], list[Array]]
+# Share of examples, 0 to 1, for which two arrays of outputs are the same answer; see `NetworkTask.same_answer`.
+SameAnswer: TypeAlias = Callable[[Array, Array], float]
 
 
-def check_on_device(model: bytes, images: Array, run: RunOnDevice) -> OnDeviceCheck:
+def check_on_device(model: bytes, images: Array, run: RunOnDevice, same_answer: SameAnswer) -> OnDeviceCheck:
     """Runs a file on the device and on this machine, and compares the outputs.
 
     Args:
         model: a TFLite file with one input, of batch one, and one output.
         images: float32 `[n, height, width, channels]`, preprocessed.
         run: runs a file on the device once, as `DeviceAgent.run` does.
+        same_answer: of the task.
 
     Raises:
         DataError: when the images do not fit the model.
@@ -42,13 +45,14 @@ def check_on_device(model: bytes, images: Array, run: RunOnDevice) -> OnDeviceCh
     compared = []
     for kernels in verify.KERNELS:
         ours = verify.run_tflite(model, images, kernels=kernels)
-        compared.append((verify.agreement(ours, theirs), verify.tolerance(result, ours), kernels))
-    nearest, tolerance, kernels = min(compared, key=lambda entry: entry[0].max_abs_difference)
+        same = same_answer(ours, theirs)
+        compared.append((verify.max_difference(ours, theirs), verify.tolerance(result, ours), kernels, same))
+    nearest, tolerance, kernels, same = min(compared, key=lambda entry: entry[0])
     return OnDeviceCheck(
         images=len(images),
-        agrees=nearest.max_abs_difference <= tolerance,
+        agrees=nearest <= tolerance,
         kernels=kernels,
-        max_difference=nearest.max_abs_difference,
-        max_steps=None if result.scale is None else round(nearest.max_abs_difference / result.scale, 3),
-        same_class=nearest.same_class,
+        max_difference=nearest,
+        max_steps=None if result.scale is None else round(nearest / result.scale, 3),
+        same_answer=same,
     )

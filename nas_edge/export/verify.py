@@ -1,4 +1,4 @@
-"""Checks a TFLite file as an app will run it: its operators, outputs and accuracy. Does not require TensorFlow."""
+"""Checks a TFLite file as an app will run it: its operators, outputs and quality. Does not require TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nas_edge.errors import DataError, ExportError
 from nas_edge.formatting import reason
 from nas_edge.networks.tflite_model import OperatorInfo, operators
 from nas_edge.quiet import held_stderr
+from nas_edge.tasks.base import NetworkTask
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -64,19 +65,6 @@ class TensorInfo:
         return np.asarray(np.float32(self.scale) * (stored.astype(np.float32) - np.float32(self.zero_point)))
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How far two sets of outputs agree.
-
-    Attributes:
-        max_abs_difference: the largest difference of any output.
-        same_class: share of images, 0 to 1, with the same most likely class.
-    """
-
-    max_abs_difference: float
-    same_class: float
-
-
 def tolerance(result: TensorInfo, expected: Array) -> float:
     """The largest difference allowed between outputs of the same kernels, in real values, as processors and versions
     round differently.
@@ -122,19 +110,16 @@ def run_tflite(model: bytes, images: Array, threads: int | None = None, kernels:
     return result.dequantize(stored)
 
 
-def accuracy(model: bytes, images: Array, labels: Array, threads: int | None = None) -> float:
-    """Top-1 accuracy of a file, 0 to 1. Arguments and errors are those of `run_tflite`; labels are int `[n]`."""
-    if len(images) == 0 or len(images) != len(labels):
-        raise DataError(f"expected as many labels as images, at least one; received {len(labels)} and {len(images)}")
-    return float(np.mean(run_tflite(model, images, threads).argmax(axis=-1) == labels))
+def quality(model: bytes, images: Array, targets: Array, task: NetworkTask, threads: int | None = None) -> float:
+    """The task's metric of a file. Arguments and errors are those of `run_tflite`; targets are those of the images."""
+    if len(images) == 0 or len(images) != len(targets):
+        raise DataError(f"expected as many targets as images, at least one; received {len(targets)} and {len(images)}")
+    return task.score(run_tflite(model, images, threads), targets)
 
 
-def agreement(first: Array, second: Array) -> Agreement:
-    """Compares two arrays of outputs `[n, classes]`."""
-    return Agreement(
-        max_abs_difference=float(np.abs(first - second).max()),
-        same_class=float(np.mean(first.argmax(axis=-1) == second.argmax(axis=-1))),
-    )
+def max_difference(first: Array, second: Array) -> float:
+    """The largest difference of any output of two arrays of one shape, in real values."""
+    return float(np.abs(first - second).max())
 
 
 def input_output(model: bytes) -> tuple[TensorInfo, TensorInfo]:

@@ -39,7 +39,7 @@ class SharedWeightsQuality(QualitySource):
         assert candidate.architecture is not None
         inputs, targets = self._validation
         masks = one_hot_masks(self._weights.supernet.space, candidate.architecture)
-        quality = self._weights.accuracy(inputs, targets, masks)
+        quality = self._weights.quality(inputs, targets, masks)
         if not math.isfinite(quality):
             raise TrainingError("the shared weights have diverged: what a network answers is not numbers")
         return Quality(quality)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 
 from nas_edge.errors import ConfigError, DataError, TrainingError
 from nas_edge.latency.source import Candidate
 from nas_edge.quality.source import Quality, QualityContext, QualitySettings, QualitySource
+from nas_edge.tasks.base import NetworkTask
 from nas_edge.training.settings import OptimizationSettings
 
 
@@ -34,12 +37,13 @@ class ShortTraining(QualitySource):
     """
 
     def __init__(self, settings: ShortTrainingSettings, context: QualityContext) -> None:
-        if context.data is None:
+        if context.data is None or not isinstance(context.task, NetworkTask):
             raise ConfigError(
                 f"{context.space.name} describes no networks to train; name where qualities come from, for example "
                 "--quality-column NAME"
             )
-        self._settings, self._context, self._data = settings.weights, context, context.data
+        self._settings, self._seed = settings.weights, context.seed
+        self._task, self._data = context.task, context.data
 
     @property
     def name(self) -> str:
@@ -50,31 +54,23 @@ class ShortTraining(QualitySource):
         """See `QualitySource`; one that diverges has no quality."""
         import keras
 
-        from nas_edge.data.preprocessing import Batches, in_order
         from nas_edge.networks.keras_model import keras_model
         from nas_edge.seeds import generator, integer
-        from nas_edge.training.trainer import evaluate, recalibrate_batch_norm, regularized_layers, train
+        from nas_edge.training.trainer import evaluate, train_model
 
-        data, settings, seed = self._data, self._settings, self._context.seed
+        data, task, seed = self._data, self._task, self._seed
+        train = data.split.train
         network = candidate.network
         purpose = f"short training {candidate.architecture}"
         keras.backend.clear_session()  # or a search would keep the graph of every architecture
         model = keras_model(network, seed=integer(seed, purpose))
-        batches = Batches(
-            data.dataset,
-            data.split.train,
-            settings.batch_size,
-            generator(seed, purpose),
-            data.preprocessing,
-            data.augmentation,
-        )
         try:
-            train(model, batches, settings.steps(len(data.split.train)), settings, regularized_layers(network))
-            recalibrate_batch_norm(
-                model, in_order(data.dataset, data.split.train, settings.batch_size, data.preprocessing)
-            )
+            train_model(model, network, data, train, generator(seed, purpose), task, self._settings)
         except DataError:
             raise
         except TrainingError as error:
             return Quality(None, str(error))
-        return Quality(evaluate(model, in_order(data.dataset, data.split.validation, 256, data.preprocessing)))
+        quality = evaluate(model, data.in_order(data.split.validation, 256), task)
+        if not math.isfinite(quality):
+            return Quality(None, "the training diverged: what the network answers is not numbers")
+        return Quality(quality)

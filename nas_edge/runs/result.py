@@ -29,7 +29,7 @@ class ResultRow:
         name: what it is.
         architecture: its index string, or the published network's name.
         quality: on validation data, as the search scored it; None for a network from outside the space.
-        accuracy: test accuracy by precision, 0 to 1; empty where nothing was trained.
+        accuracy: on test images, in the task's metric, by precision; empty where nothing was trained.
         latency: measurements by precision; likewise.
         estimate_ms: what the search went by, where that was not the device.
     """
@@ -73,7 +73,7 @@ class OnDeviceCheck:
         kernels: the family of this machine's kernels whose outputs are closer.
         max_difference: the largest difference of any output, in real values.
         max_steps: the same in quantisation steps; None for a float output.
-        same_class: share of images, 0 to 1, with the same most likely class.
+        same_answer: share of images, 0 to 1, with the same answer, such as the same most likely class.
         problem: why the device could not run the file; empty if it did.
     """
 
@@ -82,18 +82,18 @@ class OnDeviceCheck:
     kernels: str | None = None
     max_difference: float | None = None
     max_steps: float | None = None
-    same_class: float | None = None
+    same_answer: float | None = None
     problem: str = ""
 
     def __str__(self) -> str:
-        if self.max_difference is None or self.same_class is None:
+        if self.max_difference is None or self.same_answer is None:
             return f"outputs not checked: {self.problem}"
         far = f"{self.max_difference:.2g}" if self.max_steps is None else f"{self.max_steps:.0f} quantisation steps"
         agreement = "match" if self.agrees else "differ from"
         apart = "identical" if self.max_difference == 0 else f"difference at most {far}"
         return (
-            f"outputs {agreement} this machine's ({self.kernels} kernels): {apart}, same class for "
-            f"{self.same_class:.0%} of {self.images} images"
+            f"outputs {agreement} this machine's ({self.kernels} kernels): {apart}, same answer for "
+            f"{self.same_answer:.0%} of {self.images} images"
         )
 
     @classmethod
@@ -109,7 +109,8 @@ class OnDeviceCheck:
             kernels=None if record["kernels"] is None else str(record["kernels"]),
             max_difference=optional_number(record["max_difference"], 0),
             max_steps=optional_number(record["max_steps"], 0),
-            same_class=optional_number(record["same_class"], 0, 1),
+            # "same_class" in results of before there were other tasks
+            same_answer=optional_number(record["same_answer" if "same_answer" in record else "same_class"], 0, 1),
             problem=str(record["problem"]),
         )
 
@@ -238,7 +239,7 @@ def _row(row: Mapping[str, Any]) -> ResultRow:
         name=str(row["name"]),
         architecture=str(row["architecture"]),
         quality=optional_number(row["quality"]),
-        accuracy={str(name): number(value, 0, 1) for name, value in row["accuracy"].items() if value is not None},
+        accuracy={str(name): number(value) for name, value in row["accuracy"].items() if value is not None},
         latency={str(name): Measurement.from_json(value) for name, value in row["latency"].items()},
         estimate_ms=optional_number(row.get("estimate_ms"), 0),
     )

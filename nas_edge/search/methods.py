@@ -28,7 +28,7 @@ from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
 from nas_edge.search.settings import SearchSettings
 from nas_edge.seeds import generator, integer
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
-from nas_edge.tasks.base import Task, TaskData
+from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,12 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     from nas_edge.quality.shared_weights import SharedWeightsQuality
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
+    from nas_edge.training.optimizers import make_optimizer
     from nas_edge.training.schedules import CosineWithWarmup
-    from nas_edge.training.trainer import make_optimizer
 
-    space, data, seed, weights = context.space, context.data, context.seed, settings.weights
-    if not isinstance(space, NetworkSpace) or data is None:
+    space, task, data, seed = context.space, context.task, context.data, context.seed
+    weights = settings.weights
+    if not isinstance(space, NetworkSpace) or not isinstance(task, NetworkTask) or data is None:
         raise ConfigError(
             f"a one-shot search trains networks, which {space.name} does not describe; use --method multi-trial"
         )
@@ -77,8 +78,8 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     shared = SharedWeights(
         Supernet(space, settings.execution, integer(seed, "supernet"), settings.rematerialize),  # type: ignore[arg-type]
         make_optimizer(weights, schedule),
-        weights.label_smoothing,
-        weights.weight_decay,
+        task,
+        weights,
     )
     preprocessing, parts = data.preprocessing, data.split
     train = Batches(

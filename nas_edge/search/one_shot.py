@@ -207,7 +207,7 @@ class OneShotSearch(SearchLoop):
         Raises:
             TrainingError: when it is not a number.
         """
-        quality = self.weights.accuracy(inputs, targets, masks)
+        quality = self.weights.quality(inputs, targets, masks)
         if not math.isfinite(quality):
             raise self.diverged("what a network answers is not numbers")
         return quality

@@ -222,6 +222,11 @@ class NetworkSpace(SearchSpace):
         self.input_shape = input_shape
         self.classes = classes
 
+    @cached_property
+    def output_shape(self) -> Shape:
+        """Of every network of the space, without the batch."""
+        return self.decode(Architecture((0,) * len(self.decisions))).output_shape
+
     def build(self, architecture: Architecture) -> Design:
         """See `SearchSpace`; a network with nothing beside it."""
         return Design(self.decode(architecture))

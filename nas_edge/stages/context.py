@@ -22,7 +22,7 @@ from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import SearchSpace
 from nas_edge.tasks import TASKS
-from nas_edge.tasks.base import Task, TaskData
+from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,12 @@ class RunContext:
     bench: Bench
     reporter: Reporter
     stop: StopSignals
+
+    @property
+    def network_task(self) -> NetworkTask:
+        """The task, in a stage that trains and delivers."""
+        assert isinstance(self.task, NetworkTask)
+        return self.task
 
     @property
     def required_data(self) -> TaskData:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +26,9 @@ from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.stages.context import RunContext
-from nas_edge.tasks.base import TaskData
+from nas_edge.tasks.base import NetworkTask, TaskData
 from nas_edge.text import measurement_text
-from nas_edge.training.methods import TRAINING_METHODS
-
-if TYPE_CHECKING:
-    from nas_edge.training.trainer import TrainingStep
+from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
 
 # Rounds in which the delivered files are measured side by side.
 FINAL_ROUNDS = 5
@@ -65,12 +62,12 @@ class TrainedModel:
     Attributes:
         contender: what was trained.
         files: TFLite bytes by precision.
-        accuracy: test accuracy by precision, of exactly those files.
+        quality: on test images, in the task's metric, by precision, of exactly those files.
     """
 
     contender: Contender
     files: dict[str, bytes]
-    accuracy: dict[str, float]
+    quality: dict[str, float]
 
 
 def deliver(
@@ -90,15 +87,16 @@ def deliver(
     Raises:
         TrainingError, ExportError, RunError, DeviceError: see there.
     """
-    run, bench = context.run, context.bench
-    models = [convert(context.config, context.required_data, one, train_once(context, one)) for one in contenders]
+    run, bench, config = context.run, context.bench, context.config
+    task, data = context.network_task, context.required_data
+    models = [convert(config, task, data, one, train_once(context, one)) for one in contenders]
     with _measured_once(context) as measure:
         rows = measure_models(context.config, bench.required_device, measure, models, context.reporter)
     bundle = run.path("bundle")
     # There is one if the run was stopped before its result was written, and half of one if while it was written.
     for left in (bundle, *run.folder.glob(".bundle.*")):
         shutil.rmtree(left, ignore_errors=True)
-    bundling = Bundling(context.config, context.space, context.required_data, bench.required_device, target_ms)
+    bundling = Bundling(config, task, context.space, data, bench.required_device, target_ms)
     return bundling.write(bundle, winner.architecture, models[0], rows, bench.estimate(winner))
 
 
@@ -124,17 +122,16 @@ def train_once(context: RunContext, contender: Contender) -> Weights:
     folder = "winner" if name == "winner" else f"compared/{name.replace(' ', '-')}"
 
     def trained() -> Weights:
-        data = context.required_data
+        data, task = context.required_data, context.network_task
         steps = config.training.steps(len(data.training_indices))
         with context.reporter.stage(f"training {name}", steps) as show:
 
             def on_step(step: TrainingStep) -> None:
-                show(step.step, f"loss {step.loss:.3f} accuracy {step.accuracy:.3f}")
+                show(step.step, f"loss {step.loss:.3f} {task.metric.name} {task.metric.text(step.quality)}")
 
+            training = TrainingContext(contender.network, contender.initial, task, data, config.seed)
             try:
-                weights: Weights = TRAINING_METHODS.make(
-                    config.training, contender.network, contender.initial, data, config.seed, on_step
-                )
+                weights = train_network(config.training, training, on_step)
             except TrainingError as error:
                 alike = "" if name == "winner" else " (after removing its winner/ and compared/: all are trained alike)"
                 raise TrainingError(
@@ -146,7 +143,9 @@ def train_once(context: RunContext, contender: Contender) -> Weights:
     return run.weights_once(f"{folder}/weights.npz", trained)
 
 
-def convert(config: RunConfig, data: TaskData, contender: Contender, weights: Weights) -> TrainedModel:
+def convert(
+    config: RunConfig, task: NetworkTask, data: TaskData, contender: Contender, weights: Weights
+) -> TrainedModel:
     """Converts a trained network to the files to deliver, and tests exactly those files.
 
     Raises:
@@ -164,9 +163,9 @@ def convert(config: RunConfig, data: TaskData, contender: Contender, weights: We
         chosen = generator(config.seed, "representative").choice(data.split.train, count, replace=False)
         files["int8"] = int8_tflite(model, data.arrays(np.sort(chosen))[0])
         verify.check_int8(files["int8"])
-    images, labels = data.arrays(data.split.test)
-    accuracy = {precision: verify.accuracy(file, images, labels) for precision, file in files.items()}
-    return TrainedModel(contender, files, accuracy)
+    images, targets = data.arrays(data.split.test)
+    quality = {precision: verify.quality(file, images, targets, task) for precision, file in files.items()}
+    return TrainedModel(contender, files, quality)
 
 
 @contextmanager
@@ -223,7 +222,7 @@ def measure_models(
             model.contender.name,
             model.contender.architecture,
             model.contender.quality,
-            model.accuracy,
+            model.quality,
             latency[model.contender.name],
         )
         for model in models
@@ -236,6 +235,7 @@ class Bundling:
 
     Attributes:
         config: of the run.
+        task: what the model is for.
         space: in which the architecture is a point.
         data: what the model was trained for.
         device: what it was measured on.
@@ -243,6 +243,7 @@ class Bundling:
     """
 
     config: RunConfig
+    task: NetworkTask
     space: SearchSpace
     data: TaskData
     device: DeviceSource
@@ -260,10 +261,11 @@ class Bundling:
         from nas_edge.export.bundle import DeliveredModel, write_bundle
         from nas_edge.export.on_device import check_on_device
 
-        config, data, winner = self.config, self.data, rows[0]
+        config, task, data, winner = self.config, self.task, self.data, rows[0]
         images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
         checks = {
-            precision: check_on_device(file, images, self.device.run_file) for precision, file in model.files.items()
+            precision: check_on_device(file, images, self.device.run_file, task.same_answer)
+            for precision, file in model.files.items()
         }
         result = RunResult(
             self.target_ms,
@@ -277,7 +279,7 @@ class Bundling:
         )
         models = {
             precision: DeliveredModel(
-                file, winner.accuracy[precision], _latency_facts(winner.latency[precision]), asdict(checks[precision])
+                file, model.quality[precision], _latency_facts(winner.latency[precision]), asdict(checks[precision])
             )
             for precision, file in model.files.items()
         }
@@ -285,7 +287,8 @@ class Bundling:
             folder,
             float32=models["float32"],
             int8=models.get("int8"),
-            labels=data.dataset.class_names,
+            section=task.bundle_section(data),
+            metric=task.metric,
             preprocessing=data.preprocessing,
             golden_image=data.preprocessing.fit(data.dataset.images[data.split.test[:1]])[0],
             space=self.space.name,

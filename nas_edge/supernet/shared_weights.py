@@ -1,6 +1,6 @@
-"""Training the shared weights and judging architectures with them.
+"""Training the shared weights and scoring architectures with them.
 
-One compiled function takes a training step and another scores a batch; both serve every architecture.
+One compiled function takes a training step and another computes outputs; both serve every architecture.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import tensorflow as tf
 
 from nas_edge.errors import RunError
 from nas_edge.supernet.supernet import Supernet
+from nas_edge.tasks.base import NetworkTask
+from nas_edge.training.settings import OptimizationSettings
 
 Array = np.ndarray[Any, Any]
 
@@ -24,42 +26,44 @@ class SharedWeights:
     Args:
         supernet: whose weights are trained.
         optimizer: any Keras optimiser; its schedule counts training steps.
-        label_smoothing: share of the target that is spread evenly over all classes.
-        weight_decay: w in the penalty `w / 2 * sum(kernel^2)` over the active kernels, part of the loss as in TuNAS.
+        task: what the loss is, and the quality.
+        settings: of the training; `weight_decay` is the w in the penalty `w / 2 * sum(kernel^2)` over the active
+            kernels, part of the loss as in TuNAS.
     """
 
     def __init__(
-        self, supernet: Supernet, optimizer: keras.optimizers.Optimizer, label_smoothing: float, weight_decay: float
+        self,
+        supernet: Supernet,
+        optimizer: keras.optimizers.Optimizer,
+        task: NetworkTask,
+        settings: OptimizationSettings,
     ) -> None:
         self.supernet = supernet
         self.optimizer = optimizer
-        self._smoothing = label_smoothing
-        self._weight_decay = weight_decay
+        self._task, self._settings = task, settings
         # Variables must exist before the first trace.
         optimizer.build(supernet.trainable_variables)
         space = supernet.space
         most = max(len(decision.choices) for decision in space.decisions)
-        signature = [
-            tf.TensorSpec([None, *space.input_shape], tf.float32),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([len(space.decisions), most], tf.float32),
-        ]
-        self._train = tf.function(self._train_step, input_signature=signature, autograph=False)
-        self._score = tf.function(self._score_step, input_signature=signature, autograph=False)
+        images = tf.TensorSpec([None, *space.input_shape], tf.float32)
+        targets = tf.TensorSpec([None, *task.targets.shape], task.targets.dtype)
+        masks = tf.TensorSpec([len(space.decisions), most], tf.float32)
+        self._train = tf.function(self._train_step, input_signature=[images, targets, masks], autograph=False)
+        self._compute = tf.function(self._outputs, input_signature=[images, masks], autograph=False)
 
-    def train_step(self, images: Array, labels: Array, masks: Array) -> float:
+    def train_step(self, images: Array, targets: Array, masks: Array) -> float:
         """One step on the network that `masks` selects; returns the loss.
 
         Args:
             images: `[batch, height, width, channels]`, float32.
-            labels: `[batch]`, int.
+            targets: `[batch, ...]`, see `NetworkTask.targets`.
             masks: `[decisions, most choices]`, see `supernet`.
         """
-        return float(self._train(images, labels.astype(np.int32), masks))
+        return float(self._train(images, targets.astype(self._task.targets.dtype), masks))
 
-    def accuracy(self, images: Array, labels: Array, masks: Array) -> float:
-        """Share of the images classified correctly, with the batch's own statistics; NaN if logits are not numbers."""
-        return float(self._score(images, labels.astype(np.int32), masks)) / len(labels)
+    def quality(self, images: Array, targets: Array, masks: Array) -> float:
+        """The task's metric, with the batch's own statistics; NaN if outputs are not numbers."""
+        return self._task.score(self._compute(images, masks).numpy(), targets)
 
     def arrays(self) -> dict[str, Array]:
         """Copies of every weight and of the optimiser's state, by name."""
@@ -88,20 +92,14 @@ class SharedWeights:
             variables[f"optimizer/{number}/{variable.name}"] = variable
         return variables
 
-    def _train_step(self, images: Any, labels: Any, masks: Any) -> Any:
+    def _train_step(self, images: Any, targets: Any, masks: Any) -> Any:
         variables = self.supernet.trainable_variables
         with tf.GradientTape() as tape:
-            logits, penalty = self.supernet(images, masks)
-            classes = logits.shape[-1]
-            targets = tf.one_hot(labels, classes) * (1.0 - self._smoothing) + self._smoothing / classes
-            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-            loss = tf.reduce_mean(losses) + self._weight_decay * penalty
+            outputs, penalty = self.supernet(images, masks)
+            loss = self._task.loss(outputs, targets, self._settings) + self._settings.weight_decay * penalty
         gradients = tape.gradient(loss, variables)
         self.optimizer.apply(gradients, variables)
         return loss
 
-    def _score_step(self, images: Any, labels: Any, masks: Any) -> Any:
-        logits, _ = self.supernet(images, masks)
-        correct = tf.math.count_nonzero(tf.argmax(logits, axis=1, output_type=tf.int32) == labels, dtype=tf.int32)
-        # Of NaNs the first counts as the largest, which would pass for an answer.
-        return tf.where(tf.reduce_all(tf.math.is_finite(logits)), tf.cast(correct, tf.float32), np.nan)
+    def _outputs(self, images: Any, masks: Any) -> Any:
+        return self.supernet(images, masks)[0]

@@ -121,14 +121,15 @@ class Supernet(keras.Model):  # type: ignore[misc]
         self.built = True
 
     def call(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and L2 penalty of the network that `masks` selects.
+        """Outputs and L2 penalty of the network that `masks` selects.
 
         Args:
             images: `[batch, height, width, channels]`, float32.
             masks: `[decisions, most choices]`, float32.
 
         Returns:
-            Logits `[batch, classes]`, and half the sum of squares of the active regularised kernels (scalar).
+            Outputs `[batch, *space.output_shape]`, and half the sum of squares of the active regularised kernels
+            (scalar).
         """
         rows = tf.unstack(masks, num=len(self.space.decisions))
         environment = _Environment(
@@ -150,7 +151,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
         )
         features = _Features(images, tf.constant(self.space.input_shape[-1]), tf.zeros([]))
         result = self._run(self.space.template, features, "", environment)
-        return tf.ensure_shape(result.values, [None, self.space.classes]), result.penalty
+        return tf.ensure_shape(result.values, [None, *self.space.output_shape]), result.penalty
 
     # ------------------------------------------------------------ interpreting the template
 

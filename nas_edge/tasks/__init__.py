@@ -4,13 +4,15 @@
     tabular          no networks at all: qualities and latencies are read from a table
 
 A new task of this package is one file with its settings and a class, and one line in `TASKS`. Other packages add theirs
-by entry points of the group `nas_edge.tasks`. `nas_edge.testing.check_task` checks what a task promises.
+by entry points of the group `nas_edge.tasks`. `nas_edge.testing.check_task` checks what a task promises; see
+`docs/own-task.md`.
 """
 
 from __future__ import annotations
 
+from nas_edge.errors import NasEdgeError
 from nas_edge.registry import Entry, Registry
-from nas_edge.tasks.base import Task, TaskData, TaskSettings
+from nas_edge.tasks.base import BundleSection, Metric, NetworkTask, Targets, Task, TaskData, TaskSettings
 from nas_edge.tasks.classification import Classification, ClassificationSettings
 from nas_edge.tasks.tabular import Tabular, TabularSettings
 
@@ -25,4 +27,23 @@ TASKS: Registry[Task] = Registry(
     made=Task,
 )
 
-__all__ = ["TASKS", "Task", "TaskData", "TaskSettings"]
+
+def metric_of(settings: TaskSettings) -> Metric:
+    """What quality is in a run with these settings; a plain number if its task is not installed."""
+    try:
+        return TASKS.make(settings).metric
+    except NasEdgeError:
+        return Metric("quality")
+
+
+__all__ = [
+    "TASKS",
+    "BundleSection",
+    "Metric",
+    "NetworkTask",
+    "Targets",
+    "Task",
+    "TaskData",
+    "TaskSettings",
+    "metric_of",
+]

@@ -1,20 +1,31 @@
-"""`Task`: what the networks of a run are for."""
+"""`Task`: what the networks of a run are for. `NetworkTask`: one whose networks are trained and delivered.
+
+What a network's outputs mean, how far they are from the targets and what an app makes of them is known to a task and
+to nothing else: shared weights, training, export and reports ask it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from nas_edge.errors import DataError
 from nas_edge.settings import ChoiceSettings
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from nas_edge.data.preprocessing import Augmentation, Preprocessing
+    from nas_edge.data.preprocessing import Augmentation, Batches, Preprocessing
     from nas_edge.data.settings import DataSettings
     from nas_edge.data.sources import Dataset
     from nas_edge.data.splits import Split
+    from nas_edge.training.settings import OptimizationSettings
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+# Inputs float32 [batch, height, width, channels], normalised, and their targets [batch, ...].
+Batch: TypeAlias = tuple[Array, Array]
 
 
 class TaskSettings(ChoiceSettings):
@@ -36,14 +47,26 @@ class TaskData:
     preprocessing: Preprocessing
     augmentation: Augmentation
 
-    def arrays(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[Any, Any]:
+    def arrays(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Batch:
         """Inputs float32 `[n, size, size, channels]` and their targets, in order."""
         import numpy as np
 
+        batches = list(self.in_order(indices, 256))
+        return np.concatenate([images for images, _ in batches]), np.concatenate([targets for _, targets in batches])
+
+    def in_order(self, indices: np.ndarray[Any, np.dtype[np.int64]], batch_size: int) -> Iterable[Batch]:
+        """Every example once, in order, as at inference; the last batch may be smaller."""
         from nas_edge.data.preprocessing import in_order
 
-        batches = list(in_order(self.dataset, indices, 256, self.preprocessing))
-        return np.concatenate([images for images, _ in batches]), np.concatenate([targets for _, targets in batches])
+        return in_order(self.dataset, indices, batch_size, self.preprocessing)
+
+    def shuffled(
+        self, indices: np.ndarray[Any, np.dtype[np.int64]], batch_size: int, rng: np.random.Generator
+    ) -> Batches:
+        """Batches to train with: without end, shuffled, augmented."""
+        from nas_edge.data.preprocessing import Batches
+
+        return Batches(self.dataset, indices, batch_size, rng, self.preprocessing, self.augmentation)
 
     @property
     def training_indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -56,6 +79,74 @@ class TaskData:
         return np.sort(np.concatenate([self.split.train, self.split.validation]))
 
 
+def _unknown(value: float, count: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What quality is, in words and numbers. More is better: a task that goes by an error negates it.
+
+    Attributes:
+        name: as it stands in tables, for example `accuracy`.
+        form: how a value is written, see `format`.
+        bounds: the least and the greatest value there can be; None for no bound.
+        interval: the 95% interval of a value found on so many examples; None where that is not known.
+    """
+
+    name: str
+    form: str = ".4g"
+    bounds: tuple[float | None, float | None] = (None, None)
+    interval: Callable[[float, int], tuple[float, float] | None] = _unknown
+
+    def text(self, value: float) -> str:
+        """A value as it is shown."""
+        return format(value, self.form)
+
+    def allows(self, value: float) -> bool:
+        """Whether there can be such a value."""
+        low, high = self.bounds
+        return (low is None or low <= value) and (high is None or value <= high)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The second array of a batch.
+
+    Attributes:
+        shape: of one example's target; None for a size that differs from batch to batch.
+        dtype: NumPy's name, for example `int32`.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class BundleSection:
+    """What a bundle says of its task.
+
+    Attributes:
+        title: what the model is, for example `image classifier`.
+        says: what it answers, in a sentence that follows the file's name.
+        answer: what an app makes of the outputs, in a clause.
+        output: what one output is called in a formula, for example `logit`.
+        output_shape: of one example.
+        snippet: Python lines that print what the array `outputs`, of the golden image, answers.
+        files: what goes into the bundle beside models and golden image, by name.
+        manifest: what goes into the manifest.
+    """
+
+    title: str
+    says: str
+    answer: str
+    output: str
+    output_shape: tuple[int, ...]
+    snippet: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Task(ABC):
     """What the networks of a run are for.
 
@@ -64,9 +155,11 @@ class Task(ABC):
 
     Attributes:
         delivers: whether a run ends with a trained network; otherwise with the architecture that was found.
+        metric: what quality is.
     """
 
-    delivers: bool = True
+    delivers: ClassVar[bool] = False
+    metric: Metric
 
     def __init__(self, settings: TaskSettings) -> None:
         self.settings = settings
@@ -81,7 +174,7 @@ class Task(ABC):
 
     @abstractmethod
     def outputs(self, data: TaskData | None) -> int:
-        """How many numbers a network gives for one input."""
+        """How many numbers a network gives for one input, or channels for one place: the width of its last layer."""
 
     def describe(self, settings: DataSettings, data: TaskData) -> str:
         """One line that lets a user see that this is the data they meant."""
@@ -91,3 +184,79 @@ class Task(ABC):
             f"data {settings.source}: {train + validation + test} images; {train} to train with, {validation} to score "
             f"architectures, {test} to test"
         )
+
+
+class NetworkTask(Task):
+    """A task whose networks are trained and delivered.
+
+    `nas_edge.testing.check_task` checks what is promised here.
+
+    Attributes:
+        targets: what a batch's second array is.
+    """
+
+    delivers = True
+    targets: Targets
+
+    @abstractmethod
+    def loss(self, outputs: Any, targets: Any, settings: OptimizationSettings) -> Any:
+        """What training makes small; TensorFlow, imported when it is called.
+
+        Args:
+            outputs: float32 `[batch, ...]`, a tensor.
+            targets: see `targets`, a tensor.
+            settings: of the training.
+
+        Returns:
+            A scalar tensor: the mean over the batch.
+        """
+
+    @abstractmethod
+    def statistics(self, outputs: Array, targets: Array) -> Array:
+        """What the metric is computed of; that of several batches is the sum of theirs.
+
+        Args:
+            outputs: float32 `[n, ...]`, of a model or of a file, dequantised.
+            targets: theirs.
+
+        Returns:
+            float64 `[k]`, k fixed.
+        """
+
+    @abstractmethod
+    def quality(self, statistics: Array) -> float:
+        """The metric's value, of summed `statistics`."""
+
+    @abstractmethod
+    def same_answer(self, first: Array, second: Array) -> float:
+        """Share of examples, 0 to 1, for which an app would make the same of both outputs, float32 `[n, ...]`."""
+
+    @abstractmethod
+    def bundle_section(self, data: TaskData) -> BundleSection:
+        """What a bundle says of this task.
+
+        Raises:
+            ExportError: when it cannot be said.
+        """
+
+    def score(self, outputs: Array, targets: Array) -> float:
+        """The metric's value on one batch; NaN if an output is not a number, which might pass for an answer."""
+        return self.score_all([(outputs, targets)])
+
+    def score_all(self, batches: Iterable[Batch]) -> float:
+        """The metric's value over batches of outputs and targets; NaN if an output is not a number.
+
+        Raises:
+            DataError: when there are none.
+        """
+        import numpy as np
+
+        total: Array | None = None
+        for outputs, targets in batches:
+            if not np.isfinite(outputs).all():
+                return float("nan")
+            part = self.statistics(outputs, targets)
+            total = part if total is None else total + part
+        if total is None:
+            raise DataError("no images to evaluate; expected at least one batch")
+        return self.quality(total)

@@ -1,9 +1,24 @@
-"""Image classification: one label per image."""
+"""Image classification: one label per image. The only module that knows classes."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
 from nas_edge.data.settings import DataSettings
-from nas_edge.tasks.base import Task, TaskData, TaskSettings
+from nas_edge.errors import DataError, ExportError
+from nas_edge.tasks.base import Array, BundleSection, Metric, NetworkTask, Targets, TaskData, TaskSettings
+
+if TYPE_CHECKING:
+    from nas_edge.training.settings import OptimizationSettings
+
+LABELS = "labels.txt"
+
+# The 97.5% quantile of the normal distribution.
+_Z95 = 1.959963984540054
 
 
 class ClassificationSettings(TaskSettings):
@@ -12,21 +27,32 @@ class ClassificationSettings(TaskSettings):
     name: str = "classification"
 
 
-class Classification(Task):
-    """Tells classes apart."""
+def wilson_interval(share: float, count: int) -> tuple[float, float] | None:
+    """95% interval of a share found on `count` examples; None without examples.
+
+    Source: Wilson, 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if count < 1:
+        return None
+    z2 = _Z95**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    # At the ends the interval reaches the share itself, which rounding may miss.
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+
+
+ACCURACY = Metric("accuracy", ".2%", (0.0, 1.0), wilson_interval)
+
+
+class Classification(NetworkTask):
+    """Tells classes apart: one logit per class, of which the largest is the answer."""
+
+    metric = ACCURACY
+    targets = Targets((), "int32")
 
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData:
         """See `Task`."""
-        from nas_edge.data.preprocessing import Augmentation, standardize
-        from nas_edge.data.sources import load
-        from nas_edge.data.splits import split
-        from nas_edge.seeds import generator
-
-        dataset = load(settings.source, input_size, settings.skip_bad)
-        parts = split(dataset, generator(seed, "split"), settings.validation_fraction, settings.test_fraction)
-        channels = 1 if dataset.images.shape[-1] == 1 else 3
-        preprocessing = standardize(dataset, parts.train, input_size, channels)  # type: ignore[arg-type]
-        return TaskData(dataset, parts, preprocessing, Augmentation(**settings.augmentation.model_dump()))
+        return load_labelled(settings, input_size, seed)
 
     def outputs(self, data: TaskData | None) -> int:
         """One per class."""
@@ -37,3 +63,96 @@ class Classification(Task):
         """See `Task`; with the number of classes."""
         before, _, after = super().describe(settings, data).partition(" images;")
         return f"{before} images of {self.outputs(data)} classes;{after}"
+
+    def loss(self, outputs: Any, targets: Any, settings: OptimizationSettings) -> Any:
+        """See `NetworkTask`; `smoothed_cross_entropy`."""
+        return smoothed_cross_entropy(outputs, targets, settings.label_smoothing)
+
+    def statistics(self, outputs: Array, targets: Array) -> Array:
+        """Images classified correctly, and images."""
+        if len(outputs) == 0 or len(outputs) != len(targets):
+            raise DataError(
+                f"expected as many labels as images, at least one; received {len(targets)} and {len(outputs)}"
+            )
+        return np.array([np.count_nonzero(outputs.argmax(axis=-1) == targets), len(targets)], np.float64)
+
+    def quality(self, statistics: Array) -> float:
+        """Top-1 accuracy, 0 to 1."""
+        correct, count = statistics
+        return float(correct / count)
+
+    def same_answer(self, first: Array, second: Array) -> float:
+        """Share of images with the same most likely class."""
+        return float(np.mean(first.argmax(axis=-1) == second.argmax(axis=-1)))
+
+    def bundle_section(self, data: TaskData) -> BundleSection:
+        """See `NetworkTask`."""
+        return labels_section(data.dataset.class_names)
+
+
+def load_labelled(settings: DataSettings, input_size: int, seed: int) -> TaskData:
+    """Opens labelled images and splits them, every class alike. Arguments and errors are those of `Task.load`."""
+    from nas_edge.data.preprocessing import Augmentation, standardize
+    from nas_edge.data.sources import load
+    from nas_edge.data.splits import split
+    from nas_edge.seeds import generator
+
+    dataset = load(settings.source, input_size, settings.skip_bad)
+    parts = split(dataset, generator(seed, "split"), settings.validation_fraction, settings.test_fraction)
+    channels = 1 if dataset.images.shape[-1] == 1 else 3
+    preprocessing = standardize(dataset, parts.train, input_size, channels)  # type: ignore[arg-type]
+    return TaskData(dataset, parts, preprocessing, Augmentation(**settings.augmentation.model_dump()))
+
+
+def labels_section(labels: Sequence[str]) -> BundleSection:
+    """What a bundle says of a classifier.
+
+    Args:
+        labels: class names, in the order of the outputs.
+
+    Raises:
+        ExportError: for a label that does not fit on one line.
+    """
+    for label in labels:
+        if not label or label.splitlines() != [label]:
+            raise ExportError(
+                f"label {label!r}: expected one non-empty line of text, as {LABELS} has one label per line"
+            )
+    return BundleSection(
+        title="image classifier",
+        says=f"classifies images into {len(labels)} classes (`{LABELS}`, one per line, in the order of the outputs)",
+        answer="the largest logit is the predicted class",
+        output="logit",
+        output_shape=(len(labels),),
+        snippet=(
+            f'labels = open("{LABELS}", encoding="utf-8").read().splitlines()\n'
+            'print("predicted:", labels[int(outputs.argmax())])'
+        ),
+        files={LABELS: "".join(f"{label}\n" for label in labels).encode()},
+        manifest={"classes": len(labels)},
+    )
+
+
+def read_labels(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Class names of a bundle's files, in the order of the outputs."""
+    return tuple(files[LABELS].decode().splitlines())
+
+
+def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
+    """Mean softmax cross-entropy against `(1 - smoothing) * one_hot + smoothing / classes`.
+
+    Args:
+        logits: `[batch, classes]`.
+        labels: int `[batch]`.
+        smoothing: 0 for plain cross-entropy.
+
+    Returns:
+        A scalar tensor.
+
+    Source: Szegedy et al., 2016 (arXiv:1512.00567), section 7.
+    """
+    import tensorflow as tf
+
+    classes = logits.shape[-1]
+    targets = tf.one_hot(labels, classes) * (1.0 - smoothing) + smoothing / classes
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas_edge.data.settings import DataSettings
-from nas_edge.tasks.base import Task, TaskData, TaskSettings
+from nas_edge.tasks.base import Metric, Task, TaskData, TaskSettings
 
 
 class TabularSettings(TaskSettings):
@@ -15,7 +15,7 @@ class TabularSettings(TaskSettings):
 class Tabular(Task):
     """Ends with the architecture that was found; there is nothing to train."""
 
-    delivers = False
+    metric = Metric("quality")
 
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData | None:
         """No data."""

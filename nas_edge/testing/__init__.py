@@ -1,4 +1,4 @@
-"""Conformance suites: what every space, layer, device agent, device scheme, latency source and controller promises.
+"""Conformance suites: what every space, layer, task, training method, device agent, controller and source promises.
 
 This package's own implementations run them in its tests; run them on yours. Each is a plain function that takes a
 function making the thing under test, and raises AssertionError saying which promise is broken, with or without pytest:
@@ -13,7 +13,10 @@ from nas_edge.testing.controllers import check_controller
 from nas_edge.testing.devices import check_device_agent, check_device_scheme
 from nas_edge.testing.latency import check_latency_source
 from nas_edge.testing.layers import check_layer
+from nas_edge.testing.quality import check_quality_source
 from nas_edge.testing.spaces import check_space, check_supernet
+from nas_edge.testing.tasks import check_task
+from nas_edge.testing.training import check_training_method
 
 __all__ = [
     "check_controller",
@@ -21,6 +24,9 @@ __all__ = [
     "check_device_scheme",
     "check_latency_source",
     "check_layer",
+    "check_quality_source",
     "check_space",
     "check_supernet",
+    "check_task",
+    "check_training_method",
 ]

@@ -1,81 +1,53 @@
-"""RMSProp as TensorFlow 1 defines it, which is what TuNAS trains its weights with.
+"""Optimisers by name. A new one is a function and one line in `OPTIMIZERS`.
 
-`keras.optimizers.RMSprop` starts the mean square at zero, so its first steps are far larger, and its default epsilon
-is 1e-7. With epsilon 1, inside the root, a step is close to that of SGD with momentum while gradients are small, and
-bounded when they are large.
+TensorFlow is imported when one is made, so that settings can be validated without it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import keras
-import tensorflow as tf
+from nas_edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nas_edge.training.settings import OptimizationSettings
+
+# Settings, and the learning rate: a number or a `LearningRateSchedule`, to a `keras.optimizers.Optimizer`.
+MakeOptimizer: TypeAlias = "Callable[[OptimizationSettings, Any], Any]"
 
 
-@keras.saving.register_keras_serializable(package="nas_edge")
-class RMSProp(keras.optimizers.Optimizer):  # type: ignore[misc] # Keras ships no types.
-    """RMSProp with momentum, TensorFlow 1 semantics.
+def _rmsprop(settings: OptimizationSettings, learning_rate: Any) -> Any:
+    from nas_edge.training.rmsprop import RMSProp
 
-    For a gradient g of a variable, all element-wise:
+    return RMSProp(learning_rate, epsilon=settings.epsilon)
 
-        ms  <- decay * ms + (1 - decay) * g^2             ms starts at 1
-        mom <- momentum * mom + lr * g / sqrt(ms + eps)   mom starts at 0
-        variable <- variable - mom
 
-    The learning rate of each step thus stays in the momentum. `save_own_variables` and `load_own_variables` (or
-    `variables`) hold the whole state, so a restored optimiser continues exactly.
+def _sgd(settings: OptimizationSettings, learning_rate: Any) -> Any:
+    import keras
+
+    return keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True)
+
+
+def _adam(settings: OptimizationSettings, learning_rate: Any) -> Any:
+    import keras
+
+    return keras.optimizers.Adam(learning_rate)
+
+
+OPTIMIZERS: Mapping[str, MakeOptimizer] = {"rmsprop": _rmsprop, "sgd": _sgd, "adam": _adam}
+
+
+def make_optimizer(settings: OptimizationSettings, learning_rate: Any) -> Any:
+    """The Keras optimiser that the settings name.
 
     Args:
-        learning_rate: a number or a schedule of the step.
-        decay: of the mean square.
-        momentum: of the update.
-        epsilon: added to the mean square, inside the root.
-        name: of the optimiser.
+        settings: `optimizer` is its name.
+        learning_rate: a number or a `LearningRateSchedule`.
 
-    Source: `tf.compat.v1.train.RMSPropOptimizer`; values from the TuNAS reference code.
+    Raises:
+        ConfigError: for an unknown name, in settings that were not validated.
     """
-
-    def __init__(
-        self,
-        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.165,
-        decay: float = 0.9,
-        momentum: float = 0.9,
-        epsilon: float = 1.0,
-        name: str = "rmsprop_tf1",
-    ) -> None:
-        super().__init__(learning_rate=learning_rate, name=name)
-        self.decay = decay
-        self.momentum = momentum
-        self.epsilon = epsilon
-
-    def build(self, var_list: list[Any]) -> None:
-        """Creates the state of every variable."""
-        if self.built:
-            return
-        super().build(var_list)
-        self._mean_squares = self.add_optimizer_variables(var_list, "mean_square", initializer="ones")
-        self._updates = self.add_optimizer_variables(var_list, "update")
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One update of one variable."""
-        index = self._get_variable_index(variable)
-        mean_square, update = self._mean_squares[index], self._updates[index]
-        lr = keras.ops.cast(learning_rate, variable.dtype)
-        gradient = tf.convert_to_tensor(gradient)  # a sparse gradient becomes dense
-        new_mean_square = self.decay * mean_square + (1.0 - self.decay) * keras.ops.square(gradient)
-        step = lr * gradient * keras.ops.rsqrt(new_mean_square + self.epsilon)
-        new_update = self.momentum * update + step
-        self.assign(mean_square, new_mean_square)
-        self.assign(update, new_update)
-        self.assign_sub(variable, new_update)
-
-    def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
-        return {
-            "learning_rate": super().get_config()["learning_rate"],
-            "decay": self.decay,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "name": self.name,
-        }
+    if settings.optimizer not in OPTIMIZERS:
+        raise ConfigError(f"unknown optimizer {settings.optimizer!r}; supported: {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[settings.optimizer](settings, learning_rate)

@@ -1,12 +1,11 @@
-"""Settings of trainings."""
+"""Settings that every training has."""
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nas_edge.settings import ChoiceSettings, Settings
+from nas_edge.training.optimizers import OPTIMIZERS
 
 
 class OptimizationSettings(Settings):
@@ -15,14 +14,21 @@ class OptimizationSettings(Settings):
     Source of the defaults: TuNAS reference code, `mobile_train_eval.py`.
     """
 
-    optimizer: Literal["rmsprop", "sgd", "adam"] = Field("rmsprop", description="rmsprop has TensorFlow 1 semantics")
+    optimizer: str = Field(next(iter(OPTIMIZERS)), description=f"{', '.join(OPTIMIZERS)}; rmsprop is TensorFlow 1's")
     learning_rate: float = Field(0.165, gt=0, description="peak at a batch of 256; scaled in proportion to the batch")
     epochs: float = Field(90, gt=0, description="passes over the training images; the search goes by steps instead")
     batch_size: int = Field(128, ge=2)
     warmup_fraction: float = Field(0.025, ge=0, lt=1, description="share of the steps in which the rate rises")
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="for tasks with classes; the task's loss reads it")
     weight_decay: float = Field(4e-5, ge=0, description="w in w / 2 * sum(kernel^2), part of the loss")
     epsilon: float = Field(1.0, gt=0, description="of rmsprop, inside the root")
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, name: str) -> str:
+        if name not in OPTIMIZERS:
+            raise ValueError(f"expected one of {', '.join(OPTIMIZERS)}")
+        return name
 
     @property
     def peak_learning_rate(self) -> float:
@@ -35,10 +41,10 @@ class OptimizationSettings(Settings):
 
 
 class TrainingSettings(OptimizationSettings, ChoiceSettings):
-    """The settings of any training method.
+    """The settings of any training method; a method adds its own.
 
     Attributes:
         method: its name.
     """
 
-    method: str = Field("standard", description="how a single network is trained")
+    method: str = Field(description="how a single network is trained")

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import bundle as bundles
 from nas_edge.export.bundle import Bundle, DeliveredModel, replay_golden, verify_bundle, write_bundle
 from nas_edge.quiet import held_stderr
+from nas_edge.tasks.classification import ACCURACY, labels_section, read_labels
 from tests.support.exported import LABELS, Exported
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -26,9 +28,10 @@ LATENCY = {"median_ms": 1.25, "p90_ms": np.float32(1.5), "device": "host:", "thr
 
 def write(exported: Exported, folder: Path, **changes: Any) -> Bundle:
     arguments: dict[str, Any] = {
-        "float32": DeliveredModel(exported.float32, accuracy=0.98),
-        "int8": DeliveredModel(exported.int8, accuracy=np.float64(0.975), latency=LATENCY),
-        "labels": LABELS,
+        "float32": DeliveredModel(exported.float32, quality=0.98),
+        "int8": DeliveredModel(exported.int8, quality=np.float64(0.975), latency=LATENCY),
+        "section": labels_section(LABELS),
+        "metric": ACCURACY,
         "preprocessing": Preprocessing(12, 1, (127.5,), (60.0,)),
         "golden_image": np.random.default_rng(3).integers(0, 256, (12, 12, 1)).astype(np.uint8),
         "space": "tiny",
@@ -45,7 +48,7 @@ def test_bundle_holds_all_that_an_app_team_needs(exported: Exported, tmp_path: P
     assert {path.name for path in bundle.folder.iterdir()} == {
         "model_int8.tflite", "model_float32.tflite", "labels.txt", "golden.npz", "README.md", "manifest.json",
     }  # fmt: skip
-    assert bundle.labels == LABELS
+    assert read_labels(bundle.files) == LABELS
     assert bundle.models == {"float32": exported.float32, "int8": exported.int8}
     text = (bundle.folder / "manifest.json").read_text()
     assert not [line for line in text.splitlines() if line.strip(" ,").replace(".", "", 1).isdigit()]
@@ -87,7 +90,7 @@ def test_samples_are_beside_the_manifest_and_hashed(exported: Exported, tmp_path
 def test_the_readme_shows_latencies_of_any_size(
     exported: Exported, tmp_path: Path, median_ms: float, shown: str
 ) -> None:
-    model = DeliveredModel(exported.int8, accuracy=0.5, latency={"median_ms": median_ms})
+    model = DeliveredModel(exported.int8, quality=0.5, latency={"median_ms": median_ms})
     bundle = write(exported, tmp_path / "bundle", int8=model)
     assert f"50.00% | {shown} |" in (bundle.folder / "README.md").read_text()
 
@@ -128,7 +131,7 @@ def test_snippet_of_the_readme_runs_as_is(exported: Exported, tmp_path: Path, wi
     snippet = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert snippet
     run = subprocess.run([sys.executable, "-c", snippet[1]], cwd=folder, capture_output=True, text=True, check=True)
-    answer = re.fullmatch(r"predicted: (.+) difference from golden: ([\d.e-]+)\n", run.stdout)
+    answer = re.fullmatch(r"predicted: (.+)\ndifference from golden: ([\d.e-]+)\n", run.stdout)
     assert answer
     assert answer[1] in LABELS
     assert float(answer[2]) < 1e-4
@@ -188,12 +191,23 @@ def test_manifest_holds_json_values_only(exported: Exported, tmp_path: Path, val
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("labels", [("one", "two"), ("a", "b", "c\nd"), ("a", "", "c")])
-def test_labels_must_fit_the_outputs_and_their_lines(
-    exported: Exported, tmp_path: Path, labels: tuple[str, ...]
-) -> None:
-    with pytest.raises(ExportError, match="label"):
-        write(exported, tmp_path / "bundle", labels=labels)
+def test_outputs_must_be_those_of_the_task(exported: Exported, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"does not fit its task: expected \[1, 2\], received \[1, 3\]"):
+        write(exported, tmp_path / "bundle", section=labels_section(("one", "two")))
+
+
+@pytest.mark.parametrize("labels", [("a", "b", "c\nd"), ("a", "", "c")])
+def test_labels_must_fit_on_their_lines(labels: tuple[str, ...]) -> None:
+    with pytest.raises(ExportError, match="expected one non-empty line of text"):
+        labels_section(labels)
+
+
+@pytest.mark.parametrize("name", ["../labels.txt", "manifest.json", "model_int8.tflite", "golden.npz", "a/b", ".x", ""])
+def test_a_tasks_files_have_names_of_their_own(exported: Exported, tmp_path: Path, name: str) -> None:
+    section = replace(labels_section(LABELS), files={name: b""})
+    with pytest.raises(ExportError, match="expected a plain, unused file name"):
+        write(exported, tmp_path / "bundle", section=section)
+    assert not list(tmp_path.iterdir())
 
 
 def test_golden_image_must_fit(exported: Exported, tmp_path: Path) -> None:
@@ -215,7 +229,7 @@ def test_changed_missing_and_foreign_files_are_found(exported: Exported, tmp_pat
     (folder / "manifest.json").write_text('{"schema_version": 99}')
     with pytest.raises(ExportError, match="schema version 1, received 99"):
         verify_bundle(folder)
-    for files in ("[]", "{}", '{"labels.txt": "", "../secret": ""}'):
+    for files in ("[]", "{}", '{"README.md": "", "../secret": ""}'):
         (folder / "manifest.json").write_text(f'{{"schema_version": 1, "files": {files}}}')
         with pytest.raises(ExportError, match="damaged: expected the hashes"):
             verify_bundle(folder)

@@ -11,22 +11,23 @@ from ai_edge_litert.interpreter import Interpreter
 from nas_edge.errors import DataError, ExportError
 from nas_edge.export.convert import float32_tflite
 from nas_edge.export.quantize import int8_tflite
-from nas_edge.export.verify import agreement, check_int8, input_output, operator_histogram, run_tflite
+from nas_edge.export.verify import check_int8, input_output, max_difference, operator_histogram, run_tflite
 from nas_edge.networks.tflite_model import operators, tflite_model
 from nas_edge.quiet import held_stderr
 from tests.support.exported import Exported
+from tests.support.tasks import CLASSIFICATION
 
 
 def test_float_file_computes_what_the_keras_model_computes(exported: Exported) -> None:
     expected = exported.model(exported.images, training=False).numpy()
-    found = agreement(run_tflite(exported.float32, exported.images), expected)
-    assert found.max_abs_difference < 1e-4
-    assert found.same_class == 1.0
+    outputs = run_tflite(exported.float32, exported.images)
+    assert max_difference(outputs, expected) < 1e-4
+    assert CLASSIFICATION.same_answer(outputs, expected) == 1.0
 
 
 def test_int8_file_is_close_to_the_float_file(exported: Exported) -> None:
     floats, integers = (run_tflite(m, exported.images) for m in (exported.float32, exported.int8))
-    assert agreement(floats, integers).max_abs_difference < 0.1 * np.abs(floats).max()
+    assert max_difference(floats, integers) < 0.1 * np.abs(floats).max()
 
 
 def test_int8_file_has_batch_one_and_int8_input_and_output(exported: Exported) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from nas_edge.errors import DataError, ExportError
-from nas_edge.export.verify import TensorInfo, accuracy, agreement, check_int8, operator_histogram, run_tflite
+from nas_edge.export.verify import TensorInfo, check_int8, max_difference, operator_histogram, quality, run_tflite
 from tests.support.exported import Exported
+from tests.support.tasks import CLASSIFICATION
 
 
 def test_float_file_is_refused_as_int8_and_its_operators_are_named(exported: Exported) -> None:
@@ -37,18 +38,18 @@ def test_damaged_file_is_an_export_error(exported: Exported, damage: bytes | Non
         run_tflite(model, exported.images)
 
 
-def test_accuracy_counts_the_most_likely_class(exported: Exported) -> None:
+def test_quality_is_the_tasks_metric_of_the_files_outputs(exported: Exported) -> None:
     labels = run_tflite(exported.int8, exported.images).argmax(-1)
-    assert accuracy(exported.int8, exported.images, labels) == 1.0
+    assert quality(exported.int8, exported.images, labels, CLASSIFICATION) == 1.0
     labels[:16] = (labels[:16] + 1) % 3
-    assert accuracy(exported.int8, exported.images, labels) == 0.75
+    assert quality(exported.int8, exported.images, labels, CLASSIFICATION) == 0.75
 
 
 def test_images_must_fit_the_file(exported: Exported) -> None:
     with pytest.raises(DataError, match=r"expected \[n, 12, 12, 1\], received \[2, 8, 8, 1\]"):
         run_tflite(exported.int8, np.zeros((2, 8, 8, 1), np.float32))
-    with pytest.raises(DataError, match="as many labels"):
-        accuracy(exported.int8, exported.images, np.zeros(3))
+    with pytest.raises(DataError, match="as many targets"):
+        quality(exported.int8, exported.images, np.zeros(3), CLASSIFICATION)
 
 
 def test_quantisation_rounds_and_saturates() -> None:
@@ -60,9 +61,10 @@ def test_quantisation_rounds_and_saturates() -> None:
     np.testing.assert_array_equal(tensor.quantize(tensor.dequantize(stored)), stored)
 
 
-def test_agreement_of_outputs() -> None:
-    found = agreement(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 1.5], [0.0, 1.0]]))
-    assert (found.max_abs_difference, found.same_class) == (1.0, 0.5)
+def test_the_largest_difference_and_the_same_answers_of_outputs() -> None:
+    first, second = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 1.5], [0.0, 1.0]])
+    assert max_difference(first, second) == 1.0
+    assert CLASSIFICATION.same_answer(first, second) == 0.5
 
 
 def test_checking_a_file_needs_no_tensorflow() -> None:

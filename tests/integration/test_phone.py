@@ -117,7 +117,7 @@ def test_a_search_measures_every_candidate_on_the_phone_though_that_starts_again
     for precision, model_bytes in verify_bundle(out / "bundle").models.items():
         assert model_bytes
         check = result["on_device_check"][precision]
-        assert (check["agrees"], check["images"], check["same_class"]) == (True, 4, 1.0)
+        assert (check["agrees"], check["images"], check["same_answer"]) == (True, 4, 1.0)
     assert "outputs match this machine's" in output
     assert files_of(phone) == []
 

@@ -25,6 +25,7 @@ from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.reference import MOBILENET_V2_STYLE
+from nas_edge.tasks.classification import read_labels
 from tests.support import chromium
 from tests.support.spaces import TINY
 
@@ -88,7 +89,7 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, RunResult]) -> None:
         assert all(measurement.statistics is not None for measurement in row.latency.values())
     bundle = verify_bundle(folder / "bundle")
     check_int8(bundle.models["int8"])
-    assert bundle.labels == tuple(map(str, range(10)))
+    assert read_labels(bundle.files) == tuple(map(str, range(10)))
     assert max(replay_golden(bundle).values()) <= 2
     manifest = bundle.manifest
     assert manifest["architecture"] == result.rows[0].architecture
@@ -159,7 +160,7 @@ def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path
     result = pipeline.search(short_run(*settings), tmp_path / "run", quiet())
     bundle = verify_bundle(tmp_path / "run" / "bundle")
     assert set(bundle.models) == {"float32"}
-    assert bundle.labels == ("dark", "light")
+    assert read_labels(bundle.files) == ("dark", "light")
     assert result.meets_limit
     trials: list[Any] = list(Run.open(tmp_path / "run").journal())
     assert all(set(trial["usage"]) == {"latency_ms", "macs"} for trial in trials if trial["usage"])

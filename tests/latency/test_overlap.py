@@ -29,6 +29,7 @@ from tests.support.batches import batches
 from tests.support.searches import one_shot_search
 from tests.support.sources import timed
 from tests.support.spaces import tiny_space
+from tests.support.tasks import CLASSIFICATION, OPTIMIZATION
 
 SPACE = tiny_space()
 CONFIG = OneShotSettings(steps=8, delay_fraction=0.25, samples_per_step=3)
@@ -37,7 +38,7 @@ CONFIG = OneShotSettings(steps=8, delay_fraction=0.25, samples_per_step=3)
 @pytest.fixture(scope="module")
 def shared() -> SharedWeights:
     """Compiled once; every search starts from the same numbers, see `run`."""
-    return SharedWeights(Supernet(SPACE, seed=3), keras.optimizers.SGD(0.05), 0.1, 1e-5)
+    return SharedWeights(Supernet(SPACE, seed=3), keras.optimizers.SGD(0.05), CLASSIFICATION, OPTIMIZATION)
 
 
 @pytest.fixture(scope="module")

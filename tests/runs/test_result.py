@@ -122,7 +122,7 @@ HOSTILE = [
     setting("latency_estimate", "kind", value="guessed"),
     setting("latency_estimate", "latency_ms", value="x"),
     setting("on_device_check", value=["int8"]),
-    setting("on_device_check", "int8", "same_class", value=2),
+    setting("on_device_check", "int8", "same_answer", value=2),
     setting("test_images", value=-1),
     lambda content: content.pop("rows"),
     lambda content: content.pop("device"),

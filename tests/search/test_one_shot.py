@@ -25,6 +25,7 @@ from tests.support.batches import batches
 from tests.support.searches import one_shot_search
 from tests.support.sources import FunctionSource, failed, timed
 from tests.support.spaces import tiny_space
+from tests.support.tasks import CLASSIFICATION, OPTIMIZATION
 
 SPACE = tiny_space()
 
@@ -32,7 +33,7 @@ SPACE = tiny_space()
 @pytest.fixture(scope="module")
 def shared() -> SharedWeights:
     """Compiled once; tests that train it further do not care where it stands."""
-    return SharedWeights(Supernet(SPACE, seed=0), keras.optimizers.SGD(0.05), 0.1, 1e-5)
+    return SharedWeights(Supernet(SPACE, seed=0), keras.optimizers.SGD(0.05), CLASSIFICATION, OPTIMIZATION)
 
 
 def make_search(
@@ -106,7 +107,7 @@ def test_a_broken_bench_is_an_exception(shared: SharedWeights) -> None:
 
 def test_same_seed_same_search() -> None:
     def trials(seed: int) -> list[Trial]:
-        fresh = SharedWeights(Supernet(SPACE, seed=4), keras.optimizers.SGD(0.05), 0.1, 1e-5)
+        fresh = SharedWeights(Supernet(SPACE, seed=4), keras.optimizers.SGD(0.05), CLASSIFICATION, OPTIMIZATION)
         search = make_search(fresh, lambda c: timed(analyze(c.network).macs / 1e5), seed=seed, steps=4)
         return [trial for report in run(search) for trial in report.trials]
 

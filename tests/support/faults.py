@@ -24,12 +24,13 @@ from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
 from nas_edge.stages.recorded import RecordedSearch
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
-from nas_edge.training.optimizers import RMSProp
+from nas_edge.training.rmsprop import RMSProp
 from nas_edge.training.schedules import CosineWithWarmup
 from tests.support.batches import SeededBatches
 from tests.support.searches import one_shot_search
 from tests.support.sources import FunctionSource, timed
 from tests.support.spaces import tiny_space
+from tests.support.tasks import CLASSIFICATION, OPTIMIZATION
 
 SPACE = tiny_space()
 
@@ -104,7 +105,9 @@ class Bench:
     """
 
     def __init__(self) -> None:
-        self.shared = SharedWeights(Supernet(SPACE, seed=3), RMSProp(CosineWithWarmup(0.05, 24, 4)), 0.1, 1e-5)
+        self.shared = SharedWeights(
+            Supernet(SPACE, seed=3), RMSProp(CosineWithWarmup(0.05, 24, 4)), CLASSIFICATION, OPTIMIZATION
+        )
         self._start = self.shared.arrays()
         self._journal: Journal | None = None
 
@@ -159,7 +162,7 @@ class Bench:
 
 def adam_weights() -> SharedWeights:
     """Shared weights whose optimiser does not fit those of `Bench`."""
-    return SharedWeights(Supernet(SPACE, seed=3), keras.optimizers.Adam(0.01), 0.1, 1e-5)
+    return SharedWeights(Supernet(SPACE, seed=3), keras.optimizers.Adam(0.01), CLASSIFICATION, OPTIMIZATION)
 
 
 class Stop(StopSignals):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nas_edge.training.optimizers import RMSProp
+from nas_edge.training.rmsprop import RMSProp
 from nas_edge.training.schedules import CosineWithWarmup
 
 LEARNING_RATE = 0.3

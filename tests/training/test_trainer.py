@@ -13,18 +13,19 @@ from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.keras_model import keras_model
 from nas_edge.networks.template import decode
-from nas_edge.training.settings import TrainingSettings
+from nas_edge.tasks.base import Batch
+from nas_edge.tasks.classification import smoothed_cross_entropy
+from nas_edge.training.context import TrainingStep
+from nas_edge.training.standard import StandardSettings
 from nas_edge.training.trainer import (
-    Batch,
-    TrainingStep,
     evaluate,
     recalibrate_batch_norm,
     regularized_layers,
-    smoothed_cross_entropy,
     train,
 )
+from tests.support.tasks import CLASSIFICATION
 
-CONFIG = TrainingSettings(learning_rate=1.0, batch_size=32, label_smoothing=0.0, warmup_fraction=0.1)
+CONFIG = StandardSettings(learning_rate=1.0, batch_size=32, label_smoothing=0.0, warmup_fraction=0.1)
 
 
 def tiny_spec() -> NetworkSpec:
@@ -60,9 +61,9 @@ def take(source: Iterator[Batch], count: int) -> list[Batch]:
 
 def test_training_learns_and_reports_every_step() -> None:
     model, reports = keras_model(tiny_spec()), list[TrainingStep]()
-    train(model, batches(), 40, CONFIG, regularized_layers(tiny_spec()), reports.append)
+    train(model, batches(), 40, CLASSIFICATION, CONFIG, regularized_layers(tiny_spec()), reports.append)
     recalibrate_batch_norm(model, take(batches(1), 5))
-    assert evaluate(model, take(batches(2), 4)) > 0.95
+    assert evaluate(model, take(batches(2), 4), CLASSIFICATION) > 0.95
     assert [report.step for report in reports] == list(range(1, 41))
     assert reports[-1].loss < 0.5 * reports[0].loss
     assert reports[0].learning_rate == 0.0
@@ -73,7 +74,7 @@ def test_training_learns_and_reports_every_step() -> None:
 def test_same_seed_gives_the_same_weights(optimizer: Any) -> None:
     def trained() -> list[np.ndarray[Any, Any]]:
         model = keras_model(tiny_spec(), seed=3)
-        train(model, batches(), 3, CONFIG.model_copy(update={"optimizer": optimizer}))
+        train(model, batches(), 3, CLASSIFICATION, CONFIG.model_copy(update={"optimizer": optimizer}))
         return list(model.get_weights())
 
     for first, second in zip(trained(), trained(), strict=True):
@@ -86,12 +87,21 @@ def test_weight_decay_applies_to_convolutions_but_not_to_the_classifier() -> Non
     model, reports = keras_model(spec), list[TrainingStep]()
     before = [np.sum(model.get_layer(name).kernel.numpy() ** 2) for name in ("conv", "depthwise")]
     batch = next(batches())
-    train(model, [batch], 1, CONFIG.model_copy(update={"weight_decay": 0.0}), regularized_layers(spec), reports.append)
+    train(
+        model,
+        [batch],
+        1,
+        CLASSIFICATION,
+        CONFIG.model_copy(update={"weight_decay": 0.0}),
+        regularized_layers(spec),
+        reports.append,
+    )
     # The rate of step 0 is zero, so the weights are still the same.
     train(
         model,
         [batch],
         1,
+        CLASSIFICATION,
         CONFIG.model_copy(update={"weight_decay": 0.1, "warmup_fraction": 1.0}),
         regularized_layers(spec),
         reports.append,
@@ -101,6 +111,7 @@ def test_weight_decay_applies_to_convolutions_but_not_to_the_classifier() -> Non
         model_again,
         [batch],
         1,
+        CLASSIFICATION,
         CONFIG.model_copy(update={"weight_decay": 0.1}),
         regularized_layers(spec),
         reports.append,
@@ -123,6 +134,7 @@ def test_divergence_is_one_clear_error() -> None:
             keras_model(tiny_spec()),
             batches(),
             60,
+            CLASSIFICATION,
             CONFIG.model_copy(update={"optimizer": "sgd", "learning_rate": 1e9}),
         )
 
@@ -130,12 +142,12 @@ def test_divergence_is_one_clear_error() -> None:
 def test_images_that_are_not_numbers_are_a_data_error() -> None:
     images, labels = next(batches())
     with pytest.raises(DataError, match="not numbers"):
-        train(keras_model(tiny_spec()), [(images * np.float32(np.nan), labels)], 1, CONFIG)
+        train(keras_model(tiny_spec()), [(images * np.float32(np.nan), labels)], 1, CLASSIFICATION, CONFIG)
 
 
 def test_too_few_batches_are_a_data_error() -> None:
     with pytest.raises(DataError, match="after 2 of 3 steps"):
-        train(keras_model(tiny_spec()), take(batches(), 2), 3, CONFIG)
+        train(keras_model(tiny_spec()), take(batches(), 2), 3, CLASSIFICATION, CONFIG)
 
 
 def test_recalibration_gives_the_plain_average_of_batch_statistics() -> None:
@@ -153,7 +165,7 @@ def test_recalibration_gives_the_plain_average_of_batch_statistics() -> None:
 
 
 def test_defaults_are_those_of_tunas() -> None:
-    config = TrainingSettings(batch_size=4096)
+    config = StandardSettings(batch_size=4096)
     assert config.peak_learning_rate == pytest.approx(2.64)
     assert config.steps(1_231_121) == 27_050
     assert round(config.steps(1_231_121) * config.warmup_fraction) == 676
@@ -162,6 +174,6 @@ def test_defaults_are_those_of_tunas() -> None:
 def test_no_images_are_a_data_error() -> None:
     model = keras_model(tiny_spec())
     with pytest.raises(DataError, match="at least one batch"):
-        evaluate(model, [])
+        evaluate(model, [], CLASSIFICATION)
     with pytest.raises(DataError, match="at least one batch"):
         recalibrate_batch_norm(model, [])

@@ -1,0 +1,159 @@
+"""What a task promises."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nas_edge.data.settings import DataSettings
+from nas_edge.tasks.base import Array, BundleSection, Metric, NetworkTask, Task, TaskData
+from nas_edge.testing.expect import expect, expect_no_error
+from nas_edge.training.settings import OptimizationSettings
+
+# How far the loss is followed downhill, and how fast.
+_STEPS, _RATE = 50, 0.5
+_EXAMPLES = 32
+
+
+def check_task(make_task: Callable[[], Task], data: DataSettings | None = None, input_size: int = 16) -> None:
+    """Checks a task; takes seconds, and TensorFlow if networks are trained for it.
+
+    Args:
+        make_task: makes it; called twice.
+        data: what it can load; the built-in digits by default.
+        input_size: to which images are brought.
+
+    Raises:
+        AssertionError: naming the promise that is broken.
+    """
+    with expect_no_error("making the task"):
+        task, again = make_task(), make_task()
+    _check_metric(task.metric)
+    if not isinstance(task, NetworkTask):
+        expect(not task.delivers, "a task that delivers networks must be a NetworkTask")
+        return
+    settings = data or DataSettings(source="digits")
+    with expect_no_error("loading the data"):
+        loaded, reloaded = task.load(settings, input_size, 3), again.load(settings, input_size, 3)
+    expect(isinstance(loaded, TaskData), f"`load` must give TaskData, received {type(loaded).__name__}")
+    assert isinstance(loaded, TaskData)
+    assert isinstance(reloaded, TaskData)
+    _check_split(loaded, reloaded)
+    expect(bool(task.describe(settings, loaded)), "`describe` says nothing")
+    count = task.outputs(loaded)
+    expect(isinstance(count, int) and count > 0, f"`outputs` must be a positive number, received {count!r}")
+    inputs, targets = loaded.arrays(loaded.split.train[:_EXAMPLES])
+    _check_targets(task, targets)
+    with expect_no_error("saying what a bundle tells"):
+        section = task.bundle_section(loaded)
+    _check_section(section)
+    start = np.random.default_rng(0).normal(size=(len(inputs), *section.output_shape)).astype(np.float32)
+    _check_quality(task, start, targets)
+    _check_same_answer(task, start)
+    _check_loss(task, start, targets)
+
+
+def _check_metric(metric: Metric) -> None:
+    expect(isinstance(metric, Metric), f"`metric` must be a Metric, received {type(metric).__name__}")
+    expect(bool(metric.name), "the metric has no name")
+    with expect_no_error(f"writing a value as {metric.form!r}"):
+        metric.text(0.5)
+
+
+def _check_split(data: TaskData, again: TaskData) -> None:
+    for name in ("train", "validation", "test"):
+        part, same = getattr(data.split, name), getattr(again.split, name)
+        expect(len(part) > 0, f"the {name} part of the data is empty")
+        expect(np.array_equal(part, same), f"loaded twice with one seed, the {name} part holds other images")
+    parts = data.split
+    indices = np.concatenate([parts.train, parts.validation, parts.test])
+    expect(len(set(indices.tolist())) == len(indices), "an image is in two parts of the split")
+
+
+def _check_targets(task: NetworkTask, targets: Array) -> None:
+    shape = task.targets.shape
+    fits = targets.ndim == 1 + len(shape) and all(
+        known in (None, size) for known, size in zip(shape, targets.shape[1:], strict=True)
+    )
+    expect(fits, f"targets must have the shape [n, {', '.join(map(str, shape))}], received {list(targets.shape)}")
+    with expect_no_error(f"`targets.dtype` {task.targets.dtype!r}"):
+        dtype = np.dtype(task.targets.dtype)
+    expect(
+        bool(np.array_equal(targets.astype(dtype), targets)),
+        f"targets of type {targets.dtype} do not survive as {dtype}",
+    )
+
+
+def _check_section(section: BundleSection) -> None:
+    for name in ("title", "says", "answer", "output"):
+        expect(bool(getattr(section, name)), f"the bundle's section says nothing as `{name}`")
+    with expect_no_error("compiling the bundle's snippet"):
+        compile(section.snippet, "snippet", "exec")
+    with expect_no_error("writing the bundle's part of the manifest"):
+        json.dumps(section.manifest, allow_nan=False)
+    for name, content in section.files.items():
+        expect(bool(re.fullmatch(r"[\w-][\w.-]*", name)), f"a bundle's file must have a plain name, received {name!r}")
+        expect(isinstance(content, bytes), f"the bundle's {name} must be bytes, received {type(content).__name__}")
+
+
+def _check_quality(task: NetworkTask, outputs: Array, targets: Array) -> None:
+    with expect_no_error("scoring outputs"):
+        whole = task.statistics(outputs, targets)
+        first, second = task.statistics(outputs[:5], targets[:5]), task.statistics(outputs[5:], targets[5:])
+    expect(
+        whole.dtype == np.float64 and whole.ndim == 1,
+        f"`statistics` must be float64 [k], received {whole.dtype} {list(whole.shape)}",
+    )
+    expect(np.allclose(first + second, whole), "the statistics of two batches do not add up to those of both together")
+    quality = task.quality(whole)
+    metric = task.metric
+    expect(
+        isinstance(quality, float) and math.isfinite(quality) and metric.allows(quality),
+        f"the quality must be a number within {metric.bounds}, received {quality!r}",
+    )
+    interval = metric.interval(quality, len(outputs))
+    if interval is not None:
+        low, high = interval
+        expect(low <= quality <= high, f"the 95% interval of {quality} is {low} to {high}, which does not contain it")
+
+
+def _check_same_answer(task: NetworkTask, outputs: Array) -> None:
+    share = task.same_answer(outputs, outputs)
+    expect(share == 1.0, f"`same_answer` of the same outputs must be 1, received {share}")
+    other = task.same_answer(outputs, -100 * outputs)
+    expect(0 <= other < 1, f"`same_answer` of opposite outputs must be from 0 to less than 1, received {other}")
+
+
+def _check_loss(task: NetworkTask, start: Array, targets: Array) -> None:
+    """Outputs that follow the loss downhill must come to be better in the metric: else training works against it."""
+    import tensorflow as tf
+
+    settings = OptimizationSettings()
+    outputs, wanted = tf.Variable(start), tf.constant(targets, task.targets.dtype)
+
+    def loss_and_gradient() -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            loss = task.loss(outputs, wanted, settings)
+        return loss, tape.gradient(loss, outputs)
+
+    with expect_no_error("computing the loss"):
+        first, gradient = loss_and_gradient()
+        expect(tuple(first.shape) == (), f"the loss must be a scalar, received {list(first.shape)}")
+        expect(bool(np.isfinite(first.numpy())), f"the loss must be a number, received {first.numpy()}")
+        expect(gradient is not None, "the loss has no gradient: it must be computed of the outputs, with TensorFlow")
+        for _ in range(_STEPS):
+            # The loss is a mean, so a step that fits one example must not shrink with their number.
+            outputs.assign_sub(_RATE * len(start) * gradient)
+            last, gradient = loss_and_gradient()
+    before, after = task.score(start, targets), task.score(outputs.numpy(), targets)
+    expect(bool(last.numpy() < first.numpy()), f"the loss went from {first.numpy():.4g} to {last.numpy():.4g} downhill")
+    expect(
+        after > before,
+        f"outputs that follow the loss downhill must be better in the metric: {task.metric.name} went from "
+        f"{before:.4g} to {after:.4g}",
+    )
