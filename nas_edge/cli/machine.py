@@ -58,7 +58,9 @@ def spaces(name: str | None) -> None:
         print_table(rows)
         return
     rows = [("SPACE", "DECISIONS", "ARCHITECTURES", "DISTINCT")]
-    for space in (find_space(found)(224, 1.0, 1001, 3) for found in network_space_names()):
+    for found in network_space_names():
+        entry = SPACES.entries[found]  # not `find_space`, which refuses a name that another package offers too
+        space = entry.make(entry.settings.model_validate({"name": found, "input_size": 224}), 1001, 3)
         sizes = (f"{float(space.size):.3e}", f"{float(space.distinct_size):.3e}")
         rows.append((space.name, str(len(space.decisions)), *sizes))
     print_table(rows)

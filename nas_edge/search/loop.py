@@ -17,6 +17,7 @@ from nas_edge.controllers.base import Controller, Outcome, Proposal, State
 from nas_edge.errors import ConfigError, RunError, TrainingError
 from nas_edge.latency.source import CANDIDATE_FAULTS
 from nas_edge.search.evaluation import Evaluator
+from nas_edge.search.faults import FaultWatch
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nas_edge.networks.graph import NetworkSpec, Weights
-
-# A bench that gives this many unusable answers in a row is broken, and a search on it would learn nothing.
-UNUSABLE_IN_A_ROW = 20
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class SearchLoop(ABC):
     def __init__(self, controller: Controller, evaluator: Evaluator, rng: np.random.Generator, steps: int) -> None:
         self.controller, self.evaluator, self.rng, self.steps = controller, evaluator, rng, steps
         self.step = 0
-        self._unusable = 0
+        self._faults = FaultWatch()
 
     @property
     def space(self) -> SearchSpace:
@@ -97,7 +95,7 @@ class SearchLoop(ABC):
         """Everything the next step depends on but `arrays`, as JSON values. Subclasses add theirs."""
         return {
             "step": self.step,
-            "unusable": self._unusable,
+            **self._faults.state(),
             "controller": self.controller.state(),
             "rng": self.rng.bit_generator.state,
         }
@@ -109,7 +107,8 @@ class SearchLoop(ABC):
             RunError: when the state is of another controller or space.
         """
         self.controller.restore(state["controller"])
-        self.step, self._unusable = state["step"], state["unusable"]
+        self.step = state["step"]
+        self._faults.restore(state)
         self.rng.bit_generator.state = state["rng"]
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -144,22 +143,15 @@ class SearchLoop(ABC):
         """Tells the controller what can be told: what the bench failed to time is not the candidate's doing.
 
         Raises:
-            RunError: when the bench keeps giving answers that cannot be used.
+            RunError: when the bench keeps giving answers that cannot be used, see `FaultWatch`.
         """
-        outcomes = []
-        for proposal, trial in zip(proposals, trials, strict=True):
-            if _is_told(trial):
-                outcomes.append(Outcome(proposal, trial.reward))
-                self._unusable = 0
-            elif trial.latency is not None:
-                self._unusable += 1
-        if self._unusable >= UNUSABLE_IN_A_ROW:
-            last = next(t.latency for t in reversed(trials) if t.latency is not None)
-            raise RunError(
-                f"the last {self._unusable} measurements on {self.evaluator.latency.name} cannot be used: "
-                f"{last.verdict}, {last.detail}. Close other programs, or measure longer with "
-                "--set measure.max_duration_s=2"
-            )
+        for trial in trials:
+            self._faults.take(trial.latency, self.evaluator.latency.name)
+        outcomes = [
+            Outcome(proposal, trial.reward)
+            for proposal, trial in zip(proposals, trials, strict=True)
+            if _is_told(trial)
+        ]
         self.controller.update(outcomes, self.step)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from nas_edge.rewards import REWARDS, Objective
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.journal import Journal
 from nas_edge.search.evaluation import Evaluator
-from nas_edge.search.loop import UNUSABLE_IN_A_ROW
+from nas_edge.search.faults import ALIKE_IN_A_ROW, UNUSABLE_IN_A_ROW
 from nas_edge.search.multi_trial import MultiTrialSearch, MultiTrialSettings
 from nas_edge.search.trials import Trial
 from nas_edge.stages.recorded import RecordedSearch
@@ -53,7 +54,7 @@ class Bench:
             return self._quality(candidate)
 
         config = MultiTrialSettings(**{"steps": STEPS, "samples_per_step": 3, **settings})
-        plan = SearchPlan(config.steps, 0, config.samples_per_step, seed)
+        plan = SearchPlan(config.steps, 0, config.samples_per_step)
         evaluator = Evaluator(
             SPACE,
             FunctionQuality("a function", scored),
@@ -110,11 +111,18 @@ def test_a_candidate_without_a_quality_is_told_to_the_controller_and_stops_nothi
     assert all(trial.latency_ms is not None for trial in trials)
 
 
-def test_candidates_that_do_not_run_stop_nothing() -> None:
-    bench = Bench(measure=lambda _: failed(Verdict.LOAD_FAILED))
+def test_candidates_that_do_not_run_each_in_its_way_stop_nothing() -> None:
+    verdicts = itertools.cycle((Verdict.LOAD_FAILED, Verdict.OUT_OF_MEMORY))
+    bench = Bench(measure=lambda _: failed(next(verdicts)))
     trials = trials_of(bench.search(steps=UNUSABLE_IN_A_ROW))
     assert len(trials) == 3 * UNUSABLE_IN_A_ROW
     assert {trial.reward for trial in trials} == {None}
+
+
+def test_candidates_that_all_fail_alike_end_the_search() -> None:
+    bench = Bench(measure=lambda _: failed(Verdict.LOAD_FAILED))
+    with pytest.raises(RunError, match="candidates failed in the same way on a function: load_failed"):
+        bench.search(steps=ALIKE_IN_A_ROW).run()
 
 
 def test_a_bench_that_gives_nothing_usable_ends_the_search() -> None:

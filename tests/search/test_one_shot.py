@@ -15,7 +15,8 @@ from nas_edge.errors import RunError
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
 from nas_edge.rewards import Objective
-from nas_edge.search.loop import UNUSABLE_IN_A_ROW, StepReport
+from nas_edge.search.faults import UNUSABLE_IN_A_ROW
+from nas_edge.search.loop import StepReport
 from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
 from nas_edge.search.trials import Trial
 from nas_edge.supernet.shared_weights import SharedWeights
@@ -56,7 +57,7 @@ def test_only_weights_are_trained_during_the_delay(shared: SharedWeights) -> Non
     search = make_search(shared, lambda _: timed(1.0))
     reports = run(search)
     assert [len(report.trials) for report in reports] == [0, 0, 1, 1, 1, 1, 1, 1]
-    assert len(search.source.asked) == 6  # type: ignore[attr-defined]
+    assert len(search.evaluator.latency.asked) == 6  # type: ignore[attr-defined]
 
 
 def test_every_sampled_candidate_is_measured_and_its_latency_enters_its_reward(shared: SharedWeights) -> None:

@@ -20,7 +20,7 @@ from nas_edge.controllers import (
     as_proposed,
 )
 from nas_edge.search import warmup
-from nas_edge.spaces import SPACES
+from nas_edge.spaces import find_space
 from nas_edge.spaces.decisions import SearchSpace
 from nas_edge.testing.problems import nested_space, through_json
 
@@ -125,7 +125,7 @@ def test_searches_are_those_of_versions_whose_controllers_did_the_warmup(
     space: str, controller: str, expected: str, last_digits: int
 ) -> None:
     """Proposals and the generator's state after 12 steps, from 878c00a, the last such version."""
-    made = CONTROLLERS[controller](nested_space() if space == "nested" else SPACES[space](32, 0.25, 10, 3))
+    made = CONTROLLERS[controller](nested_space() if space == "nested" else find_space(space)(32, 0.25, 10, 3))
     rng, rows = np.random.default_rng(7), []
     for step in range(12):
         probabilities = {"op": warmup.probability(step, 6), "filters": warmup.probability(step, 9)}

@@ -19,7 +19,7 @@ from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import read_journal
-from nas_edge.search.loop import UNUSABLE_IN_A_ROW
+from nas_edge.search.faults import UNUSABLE_IN_A_ROW
 from nas_edge.search.one_shot import OneShotSearch
 from tests.support.faults import Bench, FaultyFiles, Killed, Stop, adam_weights, continued, disk_full
 from tests.support.sources import FunctionSource, failed, timed
