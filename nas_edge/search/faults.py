@@ -37,7 +37,8 @@ class FaultWatch:
         if answer is None:
             return
         blamed = answer.verdict in CANDIDATE_FAULTS
-        self._unusable = 0 if answer.ok or blamed else self._unusable + 1
+        # A candidate's own fault neither counts against the bench nor speaks for it.
+        self._unusable = 0 if answer.ok else self._unusable + (not blamed)
         # Addresses and sizes differ from one candidate to the next.
         fault = f"{answer.verdict} {re.sub(r'[0-9]+', '#', answer.detail)}" if blamed else ""
         self._alike = self._alike + 1 if fault and fault == self._fault else int(bool(fault))

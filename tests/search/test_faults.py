@@ -44,6 +44,16 @@ def test_anything_else_in_between_starts_the_count_anew() -> None:
             watch.take(between, "a phone")
 
 
+def test_a_candidates_own_fault_does_not_speak_for_the_bench() -> None:
+    watch = FaultWatch()
+    for number in range(UNUSABLE_IN_A_ROW - 1):
+        watch.take(fault(Verdict.UNSTEADY, "noise"), "a phone")
+        if number % 5 == 0:
+            watch.take(fault(Verdict.LOAD_FAILED, f"operator {'abc'[number % 3]}"), "a phone")
+    with pytest.raises(RunError, match="cannot be used: unsteady"):
+        watch.take(fault(Verdict.UNSTEADY, "noise"), "a phone")
+
+
 def test_what_was_not_asked_for_says_nothing() -> None:
     watch = FaultWatch()
     for _ in range(UNUSABLE_IN_A_ROW - 1):
