@@ -138,6 +138,7 @@ def _carry_out(context: RunContext) -> RunResult:
 def _add_session(context: RunContext) -> None:
     """Notes what this start of the run is made with, and which settings were changed for it."""
     run, device, reporter = context.run, context.bench.device, context.reporter
+    run.prepare_to_write(reporter.say)
     info = {} if device is None else {**asdict(device.info), "fingerprint": device.info.fingerprint}
     differing = run.add_session(environment(info, context.bench.measured_with))
     changed = run.changed_settings(context.config)

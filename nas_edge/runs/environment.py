@@ -41,8 +41,8 @@ def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> 
 def measured_with(session: Mapping[str, Any]) -> dict[str, Any]:
     """What `environment` was given, also of an earlier manifest; of one that does not tell, nothing.
 
-    Earlier ones had the judge's name in the device's place, and empty texts for runtime and settings. Of these, the
-    settings are not known and left out.
+    Earlier ones called the latency source `judge`; those before them had its name in the device's place, and empty
+    texts for runtime and settings. Of these, the settings are not known and left out.
     """
     found, device = session.get("measured_with"), session.get("device")
     if not isinstance(found, dict):

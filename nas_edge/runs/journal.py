@@ -12,6 +12,9 @@ would cost milliseconds to tens of them on the memory cards of small boards.
 
 **Torn tail.** A last line without its end was being written when the process died or the disk was full. It, and only
 it, is dropped when the journal is opened for writing.
+
+**Plain journals.** The first versions wrote the records alone, without header and checksums. They are read as they
+are, and rewritten (`add_checksums`) before anything is appended.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ _T = TypeVar("_T")
 
 SCHEMA_VERSION = 1
 _HEADER: Record = {"format": "nas_edge journal", "schema_version": SCHEMA_VERSION}
+# How every plain journal begins, and none with checksums, whatever happened to it.
+_PLAIN_START = b'{"step":'
 _LINE = re.compile(rb'\{"seq":(0|[1-9][0-9]{0,15}),"crc":"([0-9a-f]{8})","record":(.*)\}', re.DOTALL)
 
 
@@ -47,11 +52,13 @@ class Contents:
         records: oldest first, without the header.
         ends: where each record ends in the file, in bytes, that of the header first; empty for an empty file.
         torn: bytes of a last record that was not written in full.
+        plain: whether it is of the first versions, without header and checksums; `ends` then has no header's.
     """
 
     records: list[Record]
     ends: list[int]
     torn: int
+    plain: bool = False
 
 
 def read_journal(path: Path, parse: Callable[[bytes], Record] = json.loads) -> Contents:
@@ -66,35 +73,57 @@ def read_journal(path: Path, parse: Callable[[bytes], Record] = json.loads) -> C
     """
     records: list[Record] = []
     ends: list[int] = []
-    end = 0
+    end, plain = 0, False
     try:
         with open_regular(path) as file:
             while line := file.readline(LARGEST_BYTES):
                 if len(line) == LARGEST_BYTES:
                     raise RunError(f"line {len(ends) + 1} of {path} is longer than {LARGEST_BYTES >> 20} MiB")
+                plain = plain or (not ends and line.startswith(_PLAIN_START))
                 if not line.endswith(b"\n"):
-                    return Contents(records, ends, len(line))
+                    return Contents(records, ends, len(line), plain)
                 end += len(line)
-                body = _body(line[:-1], len(ends), path)
-                try:
-                    record = json.loads(body) if not ends else parse(body)
-                except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-                    raise RunError(
-                        f"line {len(ends) + 1} of {path} is not in this version's format: {reason(error)}"
-                    ) from None
-                if ends:
-                    records.append(record)
-                elif record != _HEADER:
-                    raise RunError(
-                        f"{path} is a journal of another version: expected {_HEADER}, received {record}; "
-                        "use the version of nas_edge that wrote it"
-                    )
+                if plain:
+                    records.append(_plain_record(line[:-1], len(ends), path, parse))
+                else:
+                    body = _body(line[:-1], len(ends), path)
+                    record = _parsed(body, len(ends), path, parse if ends else json.loads)
+                    if ends:
+                        records.append(record)
+                    else:
+                        _check_header(record, path)
                 ends.append(end)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from error
-    return Contents(records, ends, 0)
+    return Contents(records, ends, 0, plain)
+
+
+def add_checksums(path: Path, kept: Path, files: Files = FILES) -> bool:
+    """Rewrites a journal of the first versions, so that it can be appended to.
+
+    Args:
+        path: of the journal; one that has checksums, or does not exist, is left alone.
+        kept: where the journal as it was goes, unless a copy is there already.
+        files: how to write.
+
+    Returns:
+        Whether it was rewritten.
+
+    Raises:
+        RunError: as `read_journal`, or when it cannot be written; the journal is then as it was.
+    """
+    contents = read_journal(path)
+    if not contents.plain:
+        return False
+    with writing(kept):
+        if not kept.exists():
+            files.write_whole(kept, path.read_bytes())
+    records: list[Record] = [_HEADER, *contents.records]
+    with writing(path):
+        files.write_whole(path, b"".join(_line(record, seq) for seq, record in enumerate(records)))
+    return True
 
 
 class Journal:
@@ -112,6 +141,8 @@ class Journal:
     def __init__(self, path: Path, say: Callable[[str], object], files: Files = FILES) -> None:
         self.path, self._files = path, files
         contents = read_journal(path)
+        if contents.plain:  # `add_checksums` comes first
+            raise RunError(f"{path} has no checksums, and cannot be appended to")
         self.found = contents.records
         self._ends = contents.ends
         with writing(path):
@@ -186,6 +217,27 @@ class Journal:
                 self._files.truncate(self._file, self._size)
             raise
         self._ends.append(self._size + len(line))
+
+
+def _parsed(body: bytes, seq: int, path: Path, parse: Callable[[bytes], Record]) -> Record:
+    try:
+        return parse(body)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise RunError(f"line {seq + 1} of {path} is not in this version's format: {reason(error)}") from None
+
+
+def _plain_record(body: bytes, seq: int, path: Path, parse: Callable[[bytes], Record]) -> Record:
+    """A record of the first versions; the very first did not tell steps of proposal and reward apart."""
+    record = _parsed(body, seq, path, parse)
+    return {"rewarded_step": record.get("step"), **record} if isinstance(record, dict) else record
+
+
+def _check_header(record: Record, path: Path) -> None:
+    if record != _HEADER:
+        raise RunError(
+            f"{path} is a journal of another version: expected {_HEADER}, received {record}; "
+            "use the version of nas_edge that wrote it"
+        )
 
 
 def _line(record: Mapping[str, Any], seq: int) -> bytes:

@@ -1,5 +1,6 @@
 """Settings of runs that earlier versions wrote, as this one has them.
 
+schema 1    as schema 2, with fewer settings: the others have the values that were meant then
 schema 2    `search.controller` was a name, and its settings stood beside it
 schema 3    a group of settings for each part that can be chosen
 """
@@ -21,7 +22,7 @@ def migrated(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     settings = {name: value for name, value in content.items() if name != "schema_version"}
     search = settings.get("search")
-    if content.get("schema_version") == 2 and isinstance(search, Mapping):
+    if content.get("schema_version") in (1, 2) and isinstance(search, Mapping):
         kept = {name: value for name, value in search.items() if name not in _OF_REINFORCE}
         name = search.get("controller", "reinforce")
         own = {key: search[key] for key in _OF_REINFORCE if key in search} if name == "reinforce" else {}

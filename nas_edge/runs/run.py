@@ -39,7 +39,7 @@ from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.columns import TrialColumns, read_trials
 from nas_edge.runs.environment import changed_packages, measured_with
 from nas_edge.runs.files import FILES, Files
-from nas_edge.runs.journal import Journal, read_journal
+from nas_edge.runs.journal import Journal, add_checksums, read_journal
 from nas_edge.runs.lock import RunLock, is_locked
 from nas_edge.runs.migration import migrated
 from nas_edge.runs.untrusted import milliseconds, read_json
@@ -102,12 +102,7 @@ class Run:
             what = "has no config.json, so it is not a run folder" if folder.is_dir() else "is not a directory"
             raise RunFolderError(f"{folder} {what}; to list the runs in a folder: nas-edge runs FOLDER")
         version = run.read_json("config.json").get("schema_version")
-        if version == 1:
-            raise RunFolderError(
-                f"{folder} was written by an earlier nas_edge, without checksums and checkpoints (schema 1, expected "
-                f"{SCHEMA_VERSION}): it cannot be continued; its bundle and result.json remain valid"
-            )
-        if version not in (2, SCHEMA_VERSION):
+        if version not in (1, 2, SCHEMA_VERSION):
             raise RunFolderError(
                 f"{folder} was written by another version: schema {version}, expected {SCHEMA_VERSION}; "
                 "use the version of nas_edge that wrote it"
@@ -197,6 +192,23 @@ class Run:
     def open_journal(self, say: Callable[[str], object], name: str = "journal.jsonl") -> Journal:
         """The journal, or that of a stage, to write to."""
         return Journal(self.path(name), say, self._files)
+
+    def prepare_to_write(self, say: Callable[[str], object]) -> None:
+        """Brings what the first versions wrote into a form that can be appended to; later runs are left as they are.
+
+        Args:
+            say: is told, in one line, what to expect of the run that is continued.
+
+        Raises:
+            RunError: when the journal is damaged or cannot be written.
+        """
+        journal, kept = self.path("journal.jsonl"), self.path("journal.schema-1.jsonl")
+        if add_checksums(journal, kept, self._files):
+            say(
+                f"{self.folder} was written by an earlier nas_edge, without checkpoints: the search is repeated from "
+                "its first step with the recorded latencies, and may differ from an uninterrupted run; the journal as "
+                f"it was is kept as {kept.name}"
+            )
 
     def journal(self) -> Iterator[dict[str, Any]]:
         """The journal's records, oldest first, also while the run goes on."""
