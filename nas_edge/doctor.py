@@ -29,6 +29,7 @@ from device_agents.checks import Check
 from device_agents.devices import list_devices
 from device_agents.host import HostAgent, pick_cores
 from device_agents.schemes import loaded_schemes
+from nas_edge.formatting import ms_text, reason
 
 _PACKAGE = "nas-edge"
 _GIB = 2**30
@@ -72,7 +73,7 @@ def _found(name: str, look: Callable[[], Check | Sequence[Check]]) -> list[Check
     try:
         found = look()
     except Exception as error:
-        return [Check(name, "fail", f"{type(error).__name__}: {error}", "install what is missing, or report this")]
+        return [Check(name, "fail", reason(error), "install what is missing, or report this")]
     return [found] if isinstance(found, Check) else list(found)
 
 
@@ -181,7 +182,9 @@ def check_runtime(measurement: Measurement | Exception) -> Check:
     statistics, conditions = measurement.statistics, measurement.conditions
     if statistics is None or conditions is None:
         return Check(name, "fail", f"{measurement.verdict}: {measurement.detail}", reinstall)
-    found = f"{conditions.runtime} {conditions.runtime_version} runs a small model in {statistics.median_ms:.3g} ms"
+    found = (
+        f"{conditions.runtime} {conditions.runtime_version} runs a small model in {ms_text(statistics.median_ms)} ms"
+    )
     if conditions.delegate_kernels == 0:
         return Check(name, "warn", f"{found}, without XNNPACK, which phones have", reinstall)
     if not measurement.ok:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError, InfeasibleError, StoppedError
+from nas_edge.formatting import ms_text
 from nas_edge.latency.source import Candidate
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
@@ -60,8 +61,8 @@ class Estimate:
     def text(self) -> str:
         """As printed."""
         lines = [f"one random architecture, end to end: {self.architecture}"]
-        target = "" if self.target_ms is None else f"; the target is {self.target_ms:.3g} ms"
-        lines += [f"it took {self.latency_ms:.3g} ms{target}", ""]
+        target = "" if self.target_ms is None else f"; the target is {ms_text(self.target_ms)} ms"
+        lines += [f"it took {ms_text(self.latency_ms)} ms{target}", ""]
         width = max(map(len, self.parts_s))
         lines += [f"  {name:<{width}}  {_duration(seconds):>9}" for name, seconds in self.parts_s.items()]
         lines += [f"  {'together':<{width}}  {_duration(sum(self.parts_s.values())):>9}", ""]
@@ -103,7 +104,7 @@ def _rehearsed(context: RunContext, show: Callable[..., None]) -> Estimate:
         raise InfeasibleError(
             f"{architecture} could not be timed by {bench.latency_source.name}: {answer.verdict}, {answer.detail}"
         )
-    show(1, f"{answer.median_ms:.3g} ms by {bench.latency_source.name}")
+    show(1, f"{ms_text(answer.median_ms)} ms by {bench.latency_source.name}")
 
     loop = make_loop(context, bench.latency_source, target_ms=answer.median_ms)
     settings = config.search

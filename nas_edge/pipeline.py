@@ -140,7 +140,8 @@ def _add_session(context: RunContext) -> None:
     run, device, reporter = context.run, context.bench.device, context.reporter
     run.prepare_to_write(reporter.say)
     info = {} if device is None else {**asdict(device.info), "fingerprint": device.info.fingerprint}
-    differing = run.add_session(environment(info, context.bench.measured_with))
+    left_out = {} if context.data is None else context.data.dataset.left_out.to_json()
+    differing = run.add_session(environment(info, context.bench.measured_with, left_out))
     changed = run.changed_settings(context.config)
     if changed:
         run.write_config(context.config)

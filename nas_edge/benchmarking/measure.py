@@ -29,6 +29,7 @@ from device_agents.verdicts import is_failure, verdict_of_error
 from nas_edge import __version__
 from nas_edge.benchmarking.report import BenchmarkRow, DeviceRecord, ModelFile, Report
 from nas_edge.errors import UsageError
+from nas_edge.formatting import reason
 
 ROUNDS = 8
 # The anchor takes about as long as a model; between every two rounds is often enough.
@@ -169,7 +170,7 @@ class _Bench:
         except SpecError:
             raise
         except DeviceError as error:
-            lost = Measurement(verdict_of_error(error), str(error))
+            lost = Measurement(verdict_of_error(error), reason(error))
             return [self._lost_row(case, lost) for case in self._cases]
 
     def _lost_row(self, case: _Case, lost: Measurement) -> BenchmarkRow:

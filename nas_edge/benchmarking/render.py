@@ -10,6 +10,7 @@ from typing import Any
 from device_agents.api import Measurement, OpTime
 from nas_edge.benchmarking.comparison import Comparison
 from nas_edge.benchmarking.report import BenchmarkRow, Report
+from nas_edge.formatting import ms_text
 from nas_edge.terminal import printable
 
 _TOP_OPERATORS = 10
@@ -195,11 +196,11 @@ def _cells(row: BenchmarkRow) -> tuple[str, ...]:
     interval = statistics.interval_ms
     return (
         *start,
-        f"{_ms(statistics.median_ms)}{' ?' if row.flagged else ''}",
-        f"{_ms(interval[0])}..{_ms(interval[1])}" if interval else "-",
-        *map(_ms, (statistics.p90_ms, statistics.min_ms, statistics.mad_ms)),
+        f"{ms_text(statistics.median_ms)}{' ?' if row.flagged else ''}",
+        f"{ms_text(interval[0])}..{ms_text(interval[1])}" if interval else "-",
+        *map(ms_text, (statistics.p90_ms, statistics.min_ms, statistics.mad_ms)),
         _runs(measurement),
-        *map(_ms, (measurement.init_ms, measurement.first_inference_ms)),
+        *map(ms_text, (measurement.init_ms, measurement.first_inference_ms)),
         _megabytes(measurement.peak_memory_bytes),
         _megabytes(row.model.size_bytes),
     )
@@ -225,7 +226,7 @@ def _operators(row: BenchmarkRow) -> str:
     )
     total_ms = sum(op.mean_ms for op in measurement.profile)
     title = (
-        f"Operators of {_who(row)}: {len(measurement.profile)}, {_ms(total_ms)} ms in all with the profiler on; "
+        f"Operators of {_who(row)}: {len(measurement.profile)}, {ms_text(total_ms)} ms in all with the profiler on; "
         "all of them: --out with csv or json"
     )
     notes = ["The profiler counts whole microseconds in each run."]
@@ -242,9 +243,9 @@ def _operators(row: BenchmarkRow) -> str:
     sums = [(sum(op.mean_ms for op in ops), sum(op.share for op in ops), kind, ops) for kind, ops in kinds.items()]
     sums.sort(key=lambda each: each[0], reverse=True)
     by_kind = [("SUM ms", "SHARE", "OPERATORS", "KIND")]
-    by_kind += [(_ms(ms), f"{share:.1%}", str(len(ops)), kind) for ms, share, kind, ops in sums]
+    by_kind += [(ms_text(ms), f"{share:.1%}", str(len(ops)), kind) for ms, share, kind, ops in sums]
     single = [("MEAN ms", "SHARE", "OPERATOR", "NAME")]
-    single += [(_ms(op.mean_ms), f"{op.share:.1%}", op.op, _shortened(op.name)) for op in seen[:_TOP_OPERATORS]]
+    single += [(ms_text(op.mean_ms), f"{op.share:.1%}", op.op, _shortened(op.name)) for op in seen[:_TOP_OPERATORS]]
     slowest = f"The slowest {len(single) - 1}:"
     return "\n".join([title, " ".join(notes), "", _align(by_kind), "", slowest, _align(single)])
 
@@ -257,14 +258,6 @@ def _shortened(name: str) -> str:
     # Converters join the names of fused operators with semicolons; the first is the telling one.
     first = name.split(";")[0]
     return first if len(first) <= _LONGEST_NAME else f"...{first[3 - _LONGEST_NAME :]}"
-
-
-def _ms(value: float | None) -> str:
-    """Four significant digits; a nanosecond is the finest the clock gives."""
-    if value is None:
-        return "-"
-    decimals = 1 if value >= 100 else 2 if value >= 10 else 3 if value >= 1 else 4
-    return f"{value:.{decimals}f}"
 
 
 def _megabytes(value: int | None) -> str:

@@ -13,6 +13,7 @@ from device_agents.api import BenchmarkSpec, DeviceInfo, Measurement, Verdict
 from device_agents.errors import DeviceError
 from device_agents.verdicts import FLAGS
 from nas_edge.errors import UsageError
+from nas_edge.formatting import reason
 
 KIND = "nas_edge benchmark"
 SCHEMA_VERSION = 1
@@ -156,7 +157,7 @@ class Report:
                 rows=tuple(_read_row(raw) for raw in data["rows"]),
             )
         except (DeviceError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from None
+            raise ValueError(reason(error)) from None
 
 
 def read_report(path: Path) -> Report:

@@ -10,6 +10,7 @@ import click
 from nas_edge.cli import completion
 from nas_edge.cli.base import PATH, Command, check_new_file, print_table
 from nas_edge.errors import NasEdgeError
+from nas_edge.formatting import ms_text
 from nas_edge.terminal import printable
 
 
@@ -69,12 +70,12 @@ def select(run: Path, targets: str) -> None:
         if found is None:
             early = limit_ms >= known.fastest_ms
             why = "only early trials, whose qualities say little, were that fast" if early else "no trial was that fast"
-            none = f"{why}; the fastest of all took {known.fastest_ms:.3g} ms"
+            none = f"{why}; the fastest of all took {ms_text(known.fastest_ms)} ms"
             rows.append((f"{limit_ms:g}", "-", "-", "-", "-", none))
             unanswered.append(limit_ms)
         else:
             judged = "all images" if found.final else "one batch each"
-            facts = (f"{found.latency_ms:.4g}", f"{found.quality:.3f}", judged, str(found.trials))
+            facts = (ms_text(found.latency_ms), f"{found.quality:.3f}", judged, str(found.trials))
             rows.append((f"{limit_ms:g}", *facts, str(found.architecture)))
             if delivered is not None and str(found.architecture) != delivered.architecture:
                 others.append(f"{limit_ms:g}")

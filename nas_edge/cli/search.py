@@ -70,6 +70,11 @@ FLAGS = (
     ),
     Flag("--data", "data.source", {"metavar": "SOURCE", "shell_complete": completion.data, "help": DATA_HELP}),
     Flag(
+        "--skip-bad",
+        "data.skip_bad",
+        {"is_flag": True, "default": None, "help": "Leave out images that cannot be read, instead of stopping."},
+    ),
+    Flag(
         "--device",
         lambda addresses: {"device.addresses": addresses},
         {"multiple": True, "metavar": "ADDRESS", "shell_complete": completion.devices, "help": DEVICE_HELP},

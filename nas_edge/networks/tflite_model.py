@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_edge.formatting import reason
 from nas_edge.networks.analysis import weight_shapes
 from nas_edge.networks.graph import NetworkSpec, Node, Shape, Weights
 from nas_edge.networks.primitives.batch_norm import BATCH_NORM_EPSILON
@@ -353,7 +354,7 @@ def operators(model: bytes) -> list[OperatorInfo]:
     try:
         return list(_read_operators(model))
     except (struct.error, LookupError, TypeError, ValueError, OverflowError) as e:
-        raise ValueError(f"the TFLite file is damaged or truncated ({type(e).__name__}: {e})") from None
+        raise ValueError(f"the TFLite file is damaged or truncated ({reason(e)})") from None
 
 
 def _read_operators(data: bytes) -> Iterator[OperatorInfo]:

@@ -16,7 +16,9 @@ from nas_edge import __version__
 _PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
 
 
-def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> dict[str, Any]:
+def environment(
+    device: Mapping[str, Any], measured_with: Mapping[str, str], data: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The manifest of a session that starts now.
 
     Args:
@@ -24,6 +26,7 @@ def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> 
         measured_with: what else than the network decides about its latencies: the device's
             `latency.cache.MeasuringKey`, and `latency_source`, that source's name, where candidates are
             not timed there.
+        data: what the source of the data holds and the run does not use, see `data.dataset.LeftOut`.
     """
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -35,7 +38,26 @@ def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> 
         "cpus": os.cpu_count(),
         "device": dict(device),
         "measured_with": dict(measured_with),
+        "data": dict(data or {}),
     }
+
+
+def changed_images(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Which images one of two manifests skipped and the other did not; none where one does not tell."""
+    was, is_now = _skipped(before), _skipped(now)
+    if was is None or is_now is None:
+        return []
+    return [
+        *(f"{image} was read and is now skipped" for image in sorted(is_now - was)),
+        *(f"{image} was skipped and is now read" for image in sorted(was - is_now)),
+    ]
+
+
+def _skipped(session: Mapping[str, Any]) -> set[str] | None:
+    data = session.get("data")
+    listed = data.get("skipped") if isinstance(data, dict) else None
+    # What is wrong with an image follows its name, in words that may differ from version to version.
+    return None if not isinstance(listed, list) else {str(image).partition(": ")[0] for image in listed}
 
 
 def measured_with(session: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +81,8 @@ def measured_with(session: Mapping[str, Any]) -> dict[str, Any]:
 
 def changed_packages(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two manifests and may change results in their last bits."""
+    if not before["packages"]:
+        return []  # it does not tell
     pairs = {"nas_edge": (before["nas_edge"], now["nas_edge"])}
     pairs |= {name: (before["packages"].get(name), version) for name, version in now["packages"].items()}
     return [f"{name} {was} is now {is_now}" for name, (was, is_now) in pairs.items() if was != is_now]

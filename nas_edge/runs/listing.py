@@ -9,6 +9,7 @@ from pathlib import Path
 
 from device_agents.api import Verdict
 from nas_edge.errors import NasEdgeError
+from nas_edge.formatting import ms_text
 from nas_edge.runs.result import read_result
 from nas_edge.runs.run import Run, RunFolderError
 
@@ -43,7 +44,7 @@ class RunSummary:
 
     def row(self) -> tuple[str, ...]:
         """The run as a row of text."""
-        target = "-" if self.target_ms is None else f"{self.target_ms:.3g}"
+        target = "-" if self.target_ms is None else ms_text(self.target_ms)
         accuracy = "-" if self.accuracy is None else f"{self.accuracy:.3f}"
         steps = "-" if self.steps is None else f"{self.steps_done}/{self.steps}"
         return (
@@ -108,7 +109,7 @@ def _summary(folder: Path) -> RunSummary:
 def _latency(latency_ms: float | None, verdict: str | None) -> str:
     if latency_ms is None:
         return "-"
-    return f"{latency_ms:.3g}" if verdict == Verdict.OK else f"{latency_ms:.3g} ({verdict})"
+    return ms_text(latency_ms) if verdict == Verdict.OK else f"{ms_text(latency_ms)} ({verdict})"
 
 
 def _age_s(folder: Path) -> float:

@@ -37,7 +37,7 @@ from nas_edge.formatting import reason
 from nas_edge.registry import LENIENT, setting_path
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.columns import TrialColumns, read_trials
-from nas_edge.runs.environment import changed_packages, measured_with
+from nas_edge.runs.environment import changed_images, changed_packages, measured_with
 from nas_edge.runs.files import FILES, Files
 from nas_edge.runs.journal import Journal, add_checksums, read_journal
 from nas_edge.runs.lock import RunLock, is_locked
@@ -230,7 +230,8 @@ class Run:
             What differs from the first session and may change results in their last bits.
 
         Raises:
-            RunError: when latencies would not be comparable with those of the first session.
+            RunError: when latencies would not be comparable with those of the first session, or other images are
+                skipped than then.
         """
         name = "environment.json"
         before: dict[str, Any] = {"schema_version": 1, "sessions": []}
@@ -256,6 +257,12 @@ class Run:
                         f"not {now.get(what)} ({manifest['device'].get('model')}): their latencies cannot be compared. "
                         "Continue on a device of the same kind, or start a new run"
                     )
+            if images := changed_images(first, manifest):
+                more = f", and {len(images) - 5} more" if len(images) > 5 else ""
+                raise RunError(
+                    f"the data are not what {self.folder} began with: {'; '.join(images[:5])}{more}. Restore those "
+                    "images, or start a new run"
+                )
             changed = changed_packages(first, manifest)
         self.write_json(name, {"schema_version": 1, "sessions": [*sessions, manifest]})
         return changed

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nas_edge.controllers.base import Controller
 from nas_edge.errors import InfeasibleError
+from nas_edge.formatting import ms_text
 from nas_edge.search.trials import Trial, late_trials
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
@@ -95,9 +96,9 @@ def _infeasible(trials: Sequence[Trial], target_ms: float, margin: float) -> Inf
     fastest_ms = fastest.latency_ms or 0.0
     head_room = f" with {margin:.0%} of head-room (target.margin)" if margin else ""
     return InfeasibleError(
-        f"no architecture meets {target_ms:.3g} ms{head_room}; the fastest measured takes "
-        f"{fastest_ms:.3g} ms: {fastest.architecture}. Ask for {1.05 * fastest_ms / (1 - margin):.3g} ms or more, "
-        "or for a smaller space (--set space.width_multiplier, --set space.input_size)"
+        f"no architecture meets {ms_text(target_ms)} ms{head_room}; the fastest measured takes "
+        f"{ms_text(fastest_ms)} ms: {fastest.architecture}. Ask for {ms_text(1.05 * fastest_ms / (1 - margin))} ms or "
+        "more, or for a smaller space (--set space.width_multiplier, --set space.input_size)"
     )
 
 

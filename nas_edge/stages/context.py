@@ -120,6 +120,8 @@ def load_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | N
     data = task.load(config.data, input_size, config.seed)
     if data is not None:
         reporter.say(task.describe(config.data, data))
+        for line in data.dataset.left_out.lines():
+            reporter.say(line)
     return data
 
 

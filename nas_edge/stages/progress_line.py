@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from device_agents.pool import DeviceStatus
+from nas_edge.formatting import ms_text
 from nas_edge.latency.device import DeviceSource
 from nas_edge.search.loop import StepReport
 from nas_edge.search.trials import Trial
@@ -59,7 +60,7 @@ class SearchLine:
         """The step's last trial."""
         trial = report.trials[-1]
         if trial.latency_ms is not None:
-            timed = f"{trial.latency_ms:.3g}/{self._target_ms:.3g} ms"
+            timed = f"{ms_text(trial.latency_ms)}/{ms_text(self._target_ms)} ms"
         else:
             timed = "not timed" if trial.latency is None else str(trial.latency.verdict)
         conditions = None if trial.measurement is None else trial.measurement.conditions

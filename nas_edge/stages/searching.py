@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from nas_edge.errors import InfeasibleError
+from nas_edge.formatting import ms_text
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, repair
 from nas_edge.latency.retry import RetryingSource
@@ -79,7 +80,7 @@ def find_target_ms(context: RunContext) -> float:
         )
     target_ms = median_ms * config.target.reference_share
     share = "" if config.target.reference_share == 1 else f"{config.target.reference_share:g} of it, "
-    reporter.say(f"{name} takes {median_ms:.3g} ms on {device.name}; target: {share}{target_ms:.3g} ms")
+    reporter.say(f"{name} takes {ms_text(median_ms)} ms on {device.name}; target: {share}{ms_text(target_ms)} ms")
     return target_ms
 
 
@@ -105,8 +106,8 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
     """
     run, config, reporter = context.run, context.config, context.reporter
     reporter.say(
-        f"searching {context.space.name}: {float(context.space.size):.3g} architectures, target {target_ms:.3g} ms "
-        f"({config.export.precision}), latencies from {context.bench.latency_source.name}"
+        f"searching {context.space.name}: {float(context.space.size):.3g} architectures, target {ms_text(target_ms)} "
+        f"ms ({config.export.precision}), latencies from {context.bench.latency_source.name}"
     )
     with ExitStack() as stack:
         journal = stack.enter_context(closing(run.open_journal(reporter.say)))

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
+from nas_edge.formatting import ms_text
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.selection import select
 from nas_edge.search.trials import Trial
@@ -39,7 +40,7 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
             context.space, loop.controller, shown, limit_ms, margin, trials, quality_drifts=loop.quality_drifts
         )
     winner = selection.winner
-    timed = "not timed" if winner.latency_ms is None else f"{winner.latency_ms:.3g} ms"
+    timed = "not timed" if winner.latency_ms is None else f"{ms_text(winner.latency_ms)} ms"
     reporter.say(
         f"selected from {len(selection.trials)} evaluated again: quality {quality_text(winner.quality)}, {timed}, "
         f"{winner.architecture}"
