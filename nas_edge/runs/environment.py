@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -77,6 +77,28 @@ def measured_with(session: Mapping[str, Any]) -> dict[str, Any]:
             "latency_source": found.get("device"),
         }
     return {"latency_source" if what == "judge" else what: value for what, value in found.items()}
+
+
+def session_of_trials(measurements: Iterable[Mapping[str, Any] | None], precision: str) -> dict[str, Any] | None:
+    """A manifest of a run that has none, as far as the conditions of its first measurement tell; None without any.
+
+    Args:
+        measurements: of its trials, see `runs.columns.TrialColumns.measurement`; they may come from anywhere.
+        precision: that the run measures.
+    """
+    for measurement in measurements:
+        conditions = None if measurement is None else measurement.get("conditions")
+        if isinstance(conditions, dict):
+            runtime = f"{conditions.get('runtime')} {conditions.get('runtime_version')}"
+            fingerprint, model = (conditions.get(name) for name in ("device_fingerprint", "device_model"))
+            return {
+                "started": conditions.get("started_utc"),
+                "nas_edge": None,
+                "packages": {},
+                "device": {"model": model, "fingerprint": fingerprint},
+                "measured_with": {"precision": precision, "device": fingerprint, "runtime": runtime},
+            }
+    return None
 
 
 def changed_packages(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -37,7 +37,7 @@ from nas_edge.formatting import reason
 from nas_edge.registry import LENIENT, setting_path
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.columns import TrialColumns, read_trials
-from nas_edge.runs.environment import changed_images, changed_packages, measured_with
+from nas_edge.runs.environment import changed_images, changed_packages, measured_with, session_of_trials
 from nas_edge.runs.files import FILES, Files
 from nas_edge.runs.journal import Journal, add_checksums, read_journal
 from nas_edge.runs.lock import RunLock, is_locked
@@ -204,6 +204,9 @@ class Run:
         """
         journal, kept = self.path("journal.jsonl"), self.path("journal.schema-1.jsonl")
         if add_checksums(journal, kept, self._files):
+            session = session_of_trials(self.trials().measurement, self.config.export.precision)
+            if session is not None and not self.path("environment.json").exists():
+                self.write_json("environment.json", {"schema_version": 1, "sessions": [session]})
             say(
                 f"{self.folder} was written by an earlier nas_edge, without checkpoints: the search is repeated from "
                 "its first step with the recorded latencies, and may differ from an uninterrupted run; the journal as "
