@@ -229,7 +229,9 @@ def _parsed(body: bytes, seq: int, path: Path, parse: Callable[[bytes], Record])
 def _plain_record(body: bytes, seq: int, path: Path, parse: Callable[[bytes], Record]) -> Record:
     """A record of the first versions; the very first did not tell steps of proposal and reward apart."""
     record = _parsed(body, seq, path, parse)
-    return {"rewarded_step": record.get("step"), **record} if isinstance(record, dict) else record
+    if not isinstance(record, dict) or "rewarded_step" in record:
+        return record
+    return {**record, "rewarded_step": record.get("step")}
 
 
 def _check_header(record: Record, path: Path) -> None:
