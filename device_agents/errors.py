@@ -27,6 +27,7 @@ from device_agents.worker.errors import (
     ProtocolError,
     SpecError,
     WorkerError,
+    in_one_line,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "ProtocolError",
     "SpecError",
     "WorkerError",
+    "in_one_line",
 ]

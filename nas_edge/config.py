@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 
 from device_agents.api import PRESETS as MEASURING_PRESETS
 from device_agents.api import BenchmarkSpec, Delegate, parse_cores
-from device_agents.errors import SpecError
+from device_agents.errors import SpecError, in_one_line
 from nas_edge.controllers import CONTROLLERS
 from nas_edge.data.settings import DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
@@ -63,7 +63,7 @@ class DeviceConfig(Settings):
             if given is not None:
                 checks[info.field_name](given)
         except SpecError as error:
-            raise ValueError(str(error).partition(" Received: ")[0].rstrip(".")) from None
+            raise ValueError(in_one_line(error.what, error.expected)) from None  # what was received follows
         return given
 
 

@@ -17,11 +17,26 @@ A candidate that fails is not an error but a recorded outcome (see `device_agent
 
 from __future__ import annotations
 
+from device_agents.errors import in_one_line
 
 class NasEdgeError(Exception):
-    """Base of this package's errors; `exit_code` is what the command line ends with."""
+    """Base of this package's errors; its text is one line: `WHAT; expected E, received R; FIX`.
+
+    Attributes:
+        exit_code: what the command line ends with.
+        what: what is wrong.
+        expected: what would have been right; None where that is not to be told.
+        received: what was there instead; likewise.
+        fix: what to do about it; likewise.
+    """
 
     exit_code = 1
+
+    def __init__(
+        self, what: str = "", *, expected: str | None = None, received: str | None = None, fix: str | None = None
+    ) -> None:
+        super().__init__(in_one_line(what, expected, received, fix))
+        self.what, self.expected, self.received, self.fix = what, expected, received, fix
 
 
 class UsageError(NasEdgeError):

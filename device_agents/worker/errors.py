@@ -3,8 +3,32 @@
 from __future__ import annotations
 
 
+def in_one_line(what: str, expected: str | None = None, received: str | None = None, fix: str | None = None) -> str:
+    """The form of all messages: `WHAT; expected E, received R; FIX`, without what is not known."""
+    facts = ", ".join(
+        [
+            *([] if expected is None else [f"expected {expected}"]),
+            *([] if received is None else [f"received {received}"]),
+        ]
+    )
+    return "; ".join(part for part in (what, facts, fix) if part)
+
+
 class DeviceError(Exception):
-    """Base of every error raised by `device_agents`."""
+    """Base of every error raised by `device_agents`; its text is one line, see `in_one_line`.
+
+    Attributes:
+        what: What is wrong.
+        expected: What would have been right; None where that is not to be told.
+        received: What was there instead; likewise.
+        fix: What to do about it; likewise.
+    """
+
+    def __init__(
+        self, what: str = "", *, expected: str | None = None, received: str | None = None, fix: str | None = None
+    ) -> None:
+        super().__init__(in_one_line(what, expected, received, fix))
+        self.what, self.expected, self.received, self.fix = what, expected, received, fix
 
 
 class DeviceAddressError(DeviceError):
@@ -30,8 +54,16 @@ class ModelError(DeviceError):
         verdict: The value of the `Verdict` that `measure` would have reported.
     """
 
-    def __init__(self, message: str, verdict: str = "load_failed") -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        what: str = "",
+        verdict: str = "load_failed",
+        *,
+        expected: str | None = None,
+        received: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        super().__init__(what, expected=expected, received=received, fix=fix)
         self.verdict = verdict
 
 
