@@ -355,7 +355,9 @@ def _read_measurement(data: Mapping[str, Any]) -> Measurement:
     if not isinstance(data, Mapping) or data.get("schema") != MEASUREMENT_SCHEMA_VERSION:
         received = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
         raise ProtocolError(
-            f"Not a measurement. Expected a JSON object of schema {MEASUREMENT_SCHEMA_VERSION}. Received: {received!r}"
+            "Not a measurement",
+            expected=f"a JSON object of schema {MEASUREMENT_SCHEMA_VERSION}",
+            received=f"{received!r}",
         )
     # Records from before there were blocks hold single runs.
     raw = {"runs_per_sample": 1, **{k: v for k, v in data.items() if k != "schema"}}
@@ -432,11 +434,11 @@ def _check_names(what: str, raw: Any, cls: type[Any]) -> None:
         raise _wrong(what, "a JSON object", raw)
     if set(raw) != expected:
         odd = sorted(map(str, expected ^ set(raw)))
-        raise ProtocolError(f"Missing or unknown fields in {what}. Received: {odd[:8]}")
+        raise ProtocolError(f"Missing or unknown fields in {what}", received=f"{odd[:8]}")
 
 
 def _wrong(name: str, expected: str, received: object) -> ProtocolError:
-    return ProtocolError(f"Wrong value for {name}. Expected {expected}. Received: {received!r:.80}")
+    return ProtocolError(f"Wrong value for {name}", expected=f"{expected}", received=f"{received!r:.80}")
 
 
 def _verdict(value: object) -> Verdict:

@@ -63,7 +63,7 @@ def scheme_of(address: str) -> tuple[Scheme, str]:
     problem = scheme.problem(rest)
     if problem:
         raise DeviceAddressError(
-            f"Bad device address: {problem}. Expected {scheme.form} ({scheme.what}). Received: {address!r}"
+            f"Bad device address: {problem}", expected=f"{scheme.form} ({scheme.what})", received=f"{address!r}"
         )
     return scheme, rest
 
@@ -102,15 +102,18 @@ def set_up_device(address: str, options: Mapping[str, str] | None = None) -> Seq
     if scheme.setup is None:
         able = ", ".join(f"{other.name}:" for other in schemes() if other.setup is not None)
         raise SpecError(
-            f"Setup is not needed for {scheme.name}: devices ({scheme.what}); supported: {able}. Received: {address!r}"
+            f"Setup is not needed for {scheme.name}: devices ({scheme.what})",
+            expected=able,
+            received=f"{address!r}",
         )
     known = {option.name for option in scheme.setup.options}
     unknown = sorted(set(options or {}) - known)
     if unknown:
         supported = ", ".join(f"--{name}" for name in sorted(known)) or "none"
         raise SpecError(
-            f"--{unknown[0]} is not an option for setting up {scheme.name}: devices; supported: {supported}. Received "
-            f"address: {address!r}"
+            f"--{unknown[0]} is not an option for setting up {scheme.name}: devices",
+            expected=supported,
+            received=f"address {address!r}",
         )
     return scheme.setup.run(rest, options or {})
 

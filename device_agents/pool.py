@@ -53,7 +53,7 @@ class PoolSettings:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value <= 0:
-                raise SpecError(f"{name} must be above 0. Received: {value!r}")
+                raise SpecError(f"{name} must be above 0", received=f"{value!r}")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class DevicePool:
 
     def __init__(self, agents: Sequence[DeviceAgent], settings: PoolSettings = PoolSettings()) -> None:
         if not agents:
-            raise DeviceUnavailableError("No device for the pool. Expected at least one agent")
+            raise DeviceUnavailableError("No device for the pool", expected="at least one agent")
         self._groups: dict[str, _Group] = {}
         for agent in agents:
             info = agent.info()
@@ -157,7 +157,7 @@ class DevicePool:
         if kind in self._groups:
             return self._groups[kind]
         known = ", ".join(f"{key} ({model})" for key, model in self.kinds.items())
-        raise DeviceUnavailableError(f"Expected a device kind out of {known}. Received: {kind!r}")
+        raise DeviceUnavailableError(expected=f"a device kind out of {known}", received=f"{kind!r}")
 
 
 @dataclass(eq=False)

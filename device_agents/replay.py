@@ -66,8 +66,8 @@ class ReplayAgent(DeviceAgent):
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, DeviceError) as error:
             raise DeviceAddressError(
-                f"{path} is not a recording of measurements. Expected the JSON that write_recording wrote. "
-                f"{type(error).__name__}: {error}"
+                f"{path} is not a recording of measurements ({type(error).__name__}: {error})",
+                expected="the JSON that write_recording wrote",
             ) from error
         return cls(info, recorded)
 
@@ -85,7 +85,7 @@ class ReplayAgent(DeviceAgent):
 
     def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `DeviceAgent`."""
-        raise ModelError("A recording holds times, not outputs; run the model on a real device")
+        raise ModelError("A recording holds times, not outputs", fix="run the model on a real device")
 
     def close(self) -> None:
         """See `DeviceAgent`."""

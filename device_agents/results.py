@@ -31,7 +31,7 @@ def read_measurement(frame: Frame, info: DeviceInfo, spec: BenchmarkSpec, starte
     """
     facts = frame.header
     if facts.get("done") != "measure" or len(frame.blobs) != 1:
-        raise ProtocolError(f"Expected the answer to 'measure'. Received: {facts.get('done')!r:.80}")
+        raise ProtocolError(expected="the answer to 'measure'", received=f"{facts.get('done')!r:.80}")
     failure = _optional_mapping(facts, "failure")
     measurement = Measurement(
         verdict=Verdict.OK,
@@ -64,7 +64,7 @@ def read_device_info(hello: Mapping[str, Any], address: str, kind: str) -> Devic
     device = _optional_mapping(hello, "device") or {}
     cores = _optional_count(device, "cores")
     if not cores:
-        raise ProtocolError(f"cores must be 1 or more. Received: {cores!r}")
+        raise ProtocolError("cores must be 1 or more", received=f"{cores!r}")
     return DeviceInfo(
         address=address,
         kind=kind,
@@ -86,7 +86,7 @@ def read_capacities(hello: Mapping[str, Any]) -> dict[int, int]:
     """
     capacities = _optional_mapping(_optional_mapping(hello, "device") or {}, "capacities") or {}
     if not all(re.fullmatch(r"[0-9]{1,4}", core) for core in capacities):
-        raise ProtocolError(f"capacities must be by CPU id. Received: {list(capacities)!r:.80}")
+        raise ProtocolError("capacities must be by CPU id", received=f"{list(capacities)!r:.80}")
     return {int(core): _optional_count(capacities, core) or 0 for core in capacities}
 
 
@@ -98,7 +98,7 @@ def read_failure(failure: Mapping[str, Any]) -> tuple[Verdict, str]:
     """
     stage, kind = _text(failure, "stage"), _text(failure, "kind")
     if stage not in _STAGE_VERDICTS or kind not in ("error", "out_of_memory"):
-        raise ProtocolError(f"Unknown failure. Received: stage {stage!r:.40}, kind {kind!r:.40}")
+        raise ProtocolError("Unknown failure", received=f"stage {stage!r:.40}, kind {kind!r:.40}")
     verdict = Verdict.OUT_OF_MEMORY if kind == "out_of_memory" else _STAGE_VERDICTS[stage]
     return verdict, _text(failure, "message")
 
@@ -176,7 +176,7 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 
 def _samples(blob: bytes) -> tuple[float, ...]:
     if len(blob) % 8:
-        raise ProtocolError(f"Samples must be float64 values. Received: {len(blob)} bytes")
+        raise ProtocolError("Samples must be float64 values", received=f"{len(blob)} bytes")
     samples = struct.unpack(f"<{len(blob) // 8}d", blob)
     if not all(0 <= sample < 1e9 for sample in samples):
         raise ProtocolError("A sample is negative, infinite or not a number")
@@ -185,13 +185,13 @@ def _samples(blob: bytes) -> tuple[float, ...]:
 
 def _profile(rows: Any) -> tuple[OpTime, ...]:
     if not isinstance(rows, list):
-        raise ProtocolError(f"profile must be a list. Received: {type(rows).__name__}")
+        raise ProtocolError("profile must be a list", received=f"{type(rows).__name__}")
     return tuple(_op_time(row) for row in rows)
 
 
 def _op_time(row: Any) -> OpTime:
     if not isinstance(row, dict):
-        raise ProtocolError(f"A profile row must be an object. Received: {type(row).__name__}")
+        raise ProtocolError("A profile row must be an object", received=f"{type(row).__name__}")
     mean_ms, share = _optional_number(row, "mean_ms"), _optional_number(row, "share")
     if mean_ms is None or share is None:
         raise ProtocolError("A profile row lacks mean_ms or share")
@@ -201,7 +201,7 @@ def _op_time(row: Any) -> OpTime:
 def _optional_mapping(facts: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     value = facts.get(name)
     if value is not None and not isinstance(value, dict):
-        raise ProtocolError(f"{name} must be an object. Received: {type(value).__name__}")
+        raise ProtocolError(f"{name} must be an object", received=f"{type(value).__name__}")
     return value
 
 
@@ -210,20 +210,20 @@ def _optional_number(facts: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e18:
-        raise ProtocolError(f"{name} must be a number >= 0. Received: {value!r:.80}")
+        raise ProtocolError(f"{name} must be a number >= 0", received=f"{value!r:.80}")
     return float(value)
 
 
 def _optional_count(facts: Mapping[str, Any], name: str) -> int | None:
     value = _optional_number(facts, name)
     if value is not None and not value.is_integer():
-        raise ProtocolError(f"{name} must be a whole number. Received: {value!r}")
+        raise ProtocolError(f"{name} must be a whole number", received=f"{value!r}")
     return None if value is None else int(value)
 
 
 def _text(facts: Mapping[str, Any], name: str) -> str:
     value = facts.get(name)
     if not isinstance(value, str):
-        raise ProtocolError(f"{name} must be text. Received: {type(value).__name__}")
+        raise ProtocolError(f"{name} must be text", received=f"{type(value).__name__}")
     printable = "".join(c if c.isprintable() else " " for c in value[:_LONGEST_TEXT])
     return printable.strip()

@@ -26,6 +26,8 @@ SCHEMES: dict[str, Scheme] = {scheme.name: scheme for family in FAMILIES for sch
 
 PLUGINS = PluginGroup("nas_edge.devices", "device scheme", SCHEMES, DeviceAddressError, DeviceError)
 
+_SEE = "`nas-edge devices` says what they are"
+
 PLANNED_SCHEMES = {
     "ssh": "a board reached over SSH",
     "coral": "a Coral Edge TPU",
@@ -53,18 +55,21 @@ def find_scheme(name: str, address: str | None = None) -> Scheme:
     Raises:
         DeviceAddressError: If it is unknown or planned only, or the package it comes from is broken.
     """
-    received = f"Received: {name if address is None else address!r}"
+    received = name if address is None else repr(address)
     plugin = PLUGINS.find(name)
     if plugin is not None:
         return _loaded(plugin)
     if name in PLANNED_SCHEMES:
         raise DeviceAddressError(
-            f"{name}: devices ({PLANNED_SCHEMES[name]}) are not available in this version. {_supported()}. {received}"
+            f"{name}: devices ({PLANNED_SCHEMES[name]}) are not available in this version",
+            expected=_supported(),
+            received=received,
+            fix=_SEE,
         )
     if name not in SCHEMES:
         near = get_close_matches(name, [scheme.name for scheme in schemes()], n=1)
-        meant = f" Did you mean {near[0]}: ?" if near else ""
-        raise DeviceAddressError(f"Unknown device address.{meant} {_supported()}. {received}")
+        fix = f"did you mean {near[0]}: ? {_SEE}" if near else _SEE
+        raise DeviceAddressError("Unknown device address", expected=_supported(), received=received, fix=fix)
     return SCHEMES[name]
 
 
@@ -112,4 +117,5 @@ def _loaded(plugin: Plugin) -> Scheme:
 
 
 def _supported() -> str:
-    return f"Supported: {', '.join(scheme.form for scheme in schemes())}; `nas-edge devices` says what they are"
+    *others, last = [scheme.form for scheme in schemes()]
+    return f"{', '.join(others)} or {last}" if others else last

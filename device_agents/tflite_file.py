@@ -59,7 +59,7 @@ def inspect_model(model: bytes) -> ModelSummary:
         version = root.u32(_MODEL_VERSION)
         subgraphs = root.vector(_MODEL_SUBGRAPHS)
         if version != _SUPPORTED_VERSION:
-            raise ModelFileError(f"TFLite schema version not supported. Expected 3. Received: {version}")
+            raise ModelFileError("TFLite schema version not supported", expected="3", received=f"{version}")
         if subgraphs.length == 0:
             raise ModelFileError("The model has no subgraph, so there is nothing to run")
         first = subgraphs.table(0)
@@ -105,12 +105,12 @@ def _damaged(model: bytes) -> ModelFileError:
 def _check_start(model: bytes) -> None:
     if not _MIN_BYTES <= len(model) <= MAX_BYTES:
         raise ModelFileError(
-            f"Not a usable TFLite file. Expected {_MIN_BYTES} to {MAX_BYTES} bytes. Received: {len(model)}"
+            "Not a usable TFLite file", expected=f"{_MIN_BYTES} to {MAX_BYTES} bytes", received=f"{len(model)}"
         )
     if model[4:8] != IDENTIFIER:
         received = model[4:8].decode("ascii", "replace")
         raise ModelFileError(
-            f"Not a TFLite file. Expected {IDENTIFIER.decode()} in bytes 4 to 7. Received: {received!r}"
+            "Not a TFLite file", expected=f"{IDENTIFIER.decode()} in bytes 4 to 7", received=f"{received!r}"
         )
 
 

@@ -79,7 +79,7 @@ class WorkerAgent(DeviceAgent):
         failure = answer.header.get("failure")
         if failure is not None:
             if not isinstance(failure, dict):
-                raise ProtocolError(f"A failure must be an object. Received: {failure!r:.80}")
+                raise ProtocolError("A failure must be an object", received=f"{failure!r:.80}")
             verdict, detail = read_failure(failure)
             raise ModelError(detail, verdict.value)
         return decode_arrays(answer.header.get("outputs"), answer.blobs)
@@ -148,11 +148,13 @@ def _check_supported(spec: BenchmarkSpec, info: DeviceInfo) -> None:
     """Refuses settings that a worker cannot follow."""
     if spec.delegate not in CPU_DELEGATES:
         raise SpecError(
-            f"{info.address} runs models on its CPU only. Expected delegate {' or '.join(CPU_DELEGATES)}. Received: "
-            f"{spec.delegate!r:.80}. Name another device for it, for example a phone"
+            f"{info.address} runs models on its CPU only",
+            expected=f"delegate {' or '.join(CPU_DELEGATES)}",
+            received=f"{spec.delegate!r:.80}",
+            fix="name another device for it, for example a phone",
         )
     if spec.require_cool or spec.require_charged:
         raise SpecError(
-            f"{info.address} does not say whether it is cool or charged, as phones do; leave out require_cool and "
-            "require_charged"
+            f"{info.address} does not say whether it is cool or charged, as phones do",
+            fix="leave out require_cool and require_charged",
         )

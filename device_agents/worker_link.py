@@ -163,8 +163,10 @@ class WorkerLink:
         if hello.get("protocol") != PROTOCOL_VERSION:
             self.close()
             raise DeviceUnavailableError(
-                f"The worker speaks another protocol. Expected version {PROTOCOL_VERSION}. "
-                f"Received: {hello.get('protocol')!r:.80}. Copy the present worker folder to it"
+                "The worker speaks another protocol",
+                expected=f"version {PROTOCOL_VERSION}",
+                received=f"{hello.get('protocol')!r:.80}",
+                fix="copy the present worker folder to it",
             )
         return hello
 

@@ -276,7 +276,7 @@ def load_config(
     merged: Overrides = {} if base is None else base.model_dump(mode="json")
     if preset is not None:
         if preset not in PRESETS:
-            raise ConfigError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+            raise ConfigError(f"unknown preset {preset!r}", expected=f"one of {', '.join(PRESETS)}")
         _merge(merged, PRESETS[preset])
     for overrides in given:
         _expand_short_forms(overrides)
@@ -289,7 +289,8 @@ def load_config(
     if config.target.latency_ms is None and (config.latency.source != "device" or config.reference is None):
         raise ConfigError(
             "target.latency_ms is missing: by default it is the reference network's, measured on the device, but the "
-            f"search is to go by {config.latency.text}; name a target (--target-ms)"
+            f"search is to go by {config.latency.text}",
+            fix="name a target (--target-ms)",
         )
     return config
 
@@ -324,7 +325,7 @@ def _read(file: Path) -> Overrides:
     if isinstance(loaded, dict):
         loaded.pop("schema_version", None)  # so that a run's config.json can be given back
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{file} must hold settings by name, received {type(loaded).__name__}")
+        raise ConfigError(f"{file} must hold settings by name", received=f"{type(loaded).__name__}")
     return loaded
 
 

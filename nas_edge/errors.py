@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from device_agents.errors import in_one_line
 
+
 class NasEdgeError(Exception):
     """Base of this package's errors; its text is one line: `WHAT; expected E, received R; FIX`.
 

@@ -88,7 +88,7 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
     if run.finished:
         bundle = run.path("bundle")
         what = f"its bundle is {bundle}" if bundle.exists() else f"its result is {run.path('result.json')}"
-        raise RunFolderError(f"{folder} is finished: {what}; for more, start a new run")
+        raise RunFolderError(f"{folder} is finished: {what}", fix="for more, start a new run")
     config = change(run.config)
     with StopSignals(_stopped(folder)) as stop, run.lock():
         if "search.steps" in run.changed_settings(config):
@@ -108,11 +108,11 @@ def _check_steps(steps: int, run: Run) -> None:
     done = run.checkpoints.newest_step() or 0
     if done == run.config.search.steps:
         raise ConfigError(
-            f"the search of {run.folder} has ended with its {done} steps, to which its schedules ran down; leave "
-            "--steps out to deliver what it found, or start a new run"
+            f"the search of {run.folder} has ended with its {done} steps, to which its schedules ran down",
+            fix="leave --steps out to deliver what it found, or start a new run",
         )
     if steps <= done:
-        raise ConfigError(f"{run.folder} has made {done} steps already; --steps must be more, received {steps}")
+        raise ConfigError(f"{run.folder} has made {done} steps already; --steps must be more", received=f"{steps}")
 
 
 def _carry_out(context: RunContext) -> RunResult:
@@ -126,7 +126,7 @@ def _carry_out(context: RunContext) -> RunResult:
     except KeyboardInterrupt:
         raise StoppedError(_stopped(run.folder)) from None
     except StoppedError as error:
-        raise StoppedError(f"{error}; continue with: nas-edge search --resume {run.folder}") from None
+        raise StoppedError(str(error), fix=f"continue with: nas-edge search --resume {run.folder}") from None
     except (InfeasibleError, TrainingError):  # continued as it is, the run would come to the same
         raise
     except (NasEdgeError, DeviceError):
@@ -200,7 +200,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
     run = Run.open(folder)
     found = read_result(run)
     if found is None:
-        raise RunFolderError(f"{folder} is not finished; to finish it: nas-edge search --resume {folder}")
+        raise RunFolderError(f"{folder} is not finished", fix=f"to finish it: nas-edge search --resume {folder}")
     if found.device is None:
         raise RunFolderError(f"{folder} searched a table of results: there is no network to export")
     check_new_bundle(out)  # before anything takes time

@@ -53,10 +53,12 @@ class Objective:
         if self.resource not in RESOURCES:
             raise ConfigError(f"expected a resource of {', '.join(RESOURCES)}; received {self.resource!r}")
         if not (math.isfinite(self.target) and self.target > 0):
-            raise ConfigError(f"the target of {self.resource} must be a positive number, received {self.target}")
+            raise ConfigError(f"the target of {self.resource} must be a positive number", received=f"{self.target}")
         if not (math.isfinite(self.beta) and self.beta < 0):
             raise ConfigError(
-                f"beta of {self.resource} must be negative, received {self.beta}; leave the objective out to ignore it"
+                f"beta of {self.resource} must be negative",
+                received=f"{self.beta}",
+                fix="leave the objective out to ignore it",
             )
 
     def ratio(self, usage: Usage) -> float:

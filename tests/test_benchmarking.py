@@ -297,7 +297,7 @@ def test_open_dimensions_are_said_to_be_taken_as_1(tmp_path: Path) -> None:
 
 def test_addresses_are_taken_once() -> None:
     assert unique_addresses(("host", "host:", "replay:a.json")) == ("host:", "replay:a.json")
-    with pytest.raises(DeviceAddressError, match="Received: 'nope:'"):
+    with pytest.raises(DeviceAddressError, match="received 'nope:'"):
         unique_addresses(("nope:",))
 
 
@@ -470,7 +470,7 @@ def conv(tmp_path: Path) -> Path:
         (("{conv}", "--preset", "nope"), "is not one of"),
         (("{conv}", "--threads", "0"), "threads must be"),
         (("{conv}", "--threads", "1,x"), "expects whole numbers"),
-        (("{conv}", "--cores", "a"), "Expected cores to be big"),
+        (("{conv}", "--cores", "a"), "expected cores to be big"),
         (("{conv}", "--cores", "4000", "--preset", "search"), "4000"),
         (("{conv}", "--input-shape", "x"), "expects NAME="),
         (("{conv}", "--input-shape", "x=1,a"), "whole dimensions"),

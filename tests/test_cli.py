@@ -46,7 +46,7 @@ def one_line(text: str) -> str:
         (["--steps", "-3"], "-3"),
         (["--data", "/nowhere/at/all"], "/nowhere/at/all"),
         (["--data", ""], "data.source may not be empty"),
-        (["--device", "hots:"], "Did you mean host:"),
+        (["--device", "hots:"], "did you mean host:"),
         (["--set", "search.stepz=3"], "'search.stepz'; did you mean search.steps?"),
         (["--set", "serch.steps=3"], "did you mean search?"),
         (["--set", "validation_batch_size=3"], "did you mean search.validation_batch_size?"),

@@ -112,7 +112,7 @@ class AdbServerTransport(Transport):
             stream.send(_request(b"STAT", path.encode()))
             kind, mode, size, modified = struct.unpack("<4sIII", stream.receive(16))
             if kind != b"STAT":
-                raise ProtocolError(f"Expected the state of a file. Received: {kind!r} from {self.address}")
+                raise ProtocolError(expected="the state of a file", received=f"{kind!r} from {self.address}")
         return FileStat(mode, size, modified) if mode else None
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class AdbServerTransport(Transport):
     def _service(self, service: str, doing: str, timeout_s: float) -> Iterator[_Stream]:
         """A connection to a service of the phone for one call; whatever goes wrong in it becomes ours."""
         if len(service.encode()) > 0xFFFF:
-            raise SpecError(f"A command for a phone has at most 65535 bytes. Received: {len(service.encode())}")
+            raise SpecError("A command for a phone has at most 65535 bytes", received=f"{len(service.encode())}")
         self._serial = self._serial or _only_phone()
         try:
             # The socket itself is closed: adbutils waits for 10 ms when it closes one.
@@ -232,7 +232,7 @@ def _request(kind: bytes, content: bytes) -> bytes:
 
 def _refusal(stream: _Stream, kind: bytes, length: int) -> Exception:
     if kind != b"FAIL" or length > 1 << 16:
-        return ProtocolError(f"Unknown answer of the phone's file service. Received: {kind!r}")
+        return ProtocolError("Unknown answer of the phone's file service", received=f"{kind!r}")
     return RefusedError(printable(stream.receive(length).decode("utf-8", "replace")))
 
 

@@ -74,11 +74,11 @@ def server_socket() -> tuple[str, int]:
     if named:
         match = re.fullmatch(r"tcp:(?:([\w.:%-]+):)?(\d{1,5})", named)
         if match is None:
-            raise DeviceAddressError(f"Expected ADB_SERVER_SOCKET to be tcp:[HOST:]PORT. Received: {named!r:.80}")
+            raise DeviceAddressError(expected="ADB_SERVER_SOCKET to be tcp:[HOST:]PORT", received=f"{named!r:.80}")
         return match[1] or _SERVER[0], int(match[2])
     port = os.environ.get("ANDROID_ADB_SERVER_PORT", "") or str(_SERVER[1])
     if not re.fullmatch(r"\d{1,5}", port):
-        raise DeviceAddressError(f"Expected ANDROID_ADB_SERVER_PORT to be a port. Received: {port!r:.80}")
+        raise DeviceAddressError(expected="ANDROID_ADB_SERVER_PORT to be a port", received=f"{port!r:.80}")
     return os.environ.get("ANDROID_ADB_SERVER_ADDRESS") or _SERVER[0], int(port)
 
 

@@ -244,8 +244,9 @@ def _shape_flags(shapes: Sequence[tuple[str, Sequence[int]]]) -> list[str]:
     for name, _ in shapes:
         if not _SAFE_NAME.fullmatch(name):
             raise SpecError(
-                f"benchmark_model cannot be given the shape of an input with this name. Expected no commas, "
-                f"quotes or spaces. Received: {name!r:.80}"
+                "benchmark_model cannot be given the shape of an input with this name",
+                expected="no commas, quotes or spaces",
+                received=f"{name!r:.80}",
             )
     names = ",".join(name for name, _ in shapes)
     return [

@@ -89,7 +89,7 @@ def set_up(transport: Transport, source: str | None = None, sha256: str | None =
 
 def _set_up(transport: Transport, source: str | None, sha256: str | None) -> SetUp:
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise SpecError(f"Expected --sha256 to be 64 hexadecimal digits. Received: {sha256!r:.80}")
+        raise SpecError(expected="--sha256 to be 64 hexadecimal digits", received=f"{sha256!r:.80}")
     identity = read_identity(transport)
     found = None if source else find_tool(identity.abi)
     if source is None and found is None:
@@ -145,7 +145,7 @@ def try_tool(transport: Transport, tool: InstalledTool) -> float:
 def _check_hash(received: str, expected: str | None, source: str) -> None:
     if expected is not None and received != expected.lower():
         raise DeviceUnavailableError(
-            f"{source} is not the expected file. Expected SHA-256 {expected.lower()}. Received: {received}"
+            f"{source} is not the expected file", expected=f"SHA-256 {expected.lower()}", received=f"{received}"
         )
 
 
@@ -160,7 +160,7 @@ def _read(file: Path) -> bytes:
 
 def _fetched(url: str) -> bytes:
     if not url.lower().startswith("https://"):
-        raise SpecError(f"A benchmark_model is fetched by https only. Received: {url!r:.200}")
+        raise SpecError("A benchmark_model is fetched by https only", received=f"{url!r:.200}")
     opener = urllib.request.build_opener(_HttpsOnly)
     try:
         with opener.open(url, timeout=_DOWNLOAD_TIMEOUT_S) as answer:

@@ -100,9 +100,9 @@ def read_shell_packets(data: bytes, address: str) -> Completed:
             break
         if kind == _EXIT:
             if len(content) != 1:
-                raise ProtocolError(f"An exit status has one byte. Received: {len(content)} from {address}")
+                raise ProtocolError("An exit status has one byte", received=f"{len(content)} from {address}")
             return Completed(content[0], bytes(outputs[_STDOUT]), bytes(outputs[_STDERR]))
         if kind not in outputs:
-            raise ProtocolError(f"Unknown packet of the shell. Expected 1, 2 or 3. Received: {kind} from {address}")
+            raise ProtocolError("Unknown packet of the shell", expected="1, 2 or 3", received=f"{kind} from {address}")
         outputs[kind] += content
     raise LinkLostError(f"The shell of {address} ended without an exit status. Check that it is still connected")

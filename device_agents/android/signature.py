@@ -55,9 +55,9 @@ def _tensor(graph: Any, index: int) -> TensorSignature:
     name = (tensor.Name() or b"").decode("utf-8", "replace")
     if dtype is None:
         raise ModelFileError(
-            f"Tensor {name!r:.80} is of a type that cannot be exchanged. Received: type {tensor.Type()}"
+            f"Tensor {name!r:.80} is of a type that cannot be exchanged", received=f"type {tensor.Type()}"
         )
     shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
     if not all(0 < d < 2**31 for d in shape):
-        raise ModelFileError(f"Tensor {name!r:.80} has open dimensions. Received: {shape}")
+        raise ModelFileError(f"Tensor {name!r:.80} has open dimensions", received=f"{shape}")
     return TensorSignature(name, shape, dtype)

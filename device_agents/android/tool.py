@@ -116,7 +116,7 @@ def keep(data: bytes, abi: str, source: str, checked_on: str) -> Path:
         DeviceUnavailableError: If it cannot be written.
     """
     if not _is_abi(abi):
-        raise DeviceUnavailableError(f"The phone does not tell its instruction set. Received: {abi!r:.40}")
+        raise DeviceUnavailableError("The phone does not tell its instruction set", received=f"{abi!r:.40}")
     file, now = kept_file(abi), datetime.now(timezone.utc).isoformat(timespec="seconds")
     record = ToolRecord(abi, hashlib.sha256(data).hexdigest(), len(data), source, checked_on, now)
     try:
@@ -211,8 +211,10 @@ def _check_record(file: Path, digest: str) -> None:
         raise DeviceUnavailableError(f"{_record_file(file)} is damaged: {error}. Run nas-edge devices setup") from error
     if recorded != digest:
         raise DeviceUnavailableError(
-            f"{file} is not what was set up: expected SHA-256 {recorded:.16}..., received {digest[:16]}.... "
-            "Run nas-edge devices setup again"
+            f"{file} is not what was set up",
+            expected=f"SHA-256 {recorded:.16}...",
+            received=f"{digest[:16]}...",
+            fix="run nas-edge devices setup again",
         )
 
 

@@ -51,8 +51,8 @@ class RemoteFileError(DeviceUnavailableError):
         path: The file on the phone.
     """
 
-    def __init__(self, message: str, path: str) -> None:
-        super().__init__(message)
+    def __init__(self, what: str, path: str, *, expected: str | None = None, received: str | None = None) -> None:
+        super().__init__(what, expected=expected, received=received)
         self.path = path
 
 
@@ -135,16 +135,16 @@ class Transport(ABC):
             LinkLostError: If the connection broke; the command is ended then, too.
         """
         if not command or not command[0]:
-            raise SpecError(f"Expected a program to run. Received: {list(command)!r}")
+            raise SpecError(expected="a program to run", received=f"{list(command)!r}")
         for word in command:
             if "\0" in word:
-                raise SpecError(f"An argument holds a zero byte. Received: {word!r:.80}")
+                raise SpecError("An argument holds a zero byte", received=f"{word!r:.80}")
         if file is None:
             return self._run(shlex.join(command), timeout_s, None)
         data, path = file
         check_path(path)
         if len(data) > MAX_FILE_BYTES:
-            raise SpecError(f"Too large to push. Expected at most {MAX_FILE_BYTES} bytes. Received: {len(data)}")
+            raise SpecError("Too large to push", expected=f"at most {MAX_FILE_BYTES} bytes", received=f"{len(data)}")
         try:
             return self._run(shlex.join(command), timeout_s, file)
         except RefusedError as error:
@@ -191,7 +191,7 @@ class Transport(ABC):
         """
         check_path(path)
         if len(data) > MAX_FILE_BYTES:
-            raise SpecError(f"Too large to push. Expected at most {MAX_FILE_BYTES} bytes. Received: {len(data)}")
+            raise SpecError("Too large to push", expected=f"at most {MAX_FILE_BYTES} bytes", received=f"{len(data)}")
         try:
             self._send(data, path)
         except RefusedError as error:
@@ -210,9 +210,10 @@ class Transport(ABC):
             raise RemoteFileError(f"There is no file {path} on {self.address}", path)
         if found.size_bytes > max_bytes:
             raise RemoteFileError(
-                f"{path} on {self.address} is too large. Expected at most {max_bytes} bytes. "
-                f"Received: {found.size_bytes}",
+                f"{path} on {self.address} is too large",
                 path,
+                expected=f"at most {max_bytes} bytes",
+                received=f"{found.size_bytes}",
             )
         try:
             return self._receive(path, max_bytes)
@@ -254,9 +255,10 @@ class Transport(ABC):
         if found is None or found.size_bytes != len(data):
             received = "no file" if found is None else f"{found.size_bytes} bytes"
             raise RemoteFileError(
-                f"{path} did not arrive on {self.address}. Expected {len(data)} bytes. Received: {received}. "
-                f"{self._why_not(part, 'no reason given')}",
+                f"{path} did not arrive on {self.address}: {self._why_not(part, 'no reason given')}",
                 path,
+                expected=f"{len(data)} bytes",
+                received=received,
             )
         digest = hashlib.sha256(data).hexdigest()
         done = self.script(_PUT_IN_PLACE, part, path, digest, f"{mode:o}", timeout_s=60.0)
@@ -324,10 +326,10 @@ def check_path(path: str) -> None:
     """Raises `SpecError` unless it is an absolute path that every link can express."""
     parts = PurePosixPath(path).parts
     if not path.startswith("/") or path.endswith("/") or ".." in parts or re.search(r"[\0\n\r]", path):
-        raise SpecError(f"Expected an absolute path of a file on the phone. Received: {path!r}")
+        raise SpecError(expected="an absolute path of a file on the phone", received=f"{path!r}")
     # The file service takes NAME,MODE, splitting at the last comma, and names of at most 1024 bytes.
     if len(path.encode()) > 900:
-        raise SpecError(f"A path on the phone has at most 900 bytes. Received: {len(path.encode())}")
+        raise SpecError("A path on the phone has at most 900 bytes", received=f"{len(path.encode())}")
 
 
 def printable(text: str, length: int = 300) -> str:

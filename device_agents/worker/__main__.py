@@ -47,7 +47,7 @@ class Worker:
         handler = handlers.get(str(request.header.get("do")))
         try:
             if handler is None:
-                raise ProtocolError(f"Unknown request. Expected one of {sorted(handlers)}")
+                raise ProtocolError("Unknown request", expected=f"one of {sorted(handlers)}")
             self._send(handler(request))
         except (DeviceError, OSError, NotImplementedError) as error:
             self._send(Frame({"error": type(error).__name__, "message": str(error)}))

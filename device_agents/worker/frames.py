@@ -74,7 +74,7 @@ def read_frame(read: Read, limits: Limits = Limits()) -> Frame | None:
     prefix = first + _read_exactly(read, _PREFIX.size - len(first), "prefix")
     magic, header_bytes, blob_count = _PREFIX.unpack(prefix)
     if magic != MAGIC:
-        raise ProtocolError(f"Not a frame. Expected to start with {MAGIC!r}. Received: {magic!r}")
+        raise ProtocolError("Not a frame", expected=f"to start with {MAGIC!r}", received=f"{magic!r}")
     _check_limit("header bytes", header_bytes, limits.header_bytes)
     _check_limit("blobs", blob_count, limits.blobs)
     lengths = struct.unpack(f"<{blob_count}Q", _read_exactly(read, 8 * blob_count, "lengths"))
@@ -85,7 +85,7 @@ def read_frame(read: Read, limits: Limits = Limits()) -> Frame | None:
 
 def _check_limit(what: str, received: int, limit: int) -> None:
     if received > limit:
-        raise ProtocolError(f"Frame too large. Expected at most {limit} {what}. Received: {received}")
+        raise ProtocolError("Frame too large", expected=f"at most {limit} {what}", received=f"{received}")
 
 
 def _read_exactly(read: Read, count: int, what: str) -> bytes:
@@ -95,7 +95,7 @@ def _read_exactly(read: Read, count: int, what: str) -> bytes:
         chunk = read(min(_CHUNK_BYTES, missing))
         if not chunk:
             raise ProtocolError(
-                f"Stream ended inside a frame ({what}). Expected {count} bytes. Received: {count - missing}"
+                f"Stream ended inside a frame ({what})", expected=f"{count} bytes", received=f"{count - missing}"
             )
         chunks.append(chunk)
         missing -= len(chunk)
@@ -109,7 +109,7 @@ def _parse_header(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"Frame header is not JSON: {str(error)[:200]}") from None
     if not isinstance(header, dict):
-        raise ProtocolError(f"Frame header must be an object. Received: {type(header).__name__}")
+        raise ProtocolError("Frame header must be an object", received=f"{type(header).__name__}")
     return header
 
 
@@ -120,5 +120,5 @@ def _refuse_constant(name: str) -> NoReturn:
 def pop_blobs(frame: Frame, at_least: int) -> Sequence[bytes]:
     """Returns the blobs, or raises ProtocolError if there are fewer than `at_least`."""
     if len(frame.blobs) < at_least:
-        raise ProtocolError(f"Expected at least {at_least} blobs. Received: {len(frame.blobs)}")
+        raise ProtocolError(expected=f"at least {at_least} blobs", received=f"{len(frame.blobs)}")
     return frame.blobs

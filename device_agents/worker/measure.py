@@ -113,7 +113,7 @@ def run_model(runtime: Runtime, model: bytes, inputs: Sequence[Array]) -> list[A
         interpreter = runtime.interpreter(model, threads=1, delegate="cpu")
         details = interpreter.get_input_details()
         if len(details) != len(inputs):
-            raise ValueError(f"The model has {len(details)} inputs. Received: {len(inputs)}")
+            raise ValueError(f"The model has {len(details)} inputs; received {len(inputs)}")
         for detail, value in zip(details, inputs):
             if tuple(detail["shape"]) != value.shape:
                 interpreter.resize_tensor_input(detail["index"], value.shape)

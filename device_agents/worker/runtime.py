@@ -80,9 +80,9 @@ def installed_version(distribution: str) -> str | None:
 
 def _no_runtime() -> DeviceUnavailableError:
     return DeviceUnavailableError(
-        "No TFLite runtime found. Expected one of "
-        f"{', '.join(distribution for _, distribution in RUNTIMES)}. "
-        "Install it for this Python: pip install ai-edge-litert"
+        "No TFLite runtime found",
+        expected=f"one of {', '.join(distribution for _, distribution in RUNTIMES)}",
+        fix="install it for this Python: pip install ai-edge-litert",
     )
 
 

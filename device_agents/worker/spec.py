@@ -77,8 +77,10 @@ class Delegate:
         if not fits:
             known = "; ".join(f"{name!r}: {what}" for name, what in DELEGATES.items())
             raise SpecError(
-                f"Unknown delegate. Expected one of {known}; with {_PARTIAL} after the name, as in gpu{_PARTIAL}, the "
-                f"CPU executes what the delegate does not take. Received: {text!r:.200}"
+                "Unknown delegate",
+                expected=f"one of {known}; with {_PARTIAL} after the name, as in gpu{_PARTIAL}, the CPU executes what "
+                "the delegate does not take",
+                received=f"{text!r:.200}",
             )
         return cls(name, head != name, library, tuple((key, value) for key, value in pairs))
 
@@ -162,7 +164,7 @@ class BenchmarkSpec:
             _require_number(name, getattr(self, name), above_zero=True)
         for name in ("require_delegate", "require_cool", "require_charged", "profile_ops"):
             if not isinstance(getattr(self, name), bool):
-                raise SpecError(f"{name} must be true or false. Received: {getattr(self, name)!r}")
+                raise SpecError(f"{name} must be true or false", received=f"{getattr(self, name)!r}")
         self._check_order("min_runs", "max_runs")
         self._check_order("min_duration_s", "max_duration_s")
         self._check_order("warmup_min_duration_s", "warmup_max_duration_s")
@@ -172,7 +174,7 @@ class BenchmarkSpec:
     def _check_order(self, low: str, high: str) -> None:
         if getattr(self, low) > getattr(self, high):
             raise SpecError(
-                f"{low} must not be above {high}. Received: {low}={getattr(self, low)}, {high}={getattr(self, high)}"
+                f"{low} must not be above {high}", received=f"{low}={getattr(self, low)}, {high}={getattr(self, high)}"
             )
 
     @property
@@ -186,7 +188,7 @@ class BenchmarkSpec:
         """Returns a copy with some settings changed; unknown names are an error."""
         unknown = sorted(set(changes) - set(_FIELDS))
         if unknown:
-            raise SpecError(f"Unknown settings. Expected some of {_FIELDS}. Received: {unknown}")
+            raise SpecError("Unknown settings", expected=f"some of {_FIELDS}", received=f"{unknown}")
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
@@ -205,10 +207,10 @@ class BenchmarkSpec:
             SpecError: If a setting is unknown, of a wrong type or out of range.
         """
         if not isinstance(data, Mapping):
-            raise SpecError(f"Settings must be a JSON object. Received: {type(data).__name__}")
+            raise SpecError("Settings must be a JSON object", received=f"{type(data).__name__}")
         if data.get("schema") != SCHEMA_VERSION:
             raise SpecError(
-                f"Settings of another version. Expected schema {SCHEMA_VERSION}. Received: {data.get('schema')!r}"
+                "Settings of another version", expected=f"schema {SCHEMA_VERSION}", received=f"{data.get('schema')!r}"
             )
         return cls().replace(**{str(k): v for k, v in data.items() if k != "schema"})
 
@@ -219,14 +221,14 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(BenchmarkSpec))
 def _require_int(name: str, value: object, at_least: int, at_most: int) -> None:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if not is_whole or not at_least <= value <= at_most:  # type: ignore[operator]
-        raise SpecError(f"{name} must be a whole number from {at_least} to {at_most}. Received: {value!r:.80}")
+        raise SpecError(f"{name} must be a whole number from {at_least} to {at_most}", received=f"{value!r:.80}")
 
 
 def _require_number(name: str, value: object, above_zero: bool) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (is_number and 0 <= value < 1e9) or (above_zero and value == 0):  # type: ignore[operator]
         expected = "above 0" if above_zero else ">= 0"
-        raise SpecError(f"{name} must be a number {expected}. Received: {value!r}")
+        raise SpecError(f"{name} must be a number {expected}", received=f"{value!r}")
 
 
 def parse_cores(text: str) -> str | tuple[int, ...]:
@@ -250,7 +252,8 @@ def parse_cores(text: str) -> str | tuple[int, ...]:
             ids |= set(range(int(first), int(last or first) + 1))
     if not ids:
         raise SpecError(
-            f"Expected cores to be big, little, ids such as 4,5 or 4-7, or a mask such as 0xf0. Received: {text!r:.80}"
+            expected="cores to be big, little, ids such as 4,5 or 4-7, or a mask such as 0xf0",
+            received=f"{text!r:.80}",
         )
     return tuple(sorted(ids))
 
@@ -260,7 +263,7 @@ def _as_cores(value: object) -> tuple[int, ...] | None:
         return None
     cores = tuple(value) if isinstance(value, (list, tuple, set, frozenset, range)) else ()
     if not cores or not all(type(core) is int and 0 <= core < 4096 for core in cores):
-        raise SpecError(f"cores must be None or CPU ids such as (0, 1). Received: {value!r}")
+        raise SpecError("cores must be None or CPU ids such as (0, 1)", received=f"{value!r}")
     return tuple(sorted(set(cores)))
 
 
@@ -270,12 +273,12 @@ def _as_shapes(value: object) -> tuple[tuple[str, tuple[int, ...]], ...]:
         shapes = {name: tuple(shape) for name, shape in pairs.items()}
     except (TypeError, ValueError):
         raise SpecError(
-            f"input_shapes must map input names to shapes, as {{'x': (1, 8)}}. Received: {value!r}"
+            "input_shapes must map input names to shapes, as {'x': (1, 8)}", received=f"{value!r}"
         ) from None
     for name, shape in shapes.items():
         if not isinstance(name, str) or not all(type(d) is int and 0 < d < 2**31 for d in shape):
             raise SpecError(
-                f"input_shapes must map input names to whole dimensions above 0. Received: {name!r}: {shape!r}"
+                "input_shapes must map input names to whole dimensions above 0", received=f"{name!r}: {shape!r}"
             )
     return tuple(sorted(shapes.items()))
 

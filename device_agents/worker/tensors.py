@@ -82,7 +82,7 @@ def decode_arrays(descriptions: Any, blobs: Sequence[bytes]) -> list[Array]:
         ProtocolError: If descriptions and blobs do not fit together.
     """
     if not isinstance(descriptions, list) or len(descriptions) != len(blobs):
-        raise ProtocolError(f"Expected a description for each of {len(blobs)} tensors")
+        raise ProtocolError("Tensors without a description", expected=f"one for each of {len(blobs)} tensors")
     return [_decode(d, blob) for d, blob in zip(descriptions, blobs)]
 
 
@@ -102,20 +102,20 @@ def _as_bytes(value: Any) -> bytes:
 
 def _decode(description: Any, blob: bytes) -> Array:
     if not isinstance(description, dict):
-        raise ProtocolError(f"A tensor description must be an object. Received: {description!r:.80}")
+        raise ProtocolError("A tensor description must be an object", received=f"{description!r:.80}")
     name, shape = description.get("dtype"), description.get("shape")
     is_shape = isinstance(shape, list) and len(shape) <= 32
     if not is_shape or not all(type(d) is int and 0 <= d < 2**31 for d in shape or ()):
-        raise ProtocolError(f"A tensor shape must be a list of dimensions. Received: {shape!r:.80}")
+        raise ProtocolError("A tensor shape must be a list of dimensions", received=f"{shape!r:.80}")
     assert isinstance(shape, list)
     if name == "string":
         return _decode_strings(shape, blob)
     if name not in _DTYPES:
-        raise ProtocolError(f"Expected a tensor dtype out of {_DTYPES}. Received: {name!r:.80}")
+        raise ProtocolError(expected=f"a tensor dtype out of {_DTYPES}", received=f"{name!r:.80}")
     dtype = np.dtype(name)
     expected = _elements(shape) * dtype.itemsize
     if expected != len(blob):
-        raise ProtocolError(f"Tensor {name}{shape} needs {expected} bytes. Received: {len(blob)}")
+        raise ProtocolError(f"Tensor {name}{shape} needs {expected} bytes", received=f"{len(blob)}")
     return np.frombuffer(blob, dtype).reshape(shape)
 
 

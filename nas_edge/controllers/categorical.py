@@ -243,4 +243,4 @@ class CategoricalController(Controller):
 
 def _require(holds: bool, setting: str, expected: str, received: object) -> None:
     if not holds:
-        raise ConfigError(f"controller.{setting} must be {expected}, received {received!r}")
+        raise ConfigError(f"controller.{setting} must be {expected}", received=f"{received!r}")

@@ -68,7 +68,8 @@ class EvolutionController(Controller):
         super().__init__(space)
         if not 1 <= sample_size <= population_size:
             raise ConfigError(
-                f"controller.sample_size must be from 1 to population_size ({population_size}), received {sample_size}"
+                f"controller.sample_size must be from 1 to population_size ({population_size})",
+                received=f"{sample_size}",
             )
         self._sample_size = sample_size
         self._population: deque[tuple[Architecture, float]] = deque(maxlen=population_size)

@@ -187,11 +187,13 @@ def verify_bundle(folder: Path) -> Bundle:
         raise ExportError(f"{folder / MANIFEST} is damaged: {reason(e)}") from e
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:
-        raise ExportError(f"{folder}: expected bundle schema version {SCHEMA_VERSION}, received {version}")
+        raise ExportError(
+            f"{folder} is of another version", expected=f"bundle schema {SCHEMA_VERSION}", received=f"{version}"
+        )
     contents: dict[str, bytes] = {}
     files = manifest.get("files")
     if not isinstance(files, dict) or README not in files or any(Path(name).name != name for name in files):
-        raise ExportError(f"{folder / MANIFEST} is damaged: expected the hashes of the bundle's files under `files`")
+        raise ExportError(f"{folder / MANIFEST} is damaged", expected="the hashes of the bundle's files under `files`")
     for name, expected in files.items():
         try:
             contents[name] = (folder / name).read_bytes()
@@ -228,7 +230,8 @@ def replay_golden(bundle: Bundle) -> dict[str, float]:
             if not difference <= tolerance:
                 raise ExportError(
                     f"{bundle.folder / MODEL_FILES[precision]}: outputs for the golden image differ from the recorded "
-                    f"ones by {difference:.4g}; expected at most {tolerance:.4g}"
+                    f"ones by {difference:.4g}",
+                    expected=f"at most {tolerance:.4g}",
                 )
             differences[precision] = difference
     return differences
@@ -241,21 +244,25 @@ def _check_outputs(section: BundleSection, result: verify.TensorInfo) -> None:
     expected = (1, *section.output_shape)
     if result.shape != expected:
         raise ExportError(
-            f"the model's output does not fit its task: expected {list(expected)}, received {list(result.shape)}"
+            "the model's output does not fit its task", expected=f"{list(expected)}", received=f"{list(result.shape)}"
         )
 
 
 def _free_name(name: str, files: Mapping[str, bytes]) -> str:
     """The name of a task's own file: none of the bundle's names, and a plain one."""
     if name in (MANIFEST, README, GOLDEN, MEASUREMENTS) or name in files or not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise ExportError(f"invalid name of a task's file in a bundle: {name!r}; expected a plain, unused file name")
+        raise ExportError(f"invalid name of a task's file in a bundle: {name!r}", expected="a plain, unused file name")
     return name
 
 
 def _golden(models: Mapping[str, bytes], image: Array, preprocessing: Preprocessing) -> dict[str, Array]:
     """The golden arrays: the image, the float input, and per model the input and output as its file stores them."""
     if image.dtype != np.uint8 or image.ndim != 3:
-        raise DataError(f"golden image: expected uint8 [height, width, channels], received {image.dtype} {image.shape}")
+        raise DataError(
+            "the golden image has the wrong shape or type",
+            expected="uint8 [height, width, channels]",
+            received=f"{image.dtype} {image.shape}",
+        )
     batch = preprocessing.normalize(image[None])
     arrays: dict[str, Array] = {"image": image, "input": batch}
     for precision, model in models.items():
@@ -325,10 +332,12 @@ def _plain(value: Any, path: str) -> Any:
     if isinstance(value, (list, tuple, np.ndarray)):
         return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
-        raise ExportError(f"{path}: expected a finite number, or None if it is unknown; received {value}")
+        raise ExportError(
+            f"{path} cannot be recorded", expected="a finite number, or None if it is unknown", received=f"{value}"
+        )
     if value is None or isinstance(value, (str, int, float)):
         return value
-    raise ExportError(f"{path}: expected a JSON value, received {type(value).__name__}")
+    raise ExportError(f"{path} cannot be recorded", expected="a JSON value", received=f"{type(value).__name__}")
 
 
 def check_new_bundle(folder: Path) -> None:
@@ -336,9 +345,9 @@ def check_new_bundle(folder: Path) -> None:
     try:
         used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as e:
-        raise BundleFolderError(f"cannot read {folder}: {e.strerror}; choose another folder") from None
+        raise BundleFolderError(f"cannot read {folder}: {e.strerror}", fix="choose another folder") from None
     if used:
-        raise BundleFolderError(f"{folder} already exists; choose another folder or remove it first")
+        raise BundleFolderError(f"{folder} already exists", fix="choose another folder or remove it first")
 
 
 @contextmanager

@@ -35,8 +35,9 @@ def int8_tflite(model: keras.Model, representative: np.ndarray[Any, Any]) -> byt
     expected = tuple(model.inputs[0].shape[1:])
     if representative.ndim != 4 or len(representative) == 0 or representative.shape[1:] != expected:
         raise DataError(
-            f"representative images: expected [n, {', '.join(map(str, expected))}] with n >= 1, "
-            f"received {list(representative.shape)}"
+            "the representative images have the wrong shape",
+            expected=f"[n, {', '.join(map(str, expected))}] with n >= 1",
+            received=f"{list(representative.shape)}",
         )
     if not np.isfinite(representative).all():
         raise DataError("representative images contain NaN or infinity")

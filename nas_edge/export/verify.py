@@ -97,7 +97,11 @@ def run_tflite(model: bytes, images: Array, threads: int | None = None, kernels:
     interpreter = _interpreter(model, threads, kernels)
     source, result = _tensor_info(interpreter.get_input_details()[0]), _tensor_info(interpreter.get_output_details()[0])
     if source.shape != (1, *images.shape[1:]):
-        raise DataError(f"images: expected [n, {', '.join(map(str, source.shape[1:]))}], received {list(images.shape)}")
+        raise DataError(
+            "the images have the wrong shape",
+            expected=f"[n, {', '.join(map(str, source.shape[1:]))}]",
+            received=f"{list(images.shape)}",
+        )
     feed, fetch = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     stored = np.empty((len(images), *result.shape[1:]), result.dtype)
     try:

@@ -44,8 +44,8 @@ class LatencyContext:
 def _the_device(settings: LatencySettings, context: LatencyContext) -> LatencySource:
     if context.device is None:
         raise ConfigError(
-            f"the space {context.space.name} describes no networks, so no device can measure them; name where "
-            "latencies come from, for example --latency-column NAME"
+            f"the space {context.space.name} describes no networks, so no device can measure them",
+            fix="name where latencies come from, for example --latency-column NAME",
         )
     return context.device
 

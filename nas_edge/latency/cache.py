@@ -304,8 +304,10 @@ class _Store:
             raise self._damaged("it is an SQLite file but not a cache of latencies")
         if version not in (1, SCHEMA_VERSION):
             raise RunError(
-                f"{self._path} is a cache of another version: expected schema {SCHEMA_VERSION}, received {version}; "
-                "use the nas_edge that wrote it, or move the file away"
+                f"{self._path} is a cache of another version",
+                expected=f"schema {SCHEMA_VERSION}",
+                received=f"{version}",
+                fix="use the nas_edge that wrote it, or move the file away",
             )
         return int(version)
 

@@ -55,8 +55,8 @@ class DeviceSource(LatencySource):
                 f"{i.address}: {i.model}, {i.os}, {i.runtime} {i.runtime_version}" for i in kinds.values()
             )
             raise ConfigError(
-                "the devices of one search must be interchangeable, since its latencies are compared; name devices of "
-                f"one model and runtime, or search on each: {listed}"
+                "the devices of one search must be interchangeable, since its latencies are compared",
+                fix=f"name devices of one model and runtime, or search on each: {listed}",
             )
 
     @property

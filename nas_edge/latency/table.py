@@ -67,7 +67,7 @@ class TableSource(LatencySource):
 
     def _look_up(self, candidate: Candidate) -> LatencyAnswer:
         if candidate.architecture is None:
-            raise RunError(f"{self._name} knows the architectures of its space only; name a target (--target-ms)")
+            raise RunError(f"{self._name} knows the architectures of its space only", fix="name a target (--target-ms)")
         latency_ms = self._latency_ms(candidate.architecture)
         if not 0 < latency_ms < math.inf:
             raise RunError(f"{self._name} gives {candidate.architecture} a latency of {latency_ms:g} ms; correct it")
@@ -97,7 +97,7 @@ def open_table(file: str, space: SearchSpace) -> TableSource:
         content = path.read_bytes()
         text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the latency table {file!r}: {error}; expected table:FILE") from error
+        raise ConfigError(f"cannot read the latency table {file!r}: {error}", expected="table:FILE") from error
     # The content is part of the name, so that a run is not continued with another table in the same place.
     name = f"table {path.name} (sha256 {hashlib.sha256(content).hexdigest()[:12]})"
     columns = text.split("\n", 1)[0].strip().split(",")

@@ -39,8 +39,8 @@ class ShortTraining(QualitySource):
     def __init__(self, settings: ShortTrainingSettings, context: QualityContext) -> None:
         if context.data is None or not isinstance(context.task, NetworkTask):
             raise ConfigError(
-                f"{context.space.name} describes no networks to train; name where qualities come from, for example "
-                "--quality-column NAME"
+                f"{context.space.name} describes no networks to train",
+                fix="name where qualities come from, for example --quality-column NAME",
             )
         self._settings, self._seed = settings.weights, context.seed
         self._task, self._data = context.task, context.data

@@ -175,8 +175,8 @@ class Journal:
                 made.append(make(record))
             except (AttributeError, LookupError, TypeError, ValueError, NasEdgeError, DeviceError) as error:
                 raise RunError(
-                    f"record {number} of {self.path} is not in this version's format ({reason(error)}); "
-                    "continue the run with the version of nas_edge that wrote it"
+                    f"record {number} of {self.path} is not in this version's format ({reason(error)})",
+                    fix="continue the run with the version of nas_edge that wrote it",
                 ) from None
         return made
 
@@ -237,8 +237,10 @@ def _plain_record(body: bytes, seq: int, path: Path, parse: Callable[[bytes], Re
 def _check_header(record: Record, path: Path) -> None:
     if record != _HEADER:
         raise RunError(
-            f"{path} is a journal of another version: expected {_HEADER}, received {record}; "
-            "use the version of nas_edge that wrote it"
+            f"{path} is a journal of another version",
+            expected=f"{_HEADER}",
+            received=f"{record}",
+            fix="use the version of nas_edge that wrote it",
         )
 
 
@@ -263,6 +265,7 @@ def _body(line: bytes, seq: int, path: Path) -> bytes:
     else:
         return match[3]
     raise RunError(
-        f"line {seq + 1} of {path} {problem}. Nothing was changed; restore the file from a copy, or, to give up the "
-        f"records from there on, remove this line and all that follow"
+        f"line {seq + 1} of {path} {problem}. Nothing was changed",
+        fix="restore the file from a copy, or, to give up the records from there on, remove this line and all that "
+        "follow",
     )

@@ -67,10 +67,10 @@ def list_runs(folder: Path) -> list[RunSummary]:
         RunError: when there is no such folder, or it is itself a run.
     """
     if not folder.is_dir():
-        raise RunFolderError(f"{folder} is not a folder; name the one your runs are in: nas-edge runs FOLDER")
+        raise RunFolderError(f"{folder} is not a directory", fix="name the one your runs are in: nas-edge runs FOLDER")
     summaries = [_summary(path.parent) for path in folder.glob("*/config.json")]
     if not summaries and (folder / "config.json").exists():
-        raise RunFolderError(f"{folder} is itself a run; try nas-edge runs {folder.resolve().parent}")
+        raise RunFolderError(f"{folder} is itself a run", fix=f"try nas-edge runs {folder.resolve().parent}")
     return sorted(summaries, key=lambda summary: (-(summary.age_s or 0.0), summary.name))
 
 

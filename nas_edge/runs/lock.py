@@ -68,7 +68,7 @@ class RunLock:
                     holder = _describe(file.read())
                     file.close()
                     raise RunError(
-                        f"{self._path.parent} is in use by {holder}; wait until that is done, or stop it"
+                        f"{self._path.parent} is in use by {holder}", fix="wait until that is done, or stop it"
                     ) from None
                 time.sleep(_PAUSE_S)
         self._file = file

@@ -73,7 +73,7 @@ class Run:
         try:
             files.make_folder(folder)
         except OSError as error:
-            raise RunFolderError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+            raise RunFolderError(f"cannot write to {folder}: {error.strerror}", fix="choose another --out") from None
         run = cls(folder, files)
         with run.lock():
             cls.check_new(folder)  # another may have begun and ended since
@@ -86,9 +86,9 @@ class Run:
         try:
             used = folder.exists() and (not folder.is_dir() or any(path.name != "lock" for path in folder.iterdir()))
         except OSError as error:
-            raise RunFolderError(f"cannot look into {folder}: {error.strerror}; choose another --out") from None
+            raise RunFolderError(f"cannot look into {folder}: {error.strerror}", fix="choose another --out") from None
         if used:
-            raise RunFolderError(f"{folder} already exists, and runs are never overwritten; choose another --out")
+            raise RunFolderError(f"{folder} already exists, and runs are never overwritten", fix="choose another --out")
 
     @classmethod
     def open(cls, folder: Path, files: Files = FILES) -> Run:
@@ -100,7 +100,7 @@ class Run:
         run = cls(folder, files)
         if not run.path("config.json").exists():
             what = "has no config.json, so it is not a run folder" if folder.is_dir() else "is not a directory"
-            raise RunFolderError(f"{folder} {what}; to list the runs in a folder: nas-edge runs FOLDER")
+            raise RunFolderError(f"{folder} {what}", fix="to list the runs in a folder: nas-edge runs FOLDER")
         version = run.read_json("config.json").get("schema_version")
         if version not in (1, 2, SCHEMA_VERSION):
             raise RunFolderError(
@@ -120,8 +120,8 @@ class Run:
             where = f"{setting_path(first['loc']):.200}"
             if first["type"] == "extra_forbidden":
                 raise RunFolderError(
-                    f"{self.path('config.json')} has the setting {where}, which this version does not know; use the "
-                    "nas_edge that wrote it"
+                    f"{self.path('config.json')} has the setting {where}, which this version does not know",
+                    fix="use the nas_edge that wrote it",
                 ) from None
             raise RunFolderError(f"{self.path('config.json')} is damaged: {where}: {first['msg']}") from None
 
@@ -247,7 +247,7 @@ class Run:
             )
         sessions = before.get("sessions")
         if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
-            raise RunFolderError(f"{self.path(name)} is damaged: expected a list of sessions")
+            raise RunFolderError(f"{self.path(name)} is damaged", expected="a list of sessions")
         changed = []
         if sessions:
             first = {"device": {}, "nas_edge": None, "packages": {}, **sessions[0]}
@@ -304,7 +304,7 @@ class Run:
         except RunError as error:
             raise RunFolderError(str(error)) from None
         if not isinstance(value, dict):
-            raise RunFolderError(f"{path} is damaged: expected an object, received {type(value).__name__}")
+            raise RunFolderError(f"{path} is damaged", expected="an object", received=f"{type(value).__name__}")
         return value
 
     def write_weights(self, name: str, weights: Weights) -> None:
@@ -330,7 +330,7 @@ class Run:
             raise RunFolderError(f"{self.folder} has no {name}: the run did not get as far as training") from None
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise RunFolderError(
-                f"cannot read {self.path(name)}: {error}; remove it to have that network trained again"
+                f"cannot read {self.path(name)}: {error}", fix="remove it to have that network trained again"
             ) from None
         return {node: tuple(group[i] for i in sorted(group)) for node, group in groups.items()}
 

@@ -122,7 +122,9 @@ class SearchLoop(ABC):
             RunError: when they do not fit; nothing was changed.
         """
         if arrays:
-            raise RunError("this checkpoint holds weights, which this search method does not have; start a new run")
+            raise RunError(
+                "this checkpoint holds weights, which this search method does not have", fix="start a new run"
+            )
 
     def weights_of(self, network: NetworkSpec) -> Weights:
         """The trained weights of one network, to start its own training from.

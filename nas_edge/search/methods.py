@@ -71,7 +71,7 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     weights = settings.weights
     if not isinstance(space, NetworkSpace) or not isinstance(task, NetworkTask) or data is None:
         raise ConfigError(
-            f"a one-shot search trains networks, which {space.name} does not describe; use --method multi-trial"
+            f"a one-shot search trains networks, which {space.name} does not describe", fix="use --method multi-trial"
         )
     steps = settings.steps * settings.samples_per_step
     schedule = CosineWithWarmup(weights.peak_learning_rate, steps, round(steps * weights.warmup_fraction))

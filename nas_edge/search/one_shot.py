@@ -197,8 +197,9 @@ class OneShotSearch(SearchLoop):
         """See `SearchLoop`; of the shared weights, or what follows from them."""
         return TrainingError(
             f"the training of the shared weights has diverged: at step {self.step} {what}. What was measured is in the "
-            "journal; start a new run with a lower learning rate, for example with "
-            f"--set search.weights.learning_rate={self.settings.weights.learning_rate / 2:.2g}"
+            "journal",
+            fix="start a new run with a lower learning rate, for example with --set search.weights.learning_rate="
+            f"{self.settings.weights.learning_rate / 2:.2g}",
         )
 
     def score(self, inputs: Any, targets: Any, masks: np.ndarray[Any, Any]) -> float:

@@ -65,7 +65,7 @@ def find_space(name: str) -> MakeSpace:
         settings = SPACES.settings({"name": name, "input_size": input_size, "width_multiplier": width_multiplier})
         space = SPACES.make(settings, classes, channels)
         if not isinstance(space, NetworkSpace):
-            raise SpaceError(f"{name} is not a space of networks; received {type(space).__name__}")
+            raise SpaceError(f"{name} is not a space of networks", received=f"{type(space).__name__}")
         return space
 
     return make

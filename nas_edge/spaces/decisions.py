@@ -102,11 +102,11 @@ class SearchSpace(ABC):
         """Raises SpaceError unless `architecture` is a point of this space."""
         choices = architecture.choices
         if len(choices) != len(self.decisions):
-            raise SpaceError(f"{self.name} has {len(self.decisions)} decisions, received {len(choices)} choices")
+            raise SpaceError(f"{self.name} has {len(self.decisions)} decisions", received=f"{len(choices)} choices")
         for decision, choice in zip(self.decisions, choices, strict=True):
             if not 0 <= choice < len(decision.choices):
                 raise SpaceError(
-                    f"{self.name}: {decision.path} has choices 0..{len(decision.choices) - 1}, received {choice}"
+                    f"{self.name}: {decision.path} has choices 0..{len(decision.choices) - 1}", received=f"{choice}"
                 )
 
     def parse(self, text: str) -> Architecture:
@@ -132,7 +132,7 @@ class SearchSpace(ABC):
         for decision in self.decisions:
             value = values.get(decision.path, decision.choices[0])
             if value not in decision.choices:
-                raise SpaceError(f"{self.name}: {decision.path} offers {decision.choices}, received {value!r}")
+                raise SpaceError(f"{self.name}: {decision.path} offers {decision.choices}", received=f"{value!r}")
             indices.append(decision.choices.index(value))
         return Architecture(tuple(indices))
 

@@ -204,7 +204,7 @@ def reference_network(
     elif name in MOBILENET_V3_STYLE:
         template = _mobilenet_v3_style(MOBILENET_V3_STYLE[name], scale, classes)
     else:
-        raise SpaceError(f"unknown reference network {name!r}; expected one of {', '.join(REFERENCE_NETWORKS)}")
+        raise SpaceError(f"unknown reference network {name!r}", expected=f"one of {', '.join(REFERENCE_NETWORKS)}")
     return decode(template, (input_size, input_size, channels), {})
 
 

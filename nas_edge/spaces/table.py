@@ -102,8 +102,8 @@ def table_of(space: SearchSpace, what: str) -> ResultsTable:
     """
     if not isinstance(space, TableSpace):
         raise ConfigError(
-            f"{what} from a column requires a table of results (--table FILE --decisions NAME,NAME...), received the "
-            f"space {space.name}"
+            f"{what} from a column requires a table of results (--table FILE --decisions NAME,NAME...)",
+            received=f"the space {space.name}",
         )
     return space.table
 
@@ -137,7 +137,7 @@ def _results(name: str, frame: pd.DataFrame, columns: Sequence[str]) -> ResultsT
     if missing:
         raise ConfigError(f"{name} has no column {missing[0]!r}; its columns: {', '.join(map(str, frame.columns))}")
     if len(set(columns)) != len(columns):
-        raise ConfigError(f"--decisions names a column twice; received {','.join(columns)}")
+        raise ConfigError("--decisions names a column twice", received=f"{','.join(columns)}")
     if frame.empty:
         raise ConfigError(f"{name} has no rows")
     decisions, codes = [], []
@@ -155,8 +155,8 @@ def _results(name: str, frame: pd.DataFrame, columns: Sequence[str]) -> ResultsT
         architecture = Architecture(choice_indices)
         if architecture in rows:
             raise ConfigError(
-                f"{name}: rows {rows[architecture] + 1} and {row + 1} have the same decisions; name all decision "
-                "columns, or remove one of the rows"
+                f"{name}: rows {rows[architecture] + 1} and {row + 1} have the same decisions",
+                fix="name all decision columns, or remove one of the rows",
             )
         rows[architecture] = row
     return ResultsTable(name, tuple(decisions), rows, frame)

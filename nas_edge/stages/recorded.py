@@ -59,7 +59,8 @@ class RecordedSearch:
         if count > len(journal):
             raise RunError(
                 f"{journal.path} holds {len(journal)} trials, and the checkpoint of step "
-                f"{checkpoint and checkpoint.step} was written after {count}; restore the journal from a copy"
+                f"{checkpoint and checkpoint.step} was written after {count}",
+                fix="restore the journal from a copy",
             )
         found = journal.read(Trial.from_json)
         self.trials = found[:count]

@@ -75,8 +75,9 @@ def find_target_ms(context: RunContext) -> float:
     median_ms = answer.median_ms
     if median_ms is None:
         raise InfeasibleError(
-            f"no --target-ms was given and the reference network {name} could not be timed on "
-            f"{device.name}: {answer.verdict}, {answer.detail}; name a target"
+            f"no --target-ms was given and the reference network {name} could not be timed on {device.name}: "
+            f"{answer.verdict}, {answer.detail}",
+            fix="name a target",
         )
     target_ms = median_ms * config.target.reference_share
     share = "" if config.target.reference_share == 1 else f"{config.target.reference_share:g} of it, "

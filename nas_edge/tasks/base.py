@@ -258,5 +258,5 @@ class NetworkTask(Task):
             part = self.statistics(outputs, targets)
             total = part if total is None else total + part
         if total is None:
-            raise DataError("no images to evaluate; expected at least one batch")
+            raise DataError("no images to evaluate", expected="at least one batch")
         return self.quality(total)

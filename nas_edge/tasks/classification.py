@@ -116,7 +116,8 @@ def labels_section(labels: Sequence[str]) -> BundleSection:
     for label in labels:
         if not label or label.splitlines() != [label]:
             raise ExportError(
-                f"label {label!r}: expected one non-empty line of text, as {LABELS} has one label per line"
+                f"label {label!r} cannot be written",
+                expected=f"one non-empty line of text, as {LABELS} has one label per line",
             )
     return BundleSection(
         title="image classifier",

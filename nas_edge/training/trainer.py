@@ -101,7 +101,7 @@ def train_model(
 def check_finite(weights: Weights) -> None:
     """Raises TrainingError unless all weights are numbers."""
     if not all(np.isfinite(array).all() for group in weights.values() for array in group):
-        raise TrainingError("training diverged: weights are no longer numbers; lower the learning rate")
+        raise TrainingError("training diverged: weights are no longer numbers", fix="lower the learning rate")
 
 
 def evaluate(model: keras.Model, batches: Iterable[Batch], task: NetworkTask) -> float:
@@ -143,7 +143,7 @@ def recalibrate_batch_norm(model: keras.Model, batches: Iterable[Batch]) -> None
         for norm in norms:
             norm.momentum = momentum[norm]
     if count == 0:
-        raise DataError("no images to re-estimate batch norm with; expected at least one batch")
+        raise DataError("no images to re-estimate batch norm with", expected="at least one batch")
 
 
 def regularized_layers(spec: NetworkSpec) -> frozenset[str]:
@@ -198,6 +198,6 @@ def _divergence(images: Any, loss: float, step: int, learning_rate: float) -> Ex
     if not np.isfinite(images).all():
         return DataError(f"training step {step}: the images contain values that are not numbers")
     return TrainingError(
-        f"training diverged: the loss is {loss} at step {step}, at learning rate {learning_rate:.3g}; "
-        "lower the learning rate or lengthen the warm-up"
+        f"training diverged: the loss is {loss} at step {step}, at learning rate {learning_rate:.3g}",
+        fix="lower the learning rate or lengthen the warm-up",
     )

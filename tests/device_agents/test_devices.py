@@ -26,10 +26,10 @@ def test_unknown_addresses_are_refused_with_the_valid_forms(address: str) -> Non
 
 
 def test_of_a_known_scheme_only_its_own_form_is_told() -> None:
-    with pytest.raises(DeviceAddressError, match=r"Expected host: \(this machine\)") as caught:
+    with pytest.raises(DeviceAddressError, match=r"expected host: \(this machine\)") as caught:
         open_device("host:1")
     assert "adb" not in str(caught.value)
-    with pytest.raises(DeviceAddressError, match=r"Supported: host:, adb:.*`nas-edge devices`"):
+    with pytest.raises(DeviceAddressError, match=r"expected host:, adb:.*`nas-edge devices`"):
         open_device("phone")
 
 

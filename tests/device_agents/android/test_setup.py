@@ -116,7 +116,7 @@ def test_what_is_no_tool_for_the_phone_is_not_kept(ready_phone: Phone, settings:
             set_up(link, str(file))
         with pytest.raises(SpecError, match="64 hexadecimal"):
             set_up(link, str(file), "abc")
-        with pytest.raises(DeviceUnavailableError, match="Expected SHA-256 0000"):
+        with pytest.raises(DeviceUnavailableError, match="expected SHA-256 0000"):
             set_up(link, str(file), "0" * 64)
         with pytest.raises(SpecError, match="cannot be read"):
             set_up(link, str(tmp_path / "none"))
