@@ -102,8 +102,7 @@ def set_up_device(address: str, options: Mapping[str, str] | None = None) -> Seq
     if scheme.setup is None:
         able = ", ".join(f"{other.name}:" for other in schemes() if other.setup is not None)
         raise SpecError(
-            f"Setup is not needed for {scheme.name}: devices ({scheme.what})",
-            expected=able,
+            f"Setup is not needed for {scheme.name}: devices ({scheme.what}); supported: {able}",
             received=f"{address!r}",
         )
     known = {option.name for option in scheme.setup.options}
@@ -111,8 +110,7 @@ def set_up_device(address: str, options: Mapping[str, str] | None = None) -> Seq
     if unknown:
         supported = ", ".join(f"--{name}" for name in sorted(known)) or "none"
         raise SpecError(
-            f"--{unknown[0]} is not an option for setting up {scheme.name}: devices",
-            expected=supported,
+            f"--{unknown[0]} is not an option for setting up {scheme.name}: devices; supported: {supported}",
             received=f"address {address!r}",
         )
     return scheme.setup.run(rest, options or {})

@@ -167,7 +167,7 @@ def test_a_worker_of_another_version_is_refused() -> None:
             data = super().read(count)
             return data.replace(b'"protocol":%d' % PROTOCOL_VERSION, b'"protocol":%d' % (PROTOCOL_VERSION - 1))
 
-    with pytest.raises(DeviceUnavailableError, match="Copy the present worker folder"):
+    with pytest.raises(DeviceUnavailableError, match="copy the present worker folder"):
         WorkerLink(Other())
 
 

@@ -192,7 +192,7 @@ def test_manifest_holds_json_values_only(exported: Exported, tmp_path: Path, val
 
 
 def test_outputs_must_be_those_of_the_task(exported: Exported, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"does not fit its task: expected \[1, 2\], received \[1, 3\]"):
+    with pytest.raises(ExportError, match=r"does not fit its task; expected \[1, 2\], received \[1, 3\]"):
         write(exported, tmp_path / "bundle", section=labels_section(("one", "two")))
 
 
@@ -227,11 +227,11 @@ def test_changed_missing_and_foreign_files_are_found(exported: Exported, tmp_pat
     with pytest.raises(ExportError, match=r"labels\.txt, which is part of the bundle, cannot be read"):
         verify_bundle(folder)
     (folder / "manifest.json").write_text('{"schema_version": 99}')
-    with pytest.raises(ExportError, match="schema version 1, received 99"):
+    with pytest.raises(ExportError, match="schema 1, received 99"):
         verify_bundle(folder)
     for files in ("[]", "{}", '{"README.md": "", "../secret": ""}'):
         (folder / "manifest.json").write_text(f'{{"schema_version": 1, "files": {files}}}')
-        with pytest.raises(ExportError, match="damaged: expected the hashes"):
+        with pytest.raises(ExportError, match="damaged; expected the hashes"):
             verify_bundle(folder)
     (folder / "manifest.json").write_text("{")
     with pytest.raises(ExportError, match="damaged"):

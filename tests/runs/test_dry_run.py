@@ -39,9 +39,9 @@ def test_an_architecture_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_estimate_in_words() -> None:
     text = Estimate("0:1", 1.25, {"search": 7200.0, "training": 30.0}, None, 3 * 2**30).text()
-    assert "0:1\nit took 1.25 ms\n" in text
+    assert "0:1\nit took 1.250 ms\n" in text
     assert "2.0 h" in text
     assert "30.0 s" in text
     assert "disk 3.0 GiB" in text
     text = Estimate("0:1", 1.25, {"search": 7200.0}, None, 1, target_ms=4).text()
-    assert "it took 1.25 ms; the target is 4 ms\n" in text
+    assert "it took 1.250 ms; the target is 4.000 ms\n" in text

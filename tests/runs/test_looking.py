@@ -118,8 +118,8 @@ def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
     }
     assert "received 'four'" in runs["odd"].state
     assert "line 8" in runs["damaged"].state
-    assert runs["stopped"].row()[2:-1] == ("proxylessnas", "4", "best trial", "6", "0.800", "7/24")
-    assert runs["done"].row()[2:-1] == ("proxylessnas", "4", "delivered", "3.9 (unsteady)", "0.700", "7/24")
+    assert runs["stopped"].row()[2:-1] == ("proxylessnas", "4.000", "best trial", "6.000", "0.800", "7/24")
+    assert runs["done"].row()[2:-1] == ("proxylessnas", "4.000", "delivered", "3.900 (unsteady)", "0.700", "7/24")
     assert runs["new"].row()[3:-1] == ("-", "-", "-", "-", "0/24")
 
 
@@ -147,8 +147,8 @@ def test_the_commands_answer_without_tensorflow(tmp_path: Path) -> None:
     code, out, err = command("select", str(tmp_path / "run"), "--target-ms", "0.1,3,16")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert "no trial was that fast; the fastest of all took 0.5 ms" in lines[1]
-    assert lines[2].split() == ["3", "3", "0.600", "one", "batch", "each", "2", "1:0"]
+    assert "no trial was that fast; the fastest of all took 0.5000 ms" in lines[1]
+    assert lines[2].split() == ["3", "3.000", "0.600", "one", "batch", "each", "2", "1:0"]
     assert "For 3 ms this is not the network that" in out
     assert "nas-edge search --target-ms 0.1 " in out
     code, out, err = command("select", str(tmp_path / "run"), "--target-ms", "2")

@@ -10,6 +10,7 @@ import pytest
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.controllers.random_search import RandomSearchController
 from nas_edge.errors import InfeasibleError
+from nas_edge.formatting import ms_text
 from nas_edge.networks.analysis import analyze
 from nas_edge.search.selection import nearest, select, smallest
 from nas_edge.search.trials import Trial
@@ -84,7 +85,7 @@ def test_a_limit_far_below_the_most_likely_is_still_found() -> None:
 
 def test_an_infeasible_limit_names_the_fastest_and_its_time() -> None:
     least = macs_ms(smallest(SPACE))
-    with pytest.raises(InfeasibleError, match=f"takes {least:.3g} ms: {smallest(SPACE)}"):
+    with pytest.raises(InfeasibleError, match=f"takes {ms_text(least)} ms: {smallest(SPACE)}"):
         select(SPACE, settled_controller(), judge_by(macs_ms, lambda _: 0.5), least / 2)
 
 
