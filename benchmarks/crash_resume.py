@@ -3,8 +3,8 @@
 A child process searches a tiny space, with latencies that are a function of the network, cached and journalled as in
 any run. It is killed with SIGKILL after a random time, another continues, until the search is done; then the next
 search begins, until enough have been killed. Every finished search must have the journal, the rewards, the weights, the
-optimiser, the controller, the record of how its policy settled and the stored measurements of the uninterrupted one, to
-the bit, and a network whose latency was stored must not have been asked for again.
+optimiser, the controller, the record of how its policy converged and the stored measurements bit-identical to those of
+the uninterrupted one, and a network whose latency was stored must not have been asked for again.
 
     python -m benchmarks.crash_resume [--quick]
 """

@@ -46,7 +46,7 @@ def measure_fairly(
     """Measures a model, and believes it guilty only if the bench is not.
 
     Args:
-        model: A TFLite file; one that need not be run to be judged is not.
+        model: A TFLite file; one that need not be run to be assessed is not.
         spec: How to measure.
         attempt: Measures once.
         examine: Is given a failure that would be the model's; returns what is wrong with the bench, having prepared

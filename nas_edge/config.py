@@ -231,7 +231,7 @@ PRESETS: dict[str, Overrides] = {
         "final_measure": {"preset": "search", "max_duration_s": 3.0},
         "training": _SMALL_DATA,
     },
-    # One's own pictures on a machine without accelerator: an evening rather than a week.
+    # One's own images on a machine without accelerator: an evening rather than a week.
     "laptop": {
         "space": {"name": "mobilenet-v3-like", "input_size": 96, "width_multiplier": 0.5},
         "data": {"augmentation": {"flip": True}},
@@ -289,7 +289,7 @@ def load_config(
     if config.target.latency_ms is None and (config.latency.source != "device" or config.reference is None):
         raise ConfigError(
             "target.latency_ms is missing: by default it is the reference network's, measured on the device, but the "
-            f"search is to go by {config.latency.text}",
+            f"search takes its latencies from {config.latency.text}",
             fix="name a target (--target-ms)",
         )
     return config
@@ -298,9 +298,7 @@ def load_config(
 def _parse_yaml(text: str, where: str) -> Any:
     """Reads YAML, or JSON; whatever is wrong with it is one line."""
     if len(text) > MAX_SETTINGS_CHARACTERS:
-        raise ConfigError(
-            f"{where}: {len(text)} characters are no settings; at most {MAX_SETTINGS_CHARACTERS} are read"
-        )
+        raise ConfigError(f"{where}: settings have at most {MAX_SETTINGS_CHARACTERS} characters; received {len(text)}")
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -320,7 +318,7 @@ def _read(file: Path) -> Overrides:
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {file}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{file} is neither YAML nor JSON: it is no UTF-8 text") from None
+        raise ConfigError(f"{file} is neither YAML nor JSON: it is not UTF-8 text") from None
     loaded = _parse_yaml(text, str(file))
     if isinstance(loaded, dict):
         loaded.pop("schema_version", None)  # so that a run's config.json can be given back

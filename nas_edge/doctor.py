@@ -34,7 +34,7 @@ from nas_edge.formatting import ms_text, reason
 _PACKAGE = "nas-edge"
 _GIB = 2**30
 _TENSORFLOW_TIMEOUT_S = 120.0
-# The demo takes 1.3 GiB of memory and 40 MiB of disk; pictures and larger supernets take more.
+# The demo takes 1.3 GiB of memory and 40 MiB of disk; images of your own and larger supernets take more.
 _MEMORY_NEEDED, _MEMORY_EASY = 1.5 * _GIB, 4 * _GIB
 _DISK_NEEDED, _DISK_EASY = 0.2 * _GIB, 2 * _GIB
 # A processor of a busy or hot machine changes its clock in the middle of a measurement.

@@ -183,10 +183,10 @@ def how_to_get(abi: str, address: str) -> str:
 def elf_problem(data: bytes, abi: str) -> str:
     """Returns why a file cannot be a program for an instruction set, "" if nothing speaks against it."""
     if len(data) < 20 or data[:4] != b"\x7fELF":
-        return "it is no program: expected an ELF file"
+        return "it is not a program: expected an ELF file"
     kind, machine = struct.unpack_from("<HH", data, 16)
     if kind not in _ELF_TYPES:
-        return "it is no program but another kind of ELF file"
+        return "it is not a program but another kind of ELF file"
     expected = _ELF.get(abi)
     if expected and (data[4], machine) != expected:
         others = [name for name, elf in _ELF.items() if elf == (data[4], machine)]

@@ -52,15 +52,15 @@ def to_table(
         f"? {_who(row)}: {row.measurement.verdict}: {row.measurement.detail}" for row in report.rows if row.flagged
     ]
     if doubts:
-        blocks.append("Not to be relied on:\n" + "\n".join(doubts))
+        blocks.append("Unreliable latency:\n" + "\n".join(doubts))
     notes = dict.fromkeys(filter(None, (_open_note(row, report) for row in report.rows)))
     if notes:
         blocks.append("\n".join(notes))
     if among:
         flagged = {(row.model.name, row.device, row.threads) for row in report.rows if row.flagged}
         doubtful = any((c.reference, c.device, c.threads) in flagged for c in among)
-        where = "can be relied on, where none can the fastest of all" if doubtful else "can be relied on"
-        blocks.append(_comparison_table(f"Compared with the fastest that {where} (ratio of medians):", among))
+        fastest = "fastest of all, none being reliable" if doubtful else "fastest reliable one"
+        blocks.append(_comparison_table(f"Compared with the {fastest} (ratio of medians):", among))
     if with_baseline is not None:
         blocks.append(_comparison_table("Compared with the baseline (ratio of medians):", with_baseline))
     if report.spec.profile_ops:
@@ -275,7 +275,7 @@ def _narrowed(rows: Sequence[tuple[str, ...]], width: int | None) -> str:
         at = rows[0].index(name)
         rows = [(*row[:at], *row[at + 1 :]) for row in rows]
         left_out.append(name)
-    note = f"\nFor want of room without {', '.join(left_out)}; --format csv has all." if left_out else ""
+    note = f"\nToo narrow for {', '.join(left_out)}; --format csv has all." if left_out else ""
     return f"{_align(rows)}{note}"
 
 

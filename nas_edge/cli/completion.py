@@ -75,7 +75,7 @@ def devices(typed: str) -> list[str] | list[CompletionItem[str]]:
 
 @_completes
 def latency_sources(typed: str) -> list[str] | list[CompletionItem[str]]:
-    """What judges candidates."""
+    """Where latencies of candidates come from."""
     from nas_edge.latency import LATENCY_SOURCES
 
     if ":" in typed:

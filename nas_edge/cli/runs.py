@@ -20,7 +20,7 @@ def runs(folder: Path) -> None:
     """Lists the runs in FOLDER (default: runs), the latest last.
 
     Of a finished run, MS and ACCURACY are those of the delivered network on test images; of another, those of the best
-    trial so far, judged with shared weights on validation images.
+    trial so far, scored with shared weights on validation images.
     """
     from nas_edge.runs.listing import list_runs
 
@@ -40,7 +40,7 @@ def select(run: Path, targets: str) -> None:
 
     Nothing is trained, and no device is needed.
 
-    Qualities are accuracies with the search's shared weights. Networks that were judged after the search, with the
+    Qualities are accuracies with the search's shared weights. Networks that were evaluated after the search, with the
     final weights on all validation images, go before those of which only the search's own trials tell. To have one of
     them trained and delivered, search with its target.
     """
@@ -63,7 +63,7 @@ def select(run: Path, targets: str) -> None:
             f"{run} has no timed trial yet; the first come after the delay. If it is stopped: "
             f"nas-edge search --resume {run}"
         )
-    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "JUDGED ON", "TRIALS", "ARCHITECTURE")]
+    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "SCORED ON", "TRIALS", "ARCHITECTURE")]
     unanswered, others = [], []
     for limit_ms in limits:
         found = known.best_within(limit_ms)
@@ -74,8 +74,8 @@ def select(run: Path, targets: str) -> None:
             rows.append((f"{limit_ms:g}", "-", "-", "-", "-", none))
             unanswered.append(limit_ms)
         else:
-            judged = "all images" if found.final else "one batch each"
-            facts = (ms_text(found.latency_ms), f"{found.quality:.3f}", judged, str(found.trials))
+            scored_on = "all images" if found.final else "one batch each"
+            facts = (ms_text(found.latency_ms), f"{found.quality:.3f}", scored_on, str(found.trials))
             rows.append((f"{limit_ms:g}", *facts, str(found.architecture)))
             if delivered is not None and str(found.architecture) != delivered.architecture:
                 others.append(f"{limit_ms:g}")

@@ -2,7 +2,7 @@
 
     design fingerprint + precision + device fingerprint + runtime and version + settings hash  ->  LatencyAnswer
 
-A settling controller proposes the same architectures again and again, so most of a search's late measurements are
+A converging controller proposes the same architectures again and again, so most of a search's late measurements are
 answered from here. That repeats a measurement's error instead of averaging it, which is why finalists are measured
 anew, past the cache. Keep the file with the run: the same device differs from one session to the next by more than
 its measurements scatter.

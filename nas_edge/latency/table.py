@@ -192,7 +192,7 @@ def _read_architectures(text: str, name: str, space: SearchSpace) -> Callable[[A
         for architecture, latency_ms in rows:
             known[space.canonical(space.parse(architecture))] = float(latency_ms)
     except (SpaceError, ValueError, csv.Error) as error:
-        raise ConfigError(f"line {rows.line_num} of {name} is no architecture with its latency: {error}") from None
+        raise ConfigError(f"line {rows.line_num} of {name} is not an architecture with its latency: {error}") from None
 
     def latency_ms_of(architecture: Architecture) -> float:
         try:

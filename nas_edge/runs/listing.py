@@ -64,7 +64,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
     """The runs in a folder, the one written to last at the end.
 
     Raises:
-        RunError: when there is no such folder, or it is itself a run.
+        RunError: when it is not a directory, or is itself a run.
     """
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is not a directory", fix="name the one your runs are in: nas-edge runs FOLDER")
@@ -114,7 +114,7 @@ def _latency(latency_ms: float | None, verdict: str | None) -> str:
 
 def _age_s(folder: Path) -> float:
     written_s = []
-    # To have a report written again is no news of the run.
+    # A report that is written again does not make the run younger.
     for path in [path for path in folder.iterdir() if path.name != "report"] or [folder]:
         with suppress(FileNotFoundError):  # a search that goes on replaces files
             written_s.append(path.stat().st_mtime)

@@ -91,7 +91,7 @@ def is_locked(path: Path) -> bool:
     """Whether somebody is writing to the run whose lock file this is.
 
     Raises:
-        RunError: when it is no file.
+        RunError: when it is not a file.
     """
     try:
         with open_regular(path) as file:

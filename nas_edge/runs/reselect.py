@@ -51,7 +51,7 @@ class JournalledCandidates:
     def best_within(self, limit_ms: float) -> Candidate | None:
         """The most accurate architecture that meets a limit, the faster of equals; None when none does.
 
-        One that was judged after the search goes before the search's own: a quality of one batch is mostly noise, and
+        One that was evaluated after the search goes before the search's own: a quality of one batch is mostly noise, and
         the best of many such is the luckiest.
         """
         for group in (self.finalists, self.candidates):

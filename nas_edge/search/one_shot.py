@@ -241,7 +241,7 @@ class OneShotSearch(SearchLoop):
         return trials
 
     def _ask(self, proposal: Proposal, candidate: Candidate) -> Future[LatencyAnswer] | None:
-        """Asks for a proposal's latency. One that runs several operators at once is no single network."""
+        """Asks for a proposal's latency. One that runs several operators at once is not a single network."""
         return None if proposal.mixed else self.evaluator.latency.submit(candidate)
 
 

@@ -57,7 +57,7 @@ class Bench:
 
     @property
     def required_device(self) -> DeviceSource:
-        """The device, in a stage that there is no doing without."""
+        """The device, in a stage that requires one."""
         assert self.device is not None
         return self.device
 
@@ -100,7 +100,7 @@ class RunContext:
 
     @property
     def required_data(self) -> TaskData:
-        """The data, in a stage that there is no doing without."""
+        """The data, in a stage that requires them."""
         assert self.data is not None
         return self.data
 

@@ -1,4 +1,4 @@
-"""How the controller settles: its probabilities now and then, for the report.
+"""How the controller converges: its probabilities now and then, for the report.
 
     policy.jsonl    {"step": steps done, "probabilities": [[0.2, 0.8], ...]}    a row per decision, in the space's order
 
@@ -41,7 +41,7 @@ def set_damaged_aside(path: Path, say: Callable[[str], object]) -> None:
             _steps_done(record)
     except (RunError, ArithmeticError, LookupError, TypeError, ValueError):
         aside = set_aside(path)
-        say(f"{path} is damaged: it is kept as {aside.name}, and how the policy settles is noted from here on")
+        say(f"{path} is damaged: it is kept as {aside.name}, and how the policy converges is recorded from here on")
 
 
 class PolicyLog:

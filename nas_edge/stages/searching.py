@@ -132,7 +132,7 @@ def _shown(
         policy_journal = stack.enter_context(closing(run.open_journal(reporter.say, "policy.jsonl")))
         policy = PolicyLog(policy_journal, loop.step, loop.steps)
         log = None
-        # It writes with TensorFlow, for whose start nobody waits who searches a table.
+        # It writes with TensorFlow, whose start takes longer than the search of a table.
         if context.task.delivers and context.config.runs.tensorboard and loop.step < loop.steps:
             from nas_edge.stages.tensorboard import TensorBoardLog
 
