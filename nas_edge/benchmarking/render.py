@@ -59,7 +59,7 @@ def to_table(
     if among:
         flagged = {(row.model.name, row.device, row.threads) for row in report.rows if row.flagged}
         doubtful = any((c.reference, c.device, c.threads) in flagged for c in among)
-        fastest = "fastest of all, none being reliable" if doubtful else "fastest reliable one"
+        fastest = "fastest reliable one, or the fastest of all where none is" if doubtful else "fastest reliable one"
         blocks.append(_comparison_table(f"Compared with the {fastest} (ratio of medians):", among))
     if with_baseline is not None:
         blocks.append(_comparison_table("Compared with the baseline (ratio of medians):", with_baseline))

@@ -51,8 +51,8 @@ class JournalledCandidates:
     def best_within(self, limit_ms: float) -> Candidate | None:
         """The most accurate architecture that meets a limit, the faster of equals; None when none does.
 
-        One that was evaluated after the search goes before the search's own: a quality of one batch is mostly noise, and
-        the best of many such is the luckiest.
+        One that was evaluated after the search goes before the search's own: a quality of one batch is mostly noise,
+        and the best of many such is the luckiest.
         """
         for group in (self.finalists, self.candidates):
             meeting = [candidate for candidate in group if candidate.latency_ms <= limit_ms]
