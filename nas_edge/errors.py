@@ -8,6 +8,8 @@
     |-- TrainingError       the loss is no longer a number
     |-- ExportError         a model could not be converted, or is not what its label says
     |-- InfeasibleError     no architecture meets the limit on this device
+    |-- TargetMissedError   what was delivered does not meet the hard limit (exit code 3)
+    |-- TargetUnknownError  whether it does is not known (exit code 4)
     |-- RunError            the run folder cannot be used or written
     `-- StoppedError        the user stopped it (exit code 130)
 
@@ -52,6 +54,18 @@ class ExportError(NasEdgeError):
 
 class InfeasibleError(NasEdgeError):
     """No architecture meets the limit on this device."""
+
+
+class TargetMissedError(NasEdgeError):
+    """What was found or delivered does not meet the hard limit; raised by the command line only."""
+
+    exit_code = 3
+
+
+class TargetUnknownError(NasEdgeError):
+    """Whether what was found or delivered meets the hard limit is not known; raised by the command line only."""
+
+    exit_code = 4
 
 
 class RunError(NasEdgeError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import PATH, Command, check_new_file, print_table
+from nas_edge.cli.base import PATH, Command, check_limit, check_new_file, print_table
 from nas_edge.errors import NasEdgeError
 from nas_edge.terminal import printable
 
@@ -158,9 +158,13 @@ def export(run: Path, out: Path, device: str | None) -> None:
     """Writes and measures a finished RUN's bundle again.
 
     The files are converted anew, into another folder.
+
+    Exit codes are those of `nas-edge search`: 3 when the run's hard limit is missed, 4 when that is not known.
     """
     from nas_edge import pipeline
     from nas_edge.progress import Reporter
     from nas_edge.report import result_text
 
-    click.echo(result_text.answer(pipeline.export(run, out, device, Reporter()), run))
+    result = pipeline.export(run, out, device, Reporter())
+    click.echo(result_text.answer(result, run, out))
+    check_limit(result)

@@ -298,6 +298,7 @@ class Bundling:
                 "seed": config.seed,
                 "data": config.data.source,
                 "target_ms": self.target_ms,
+                "outcome": result.outcome.value,
                 "meets_target": result.meets_target,
                 "device": self.device.info.model,
                 "test_images": len(data.split.test),
