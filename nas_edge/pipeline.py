@@ -139,7 +139,9 @@ def _add_session(context: RunContext) -> None:
     """Notes what this start of the run is made with, and which settings were changed for it."""
     run, device, reporter = context.run, context.bench.device, context.reporter
     info = {} if device is None else {**asdict(device.info), "fingerprint": device.info.fingerprint}
-    differing = run.add_session(environment(info, context.bench.measured_with))
+    config = context.config
+    measuring = {"measure": config.measure.model_dump(), "final_measure": config.final_measure.model_dump()}
+    differing = run.add_session(environment(info, context.bench.measured_with, measuring))
     changed = run.changed_settings(context.config)
     if changed:
         run.write_config(context.config)

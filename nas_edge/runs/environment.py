@@ -16,7 +16,9 @@ from nas_edge import __version__
 _PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy", "pillow", "scikit-learn")
 
 
-def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> dict[str, Any]:
+def environment(
+    device: Mapping[str, Any], measured_with: Mapping[str, str], measuring: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The manifest of a session that starts now.
 
     Args:
@@ -24,6 +26,7 @@ def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> 
         measured_with: what else than the network decides about its latencies: the device's
             `latency.cache.MeasuringKey`, and `latency_source`, that source's name, where candidates are
             not timed there.
+        measuring: with which effort, which may change from session to session: settings by stage.
     """
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -35,6 +38,7 @@ def environment(device: Mapping[str, Any], measured_with: Mapping[str, str]) -> 
         "cpus": os.cpu_count(),
         "device": dict(device),
         "measured_with": dict(measured_with),
+        "measuring": dict(measuring or {}),
     }
 
 
@@ -42,7 +46,7 @@ def measured_with(session: Mapping[str, Any]) -> dict[str, Any]:
     """What `environment` was given, also of an earlier manifest; of one that does not tell, nothing.
 
     Earlier ones had the judge's name in the device's place, and empty texts for runtime and settings. Of these, the
-    settings are not known and left out.
+    settings are not known and left out; so are those of others without `measuring`, which include the effort.
     """
     found, device = session.get("measured_with"), session.get("device")
     if not isinstance(found, dict):
@@ -54,7 +58,11 @@ def measured_with(session: Mapping[str, Any]) -> dict[str, Any]:
             "runtime": f"{device.get('runtime')} {device.get('runtime_version')}",
             "latency_source": found.get("device"),
         }
-    return {"latency_source" if what == "judge" else what: value for what, value in found.items()}
+    return {
+        "latency_source" if what == "judge" else what: value
+        for what, value in found.items()
+        if what != "settings" or "measuring" in session
+    }
 
 
 def changed_packages(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
