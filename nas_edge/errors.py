@@ -11,6 +11,7 @@
     |-- TargetMissedError   what was delivered does not meet the hard limit (exit code 3)
     |-- TargetUnknownError  whether it does is not known (exit code 4)
     |-- RunError            the run folder cannot be used or written
+    |   `-- UnreliableLatencyError  what the bench says cannot be used; the run can be continued
     `-- StoppedError        the user stopped it (exit code 130)
 
 A candidate that fails is not an error but a recorded outcome (see `device_agents.api.Verdict`); a broken bench raises
@@ -70,6 +71,18 @@ class TargetUnknownError(NasEdgeError):
 
 class RunError(NasEdgeError):
     """The run folder cannot be used or written."""
+
+
+class UnreliableLatencyError(RunError):
+    """The latencies of a run cannot be used, through no fault of its candidates; it can be continued.
+
+    Attributes:
+        verdict: of the last of them, a `device_agents.api.Verdict`.
+    """
+
+    def __init__(self, problem: str, verdict: str) -> None:
+        super().__init__(problem)
+        self.verdict = verdict
 
 
 class StoppedError(NasEdgeError):

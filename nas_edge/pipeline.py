@@ -16,7 +16,15 @@ from pathlib import Path
 
 from device_agents.errors import DeviceError
 from nas_edge.config import RunConfig
-from nas_edge.errors import ConfigError, InfeasibleError, NasEdgeError, SpaceError, StoppedError, TrainingError
+from nas_edge.errors import (
+    ConfigError,
+    InfeasibleError,
+    NasEdgeError,
+    SpaceError,
+    StoppedError,
+    TrainingError,
+    UnreliableLatencyError,
+)
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.environment import environment
@@ -128,6 +136,8 @@ def _carry_out(context: RunContext) -> RunResult:
     except StoppedError as error:
         raise StoppedError(f"{error}; continue with: nas-edge search --resume {run.folder}") from None
     except (InfeasibleError, TrainingError):  # continued as it is, the run would come to the same
+        raise
+    except UnreliableLatencyError:  # says itself how to continue
         raise
     except (NasEdgeError, DeviceError):
         reporter.say(f"the run is kept; to continue it: nas-edge search --resume {run.folder}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from nas_edge.cli import completion
 from nas_edge.cli.base import PATH, Command, check_limit, check_new_file, print_table
 from nas_edge.errors import NasEdgeError
 from nas_edge.terminal import printable
+
+if TYPE_CHECKING:
+    from nas_edge.runs.run import Run
 
 
 @click.command(cls=Command)
@@ -26,7 +30,7 @@ def runs(folder: Path) -> None:
     rows: list[tuple[str, ...]] = [("RUN", "STATE", "SPACE", "TARGET MS", "NETWORK", "MS", "ACCURACY", "STEPS", "AGE")]
     rows += [summary.row() for summary in list_runs(folder)]
     if len(rows) == 1:
-        click.echo(f"no runs in {folder}; to make one: nas-edge search --out {folder / 'first'}")
+        click.echo(f"no runs in {folder}; to make one: nas-edge search --preset smoke --out {folder / 'first'}")
         return
     print_table(rows)
 
@@ -58,10 +62,7 @@ def select(run: Path, targets: str) -> None:
     result = read_result(opened)
     delivered = None if result is None else result.winner
     if known.fastest_ms is None:
-        raise NasEdgeError(
-            f"{run} has no timed trial yet; the first come after the delay. If it is stopped: "
-            f"nas-edge search --resume {run}"
-        )
+        raise NasEdgeError(f"{run} {_nothing_timed(opened)}")
     rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "JUDGED ON", "TRIALS", "ARCHITECTURE")]
     unanswered, others = [], []
     for limit_ms in limits:
@@ -86,10 +87,24 @@ def select(run: Path, targets: str) -> None:
             f"{delivered.architecture}."
         )
     if unanswered:
-        advice = f"to have it searched for: nas-edge search --target-ms {unanswered[0]:g} --out FOLDER"
+        advice = (
+            f"to have it searched for: nas-edge search --config {run / 'config.json'} --target-ms {unanswered[0]:g} "
+            "--out FOLDER"
+        )
         if len(unanswered) == len(limits):
             raise NasEdgeError(f"{run} answers no target asked for; {advice}")
         click.echo(f"Where there is no answer, {advice}")
+
+
+def _nothing_timed(run: Run) -> str:
+    """Why a run has no latency to select by, and what to do."""
+    verdicts = [verdict for verdict in run.trials().verdict if verdict is not None]
+    ended = " If it is stopped:" if run.in_use else " To continue it:"
+    resume = f"{ended} nas-edge search --resume {run.folder}"
+    if not verdicts:
+        return f"has no timed trial yet; the first come after the delay.{'' if run.finished else resume}"
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+    return f"has {len(verdicts)} trials, none with a reliable latency ({counts}).{'' if run.finished else resume}"
 
 
 @click.command(cls=Command)
