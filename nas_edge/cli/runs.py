@@ -87,13 +87,15 @@ def select(run: Path, targets: str) -> None:
             f"{delivered.architecture}."
         )
     if unanswered:
-        advice = (
-            f"to have it searched for: nas-edge search --config {run / 'config.json'} --target-ms {unanswered[0]:g} "
-            "--out FOLDER"
-        )
+        advice = f"to have it searched for: {_search_again(run, unanswered[0])}"
         if len(unanswered) == len(limits):
             raise NasEdgeError(f"{run} answers no target asked for; {advice}")
         click.echo(f"Where there is no answer, {advice}")
+
+
+def _search_again(run: Path, target_ms: float) -> str:
+    """The command that searches as a run did, for another target."""
+    return f"nas-edge search --config {run / 'config.json'} --target-ms {target_ms:g} --out FOLDER"
 
 
 def _nothing_timed(run: Run) -> str:

@@ -107,9 +107,9 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
         InfeasibleError: when no candidate could be timed.
         TrainingError, RunError, DeviceError: see `SearchLoop`.
     """
-    run, config, reporter = context.run, context.config, context.reporter
+    run, config, reporter, space = context.run, context.config, context.reporter, context.space
     reporter.say(
-        f"searching {context.space.name}: {float(context.space.size):.3g} architectures, target {ms_text(target_ms)} ms "
+        f"searching {space.name}: {float(space.size):.3g} architectures, target {ms_text(target_ms)} ms "
         f"({config.export.precision}), latencies from {context.bench.latency_source.name}"
     )
     with ExitStack() as stack:
