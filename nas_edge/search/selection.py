@@ -51,8 +51,7 @@ def select(
         quality_drifts: see `SearchLoop`.
 
     Raises:
-        InfeasibleError: when no measured architecture meets the limit; it names the fastest one.
-        UnreliableLatencyError: when none has a latency, and the bench is to blame.
+        InfeasibleError: when none meets the limit; it names the fastest. UnreliableLatencyError: when none was timed.
     """
     evaluated: dict[Architecture, Trial] = {}
 
