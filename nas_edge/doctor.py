@@ -29,6 +29,7 @@ from device_agents.checks import Check
 from device_agents.devices import list_devices
 from device_agents.host import HostAgent, pick_cores
 from device_agents.schemes import loaded_schemes
+from nas_edge.formatting import reason
 
 _PACKAGE = "nas-edge"
 _GIB = 2**30
@@ -72,7 +73,7 @@ def _found(name: str, look: Callable[[], Check | Sequence[Check]]) -> list[Check
     try:
         found = look()
     except Exception as error:
-        return [Check(name, "fail", f"{type(error).__name__}: {error}", "install what is missing, or report this")]
+        return [Check(name, "fail", reason(error), "install what is missing, or report this")]
     return [found] if isinstance(found, Check) else list(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import pty
@@ -214,7 +215,7 @@ def test_in_a_terminal_ctrl_c_ends_with_the_table(files: list[str], tmp_path: Pa
     if form == "table":
         assert "INCOMPLETE" in out.read_text()
         return
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert [row["complete"] for row in rows] == ["False"] * len(rows) != []
 
 
