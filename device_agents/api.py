@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from device_agents.errors import ProtocolError, SpecError
-from device_agents.worker.spec import CPU_DELEGATES, DELEGATES, PRESETS, BenchmarkSpec, Delegate, parse_cores
+from device_agents.worker.spec import CPU_DELEGATES, DELEGATES, EFFORT, PRESETS, BenchmarkSpec, Delegate, parse_cores
 from device_agents.worker.statistics import Statistics, median_interval, quantile, summarize
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CPU_DELEGATES",
     "DELEGATES",
+    "EFFORT",
     "PRESETS",
     "BenchmarkSpec",
     "Conditions",

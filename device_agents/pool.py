@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
 from device_agents.errors import BenchFailedError, DeviceError, DeviceUnavailableError, ModelError, SpecError
 from device_agents.verdicts import DEVICE_FAULTS, verdict_of_error
+from device_agents.wording import words_of
 from device_agents.worker.probes import allowed_cores
 
 if TYPE_CHECKING:
@@ -255,8 +256,7 @@ class _Group:
             try:
                 job.data = self._produce(job)
             except Exception as error:  # the caller's function may raise anything
-                detail = f"{type(error).__name__}: {error}"
-                job.future.set_result(Measurement(Verdict.CONVERT_FAILED, detail))
+                job.future.set_result(Measurement(Verdict.CONVERT_FAILED, words_of(error)))
                 continue
             self._put_ready(job)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
 from device_agents.errors import DeviceAddressError, DeviceError, ModelError
 from device_agents.scheme import Scheme
+from device_agents.wording import words_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class ReplayAgent(DeviceAgent):
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, DeviceError) as error:
             raise DeviceAddressError(
-                f"{path} is not a recording of measurements ({type(error).__name__}: {error})",
+                f"{path} is not a recording of measurements ({words_of(error)})",
                 expected="the JSON that write_recording wrote",
             ) from error
         return cls(info, recorded)

@@ -48,6 +48,7 @@ def measure_in_rounds(
     progress: RoundsProgress = lambda done, position, measurement: None,
     finish: Callable[[], Sequence[Measurement]] | None = None,
     device_cores: int | None = None,
+    first_rounds: Sequence[int] | None = None,
 ) -> list[FileInRounds]:
     """Measures files in rounds: every file once, then every file again, ...
 
@@ -61,6 +62,8 @@ def measure_in_rounds(
         finish: Returns the final measurements in the order of the calls of `measure`, for one whose answers are
             provisional (`MeasuringSession.finish`); None if they are final.
         device_cores: How many cores the device has.
+        first_rounds: For each file the first round that is measured, below `rounds`, where those before it have been
+            measured earlier; None for all from the start.
 
     Returns:
         What was measured of each file, in their order.
@@ -73,7 +76,7 @@ def measure_in_rounds(
     failed = [False] * len(files)
     for number in range(rounds):
         for i, (model, spec) in enumerate(files):
-            if failed[i]:
+            if failed[i] or (first_rounds is not None and number < first_rounds[i]):
                 continue
             measurement = measure(model, share_of(spec, rounds))
             positions[i].append(len(measured))

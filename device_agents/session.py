@@ -50,6 +50,11 @@ class MeasuringSession:
         """Every reading of the anchor so far."""
         return self._anchor.readings
 
+    @property
+    def results(self) -> tuple[Measurement, ...]:
+        """What was measured so far, in the order of the calls; provisional since the last reading of the anchor."""
+        return tuple(self._results)
+
     def measure(self, model: bytes, spec: BenchmarkSpec | None = None) -> Measurement:
         """Returns a provisional measurement of a model.
 

@@ -18,11 +18,12 @@ from typing import Any
 from device_agents.api import PRESETS as MEASURING_PRESETS
 from device_agents.api import BenchmarkSpec, parse_cores
 from device_agents.errors import DeviceError
-from nas_edge.benchmarking import Report, Request, read_models, run_benchmark, unique_addresses
+from nas_edge.benchmarking import BenchmarkStoppedError, Report, Request, read_models, run_benchmark, unique_addresses
 from nas_edge.config import PRESETS, RunConfig, load_config
 from nas_edge.dry_run import Estimate
 from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.progress import Reporter
+from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.result import ResultRow, RunResult
 
 
@@ -148,8 +149,12 @@ def benchmark(
     cores: str | None = None,
     spec: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
+    earlier: Report | None = None,
+    on_stop: Callable[[Report], object] = lambda report: None,
 ) -> Report:
     """Measures TFLite files side by side.
+
+    Ctrl-C, SIGTERM and SIGHUP stop it; what was measured until then is in the error, and can be continued.
 
     Args:
         models: files.
@@ -160,6 +165,10 @@ def benchmark(
         spec: fields of `device_agents.api.BenchmarkSpec` that differ from the preset, for example
             `{"delegate": "gpu"}`.
         reporter: see `search`.
+        earlier: the report of the same benchmark, stopped or with a device that was lost, see
+            `nas_edge.benchmarking.read_report`: what it has is not measured again.
+        on_stop: is given the report when the user stops it, before the devices are closed, for which the measurement
+            they are at is waited for.
 
     Returns:
         A row per model, device and number of threads; one that failed is a row too. `nas_edge.benchmarking` compares
@@ -168,6 +177,7 @@ def benchmark(
     Raises:
         UsageError, SpecError, DeviceAddressError: when the request is wrong.
         DeviceError: when a device cannot be opened.
+        BenchmarkStoppedError: when the user stops it; its `report` has what was measured.
     """
     if preset not in MEASURING_PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; supported: {', '.join(MEASURING_PRESETS)}")
@@ -182,12 +192,16 @@ def benchmark(
         wanted,
         cores=None if cores is None else parse_cores(cores),
     )
-    with (reporter or Reporter()).stage("measuring", request.measurements) as show:
-        return run_benchmark(request, show)
+    with (
+        StopSignals("stopped", notice="stopping; press Ctrl-C again not to wait for the device"),
+        (reporter or Reporter()).stage("measuring", request.measurements) as show,
+    ):
+        return run_benchmark(request, show, earlier=earlier, on_stop=on_stop)
 
 
 __all__ = [
     "PRESETS",
+    "BenchmarkStoppedError",
     "DeviceError",
     "Estimate",
     "NasEdgeError",

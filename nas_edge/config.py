@@ -258,21 +258,21 @@ def load_config(
 
     Args:
         preset: a name of `PRESETS`.
-        file: YAML or JSON with the same shape as `RunConfig`.
-        flags: values by dotted path, for example `{"search.steps": 100}`; None values are left out.
+        file: YAML or JSON with the same shape as `RunConfig`; names may be dotted on any level.
+        flags: values by dotted path, for example `{"search.steps": 100}`, or groups; None values are left out.
         settings: `path=value` texts, the values read as YAML.
         base: what stands in for the defaults: the settings of a run that is continued.
 
     Raises:
         ConfigError: one line naming the setting, what was expected and what was received.
     """
-    given: list[Overrides] = [] if file is None else [_read(file)]
-    given += [_nested(path, value) for path, value in (flags or {}).items() if value is not None]
+    given: list[Overrides] = [] if file is None else [_undotted(_read(file), str(file))]
+    given += [_undotted({path: value}) for path, value in (flags or {}).items() if value is not None]
     for setting in settings:
         path, separator, text = setting.partition("=")
         if not separator or not path:
             raise ConfigError(f"--set expects path=value, for example search.steps=100; received {setting!r}")
-        given.append(_nested(path.strip(), _parse_yaml(text, f"--set {_short(path)}")))
+        given.append(_undotted({path.strip(): _parse_yaml(text, f"--set {_short(path)}")}))
     merged: Overrides = {} if base is None else base.model_dump(mode="json")
     if preset is not None:
         if preset not in PRESETS:
@@ -327,10 +327,30 @@ def _read(file: Path) -> Overrides:
     return loaded
 
 
-def _nested(path: str, value: Any) -> Overrides:
-    for name in reversed(path.split(".")):
-        value = {name: value}
-    return value  # type: ignore[no-any-return]
+def _undotted(given: Mapping[Any, Any], where: str = "settings", prefix: str = "") -> Overrides:
+    """Settings as groups in groups, of names that may be dotted on any level.
+
+    Raises:
+        ConfigError: when one is given twice, as `search.steps` and within `search`.
+    """
+    groups: Overrides = {}
+    for path, value in given.items():
+        part = _undotted(value, where, f"{prefix}{path}.") if isinstance(value, Mapping) else value
+        for name in reversed(str(path).split(".")):
+            part = {name: part}
+        _join(groups, part, where, prefix)
+    return groups
+
+
+def _join(base: Overrides, more: Overrides, where: str, prefix: str) -> None:
+    """Adds settings to those of the same source."""
+    for name, value in more.items():
+        if isinstance(value, dict) and isinstance(base.get(name), dict):
+            _join(base[name], value, where, f"{prefix}{name}.")
+        elif name in base:
+            raise ConfigError(f"{_short(where)}: {_short(prefix + name)} is given twice; give it once")
+        else:
+            base[name] = value
 
 
 def _expand_short_forms(overrides: Overrides) -> None:
@@ -427,11 +447,16 @@ def setting_names() -> list[str]:
     return [line.partition("=")[0] for line in describe_settings(RunConfig()).splitlines()]
 
 
+def _group_names() -> list[str]:
+    """The path of every group of settings, those in groups included."""
+    parts = [name.split(".") for name in setting_names()]
+    return sorted({".".join(part[:depth]) for part in parts for depth in range(1, len(part))})
+
+
 def _near_settings(path: str) -> list[str]:
     """Settings and groups that resemble an unknown one: by its whole path, or by its last name in another group."""
     names = setting_names()
-    groups = {name.rpartition(".")[0] for name in names} - {""}
-    near = get_close_matches(path, [*names, *sorted(groups)], n=2, cutoff=0.75)
+    near = get_close_matches(path, [*names, *_group_names()], n=2, cutoff=0.75)
     last = path.rpartition(".")[2]
     return near or [name for name in names if name.rpartition(".")[2] == last][:3]
 

@@ -8,7 +8,10 @@
     |-- TrainingError       the loss is no longer a number
     |-- ExportError         a model could not be converted, or is not what its label says
     |-- InfeasibleError     no architecture meets the limit on this device
+    |-- TargetMissedError   what was delivered does not meet the hard limit (exit code 3)
+    |-- TargetUnknownError  whether it does is not known (exit code 4)
     |-- RunError            the run folder cannot be used or written
+    |   `-- UnreliableLatencyError  what the bench says cannot be used; the run can be continued
     `-- StoppedError        the user stopped it (exit code 130)
 
 A candidate that fails is not an error but a recorded outcome (see `device_agents.api.Verdict`); a broken bench raises
@@ -70,8 +73,32 @@ class InfeasibleError(NasEdgeError):
     """No architecture meets the limit on this device."""
 
 
+class TargetMissedError(NasEdgeError):
+    """What was found or delivered does not meet the hard limit; raised by the command line only."""
+
+    exit_code = 3
+
+
+class TargetUnknownError(NasEdgeError):
+    """Whether what was found or delivered meets the hard limit is not known; raised by the command line only."""
+
+    exit_code = 4
+
+
 class RunError(NasEdgeError):
     """The run folder cannot be used or written."""
+
+
+class UnreliableLatencyError(RunError):
+    """The latencies of a run cannot be used, through no fault of its candidates; it can be continued.
+
+    Attributes:
+        verdict: of the last of them, a `device_agents.api.Verdict`.
+    """
+
+    def __init__(self, problem: str, verdict: str) -> None:
+        super().__init__(problem)
+        self.verdict = verdict
 
 
 class StoppedError(NasEdgeError):

@@ -16,7 +16,15 @@ from pathlib import Path
 
 from device_agents.errors import DeviceError
 from nas_edge.config import RunConfig
-from nas_edge.errors import ConfigError, InfeasibleError, NasEdgeError, SpaceError, StoppedError, TrainingError
+from nas_edge.errors import (
+    ConfigError,
+    InfeasibleError,
+    NasEdgeError,
+    SpaceError,
+    StoppedError,
+    TrainingError,
+    UnreliableLatencyError,
+)
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.environment import environment
@@ -129,6 +137,8 @@ def _carry_out(context: RunContext) -> RunResult:
         raise StoppedError(str(error), fix=f"continue with: nas-edge search --resume {run.folder}") from None
     except (InfeasibleError, TrainingError):  # continued as it is, the run would come to the same
         raise
+    except UnreliableLatencyError:  # says itself how to continue
+        raise
     except (NasEdgeError, DeviceError):
         reporter.say(f"the run is kept; to continue it: nas-edge search --resume {run.folder}")
         raise
@@ -141,7 +151,9 @@ def _add_session(context: RunContext) -> None:
     run.prepare_to_write(reporter.say)
     info = {} if device is None else {**asdict(device.info), "fingerprint": device.info.fingerprint}
     left_out = {} if context.data is None else context.data.dataset.left_out.to_json()
-    differing = run.add_session(environment(info, context.bench.measured_with, left_out))
+    config = context.config
+    measuring = {"measure": config.measure.model_dump(), "final_measure": config.final_measure.model_dump()}
+    differing = run.add_session(environment(info, context.bench.measured_with, left_out, measuring))
     changed = run.changed_settings(context.config)
     if changed:
         run.write_config(context.config)

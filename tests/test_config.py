@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from nas_edge.config import PRESETS, MeasuringConfig, RunConfig, describe_settings, load_config
 from nas_edge.errors import ConfigError
@@ -28,6 +30,45 @@ def test_later_sources_override_earlier_ones_setting_by_setting(tmp_path: Path) 
     assert config.seed == 2
     assert config.search.model_dump()["controller"]["temperature"] == 1.0
     assert config.search.model_dump()["weights"]["batch_size"] == 64, "what the preset alone sets is kept"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "search.steps: 7\nsearch.weights.batch_size: 32\nspace.name: mobilenet-v3-like",
+        "search: {steps: 7, weights.batch_size: 32}\nspace: mobilenet-v3-like",
+        "search.weights: {batch_size: 32}\nsearch: {steps: 7}\nspace: {name: mobilenet-v3-like}",
+        '{"search.steps": 7, "search": {"weights.batch_size": 32}, "space": "mobilenet-v3-like"}',
+    ],
+)
+def test_names_in_a_file_may_be_dotted_on_any_level(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    from_python: dict[str, Any] = yaml.safe_load(text)
+    for config in (load_config("smoke", file), load_config("smoke", flags=from_python)):
+        assert config.search.steps == 7
+        assert config.search.model_dump()["weights"]["batch_size"] == 32
+        assert config.space.name == "mobilenet-v3-like"
+
+
+@pytest.mark.parametrize(
+    "text", ["search.steps: 7\nsearch: {steps: 8}", "search: {weights.epochs: 1, weights: {epochs: 1}}"]
+)
+def test_a_setting_given_twice_in_a_file_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(
+        ConfigError, match=r"settings.yaml: search\.(steps|weights\.epochs) is given twice; give it once"
+    ):
+        load_config(file=file)
+
+
+def test_what_was_given_is_never_suggested() -> None:
+    for near in ("search.stepz", "search.controler.temperature", "steps", "search.weights.steps"):
+        with pytest.raises(ConfigError, match="unknown setting") as refusal:
+            load_config(settings=[f"{near}=2"])
+        _, _, suggested = str(refusal.value).partition("did you mean ")
+        assert near not in suggested.partition("?")[0].split(" or ")
 
 
 def test_a_run_configuration_can_be_read_back(tmp_path: Path) -> None:

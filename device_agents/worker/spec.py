@@ -24,11 +24,13 @@ DELEGATES = {
 CPU_DELEGATES = ("cpu", "none")
 _PARTIAL = "+cpu"
 _ACCEPTANCE_LIMITS = ("max_wait_share", "max_shift", "min_clock_ratio")
-# These decide whether a number is accepted or how long it may take, not what it is.
-_NOT_IN_SETTINGS_HASH = (
-    "timeout_s", "memory_limit_bytes", "max_attempts", "require_delegate", "require_cool", "require_charged",
-    *_ACCEPTANCE_LIMITS,
+# How much is measured and what is accepted. Another effort gives the same number, known better or worse.
+EFFORT = (
+    "min_runs", "max_runs", "min_duration_s", "max_duration_s", "target_relative_half_width",
+    "max_relative_half_width", "max_attempts", "timeout_s", *_ACCEPTANCE_LIMITS,
 )  # fmt: skip
+# These decide how well a number is known or whether it is accepted, not what it is.
+_NOT_IN_SETTINGS_HASH = ("memory_limit_bytes", "require_delegate", "require_cool", "require_charged", *EFFORT)
 # Name, smallest and largest value.
 _WHOLE_NUMBERS = {
     "threads": (1, 256),

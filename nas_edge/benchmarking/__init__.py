@@ -9,9 +9,10 @@ Independent of networks, search and training, and without TensorFlow.
 from nas_edge.benchmarking.comparison import Comparison, compare_models, compare_with_baseline
 from nas_edge.benchmarking.measure import Request, read_models, run_benchmark, unique_addresses
 from nas_edge.benchmarking.render import to_csv, to_json, to_ops_csv, to_table
-from nas_edge.benchmarking.report import Report, read_report
+from nas_edge.benchmarking.report import BenchmarkStoppedError, Report, read_report
 
 __all__ = [
+    "BenchmarkStoppedError",
     "Comparison",
     "Report",
     "Request",

@@ -47,9 +47,11 @@ def to_table(
         with_baseline: The same models compared with an earlier benchmark; None if there is none.
         width: Characters of a line, for which columns are left out; None keeps all.
     """
-    blocks = [_devices(report), _narrowed([_HEADER, *map(_cells, report.rows)], width)]
+    blocks = [_devices(report), *_incomplete(report), _narrowed([_HEADER, *map(_cells, report.rows)], width)]
     doubts = [
-        f"? {_who(row)}: {row.measurement.verdict}: {row.measurement.detail}" for row in report.rows if row.flagged
+        f"? {_who(row)}: {row.measurement.verdict}: {printable(row.measurement.detail)}"
+        for row in report.rows
+        if row.flagged
     ]
     if doubts:
         blocks.append("Unreliable latency:\n" + "\n".join(doubts))
@@ -66,6 +68,17 @@ def to_table(
     if report.spec.profile_ops:
         blocks += [_operators(row) for row in report.rows if not row.failed]
     return "\n\n".join(blocks)
+
+
+def _incomplete(report: Report) -> list[str]:
+    """What is to be known of a benchmark that was stopped, or was continued later."""
+    lines = []
+    if not report.complete:
+        lines.append(f"INCOMPLETE: {report.missing} measurements are missing; intervals are wider than was asked for")
+    if report.continued_utc:
+        times = ", ".join((report.created_utc, *report.continued_utc))
+        lines.append(f"note: measured in {1 + len(report.continued_utc)} sessions ({times})")
+    return ["\n".join(lines)] if lines else []
 
 
 def to_json(report: Report, among: Sequence[Comparison] = (), with_baseline: Sequence[Comparison] | None = None) -> str:
@@ -90,7 +103,7 @@ def to_csv(report: Report, with_baseline: Sequence[Comparison] | None = None) ->
                 "baseline_conclusion": comparison.conclusion if comparison else None,
             }
         records.append(record)
-    return _write_csv(records)
+    return _write_csv(records, () if records else ("model",))
 
 
 def to_ops_csv(report: Report) -> str:
@@ -111,7 +124,7 @@ def _record(row: BenchmarkRow, report: Report) -> dict[str, Any]:
     low, high = statistics.interval_ms if statistics and statistics.interval_ms else (None, None)
     record: dict[str, Any] = {
         "model": row.model.name,
-        "path": row.model.path,
+        "path": printable(row.model.path),
         "sha256": row.model.sha256,
         "size_bytes": row.model.size_bytes,
         "device": row.device,
@@ -126,6 +139,7 @@ def _record(row: BenchmarkRow, report: Report) -> dict[str, Any]:
         "samples": len(measurement.samples_ms),
         "runs_per_sample": measurement.runs_per_sample,
         "rounds": len(row.round_runs),
+        "complete": row.missing == 0,
         "attempts": measurement.attempts,
         "init_ms": measurement.init_ms,
         "first_inference_ms": measurement.first_inference_ms,
@@ -192,7 +206,7 @@ def _cells(row: BenchmarkRow) -> tuple[str, ...]:
     statistics = measurement.statistics
     start = (row.model.name, row.device, str(row.threads), str(measurement.verdict))
     if row.failed or statistics is None:
-        return (*start, measurement.detail)
+        return (*start, printable(measurement.detail))
     interval = statistics.interval_ms
     return (
         *start,

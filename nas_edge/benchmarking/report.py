@@ -11,8 +11,8 @@ from typing import Any
 from device_agents.anchor_watch import AnchorReading
 from device_agents.api import BenchmarkSpec, DeviceInfo, Measurement, Verdict
 from device_agents.errors import DeviceError
-from device_agents.verdicts import FLAGS
-from nas_edge.errors import UsageError
+from device_agents.verdicts import DEVICE_FAULTS, FLAGS, is_failure
+from nas_edge.errors import StoppedError, UsageError
 from nas_edge.formatting import reason
 
 KIND = "nas_edge benchmark"
@@ -67,6 +67,7 @@ class BenchmarkRow:
         threads: Threads given to the runtime.
         measurement: All rounds together; its verdict is about all of them.
         round_runs: How many of the samples each round took, in their order.
+        rounds: How many rounds were asked for; None for as many as there are.
     """
 
     model: ModelFile
@@ -74,6 +75,21 @@ class BenchmarkRow:
     threads: int
     measurement: Measurement
     round_runs: tuple[int, ...]
+    rounds: int | None = None
+
+    @property
+    def missing(self) -> int:
+        """Rounds that are still to be measured: none of a model that fails, but of one whose device does."""
+        wanted = len(self.round_runs) if self.rounds is None else self.rounds
+        if self.measurement.verdict in DEVICE_FAULTS:
+            return max(1, wanted - len(self.finished_rounds))
+        return 0 if is_failure(self.measurement) else max(0, wanted - len(self.round_runs))
+
+    @property
+    def finished_rounds(self) -> tuple[int, ...]:
+        """As `round_runs`, without the round in which the device was lost."""
+        lost = self.measurement.verdict in DEVICE_FAULTS
+        return tuple(runs for runs in self.round_runs if runs or not lost)
 
     @property
     def failed(self) -> bool:
@@ -105,7 +121,10 @@ class Report:
         preset: Name of the measuring preset.
         spec: The settings of one row, all rounds together; threads and cores differ by row.
         devices: Every device by its address.
-        rows: In the order of the models as they were given.
+        rows: In the order of the models as they were given; of one that was stopped, those with a measurement.
+        cores: Which CPUs were asked for, as `device_agents.api.parse_cores` reads them; None for the device's choice.
+        missing: Measurements that were not made, because it was stopped or a device was lost.
+        continued_utc: When it was continued, ISO 8601; each time is another session.
     """
 
     tool_version: str
@@ -114,6 +133,14 @@ class Report:
     spec: BenchmarkSpec
     devices: Mapping[str, DeviceRecord]
     rows: tuple[BenchmarkRow, ...]
+    cores: str | tuple[int, ...] | None = None
+    missing: int = 0
+    continued_utc: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """True if everything was measured."""
+        return self.missing == 0
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object; statistics are added for other readers and not read back."""
@@ -124,6 +151,10 @@ class Report:
             "created_utc": self.created_utc,
             "preset": self.preset,
             "spec": self.spec.to_json(),
+            "cores": list(self.cores) if isinstance(self.cores, tuple) else self.cores,
+            "complete": self.complete,
+            "missing_measurements": self.missing,
+            "continued_utc": list(self.continued_utc),
             "devices": [
                 {
                     "info": asdict(device.info),
@@ -155,9 +186,24 @@ class Report:
                 spec=BenchmarkSpec.from_json(data["spec"]),
                 devices={device.info.address: device for device in devices},
                 rows=tuple(_read_row(raw) for raw in data["rows"]),
+                cores=_cores(data.get("cores")),
+                missing=_whole("missing_measurements", data.get("missing_measurements", 0)),
+                continued_utc=tuple(map(str, data.get("continued_utc", ()))),
             )
         except (DeviceError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(reason(error)) from None
+
+
+class BenchmarkStoppedError(StoppedError):
+    """The user stopped a benchmark.
+
+    Attributes:
+        report: what was measured until then.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(f"stopped; {report.missing} measurements are missing")
+        self.report = report
 
 
 def read_report(path: Path) -> Report:
@@ -183,6 +229,7 @@ def _row_to_json(row: BenchmarkRow) -> dict[str, Any]:
         "device": row.device,
         "threads": row.threads,
         "round_runs": list(row.round_runs),
+        "rounds": row.rounds,
         "measurement": row.measurement.to_json(),
         "statistics": None if statistics is None else asdict(statistics),
     }
@@ -206,6 +253,7 @@ def _read_row(raw: Mapping[str, Any]) -> BenchmarkRow:
         threads=_whole("threads", raw["threads"]),
         measurement=measurement,
         round_runs=round_runs,
+        rounds=None if raw.get("rounds") is None else _whole("rounds", raw["rounds"]),
     )
 
 
@@ -223,6 +271,10 @@ def _read_device(raw: Mapping[str, Any]) -> DeviceRecord:
         for reading in raw["anchors"]
     )
     return DeviceRecord(DeviceInfo(**info), anchors)
+
+
+def _cores(raw: Any) -> str | tuple[int, ...] | None:
+    return tuple(_whole("cores", core) for core in raw) if isinstance(raw, list) else None if raw is None else str(raw)
 
 
 def _whole(name: str, value: object) -> int:

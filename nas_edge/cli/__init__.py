@@ -1,7 +1,8 @@
 """The command line: thin commands over `nas_edge.api`.
 
 Nothing heavy is imported here: each command imports what it needs once its arguments are known to be right, so that
-`--help` and `devices` answer at once. Exit codes: 0 done, 1 failed, 2 misused, 130 stopped by the user.
+`--help` and `devices` answer at once. Exit codes: 0 done, 1 failed, 2 misused, 3 hard limit missed, 4 not known whether
+it is met, 130 stopped by the user.
 """
 
 from __future__ import annotations

@@ -7,12 +7,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from device_agents.checks import Check, healthy
+from nas_edge.errors import TargetMissedError, TargetUnknownError
 from nas_edge.terminal import printable
+
+if TYPE_CHECKING:
+    from nas_edge.runs.result import RunResult
 
 PATH: click.Path = click.Path(path_type=Path)
 
@@ -47,6 +51,20 @@ def check_new_file(out: Path) -> None:
         raise click.UsageError(f"--out {out} exists already; name a new file, or remove it")
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise click.UsageError(f"--out {out} cannot be written: {out.parent} is not a folder that may be written to")
+
+
+def check_limit(result: RunResult) -> None:
+    """Ends the command with a code of its own unless the result is known to meet its hard limit.
+
+    Raises:
+        TargetMissedError, TargetUnknownError: with one line, since standard output may go elsewhere.
+    """
+    from nas_edge.report import result_text
+    from nas_edge.runs.result import Outcome
+
+    if not result.meets_limit:
+        missed = result.outcome is Outcome.MISSED
+        raise (TargetMissedError if missed else TargetUnknownError)(result_text.limit_line(result))
 
 
 def print_checks(checks: Sequence[Check], as_json: bool) -> int:

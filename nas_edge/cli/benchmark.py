@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +14,7 @@ from device_agents.api import PRESETS
 from nas_edge.cli import completion
 from nas_edge.cli.base import PATH, Command, check_new_file
 from nas_edge.cli.options import CHARGED_HELP, COOL_HELP, CORES_HELP, DELEGATE_HELP
-from nas_edge.errors import NasEdgeError
+from nas_edge.errors import NasEdgeError, RunError, StoppedError
 
 if TYPE_CHECKING:
     from nas_edge.benchmarking import Report
@@ -81,6 +82,9 @@ def benchmark(
       nas-edge benchmark a.tflite b.tflite --threads 1,2
       nas-edge benchmark models/*.tflite --format json --out before.json
       nas-edge benchmark models/*.tflite --compare before.json
+
+    Ctrl-C stops it, and what was measured is printed and written. With --format json --out FILE, the same command
+    again measures what is missing.
     """  # noqa: D301 - click wants the control character, not its name
     from nas_edge import api, benchmarking
 
@@ -93,12 +97,57 @@ def benchmark(
         "input_shapes": dict(_input_shape(text) for text in shapes),
     }
     counts = _whole_numbers("--threads", threads)
-    earlier = None if baseline is None else benchmarking.read_report(baseline)
+    compared = None if baseline is None else benchmarking.read_report(baseline)
     ops_out = None if out is None or form != "csv" or not profile_ops else out.with_suffix(".ops.csv")
-    for new_file in filter(None, (out, ops_out)):
+    begun = _begun(out, form)
+    for new_file in filter(None, (None if begun else out, ops_out)):
         check_new_file(new_file)
-    report = api.benchmark(models, devices=devices, threads=counts, preset=preset, cores=cores, spec=spec)
-    _write(report, earlier, form, out, ops_out)
+
+    def measure(on_stop: Callable[[Report], object]) -> Report:
+        return api.benchmark(
+            models,
+            devices=devices,
+            threads=counts,
+            preset=preset,
+            cores=cores,
+            spec=spec,
+            earlier=begun,
+            on_stop=on_stop,
+        )
+
+    _measure(measure, compared, form, out, ops_out)
+
+
+def _measure(
+    measure: Callable[[Callable[[Report], object]], Report],
+    compared: Report | None,
+    form: str,
+    out: Path | None,
+    ops_out: Path | None,
+) -> None:
+    """Measures, and gives out what was measured, also if it is stopped."""
+    from nas_edge.benchmarking import BenchmarkStoppedError
+
+    problem = ""
+
+    def keep(report: Report) -> None:
+        nonlocal problem
+        problem = _write(report, compared, form, out, ops_out)
+
+    try:
+        report = measure(keep)
+    except BenchmarkStoppedError as stopped:
+        _print(stopped.report, compared, form, out)
+        raise StoppedError(problem or _how_to_go_on(stopped.report, form, out)) from None
+    keep(report)
+    _print(report, compared, form, out)
+    _check(report, problem)
+
+
+def _check(report: Report, problem: str) -> None:
+    """Raises NasEdgeError when something could not be written or measured."""
+    if problem:
+        raise NasEdgeError(problem)
     failed = [row.model.name for row in report.rows if row.failed]
     if failed:
         raise NasEdgeError(
@@ -106,23 +155,66 @@ def benchmark(
         )
 
 
-def _write(report: Report, earlier: Any, form: str, out: Path | None, ops_out: Path | None) -> None:
-    """Prints the table and writes the files that were asked for."""
+def _begun(out: Path | None, form: str) -> Report | None:
+    """The benchmark in a file that is named again, if it was stopped or lost a device."""
+    from nas_edge import benchmarking
+
+    if out is None or form != "json" or not out.is_file():
+        return None
+    try:
+        report = benchmarking.read_report(out)
+    except NasEdgeError:
+        return None  # something else, which is not overwritten
+    return None if report.complete else report
+
+
+def _how_to_go_on(report: Report, form: str, out: Path | None) -> str:
+    if not report.rows:
+        return "stopped; nothing was measured, and nothing written"
+    missing = f"stopped; {report.missing} measurements are missing"
+    if out is not None and form == "json":
+        return f"{missing}; to make them, run the same command again"
+    return f"{missing}; with --format json --out FILE, a command that was stopped can be run again to make them"
+
+
+def _write(report: Report, baseline: Report | None, form: str, out: Path | None, ops_out: Path | None) -> str:
+    """Writes the files that were asked for; one that a benchmark was begun in is replaced in one piece.
+
+    Returns:
+        What went wrong, since the table is to be printed all the same; else nothing.
+    """
+    from nas_edge import benchmarking
+    from nas_edge.formatting import reason
+    from nas_edge.runs.files import FILES
+
+    try:
+        if report.rows and out is not None:
+            FILES.write_whole(out, _as_text(report, baseline, form).encode())
+        if report.rows and ops_out is not None:
+            FILES.write_whole(ops_out, benchmarking.to_ops_csv(report).encode())
+    except RunError as error:
+        return f"cannot write {out}: {reason(error.__cause__ or error)}; what was measured is above"
+    return ""
+
+
+def _print(report: Report, baseline: Report | None, form: str, out: Path | None) -> None:
+    """Prints the table, or the format that was asked for where it is not written to a file."""
+    if report.rows:
+        width = shutil.get_terminal_size().columns if out is None and sys.stdout.isatty() else None
+        click.echo(_as_text(report, baseline, "table" if out is not None else form, width), nl=False)
+
+
+def _as_text(report: Report, baseline: Report | None, form: str, width: int | None = None) -> str:
     from nas_edge import benchmarking
 
     among = benchmarking.compare_models(report)
-    with_baseline = None if earlier is None else benchmarking.compare_with_baseline(report, earlier)
-    width = shutil.get_terminal_size().columns if out is None and sys.stdout.isatty() else None
+    with_baseline = None if baseline is None else benchmarking.compare_with_baseline(report, baseline)
     texts = {
         "table": lambda: benchmarking.to_table(report, among, with_baseline, width) + "\n",
         "csv": lambda: benchmarking.to_csv(report, with_baseline),
         "json": lambda: benchmarking.to_json(report, among, with_baseline) + "\n",
     }
-    if out is not None:
-        out.write_text(texts[form](), encoding="utf-8")
-    if ops_out is not None:
-        ops_out.write_text(benchmarking.to_ops_csv(report), encoding="utf-8")
-    click.echo(texts["table" if out is not None else form](), nl=False)
+    return texts[form]()
 
 
 def _whole_numbers(option: str, text: str) -> tuple[int, ...]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import PATH, Command, check_new_file, print_table
+from nas_edge.cli.base import PATH, Command, check_limit, check_new_file, print_table
 from nas_edge.errors import NasEdgeError
 from nas_edge.formatting import ms_text
 from nas_edge.terminal import printable
+
+if TYPE_CHECKING:
+    from nas_edge.runs.run import Run
 
 
 @click.command(cls=Command)
@@ -27,7 +31,7 @@ def runs(folder: Path) -> None:
     rows: list[tuple[str, ...]] = [("RUN", "STATE", "SPACE", "TARGET MS", "NETWORK", "MS", "ACCURACY", "STEPS", "AGE")]
     rows += [summary.row() for summary in list_runs(folder)]
     if len(rows) == 1:
-        click.echo(f"no runs in {folder}; to make one: nas-edge search --out {folder / 'first'}")
+        click.echo(f"no runs in {folder}; to make one: nas-edge search --preset smoke --out {folder / 'first'}")
         return
     print_table(rows)
 
@@ -59,10 +63,7 @@ def select(run: Path, targets: str) -> None:
     result = read_result(opened)
     delivered = None if result is None else result.winner
     if known.fastest_ms is None:
-        raise NasEdgeError(
-            f"{run} has no timed trial yet; the first come after the delay. If it is stopped: "
-            f"nas-edge search --resume {run}"
-        )
+        raise NasEdgeError(f"{run} {_nothing_timed(opened)}")
     rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "SCORED ON", "TRIALS", "ARCHITECTURE")]
     unanswered, others = [], []
     for limit_ms in limits:
@@ -87,10 +88,26 @@ def select(run: Path, targets: str) -> None:
             f"{delivered.architecture}."
         )
     if unanswered:
-        advice = f"to have it searched for: nas-edge search --target-ms {unanswered[0]:g} --out FOLDER"
+        advice = f"to have it searched for: {_search_again(run, unanswered[0])}"
         if len(unanswered) == len(limits):
             raise NasEdgeError(f"{run} answers no target asked for; {advice}")
         click.echo(f"Where there is no answer, {advice}")
+
+
+def _search_again(run: Path, target_ms: float) -> str:
+    """The command that searches as a run did, for another target."""
+    return f"nas-edge search --config {run / 'config.json'} --target-ms {target_ms:g} --out FOLDER"
+
+
+def _nothing_timed(run: Run) -> str:
+    """Why a run has no latency to select by, and what to do."""
+    verdicts = [verdict for verdict in run.trials().verdict if verdict is not None]
+    ended = " If it is stopped:" if run.in_use else " To continue it:"
+    resume = f"{ended} nas-edge search --resume {run.folder}"
+    if not verdicts:
+        return f"has no timed trial yet; the first come after the delay.{'' if run.finished else resume}"
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+    return f"has {len(verdicts)} trials, none with a reliable latency ({counts}).{'' if run.finished else resume}"
 
 
 @click.command(cls=Command)
@@ -159,9 +176,13 @@ def export(run: Path, out: Path, device: str | None) -> None:
     """Writes and measures a finished RUN's bundle again.
 
     The files are converted anew, into another folder.
+
+    Exit codes are those of `nas-edge search`: 3 when the run's hard limit is missed, 4 when that is not known.
     """
     from nas_edge import pipeline
     from nas_edge.progress import Reporter
     from nas_edge.report import result_text
 
-    click.echo(result_text.answer(pipeline.export(run, out, device, Reporter()), run))
+    result = pipeline.export(run, out, device, Reporter())
+    click.echo(result_text.answer(result, run, out))
+    check_limit(result)

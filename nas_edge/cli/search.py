@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import PATH, Command
+from nas_edge.cli.base import PATH, Command, check_limit
 from nas_edge.cli.options import (
     CHARGED_HELP,
     COOL_HELP,
@@ -21,7 +21,7 @@ from nas_edge.cli.options import (
     LATENCY_HELP,
     RESUME_HELP,
 )
-from nas_edge.errors import NasEdgeError, StoppedError
+from nas_edge.errors import StoppedError
 
 if TYPE_CHECKING:
     from nas_edge.config import RunConfig
@@ -187,6 +187,9 @@ def search(
     Searches the space for the most accurate network that meets the target on the device, trains it, quantises it,
     checks it, and writes OUT/bundle.
 
+    Exit codes: 0 done; with --limit hard (default), 3 when the limit is missed and 4 when a noisy measurement leaves
+    that open; 1 failed, 2 misused, 130 stopped.
+
     \b
     Examples:
       nas-edge search --preset smoke --out runs/smoke
@@ -258,5 +261,4 @@ def _print_result(result: Any, run: Path) -> None:
     from nas_edge.report import result_text
 
     click.echo(result_text.table(result, run))
-    if not result.meets_limit:
-        raise NasEdgeError(result_text.verdict(result, run))
+    check_limit(result)

@@ -5,47 +5,61 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_edge.formatting import ms_text
-from nas_edge.runs.result import RunResult
+from nas_edge.runs.result import Outcome, RunResult
 from nas_edge.text import measurement_text, slower_int8
 
 _PRECISIONS = (("int8", "int8"), ("float32", "float"))
 
 
-def verdict(result: RunResult, run: Path) -> str:
-    """One line: was the limit met?
+def verdict(result: RunResult, bundle: Path) -> str:
+    """One line: was the target met?
 
     Args:
         result: of the run.
-        run: its folder.
+        bundle: where the bundle is.
     """
     estimate = result.latency_estimate
     if result.device is None:
         assert estimate is not None
         if result.latency_ms is None:
-            return f"{estimate.source} has no latency of the winner"
+            return f"{estimate.source} has no latency of the winner: {_relation(result)}"
         return (
-            f"the winner {result.winner.architecture} takes {result.latency_ms:.3g} ms ({estimate.kind} in "
-            f"{estimate.source}), {_relation(result)} {result.target_ms:.3g} ms; nothing was trained"
+            f"the winner {result.winner.architecture} takes {_latency(result)} ({estimate.kind} in "
+            f"{estimate.source}), {_relation(result)}; nothing was trained"
         )
     measurement = result.measurement
     if measurement is None or result.latency_ms is None:
         why = "" if measurement is None else f" ({measurement.verdict}: {measurement.detail})"
-        timed = f"could not be timed{why}"
+        timed = f"could not be timed{why}: {_relation(result)}"
     else:
         flag = "" if measurement.ok else f" ({measurement.verdict}: {measurement.detail})"
-        timed = f"takes {result.latency_ms:.3g} ms{flag}, {_relation(result)} {result.target_ms:.3g} ms"
+        timed = f"takes {_latency(result)}{flag}, {_relation(result)}"
     gone_by = ""
     if estimate is not None:
-        says = "could not say" if estimate.latency_ms is None else f"said {estimate.latency_ms:.3g} ms"
+        says = "could not say" if estimate.latency_ms is None else f"said {ms_text(estimate.latency_ms)} ms"
         gone_by = f"; the search did not measure but used latencies {estimate.kind} by {estimate.source}, which {says}"
-    return f"the delivered {result.precision} model {timed}, on {result.device}{gone_by}; bundle: {run / 'bundle'}"
+    return f"the delivered {result.precision} model {timed}, on {result.device}{gone_by}; bundle: {bundle}"
 
 
-def answer(result: RunResult, run: Path) -> str:
-    """The verdict as a sentence, and what to do if the measurement was unsteady."""
-    line = verdict(result, run)
+def limit_line(result: RunResult) -> str:
+    """A few words on a hard limit that was not met, or of which that is not known."""
+    limit = f"the hard limit of {ms_text(result.target_ms)} ms"
+    if result.outcome is Outcome.MISSED:
+        return f"{limit} is missed"
+    return f"whether {limit} is met is not known"
+
+
+def answer(result: RunResult, run: Path, bundle: Path) -> str:
+    """The verdict as a sentence, and what to do if it is not known.
+
+    Args:
+        result: of the run.
+        run: its folder.
+        bundle: where the bundle is.
+    """
+    line = verdict(result, bundle)
     sentence = f"{line[0].upper()}{line[1:]}"
-    if result.measurement is None or result.measurement.ok:
+    if result.device is None or result.outcome is not Outcome.UNKNOWN:
         return sentence
     return f"{sentence}\nmeasure again on a quiet device: nas-edge export {run} --out FOLDER"
 
@@ -60,7 +74,7 @@ def table(result: RunResult, run: Path) -> str:
     notes += [f"{precision} on {result.device}: {check}" for precision, check in result.on_device_check.items()]
     times_ms = {precision: result.winner.median_ms(precision) for precision in result.winner.latency}
     notes += filter(None, [slower_int8(times_ms)])
-    return "\n".join([*lines, "", *notes, answer(result, run)])
+    return "\n".join([*lines, "", *notes, answer(result, run, run / "bundle")])
 
 
 def _delivered(result: RunResult) -> list[tuple[str, ...]]:
@@ -82,5 +96,21 @@ def _found(result: RunResult) -> list[tuple[str, ...]]:
     return rows
 
 
+def _latency(result: RunResult) -> str:
+    """The winner's latency with its interval, where that has a width."""
+    shown = f"{ms_text(result.latency_ms)} ms"
+    if result.interval_ms is None or result.interval_ms[0] == result.interval_ms[1]:
+        return shown
+    low_ms, high_ms = map(ms_text, result.interval_ms)
+    return f"{shown} (95% interval {low_ms} to {high_ms} ms)"
+
+
+_RELATIONS = {
+    Outcome.MET: "within",
+    Outcome.MISSED: "more than",
+    Outcome.UNKNOWN: "so it is not known whether it is within",
+}
+
+
 def _relation(result: RunResult) -> str:
-    return "within" if result.meets_target else "more than"
+    return f"{_RELATIONS[result.outcome]} {ms_text(result.target_ms)} ms"

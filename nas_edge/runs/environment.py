@@ -17,7 +17,10 @@ _PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy", "pillow", "scikit
 
 
 def environment(
-    device: Mapping[str, Any], measured_with: Mapping[str, str], data: Mapping[str, Any] | None = None
+    device: Mapping[str, Any],
+    measured_with: Mapping[str, str],
+    data: Mapping[str, Any] | None = None,
+    measuring: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of a session that starts now.
 
@@ -27,6 +30,7 @@ def environment(
             `latency.cache.MeasuringKey`, and `latency_source`, that source's name, where candidates are
             not timed there.
         data: what the source of the data holds and the run does not use, see `data.dataset.LeftOut`.
+        measuring: with which effort, which may change from session to session: settings by stage.
     """
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -39,6 +43,7 @@ def environment(
         "device": dict(device),
         "measured_with": dict(measured_with),
         "data": dict(data or {}),
+        "measuring": dict(measuring or {}),
     }
 
 
@@ -64,7 +69,8 @@ def measured_with(session: Mapping[str, Any]) -> dict[str, Any]:
     """What `environment` was given, also of an earlier manifest; of one that does not tell, nothing.
 
     Earlier ones called the latency source `judge`; those before them had its name in the device's place, and empty
-    texts for runtime and settings. Of these, the settings are not known and left out.
+    texts for runtime and settings. Of these, the settings are not known and left out; so are those of others without
+    `measuring`, which include the effort.
     """
     found, device = session.get("measured_with"), session.get("device")
     if not isinstance(found, dict):
@@ -76,7 +82,11 @@ def measured_with(session: Mapping[str, Any]) -> dict[str, Any]:
             "runtime": f"{device.get('runtime')} {device.get('runtime_version')}",
             "latency_source": found.get("device"),
         }
-    return {"latency_source" if what == "judge" else what: value for what, value in found.items()}
+    return {
+        "latency_source" if what == "judge" else what: value
+        for what, value in found.items()
+        if what != "settings" or "measuring" in session
+    }
 
 
 def session_of_trials(measurements: Iterable[Mapping[str, Any] | None], precision: str) -> dict[str, Any] | None:

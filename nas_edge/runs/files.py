@@ -99,5 +99,5 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}. What was written before is whole; once there is room and "
-            "permission again, continue the run with nas-edge search --resume"
+            "permission again, continue the run with nas-edge search --resume RUN"
         ) from error

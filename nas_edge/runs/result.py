@@ -1,13 +1,15 @@
 """`RunResult`: what a run was asked and found; `result.json` both ways. Its only reader and writer.
 
 schema 1    no schema_version; `judged` for what the search went by
-schema 2    `latency_estimate`, with its kind; quality without bounds; runs that deliver nothing
+schema 2    `latency_estimate`, with its kind; quality without bounds; runs that deliver nothing; later `outcome`, too,
+            of which `meets_target` is what earlier readers knew
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Measurement
@@ -20,6 +22,17 @@ if TYPE_CHECKING:
     from nas_edge.runs.run import Run
 
 SCHEMA_VERSION = 2
+
+
+class Outcome(str, Enum):
+    """Whether a target was met."""
+
+    MET = "met"
+    MISSED = "missed"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -56,11 +69,13 @@ class LatencyEstimate:
         source: name of the latency source.
         latency_ms: what it says of the winner.
         kind: how it knows.
+        interval_ms: 95% interval of that latency, where the source gives one.
     """
 
     source: str
     latency_ms: float | None
     kind: LatencyKind = LatencyKind.LOOKED_UP
+    interval_ms: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,9 +175,34 @@ class RunResult:
         return None if self.latency_estimate is None else self.latency_estimate.latency_ms
 
     @property
+    def interval_ms(self) -> tuple[float, float] | None:
+        """Between which the winner's latency is, with 95% confidence; None where that is not known.
+
+        A latency that was looked up is taken at its word where it comes without an interval; one that was measured is
+        not, nor is a measurement that is flagged.
+        """
+        if self.device is not None:
+            measured = self.measurement
+            return measured.statistics.interval_ms if measured and measured.ok and measured.statistics else None
+        estimate = self.latency_estimate
+        if estimate is None or estimate.latency_ms is None:
+            return None
+        return estimate.interval_ms or (estimate.latency_ms, estimate.latency_ms)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the winner is as fast as asked: known only where its interval is on one side of the target."""
+        if self.interval_ms is None:
+            return Outcome.UNKNOWN
+        low_ms, high_ms = self.interval_ms
+        if high_ms <= self.target_ms:
+            return Outcome.MET
+        return Outcome.MISSED if low_ms > self.target_ms else Outcome.UNKNOWN
+
+    @property
     def meets_target(self) -> bool:
-        """Whether the winner is as fast as asked."""
-        return self.latency_ms is not None and self.latency_ms <= self.target_ms
+        """Whether the winner is known to be as fast as asked."""
+        return self.outcome is Outcome.MET
 
     @property
     def meets_limit(self) -> bool:
@@ -176,6 +216,7 @@ class RunResult:
             "target_ms": self.target_ms,
             "precision": self.precision,
             "hard_limit": self.hard_limit,
+            "outcome": self.outcome.value,
             "meets_target": self.meets_target,
             "latency_ms": self.latency_ms,
             "device": self.device,
@@ -252,12 +293,19 @@ def _row(row: Mapping[str, Any]) -> ResultRow:
 
 
 def _plain_estimate(estimate: LatencyEstimate) -> dict[str, Any]:
-    return {"source": estimate.source, "kind": estimate.kind.value, "latency_ms": estimate.latency_ms}
+    return {
+        "source": estimate.source,
+        "kind": estimate.kind.value,
+        "latency_ms": estimate.latency_ms,
+        "interval_ms": None if estimate.interval_ms is None else list(estimate.interval_ms),
+    }
 
 
 def _estimate(record: Mapping[str, Any]) -> LatencyEstimate:
+    interval_ms = record.get("interval_ms")
     return LatencyEstimate(
         str(record["source"]),
         optional_number(record["latency_ms"], 0),
         LatencyKind(record.get("kind", LatencyKind.LOOKED_UP)),
+        None if interval_ms is None else (number(interval_ms[0], 0), number(interval_ms[1], 0)),
     )

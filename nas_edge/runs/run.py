@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import ValidationError
 
+from device_agents.api import EFFORT
 from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError, RunError
 from nas_edge.formatting import reason
@@ -51,8 +52,10 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 3
 
+_MEASURING = ("measure", "final_measure")
+_OTHERS = ("search.steps", "device.addresses", "runs.checkpoint_steps", "runs.tensorboard")
 # What may differ when a run is resumed. Anything else would make its trials, or its latencies, incomparable.
-CHANGEABLE = ("search.steps", "device.addresses", "runs.checkpoint_steps", "runs.tensorboard")
+CHANGEABLE = (*_OTHERS, *(f"{group}.{name}" for group in _MEASURING for name in EFFORT))
 
 
 class Run:
@@ -142,7 +145,8 @@ class Run:
             more = f", and so for {len(fixed) - 5} other settings" if len(fixed) > 5 else ""
             raise ConfigError(
                 f"in {self.folder}, {', '.join(listed)}{more}: what was done before and after would not be comparable. "
-                f"These may change: {', '.join(CHANGEABLE)}, and training.* as long as no network has been trained. "
+                f"These may change: {', '.join(_OTHERS)}, how well is measured ({' and '.join(_MEASURING)}: "
+                f"{', '.join(EFFORT)}), and training.* as long as no network has been trained. "
                 "Start a new run for anything else"
             )
         return changed
@@ -329,9 +333,8 @@ class Run:
         except FileNotFoundError:
             raise RunFolderError(f"{self.folder} has no {name}: the run did not get as far as training") from None
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise RunFolderError(
-                f"cannot read {self.path(name)}: {error}", fix="remove it to have that network trained again"
-            ) from None
+            fix = "restore it from a copy" if self.finished else "remove it to have that network trained again"
+            raise RunFolderError(f"cannot read {self.path(name)}: {reason(error)}", fix=fix) from None
         return {node: tuple(group[i] for i in sorted(group)) for node, group in groups.items()}
 
 

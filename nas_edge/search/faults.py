@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nas_edge.errors import RunError
+from nas_edge.errors import UnreliableLatencyError
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import CANDIDATE_FAULTS
 
@@ -32,7 +32,7 @@ class FaultWatch:
             source: what answered.
 
         Raises:
-            RunError: after too many in a row that cannot be used, or that failed in the same way.
+            UnreliableLatencyError: after too many in a row that cannot be used, or that failed in the same way.
         """
         if answer is None:
             return
@@ -44,15 +44,15 @@ class FaultWatch:
         self._alike = self._alike + 1 if fault and fault == self._fault else int(bool(fault))
         self._fault = fault
         if self._unusable >= UNUSABLE_IN_A_ROW:
-            raise RunError(
-                f"the last {self._unusable} measurements on {source} cannot be used: {answer.verdict}, "
-                f"{answer.detail}. Close other programs, or measure longer with --set measure.max_duration_s=2"
+            raise UnreliableLatencyError(
+                f"the last {self._unusable} measurements on {source} cannot be used: {answer.verdict}, {answer.detail}",
+                answer.verdict,
             )
         if self._alike >= ALIKE_IN_A_ROW:
-            raise RunError(
+            raise UnreliableLatencyError(
                 f"the last {self._alike} candidates failed in the same way on {source}: {answer.verdict}, "
-                f"{answer.detail}. Check the device with `nas-edge devices doctor`, and the space with "
-                "`nas-edge search --dry-run`"
+                f"{answer.detail}",
+                answer.verdict,
             )
 
     def state(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class SearchLoop(ABC):
 
         Raises:
             TrainingError: when what is trained diverges.
-            RunError: when the bench keeps giving answers that cannot be used.
+            UnreliableLatencyError: when the bench keeps giving answers that cannot be used.
             DeviceError: when the bench is broken.
         """
 
@@ -145,7 +145,7 @@ class SearchLoop(ABC):
         """Tells the controller what can be told: what the bench failed to time is not the candidate's doing.
 
         Raises:
-            RunError: when the bench keeps giving answers that cannot be used, see `FaultWatch`.
+            UnreliableLatencyError: when the bench keeps giving answers that cannot be used, see `FaultWatch`.
         """
         for trial in trials:
             self._faults.take(trial.latency, self.evaluator.latency.name)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nas_edge.controllers.base import Controller
-from nas_edge.errors import InfeasibleError
+from nas_edge.errors import InfeasibleError, NasEdgeError, UnreliableLatencyError
 from nas_edge.formatting import ms_text
+from nas_edge.latency.source import CANDIDATE_FAULTS
 from nas_edge.search.trials import Trial, late_trials
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
@@ -51,7 +52,7 @@ def select(
         quality_drifts: see `SearchLoop`.
 
     Raises:
-        InfeasibleError: when no measured architecture meets the limit; it names the fastest one.
+        InfeasibleError: when none meets the limit; it names the fastest. UnreliableLatencyError: when none was timed.
     """
     evaluated: dict[Architecture, Trial] = {}
 
@@ -88,17 +89,23 @@ def select(
     raise _infeasible([*evaluated.values(), *earlier], target_ms, margin)
 
 
-def _infeasible(trials: Sequence[Trial], target_ms: float, margin: float) -> InfeasibleError:
+def _infeasible(trials: Sequence[Trial], target_ms: float, margin: float) -> NasEdgeError:
     """What to raise when no architecture meets the limit."""
     fastest = _fastest(trials)
     if fastest is None:
-        return InfeasibleError("none of the candidates of the selection could be timed")
+        answers = [trial.latency for trial in trials if trial.latency is not None]
+        untimed = "none of the candidates of the selection could be timed"
+        for answer in answers:
+            if answer.verdict not in CANDIDATE_FAULTS:
+                problem = f"{untimed}; one of them: {answer.verdict}, {answer.detail}"
+                return UnreliableLatencyError(problem, answer.verdict)
+        return InfeasibleError(f"{untimed}: {answers[-1].detail}" if answers else untimed)
     fastest_ms = fastest.latency_ms or 0.0
     head_room = f" with {margin:.0%} of head-room (target.margin)" if margin else ""
     return InfeasibleError(
         f"no architecture meets {ms_text(target_ms)} ms{head_room}; the fastest measured takes "
-        f"{ms_text(fastest_ms)} ms: {fastest.architecture}. Ask for {ms_text(1.05 * fastest_ms / (1 - margin))} ms or "
-        "more, or for a smaller space (--set space.width_multiplier, --set space.input_size)"
+        f"{ms_text(fastest_ms)} ms: {fastest.architecture}. Start a new run with --target-ms "
+        f"{ms_text(1.05 * fastest_ms / (1 - margin))} or more, or with a smaller space"
     )
 
 

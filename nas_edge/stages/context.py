@@ -65,7 +65,8 @@ class Bench:
         """What the winner was chosen by, if not by the device."""
         if winner.latency is None or self.latency_source is self.device:
             return None
-        return LatencyEstimate(self.latency_source.name, winner.latency_ms, winner.latency.kind)
+        known = winner.latency
+        return LatencyEstimate(self.latency_source.name, known.latency_ms, known.kind, known.interval_ms)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -173,19 +174,28 @@ def _measured_once(context: RunContext) -> Iterator[MeasureFile]:
     """Yields what measures a file, or answers with what was measured of it before the run was interrupted."""
     device = context.bench.required_device
     with closing(context.run.open_journal(context.reporter.say, "stages/final.jsonl")) as journal:
-        known: dict[str, deque[Measurement]] = {}
-        for name, part in journal.read(lambda record: (record["file"], Measurement.from_json(record["measurement"]))):
-            known.setdefault(name, deque()).append(part)
+        known: dict[tuple[str, str | None], deque[Measurement]] = {}
+        for key, part in journal.read(
+            lambda record: ((record["file"], record.get("spec")), Measurement.from_json(record["measurement"]))
+        ):
+            known.setdefault(key, deque()).append(part)
 
         def measure(file: bytes, spec: BenchmarkSpec) -> Measurement:
-            name = hashlib.sha256(file).hexdigest()
-            if known.get(name):
-                return known[name].popleft()
+            name, settings = hashlib.sha256(file).hexdigest(), _digest(spec)
+            # Earlier versions, in which settings could not change, did not note them.
+            earlier = known.get((name, settings)) or known.get((name, None))
+            if earlier:
+                return earlier.popleft()
             measurement = device.measure_file(file, spec)
-            journal.append({"file": name, "measurement": measurement.to_json()})
+            journal.append({"file": name, "spec": settings, "measurement": measurement.to_json()})
             return measurement
 
         yield measure
+
+
+def _digest(spec: BenchmarkSpec) -> str:
+    """All settings, the effort included: rounds of one measurement are made alike."""
+    return hashlib.sha256(json.dumps(spec.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def measure_models(
@@ -298,6 +308,7 @@ class Bundling:
                 "seed": config.seed,
                 "data": config.data.source,
                 "target_ms": self.target_ms,
+                "outcome": result.outcome.value,
                 "meets_target": result.meets_target,
                 "device": self.device.info.model,
                 "test_images": len(data.split.test),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
-from nas_edge.errors import InfeasibleError
+from device_agents.verdicts import FLAGS
+from nas_edge.errors import InfeasibleError, UnreliableLatencyError
 from nas_edge.formatting import ms_text
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, repair
@@ -22,6 +23,7 @@ from nas_edge.stages.context import RunContext
 from nas_edge.stages.policy_log import PolicyLog, set_damaged_aside
 from nas_edge.stages.progress_line import SearchLine
 from nas_edge.stages.recorded import RecordedSearch
+from nas_edge.text import answer_text
 
 
 @contextmanager
@@ -77,11 +79,11 @@ def find_target_ms(context: RunContext) -> float:
         raise InfeasibleError(
             f"no --target-ms was given and the reference network {name} could not be timed on {device.name}: "
             f"{answer.verdict}, {answer.detail}",
-            fix="name a target",
+            fix="start a new run with --target-ms",
         )
     target_ms = median_ms * config.target.reference_share
     share = "" if config.target.reference_share == 1 else f"{config.target.reference_share:g} of it, "
-    reporter.say(f"{name} takes {ms_text(median_ms)} ms on {device.name}; target: {share}{ms_text(target_ms)} ms")
+    reporter.say(f"{name} takes {answer_text(answer)} on {device.name}; target: {share}{ms_text(target_ms)} ms")
     return target_ms
 
 
@@ -102,13 +104,14 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
 
     Raises:
         StoppedError: when the user stopped it; it can be continued.
+        UnreliableLatencyError: when the bench keeps giving answers that cannot be used.
         InfeasibleError: when no candidate could be timed.
         TrainingError, RunError, DeviceError: see `SearchLoop`.
     """
-    run, config, reporter = context.run, context.config, context.reporter
+    run, config, reporter, space = context.run, context.config, context.reporter, context.space
     reporter.say(
-        f"searching {context.space.name}: {float(context.space.size):.3g} architectures, target {ms_text(target_ms)} "
-        f"ms ({config.export.precision}), latencies from {context.bench.latency_source.name}"
+        f"searching {space.name}: {float(space.size):.3g} architectures, target {ms_text(target_ms)} ms "
+        f"({config.export.precision}), latencies from {context.bench.latency_source.name}"
     )
     with ExitStack() as stack:
         journal = stack.enter_context(closing(run.open_journal(reporter.say)))
@@ -116,8 +119,9 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
         if loop.step:
             reporter.say(f"continuing after step {loop.step} with {len(recorded.trials)} trials")
         on_step = stack.enter_context(_shown(context, loop, recorded, target_ms))
-        recorded.run(on_step, context.stop)
-    _check_timed(recorded.trials, context.bench.latency_source.name)
+        with advising(context):
+            recorded.run(on_step, context.stop)
+    _check_timed(context, recorded.trials)
     return recorded.trials
 
 
@@ -151,12 +155,38 @@ def _shown(
         yield on_step
 
 
-def _check_timed(trials: list[Trial], source: str) -> None:
+@contextmanager
+def advising(context: RunContext) -> Iterator[None]:
+    """Says what to do when latencies cannot be used; within, `UnreliableLatencyError` says only what is wrong."""
+    try:
+        yield
+    except UnreliableLatencyError as error:
+        resume = f"nas-edge search --resume {context.run.folder}"
+        if error.verdict in FLAGS:
+            advice = f"Close other programs, or measure longer: {resume} {_measure_longer(context)}"
+        else:
+            doctor = f"nas-edge devices doctor {context.config.device.addresses[0]}"
+            advice = f"Check the device ({doctor}), then continue: {resume}"
+        raise UnreliableLatencyError(f"{error}. {advice}", error.verdict) from None
+
+
+def _measure_longer(context: RunContext) -> str:
+    """The option that makes measurements of candidates worth more."""
+    config = context.config
+    now_s = config.measure.spec(config.device).max_duration_s
+    return f"--set measure.max_duration_s={max(2.0, 4 * now_s):g}"
+
+
+def _check_timed(context: RunContext, trials: list[Trial]) -> None:
+    """Raises when a search has ended without a single latency: its steps are made, so only another run helps."""
     if not trials or any(trial.reward is not None for trial in trials):
         return
-    last = trials[-1].latency
+    last = next((trial.latency for trial in reversed(trials) if trial.latency is not None), None)
     why = "" if last is None else f"; the last one: {last.verdict}, {last.detail}"
+    advice = f"Check the device (nas-edge devices doctor {context.config.device.addresses[0]})"
+    if last is not None and last.verdict in FLAGS:
+        advice = f"Close other programs, or measure longer ({_measure_longer(context)})"
     raise InfeasibleError(
-        f"none of the {len(trials)} candidates could be timed reliably on {source}{why}. Close other programs, use "
-        "fewer --threads, or measure longer (--set measure.max_duration_s=2), and start a new run"
+        f"none of the {len(trials)} candidates could be timed reliably on {context.bench.latency_source.name}{why}. "
+        f"{advice}, and start a new run"
     )

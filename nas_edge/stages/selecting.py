@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from nas_edge.formatting import ms_text
+from nas_edge.latency.retry import BENCH_FAULTS
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.selection import select
 from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.stages.context import RunContext
+from nas_edge.stages.searching import advising
 from nas_edge.text import answer_text
 
 
@@ -21,6 +23,7 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
 
     Raises:
         InfeasibleError: when no architecture meets it.
+        UnreliableLatencyError: when none has a latency, and the bench is to blame.
     """
     target, reporter = context.config.target, context.reporter
     with _evaluated_once(context, loop, "selection") as evaluate, reporter.stage("selection", None) as show:
@@ -36,9 +39,10 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
         limit_ms = target_ms if target.limit == "hard" else None
         # Head-room is for the delivered file, which is measured another time.
         margin = target.margin if context.task.delivers else 0.0
-        selection = select(
-            context.space, loop.controller, shown, limit_ms, margin, trials, quality_drifts=loop.quality_drifts
-        )
+        with advising(context):
+            selection = select(
+                context.space, loop.controller, shown, limit_ms, margin, trials, quality_drifts=loop.quality_drifts
+            )
     winner = selection.winner
     timed = "not timed" if winner.latency_ms is None else f"{ms_text(winner.latency_ms)} ms"
     reporter.say(
@@ -77,11 +81,13 @@ def _evaluated_once(context: RunContext, loop: SearchLoop, stage: str) -> Iterat
     """Yields what scores and measures an architecture outside the loop.
 
     The answers go into a journal of the stage, from which a resumed run takes them, so that none is measured twice.
+    Where the bench was to blame for one that cannot be used, it is asked again.
     """
     with closing(context.run.open_journal(context.reporter.say, f"stages/{stage}.jsonl")) as journal:
         known: dict[Architecture, deque[Trial]] = {}
         for trial in journal.read(Trial.from_json):
-            known.setdefault(trial.architecture, deque()).append(trial)
+            if trial.latency is None or trial.latency.verdict not in BENCH_FAULTS:
+                known.setdefault(trial.architecture, deque()).append(trial)
 
         def evaluate(architecture: Architecture) -> Trial:
             earlier = known.get(loop.space.canonical(architecture))

@@ -79,6 +79,8 @@ def test_settings_hash_changes_with_what_changes_the_number_only() -> None:
     assert spec.replace(threads=2).settings_hash != spec.settings_hash
     assert spec.replace(cores=(0,)).settings_hash != spec.settings_hash
     assert spec.replace(timeout_s=5.0, max_attempts=9).settings_hash == spec.settings_hash
+    longer = spec.replace(max_duration_s=9.0, max_runs=9999, target_relative_half_width=0.001)
+    assert longer.settings_hash == spec.settings_hash
 
 
 def test_spec_error_belongs_to_the_one_tree() -> None:

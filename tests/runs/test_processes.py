@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -22,12 +23,19 @@ from nas_edge.networks.analysis import analyze
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.runs.run import Run
 from nas_edge.spaces.decisions import Architecture
+from tests.support.measurements import CONDITIONS
 from tests.support.spaces import tiny_space
 
 WAIT_S = 240
 COMMAND = """
 import sys
+from functools import partial
+from device_agents.anchor_watch import AnchorSettings
+from device_agents.anchored import AnchoredAgent
 from tests.support.spaces import TINY
+import nas_edge.latency.device
+# The machines that run tests are shared, and drift.
+nas_edge.latency.device.AnchoredAgent = partial(AnchoredAgent, settings=AnchorSettings(max_drift=float("inf")))
 from nas_edge import cli
 from nas_edge.spaces import SPACES
 SPACES.entries["tiny"] = TINY
@@ -185,3 +193,74 @@ def test_when_every_candidate_fails_that_is_said_and_said_again(folder: Path) ->
         assert "--resume" not in err
     verdicts = Run.open(folder / "failing").trials().verdict
     assert verdicts == ["load_failed"] * 14
+
+
+def test_a_hard_limit_has_three_ends_with_codes_of_their_own(folder: Path, recording: Path) -> None:
+    run, unknown = folder / "hard", "nas-edge: whether the hard limit of 0.5000 ms is met is not known"
+    # The recording has the candidates, but not the file that is delivered.
+    code, err = ended(new_search(recording, run, "target.limit=hard", "search.steps=8"))
+    assert (code, last_line(err)) == (4, unknown), err
+    delivered = model_key((run / "bundle" / "model_float32.tflite").read_bytes())
+
+    def device(name: str, *samples_ms: float, verdict: Verdict = Verdict.OK) -> str:
+        measurement = Measurement(verdict, "", samples_ms=samples_ms * 8, busy_s=0.01, conditions=CONDITIONS)
+        return f"--device=replay:{record(folder / f'{name}.json', {delivered: measurement})}"
+
+    for name, expected, address in (
+        ("met", 0, device("fast", 0.43, 0.45)),
+        ("missed", 3, device("slow", 0.6, 0.62)),
+        ("unknown", 4, device("straddling", 0.49, 0.51)),
+        ("unknown", 4, device("unsteady", 0.1, 0.12, verdict=Verdict.UNSTEADY)),
+    ):
+        bundle = folder / f"bundle {address.rpartition('/')[2]}"
+        process = start("export", str(run), address, f"--out={bundle}")
+        out, err = process.communicate(timeout=WAIT_S)
+        assert process.returncode == expected, err
+        assert f"bundle: {bundle}" in out
+        assert verify_bundle(bundle).manifest["details"]["outcome"] == name
+
+    # As it is when the run is stopped before its result is written.
+    for left in ("result.json", "stages/final.jsonl"):
+        (run / left).unlink()
+    code, err = ended(start("search", "--resume", str(run), device("slow", 0.6, 0.62)))
+    assert (code, last_line(err)) == (3, "nas-edge: the hard limit of 0.5000 ms is missed"), err
+    assert Run.open(run).read_json("result.json")["outcome"] == "missed"
+
+
+def test_a_run_that_noise_stopped_goes_on_with_longer_measurements_as_it_says(folder: Path) -> None:
+    """On this machine: nothing is measured often enough at first."""
+    run = folder / "noisy"
+    chosen = (
+        *SETTINGS,
+        # Too few for an interval, on whatever machine.
+        "measure.min_runs=2",
+        "measure.max_runs=4",
+        "measure.max_attempts=1",
+        *(
+            f"{group}.{limit}=1e6"
+            for group in ("measure", "final_measure")
+            for limit in ("max_wait_share", "max_shift")
+        ),
+        "final_measure.max_relative_half_width=5",
+    )
+    code, err = ended(start("search", "--preset=smoke", f"--out={run}", *(f"--set={setting}" for setting in chosen)))
+    assert code == 1
+    advice = re.search(r"the last 20 .*unsteady, .* or measure longer: nas-edge (search --resume .*)$", last_line(err))
+    assert advice, err
+    assert err.count("--resume") == 1
+    code, err = ended(start("select", str(run), "--target-ms=1"))
+    assert code == 1
+    assert re.search(rf"{run} has \d+ trials, none with a reliable latency \(\d+ unsteady\)\. To continue", err), err
+
+    enough = {"min_runs": 20, "max_runs": 2000, "max_relative_half_width": 5}
+    accepted = (*(f"--set=measure.{name}={value}" for name, value in enough.items()), "--set=search.steps=16")
+    code, err = ended(start(*shlex.split(advice[1]), *accepted))
+    assert code == 0, err
+    assert "continuing with other measure.max_duration_s, measure.max_relative_half_width, measure.max_runs" in err
+    first, second = Run.open(run).read_json("environment.json")["sessions"]
+    assert first["measured_with"] == second["measured_with"]
+    durations = [session["measuring"]["measure"]["max_duration_s"] for session in (first, second)]
+    assert durations == [0.1, 2.0]
+    verdicts = Run.open(run).trials().verdict
+    assert verdicts[0] == "unsteady"
+    assert verdicts[-1] == "ok"

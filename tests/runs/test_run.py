@@ -25,6 +25,22 @@ from tests.support.faults import FaultyFiles, Killed, disk_full, permission_lost
 KEY = {"precision": "int8", "device": "0123", "runtime": "litert 2", "settings": "abc"}
 
 
+# Another effort of measuring, of which everything differs from every preset.
+EFFORT_AS = {
+    "min_runs": 7,
+    "max_runs": 77,
+    "min_duration_s": 0.7,
+    "max_duration_s": 7,
+    "target_relative_half_width": 0.07,
+    "max_relative_half_width": 0.077,
+    "max_attempts": 7,
+    "timeout_s": 77,
+    "max_wait_share": 0.7,
+    "max_shift": 0.7,
+    "min_clock_ratio": 0.7,
+}
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     with Run.create(tmp_path / "run", load_config("smoke")) as run:
@@ -49,7 +65,11 @@ def test_what_may_change_and_what_may_not(run: Run) -> None:
 
     assert run.changed_settings(run.config) == []
     allowed = changed(
-        "search.steps=99", "device.addresses=['replay:x.json']", "runs.checkpoint_steps=5", "runs.tensorboard=false"
+        "search.steps=99",
+        "device.addresses=['replay:x.json']",
+        "runs.checkpoint_steps=5",
+        "runs.tensorboard=false",
+        *(f"{group}.{name}={value}" for group in ("measure", "final_measure") for name, value in EFFORT_AS.items()),
     )
     assert run.changed_settings(allowed) == sorted(CHANGEABLE)
     run.write_config(allowed)
@@ -119,6 +139,22 @@ def test_damaged_sessions_are_refused(run: Run, sessions: object) -> None:
     run.write_json("environment.json", {"schema_version": 1, "sessions": sessions})
     with pytest.raises(RunError, match=r"environment.json is damaged; expected a list of sessions"):
         run.add_session(environment({}, KEY))
+
+
+def test_sessions_may_differ_in_effort_and_say_so(run: Run) -> None:
+    run.add_session(environment({}, KEY, {"measure": {"max_duration_s": 0.1}}))
+    run.add_session(environment({}, KEY, {"measure": {"max_duration_s": 2.0}}))
+    efforts = [session["measuring"]["measure"] for session in run.read_json("environment.json")["sessions"]]
+    assert efforts == [{"max_duration_s": 0.1}, {"max_duration_s": 2.0}]
+
+
+def test_settings_of_an_earlier_version_which_counted_the_effort_among_them_do_not_stop_a_run(run: Run) -> None:
+    earlier = environment({}, {**KEY, "settings": "with effort"})
+    del earlier["measuring"]
+    run.add_session(earlier)
+    run.add_session(environment({}, KEY))
+    with pytest.raises(RunError, match="measured with runtime"):
+        run.add_session(environment({}, {**KEY, "runtime": "other"}))
 
 
 def test_changed_packages_are_told(run: Run) -> None:

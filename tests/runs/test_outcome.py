@@ -1,0 +1,84 @@
+"""Whether a target was met: known only where the whole interval says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_agents.api import Measurement, Verdict
+from nas_edge.cli.base import check_limit
+from nas_edge.errors import NasEdgeError
+from nas_edge.latency.answer import LatencyKind
+from nas_edge.report import result_text
+from nas_edge.runs.result import LatencyEstimate, Outcome, ResultRow, RunResult
+
+RUN = Path("runs/one")
+
+
+def measured(low_ms: float, high_ms: float, verdict: Verdict = Verdict.OK) -> Measurement:
+    """One whose median's interval has these ends, and whose median is in the middle of them."""
+    return Measurement(verdict, "" if verdict is Verdict.OK else "noise", samples_ms=(low_ms,) * 10 + (high_ms,) * 10)
+
+
+def result(measurement: Measurement | None, hard: bool = True) -> RunResult:
+    latency = {} if measurement is None else {"int8": measurement}
+    return RunResult(1.0, "int8", hard, (ResultRow("winner", "0", 0.5, {}, latency),), "phone")
+
+
+def estimated(latency_ms: float | None, interval_ms: tuple[float, float] | None = None) -> RunResult:
+    row = ResultRow("winner", "0:1", 0.5, {}, {}, latency_ms)
+    estimate = LatencyEstimate("column ms of t.csv", latency_ms, LatencyKind.LOOKED_UP, interval_ms)
+    return RunResult(1.0, "int8", True, (row,), None, estimate)
+
+
+CASES = [
+    (result(measured(0.8, 0.9)), Outcome.MET, 0),
+    (result(measured(0.8, 1.0)), Outcome.MET, 0),
+    (result(measured(1.1, 1.2)), Outcome.MISSED, 3),
+    (result(measured(0.9, 1.05)), Outcome.UNKNOWN, 4),
+    (result(measured(0.95, 1.2)), Outcome.UNKNOWN, 4),
+    *((result(measured(0.1, 0.2, flag)), Outcome.UNKNOWN, 4) for flag in (Verdict.UNSTEADY, Verdict.DRIFTED)),
+    (result(measured(1.1, 1.2, Verdict.THROTTLED)), Outcome.UNKNOWN, 4),
+    (result(Measurement(Verdict.OK, samples_ms=(0.5,) * 5)), Outcome.UNKNOWN, 4),
+    (result(Measurement(Verdict.DEVICE_LOST, "gone")), Outcome.UNKNOWN, 4),
+    (result(None), Outcome.UNKNOWN, 4),
+    (result(measured(1.1, 1.2), hard=False), Outcome.MISSED, 0),
+    (result(measured(0.9, 1.2), hard=False), Outcome.UNKNOWN, 0),
+    (estimated(0.99), Outcome.MET, 0),
+    (estimated(1.01), Outcome.MISSED, 3),
+    (estimated(0.9, (0.8, 1.1)), Outcome.UNKNOWN, 4),
+    (estimated(0.9, (0.8, 0.95)), Outcome.MET, 0),
+    (estimated(None), Outcome.UNKNOWN, 4),
+]
+
+
+@pytest.mark.parametrize(("found", "outcome", "code"), CASES)
+def test_outcome_and_exit_code(found: RunResult, outcome: Outcome, code: int) -> None:
+    assert found.outcome is outcome
+    written = found.to_json()
+    assert (written["outcome"], written["meets_target"]) == (outcome.value, outcome is Outcome.MET)
+    assert RunResult.from_json(written).outcome is outcome
+    shown = result_text.table(found, RUN)
+    assert ("not known whether" in shown) == (outcome is Outcome.UNKNOWN)
+    if code == 0:
+        check_limit(found)
+    else:
+        with pytest.raises(NasEdgeError) as ended:
+            check_limit(found)
+        assert ended.value.exit_code == code
+        assert str(ended.value) not in shown, "the same line is not printed twice"
+
+
+def test_what_an_earlier_version_wrote_is_looked_at_again() -> None:
+    """It counted an unsteady latency below the limit as met."""
+    written = result(measured(0.1, 0.2, Verdict.UNSTEADY)).to_json()
+    del written["outcome"]
+    assert RunResult.from_json({**written, "meets_target": True}).outcome is Outcome.UNKNOWN
+
+
+def test_a_measurement_that_leaves_it_open_can_be_made_again() -> None:
+    open_ = result_text.answer(result(measured(0.9, 1.05)), RUN, Path("elsewhere"))
+    assert "0.9750 ms (95% interval 0.9000 to 1.050 ms), so it is not known whether it is within 1.000 ms" in open_
+    assert "bundle: elsewhere\nmeasure again on a quiet device: nas-edge export runs/one --out FOLDER" in open_
+    assert "export" not in result_text.answer(result(measured(1.1, 1.2)), RUN, Path("elsewhere"))
