@@ -49,7 +49,7 @@ def doctor(as_json: bool) -> int:
 def spaces(name: str | None) -> None:
     """Lists the search spaces, or the decisions of one."""
     from nas_edge.spaces import SPACES, find_space, network_space_names
-    from nas_edge.spaces.reference import REFERENCE_NETWORKS
+    from nas_edge.spaces.published import REFERENCE_NETWORKS
 
     if name is not None:
         rows = [("#", "DECISION", "KIND", "CHOICES")]
