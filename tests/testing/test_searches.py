@@ -226,10 +226,10 @@ class Counting(MultiTrialSearch):
     """Counts all answers that cannot be used, not those in a row."""
 
     def learn(self, proposals: Sequence[Proposal], trials: Sequence[Trial]) -> None:
-        before = self._faults.state()
+        before = self._faults.state()["unusable"]
         super().learn(proposals, trials)
-        if self._faults.state()["unusable"] == 0:
-            self._faults.restore(before)
+        state = self._faults.state()
+        self._faults.restore({**state, "unusable": max(before, state["unusable"])})
 
 
 class Tireless(MultiTrialSearch):
