@@ -24,14 +24,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.blocks import blocks_of
 from tests.support.joint_package import install_joint
-from tests.support.packages import install
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from tests.support.pages import install_page
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("nas_edge", "device_agents")
@@ -175,10 +169,7 @@ def distribute(site: Path, extension: Extension) -> int:
     if not extension.page:
         modules = {"joint": install_joint(site)}
     else:
-        files = {block.marks[0]: block.text for block in blocks_of(ROOT / "docs" / extension.page) if block.marks}
-        project = tomllib.loads(files["pyproject.toml"])
-        modules = {name: files[f"{name}.py"] for name in project["tool"]["setuptools"]["py-modules"]}
-        install(site, project["project"]["name"], project["project"]["entry-points"], modules)
+        modules = dict(install_page(site, ROOT / "docs" / extension.page))
     return sum(bool(line.strip()) for module in modules.values() for line in module.splitlines())
 
 

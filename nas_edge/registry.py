@@ -240,5 +240,7 @@ def one_line(error: ValidationError) -> str:
     """The first thing that is wrong, in one line."""
     first = error.errors()[0]
     path = setting_path(first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting {path!r}; see `nas-edge search --list-settings`"
     message = first["msg"].removeprefix("Value error, ")
     return f"{path}: {message[:1].lower()}{message[1:]}" if path else message

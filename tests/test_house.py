@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import configparser
 import inspect
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import grimp
 import pytest
 
-from device_agents.schemes import FAMILIES
+from device_agents.schemes import FAMILIES, PLUGINS
+from nas_edge import testing
 from nas_edge.controllers import CONTROLLERS
 from nas_edge.latency import LATENCY_SOURCES
 from nas_edge.quality import QUALITY_SOURCES
@@ -213,3 +215,15 @@ def test_no_module_imports_itself_around_a_corner() -> None:
 def test_cycles_are_found() -> None:
     assert cycles({"a": ["b", "d"], "b": ["c"], "c": ["a"], "d": ["e"]}) == [["a", "b", "c"]]
     assert cycles({"a": ["b"], "b": ["c"], "c": []}) == []
+
+
+def test_the_readme_names_every_table_with_its_suite_and_page() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| a ")]
+    plugins = [table.plugins for table in (METHODS, CONTROLLERS, LATENCY_SOURCES, QUALITY_SOURCES, TASKS, SPACES)]
+    plugins += [TRAINING_METHODS.plugins, PLUGINS]
+    for group in (one.group for one in plugins):
+        assert any(f"`{group}`" in row for row in rows), group
+    suites = {suite for row in rows for suite in re.findall("`(check_[a-z_]+)`", row)}
+    assert suites == set(testing.__all__)
+    pages = {page for row in rows for page in re.findall(r"docs/(own-[a-z-]+\.md)", row)}
+    assert pages == {page.name for page in (ROOT / "docs").glob("own-*.md")}
