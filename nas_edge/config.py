@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 from device_agents.api import PRESETS as MEASURING_PRESETS
 from device_agents.api import BenchmarkSpec, Delegate, parse_cores
 from device_agents.errors import SpecError, in_one_line
+from device_agents.schemes import SCHEMES
 from nas_edge.controllers import CONTROLLERS
 from nas_edge.data.settings import DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
@@ -68,10 +69,10 @@ class DeviceConfig(Settings):
 
 
 def _address(given: Any) -> Any:
-    """An address as it was meant: YAML takes `host:` for a mapping without a value, and `host` is short for it."""
+    """An address as it was meant: YAML takes `host:` for a mapping without a value; a scheme alone is short for it."""
     if isinstance(given, Mapping) and list(given.values()) == [None]:
         return f"{next(iter(given))}:"
-    return "host:" if given == "host" else given
+    return f"{given}:" if given in SCHEMES else given
 
 
 class MeasuringConfig(Settings):
@@ -286,7 +287,7 @@ def load_config(
         config = RunConfig.model_validate(merged)
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
-    if config.target.latency_ms is None and (config.latency.source != "device" or config.reference is None):
+    if config.target.latency_ms is None and (not config.latency.asks_device or config.reference is None):
         raise ConfigError(
             "target.latency_ms is missing: by default it is the reference network's, measured on the device, but the "
             f"search takes its latencies from {config.latency.text}",

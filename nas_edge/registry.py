@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
 
 from pydantic import (
@@ -176,27 +177,28 @@ class Registry(Generic[MadeT]):
         name = str(given.get(self.key) if isinstance(given, Mapping) else getattr(given, self.key, None))
         return f"{self.key}={name}" if name in self._in_union else _PLUGIN
 
-    def _of_plugin(self, given: Any, info: ValidationInfo) -> ChoiceSettings:
+    def _of_plugin(self, foreign: type[ChoiceSettings], given: Any, info: ValidationInfo) -> ChoiceSettings:
         if isinstance(given, ChoiceSettings):
             return given
         assert isinstance(given, Mapping)
         try:
-            return self.find(given[self.key]).settings.model_validate(given)
+            return self.find(given[self.key]).settings.model_validate(given, context=info.context)
         except ValidationError as error:
             raise ValueError(one_line(error)) from None
         except NasEdgeError:
             if not _is_lenient(info):
                 raise
-            return ForeignSettings.model_validate(given)
+            return foreign.model_validate(given, context=info.context)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """The discriminated union of all entries' settings."""
+        """The discriminated union of all entries' settings; `source` is what they have in common."""
         self._in_union = frozenset(self.entries)
         choices: list[Any] = [
             Annotated[entry.settings, Tag(f"{self.key}={name}")] for name, entry in self.entries.items()
         ]
         dumped = PlainSerializer(lambda settings: settings.model_dump(mode="json"))
-        choices.append(Annotated[ChoiceSettings, PlainValidator(self._of_plugin), dumped, Tag(_PLUGIN)])
+        of_plugin = PlainValidator(partial(self._of_plugin, _foreign(source)))
+        choices.append(Annotated[ChoiceSettings, of_plugin, dumped, Tag(_PLUGIN)])
         union = Annotated[Union[tuple(choices)], Discriminator(self._tag)]  # type: ignore[valid-type] # noqa: UP007 - made of a list
         return core_schema.with_info_before_validator_function(self._chosen, handler.generate_schema(union))
 
@@ -208,10 +210,17 @@ class Registry(Generic[MadeT]):
             raise ValueError(str(error)) from None
 
 
-class ForeignSettings(ChoiceSettings):
-    """Settings of an entry that is not there, because its package is not installed: a run can be looked at without."""
+def _foreign(common: type[ChoiceSettings]) -> type[ChoiceSettings]:
+    """The settings of an entry that is not there, because its package is not installed: a run can be looked at without.
 
-    model_config = ConfigDict(extra="allow")
+    Args:
+        common: what all settings of the table have; what else there is, is kept as it is.
+    """
+
+    class Foreign(common):  # type: ignore[misc, valid-type] # which one it is, the table knows
+        model_config = ConfigDict(extra="allow")
+
+    return Foreign
 
 
 # The validation context under which settings of entries that are not there are accepted.
@@ -231,5 +240,7 @@ def one_line(error: ValidationError) -> str:
     """The first thing that is wrong, in one line."""
     first = error.errors()[0]
     path = setting_path(first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting {path!r}; see `nas-edge search --list-settings`"
     message = first["msg"].removeprefix("Value error, ")
     return f"{path}: {message[:1].lower()}{message[1:]}" if path else message

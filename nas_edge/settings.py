@@ -33,3 +33,8 @@ class ChoiceSettings(Settings):
         if rest:
             raise ValueError(f"nothing may follow the name, received {rest!r}")
         return {}
+
+    @classmethod
+    def takes_text(cls) -> bool:
+        """Whether there is a short form: something may follow the name and a colon."""
+        return cls.from_text.__qualname__ != ChoiceSettings.from_text.__qualname__

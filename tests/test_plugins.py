@@ -16,6 +16,7 @@ from nas_edge.errors import ConfigError, SpaceError
 from nas_edge.latency import LATENCY_SOURCES, LatencyContext, LatencySettings, open_latency_source
 from nas_edge.spaces import find_space
 from tests.support.packages import install
+from tests.support.pages import install_page
 from tests.support.sources import FunctionSource, timed
 from tests.support.spaces import small_space
 
@@ -227,3 +228,32 @@ def test_a_search_in_a_users_space_goes_by_a_users_latency_source(site: Path) ->
     refused = nas_edge(without, "search", "--resume", str(run))
     assert refused.returncode == 2
     assert "space: unknown space 'mine'" in one_line(refused)
+
+
+def test_a_search_by_parts_of_another_package_is_resumed_with_it_and_looked_at_without(site: Path) -> None:
+    pages = Path(__file__).parents[1] / "docs"
+    for page in ("own-search-method.md", "own-controller.md"):
+        install_page(site, pages / page)
+    rows = ("depth,width,accuracy,ms", "1,16,0.8,1.9", "1,32,0.9,3.1", "2,16,0.91,3.3", "2,32,0.92,6", "")
+    (site / "results.csv").write_text("\n".join(rows))
+    run = site / "run"
+    table = ["--table", str(site / "results.csv"), "--decisions", "depth,width", "--quality-column", "accuracy"]
+    table += ["--latency-column", "ms", "--target-ms", "4", "--steps", "12"]
+    search = ["search", *table, "--method", "screened", "--controller", "climber"]
+    wrong = nas_edge(site, *search, "--set", "search.slak=2", "--out", str(run))
+    assert one_line(wrong) == "nas-edge: search: unknown setting 'slak'; see `nas-edge search --list-settings`"
+    listed = nas_edge(site, *search, "--set", "search.slack=2", "--list-settings")
+    assert "search.slack=2.0  # latency, over the target, beyond" in listed.stdout
+    assert "search.controller.changes=2  # decisions drawn anew" in listed.stdout
+    done = nas_edge(site, *search, "--set", "search.slack=1.1", "--out", str(run))
+    assert done.returncode == 0, done.stderr
+    kept = [(run / name).read_bytes() for name in ("journal.jsonl", "result.json", "stages/selection.jsonl")]
+    (run / "result.json").unlink()
+    without = site / "no packages here"
+    assert "search: unknown search method 'screened'" in one_line(nas_edge(without, "search", "--resume", str(run)))
+    assert nas_edge(without, "report", str(run)).returncode == 0
+    assert "run  stopped  table" in nas_edge(without, "runs", str(site)).stdout
+    assert nas_edge(without, "select", str(run), "--target-ms", "4").returncode == 0
+    resumed = nas_edge(site, "search", "--resume", str(run))
+    assert resumed.returncode == 0, resumed.stderr
+    assert kept == [(run / name).read_bytes() for name in ("journal.jsonl", "result.json", "stages/selection.jsonl")]

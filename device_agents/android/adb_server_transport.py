@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from adbutils import AdbClient, AdbConnection, AdbError
 
-from device_agents.android.address import server_socket
+from device_agents.android.server_socket import server_socket
 from device_agents.android.shell_protocol import GRACE_S, SERVICE, completed, stdin_packet, wrapped
 from device_agents.android.transport import (
     MAX_OUTPUT_BYTES,

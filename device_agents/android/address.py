@@ -8,20 +8,16 @@ adb://HOST:PORT      the network, without a server
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import socket
 from types import ModuleType
 from urllib.parse import urlsplit
 
+from device_agents.android.server_socket import server_runs
 from device_agents.android.transport import Transport
 from device_agents.api import DeviceAgent
-from device_agents.errors import DeviceAddressError, DeviceUnavailableError
+from device_agents.errors import DeviceUnavailableError
 
 DEFAULT_PORT = 5555
-_SERVER = ("127.0.0.1", 5037)
-_PROBE_TIMEOUT_S = 0.5
 
 
 def address_problem(rest: str) -> str:
@@ -62,31 +58,6 @@ def split_host_port(rest: str) -> tuple[str, int]:
     if port == 0:
         raise ValueError("the port must be a number from 1 to 65535")
     return host, port
-
-
-def server_socket() -> tuple[str, int]:
-    """Returns where an adb server is expected: as told by adb's own environment variables, else port 5037 here.
-
-    Raises:
-        DeviceAddressError: If a variable makes no sense.
-    """
-    named = os.environ.get("ADB_SERVER_SOCKET", "")
-    if named:
-        match = re.fullmatch(r"tcp:(?:([\w.:%-]+):)?(\d{1,5})", named)
-        if match is None:
-            raise DeviceAddressError(expected="ADB_SERVER_SOCKET to be tcp:[HOST:]PORT", received=f"{named!r:.80}")
-        return match[1] or _SERVER[0], int(match[2])
-    port = os.environ.get("ANDROID_ADB_SERVER_PORT", "") or str(_SERVER[1])
-    if not re.fullmatch(r"\d{1,5}", port):
-        raise DeviceAddressError(expected="ANDROID_ADB_SERVER_PORT to be a port", received=f"{port!r:.80}")
-    return os.environ.get("ANDROID_ADB_SERVER_ADDRESS") or _SERVER[0], int(port)
-
-
-def server_runs() -> bool:
-    """Returns whether something listens where the adb server is expected."""
-    with contextlib.suppress(OSError, OverflowError), socket.create_connection(server_socket(), _PROBE_TIMEOUT_S):
-        return True
-    return False
 
 
 def adb_server() -> ModuleType:

@@ -8,7 +8,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from device_agents.android.address import adb_server, server_runs, server_socket
+from device_agents.android.address import adb_server
+from device_agents.android.server_socket import server_runs, server_socket
 from device_agents.checks import Check
 from device_agents.errors import DeviceAddressError, DeviceUnavailableError
 

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from device_agents.android.address import adb_server, open_transport, server_runs
+from device_agents.android.address import adb_server, open_transport
+from device_agents.android.server_socket import server_runs
 from device_agents.android.state import read_identity
 from device_agents.android.tool import find_tool, is_on_phone
 from device_agents.android.transport import UnauthorizedError, printable

@@ -80,7 +80,8 @@ def latency_sources(typed: str) -> list[str] | list[CompletionItem[str]]:
 
     if ":" in typed:
         return [CompletionItem(typed, "file")]
-    return [name if name == "device" else f"{name}:" for name in LATENCY_SOURCES.names]
+    alone = {name for name, entry in LATENCY_SOURCES.entries.items() if not entry.settings.takes_text()}
+    return [name if name in alone else f"{name}:" for name in LATENCY_SOURCES.names]
 
 
 @_completes

@@ -48,12 +48,12 @@ def doctor(as_json: bool) -> int:
 @click.argument("name", required=False, shell_complete=completion.spaces)
 def spaces(name: str | None) -> None:
     """Lists the search spaces, or the decisions of one."""
-    from nas_edge.spaces import SPACES, find_space, network_space_names
-    from nas_edge.spaces.reference import REFERENCE_NETWORKS
+    from nas_edge.spaces import SPACES, network_space_names
+    from nas_edge.spaces.published import REFERENCE_NETWORKS
 
     if name is not None:
         rows = [("#", "DECISION", "KIND", "CHOICES")]
-        for i, decision in enumerate(find_space(name)(224, 1.0, 1001, 3).decisions):
+        for i, decision in enumerate(SPACES.make(SPACES.settings(name), 1001, 3).decisions):
             rows.append((str(i), decision.path, decision.kind, " ".join(map(str, decision.choices))))
         print_table(rows)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nas_edge.controllers.base import Controller, Outcome, Proposal, SearchPlan, as_proposed
 from nas_edge.controllers.categorical import CategoricalController, ReinforceSettings, make_reinforce
 from nas_edge.controllers.evolution import EvolutionController, EvolutionSettings, make_evolution
-from nas_edge.controllers.optuna_samplers import OptunaSettings, make_optuna
+from nas_edge.controllers.optuna_settings import OptunaSettings, make_optuna
 from nas_edge.controllers.random_search import RandomSearchController, RandomSettings, make_random
 from nas_edge.registry import Entry, Registry
 

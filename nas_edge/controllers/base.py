@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -71,7 +71,12 @@ class Proposal:
 
     def to_json(self) -> State:
         """As JSON values."""
-        return {**asdict(self), "architecture": str(self.architecture)}
+        return {
+            "architecture": str(self.architecture),
+            "weights": [list(weights) for weights in self.weights],
+            "replaced": list(self.replaced),
+            "active": list(self.active),
+        }
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Proposal:

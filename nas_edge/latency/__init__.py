@@ -18,7 +18,7 @@ from typing import Any
 
 from nas_edge.errors import ConfigError
 from nas_edge.latency.column import ColumnSettings, open_column
-from nas_edge.latency.settings import LatencySettings, TextSettings
+from nas_edge.latency.settings import DeviceLatencySettings, LatencySettings, TextSettings
 from nas_edge.latency.source import LatencySource
 from nas_edge.latency.table import TableSettings, open_table
 from nas_edge.networks.tflite_model import Precision
@@ -62,7 +62,7 @@ LATENCY_SOURCES: Registry[LatencySource] = Registry(
     "latency source",
     "nas_edge.latency_sources",
     {
-        "device": Entry(LatencySettings, _the_device, "measured on the run's device"),
+        "device": Entry(DeviceLatencySettings, _the_device, "measured on the run's device"),
         "table": Entry(TableSettings, lambda settings, context: open_table(settings.file, context.space), "table:FILE"),
         "column": Entry(
             ColumnSettings, lambda settings, context: open_column(settings.column, context.space), "column:NAME"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from nas_edge.settings import ChoiceSettings
 
@@ -11,16 +11,27 @@ class LatencySettings(ChoiceSettings):
     """The settings of any latency source.
 
     Attributes:
+        asks_device: whether the run's own device answers, so that a target can be taken from it.
         source: its name.
     """
 
-    source: str = "device"
+    asks_device: ClassVar[bool] = False
+
+    source: str
 
     @property
     def text(self) -> str:
         """As a user writes it, for example `table:FILE`."""
         rest = [str(value) for name, value in self if name != "source"]
         return ":".join([self.source, *rest])
+
+
+class DeviceLatencySettings(LatencySettings):
+    """Settings of `device`."""
+
+    asks_device: ClassVar[bool] = True
+
+    source: str = "device"
 
 
 class TextSettings(LatencySettings):

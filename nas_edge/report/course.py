@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
 from nas_edge.formatting import ms_form
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.report import plots
 from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_share
 from nas_edge.report.conditions import condition_columns
@@ -57,10 +58,10 @@ def search_section(facts: RunFacts) -> Section:
     unjudged = [name for name in plots.SERIES if has_quality.get(name) is False]
     kinds = sorted({str(trial.kind) for trial in timed})
     latency = f"{' or '.join(kinds)} latency"
-    if facts.config.latency.source != "device":
-        delivered = (
-            "" if facts.found is not None and facts.found.device is None else "; only what was delivered was measured"
-        )
+    if not facts.config.latency.asks_device:
+        delivers = facts.found is None or facts.found.device is not None
+        estimated = all(trial.kind != LatencyKind.MEASURED for trial in timed)
+        delivered = "; only what was delivered was measured" if delivers and estimated else ""
         says.append(f"Latencies of candidates were {' or '.join(kinds)}: {facts.config.latency.text}{delivered}.")
     plot = plots.pareto(latency, facts.target_ms, ms_form(facts.target_ms), judged, unjudged)
     return Section("search", "Quality vs. latency", tuple(says), (plot,), (marked,))
@@ -286,7 +287,7 @@ def failures_section(facts: RunFacts) -> Section | None:
 def prediction_section(facts: RunFacts, space: SearchSpace | None) -> Section | None:
     """How well an additive latency model fits."""
     title = "Measured vs. predicted latency"
-    if space is None or not facts.timed or facts.config.latency.source != "device":
+    if space is None or any(trial.kind != LatencyKind.MEASURED for trial in facts.timed) or not facts.timed:
         return None
     chosen = facts.timed[:: max(1, len(facts.timed) // PREDICTED_TRIALS)]
     points = [(space.parse(trial.architecture), trial.ms) for trial in chosen]

@@ -172,15 +172,24 @@ def read_run(folder: Path) -> RunFacts:
 
 def _trials(run: Run, name: str) -> tuple[TimedTrial, ...]:
     columns = read_trials(run.path(name), samples=True)
-    # Of a journal of before there were kinds: what no device measured was looked up.
-    assumed = LatencyKind.MEASURED if run.config.latency.source == "device" else LatencyKind.LOOKED_UP
+    asks_device = run.config.latency.asks_device
+
+    def kind(i: int) -> LatencyKind | None:
+        """How the latency of a trial is known.
+
+        Before there were kinds, what was looked up was kept as a measurement; one without conditions.
+        """
+        noted = columns.kind[i]
+        measured = noted != LatencyKind.MEASURED or asks_device or mapping(columns.measurement[i]).get("conditions")
+        return noted if measured else LatencyKind.LOOKED_UP
+
     return tuple(
         TimedTrial(
             step=columns.step[i],
             architecture=columns.architecture[i],
             quality=columns.quality[i],
             reward=columns.reward[i],
-            kind=assumed if columns.kind[i] == LatencyKind.MEASURED else columns.kind[i],
+            kind=kind(i),
             verdict=columns.verdict[i],
             detail=str(mapping(columns.measurement[i]).get("detail", ""))[:_LONGEST_TEXT],
             median_ms=columns.median_ms[i],

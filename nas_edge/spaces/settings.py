@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from nas_edge.settings import ChoiceSettings
+from nas_edge.spaces.published import REFERENCE_NETWORKS
 
 
 class SpaceSettings(ChoiceSettings):
@@ -37,8 +38,6 @@ class NetworkSpaceSettings(SpaceSettings):
     @field_validator("reference")
     @classmethod
     def _known_reference(cls, name: str | None) -> str | None:
-        from nas_edge.spaces.reference import REFERENCE_NETWORKS  # is made of the spaces' own parts
-
         if name is not None and name not in REFERENCE_NETWORKS:
             raise ValueError(f"expected one of {', '.join(REFERENCE_NETWORKS)}")
         return name

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,10 +12,10 @@ import numpy as np
 from nas_edge.controllers.base import Controller, Outcome, SearchPlan, as_proposed
 from nas_edge.errors import RunError
 from nas_edge.registry import Entry
-from nas_edge.settings import ChoiceSettings
 from nas_edge.spaces.decisions import Architecture, SearchSpace
-from nas_edge.testing.expect import expect, expect_no_error
+from nas_edge.testing.expect import expect, expect_no_error, expect_no_global_draws
 from nas_edge.testing.problems import TargetProblem, flat_space, nested_space, search, through_json
+from nas_edge.testing.settings import check_settings
 
 # The search that a controller under test is made for.
 _PLAN = SearchPlan(total_steps=30, samples_per_step=2)
@@ -37,7 +35,7 @@ def check_controller(entry: Entry[Controller], space: SearchSpace | None = None,
         AssertionError: naming the promise that is broken.
     """
     with expect_no_error("the settings"):
-        chosen = _check_settings(entry, settings)
+        chosen = check_settings(entry, "name", settings)
 
     def make(space: SearchSpace) -> Controller:
         controller = entry.make(chosen, space, _PLAN)
@@ -62,22 +60,6 @@ def check_controller(entry: Entry[Controller], space: SearchSpace | None = None,
     _check_foreign_states(make)
 
 
-def _check_settings(entry: Entry[Controller], given: dict[str, Any]) -> ChoiceSettings:
-    expect(
-        isinstance(entry.settings, type) and issubclass(entry.settings, ChoiceSettings),
-        f"the settings must be a subclass of ChoiceSettings, are {entry.settings}",
-    )
-    chosen = entry.settings(**given)
-    expect(isinstance(getattr(chosen, "name", None), str), "the settings have no field `name` with a default")
-    copy = entry.settings.model_validate(through_json(chosen.model_dump(mode="json")))
-    expect(copy == chosen, f"the settings do not survive JSON: {chosen!r} became {copy!r}")
-    try:
-        entry.settings(**{**given, "no such setting": 1})
-    except ValueError:
-        return chosen
-    raise AssertionError("a setting that does not exist was accepted")
-
-
 def _check_proposals(controller: Controller, space: SearchSpace) -> None:
     architectures = controller.propose(10, np.random.default_rng(0))
     expect(len(architectures) == 10, f"`propose` was asked for 10 architectures and gave {len(architectures)}")
@@ -91,19 +73,10 @@ def _check_proposals(controller: Controller, space: SearchSpace) -> None:
 def _check_randomness(make: _Make) -> None:
     space = flat_space()
     reward = TargetProblem(space).reward
-    with _no_global_draws():
+    with expect_no_global_draws():
         first, same, other = (search(make(space), reward, 15, np.random.default_rng(seed)) for seed in (1, 1, 2))
     expect(first == same, "the same generator gives other proposals: a run could not be repeated")
     expect(first != other, "another generator gives the same proposals: they are not drawn from it")
-
-
-@contextmanager
-def _no_global_draws() -> Iterator[None]:
-    before = np.random.get_state(legacy=False)
-    yield
-    after = np.random.get_state(legacy=False)
-    drawn = _plain(before) != _plain(after)
-    expect(not drawn, "the global generator was drawn from; draw from the one that is handed over")
 
 
 def _check_policy(make: _Make) -> None:
@@ -208,8 +181,3 @@ def _check_foreign_states(make: _Make) -> None:
         except Exception as error:
             raise AssertionError(f"a state {what} must be refused with RunError, raised {error!r}") from error
         raise AssertionError(f"a state {what} was accepted")
-
-
-def _plain(state: Any) -> Any:
-    """The state of the global generator, comparable."""
-    return json.dumps(state, default=lambda array: array.tolist())

@@ -10,7 +10,7 @@ import numpy as np
 
 from device_agents.errors import DeviceError
 from nas_edge.errors import NasEdgeError
-from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.spaces.decisions import NetworkSpace
 from nas_edge.testing.expect import expect, expect_no_error
@@ -64,6 +64,7 @@ def _answer(future: Future[LatencyAnswer], timeout_s: float, candidate: Candidat
     with expect_no_error(f"no answer for architecture {candidate.architecture} within {timeout_s:g} s"):
         answer = future.result(timeout_s)
     expect(isinstance(answer, LatencyAnswer), f"the future must hold a LatencyAnswer, held {type(answer).__name__}")
+    _check_kind(answer, candidate)
     if answer.ok:
         latency_ms = answer.latency_ms
         expect(
@@ -77,3 +78,26 @@ def _answer(future: Future[LatencyAnswer], timeout_s: float, candidate: Candidat
         read_back = LatencyAnswer.from_json(json.loads(json.dumps(answer.to_json(), allow_nan=False)))
     expect(read_back == answer, "an answer does not survive being written to the journal")
     return answer
+
+
+def _check_kind(answer: LatencyAnswer, candidate: Candidate) -> None:
+    """What was measured has its measurement, and an estimate has none: nothing is dressed as something else."""
+    what = f"the answer for architecture {candidate.architecture}"
+    expect(isinstance(answer.kind, LatencyKind), f"{what} must say its `kind`, a LatencyKind; received {answer.kind!r}")
+    if answer.kind is LatencyKind.MEASURED:
+        expect(
+            answer.measurement is not None or not answer.ok,
+            f"{what} is called measured but has no measurement; use LatencyAnswer.measured",
+        )
+        expect(answer.estimate_ms is None, f"{what} is called measured but has the estimate {answer.estimate_ms} ms")
+    else:
+        expect(
+            answer.measurement is None,
+            f"{what} is called {answer.kind} but has a measurement; use LatencyAnswer.estimated",
+        )
+    if answer.interval_ms is not None:
+        low_ms, high_ms = answer.interval_ms
+        expect(
+            answer.estimate_ms is not None and 0 <= low_ms <= answer.estimate_ms <= high_ms < float("inf"),
+            f"{what} has the interval {low_ms} to {high_ms} ms around {answer.estimate_ms} ms",
+        )

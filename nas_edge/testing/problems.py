@@ -1,18 +1,24 @@
-"""Small spaces and a problem on which a controller's behaviour is known."""
+"""Small spaces and problems on which a search's behaviour is known."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nas_edge.controllers.base import Controller, Outcome, as_proposed
+from nas_edge.latency.source import LatencySource
 from nas_edge.networks import layers as L
 from nas_edge.rewards import Objective, absolute
+from nas_edge.search.methods import SearchContext
 from nas_edge.spaces.blocks import Decisions, number
-from nas_edge.spaces.decisions import Architecture, NetworkSpace
+from nas_edge.spaces.decisions import Architecture, Decision, NetworkSpace
+from nas_edge.spaces.table import ResultsTable, TableSpace
+from nas_edge.tasks.tabular import Tabular, TabularSettings
 
 
 def nested_space() -> NetworkSpace:
@@ -57,6 +63,31 @@ class TargetProblem:
         """What a controller is told."""
         quality = float(sum(g[i] for g, i in zip(self.gain, architecture.choices, strict=True)))
         return absolute(quality, {"latency_ms": self.latency_ms(architecture)}, [self.objective])
+
+
+def results_table(columns: int = 4, choices: int = 4) -> ResultsTable:
+    """A table of all architectures of a few decisions, with the columns `quality` and `latency_ms`.
+
+    Latency is additive, quality has its best in the middle; a few architectures have no quality.
+    """
+    import pandas as pd
+
+    decisions = tuple(Decision(f"op_{i}", tuple(range(choices)), "op") for i in range(columns))
+    points = list(itertools.product(range(choices), repeat=columns))
+    frame = pd.DataFrame(points, columns=[decision.path for decision in decisions])
+    frame["latency_ms"] = [1.0 + sum(point) / 4 for point in points]
+    centre = (choices - 1) / 2
+    frame["quality"] = [
+        math.nan if sum(point) % 11 == 5 else 1.0 - sum((c - centre) ** 2 for c in point) / (columns * choices**2)
+        for point in points
+    ]
+    return ResultsTable("a small table", decisions, {Architecture(point): i for i, point in enumerate(points)}, frame)
+
+
+def table_context(latency: LatencySource) -> SearchContext:
+    """A search of `results_table`, for a search method that trains nothing."""
+    task = Tabular(TabularSettings())
+    return SearchContext(TableSpace(results_table()), task, None, latency, (Objective("latency_ms", 2.0),), seed=0)
 
 
 def search(

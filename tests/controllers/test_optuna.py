@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas_edge.controllers import CONTROLLERS, Controller, Outcome, RandomSearchController, SearchPlan, as_proposed
-from nas_edge.controllers.optuna_samplers import OptunaSettings
+from nas_edge.controllers.optuna_settings import OptunaSettings
 from nas_edge.errors import ConfigError
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.testing.problems import TargetProblem, flat_space, nested_space, search, through_json

@@ -115,9 +115,10 @@ def runner(
         if arguments[0] == "search" and "--out" in arguments:
             made = Path(arguments[arguments.index("--out") + 1])
             # Only a one-shot search has a phase in which the controller rests.
-            short = [setting for setting in SHORT if "multi-trial" not in arguments or "delay" not in setting]
+            one_shot = not {"multi-trial", "--table"} & set(arguments)
+            short = [setting for setting in SHORT if one_shot or "delay" not in setting]
             arguments = [*arguments, *(part for setting in short for part in ("--set", setting))]
-            arguments += [] if "--space" in arguments else ["--space", "tiny"]  # compiled in a second
+            arguments += [] if {"--space", "--table"} & set(arguments) else ["--space", "tiny"]  # compiled in a second
             if tuple(arguments) in searched:
                 shutil.copytree(searched[tuple(arguments)], made)
                 return

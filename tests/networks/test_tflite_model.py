@@ -24,7 +24,8 @@ from nas_edge.networks.graph import GraphBuilder, NetworkSpec
 from nas_edge.networks.keras_model import get_weights, keras_model, set_weights
 from nas_edge.networks.tflite_model import Precision, operators, tflite_model
 from nas_edge.spaces import find_space, network_space_names
-from nas_edge.spaces.reference import REFERENCE_NETWORKS, reference_network
+from nas_edge.spaces.published import REFERENCE_NETWORKS
+from nas_edge.spaces.reference import reference_network
 from tests.support.spaces import small_space
 
 pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")

@@ -11,13 +11,22 @@ import pytest
 
 from device_agents.api import Measurement, Verdict
 from nas_edge.errors import RunError
-from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.testing import check_latency_source
 from tests.support.candidates import SPACE
 from tests.support.sources import FunctionSource, failed, timed
 
 COUNT = itertools.count()
+MEASURED, PREDICTED = LatencyKind.MEASURED, LatencyKind.PREDICTED
+
+
+def answer(kind: Any, **fields: Any) -> LatencyAnswer:
+    return LatencyAnswer(kind, Verdict.OK, **fields)
+
+
+def estimating() -> LatencySource:
+    return FunctionSource(lambda _: LatencyAnswer.estimated(LatencyKind.SIMULATED, 1.0, (0.5, 2.0)))
 
 
 def answering(answer: Callable[[Candidate], Any]) -> Callable[[], LatencySource]:
@@ -74,7 +83,7 @@ def good() -> LatencySource:
     return FunctionSource(lambda _: timed(1.0))
 
 
-@pytest.mark.parametrize("source", [good, outside(RunError("of the space only"))])
+@pytest.mark.parametrize("source", [good, estimating, outside(RunError("of the space only"))])
 def test_a_source_that_keeps_its_promises_passes(source: Callable[[], LatencySource]) -> None:
     check_latency_source(source, SPACE)
 
@@ -97,6 +106,12 @@ def test_a_source_that_keeps_its_promises_passes(source: Callable[[], LatencySou
         (answering(lambda _: Measurement(Verdict.TIMEOUT)), "the verdict timeout comes without a word why"),
         (answering(lambda _: failed(Verdict.TIMEOUT)), "no candidate got a latency"),
         (answering(lambda _: Measurement(Verdict.OK, samples_ms=[1.0])), "does not survive"),  # type: ignore[arg-type]
+        (answering(lambda _: LatencyAnswer.estimated(LatencyKind.MEASURED, 1.0)), "measured but has no measurement"),
+        (answering(lambda _: answer(MEASURED, estimate_ms=1.0, measurement=timed(1.0))), "has the estimate 1.0 ms"),
+        (answering(lambda _: answer(PREDICTED, measurement=timed(1.0))), "called predicted but has a measurement"),
+        (answering(lambda _: answer("guessed", estimate_ms=1.0)), "must say its `kind`, a LatencyKind"),
+        (answering(lambda _: LatencyAnswer.estimated(PREDICTED, 1.0, (2.0, 3.0))), "the interval 2.0 to 3.0 ms around"),
+        (answering(lambda _: LatencyAnswer.estimated(PREDICTED, 1.0, (-1.0, 3.0))), "the interval -1.0 to 3.0 ms"),
         (outside(KeyError("x")), r"from outside the space, the future raised KeyError\('x'\)"),
     ],
 )

@@ -19,8 +19,9 @@ from adb_shell import exceptions
 from adb_shell.transport.base_transport import BaseTransport
 
 from device_agents.android.adb_shell_transport import AdbShellTransport
-from device_agents.android.address import address_problem, open_transport, server_socket
+from device_agents.android.address import address_problem, open_transport
 from device_agents.android.keys import own_key_file, public_file
+from device_agents.android.server_socket import server_socket
 from device_agents.android.shell_protocol import read_shell_packets
 from device_agents.android.tool import remove_parts
 from device_agents.android.transport import (

@@ -1,0 +1,134 @@
+"""Published networks as they were published: widths and operators, from which `reference.py` builds them.
+
+MobileNetV2 arXiv:1801.04381, MnasNet arXiv:1807.11626, ProxylessNAS arXiv:1812.00332, MobileNetV3 arXiv:1905.02244,
+multi-hardware models arXiv:2008.08178, as encoded in the TuNAS and TensorFlow model-garden code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas_edge.networks import layers as L
+
+
+@dataclass(frozen=True)
+class MobileNetV2Style:
+    """A network of the MobileNetV2 family.
+
+    Attributes:
+        widths: filters of the stem, blocks 1..7 and the head.
+        ops: operator codes: the kernel of block 1, four per block 2..6, one for block 7.
+    """
+
+    widths: tuple[int, ...]
+    ops: tuple[int, ...]
+
+    def layers(self) -> list[tuple[int, int, int]]:
+        """`(block, layer, op)` of blocks 2..7."""
+        places = [(block, layer) for block in range(2, 7) for layer in range(1, 5)] + [(7, 1)]
+        return [(block, layer, op) for (block, layer), op in zip(places, self.ops[1:], strict=True)]
+
+
+def _ops(text: str) -> tuple[int, ...]:
+    return tuple(int(code) for code in text.replace("/", " ").split())
+
+
+MOBILENET_V2_STYLE = {
+    "mobilenet-v2": MobileNetV2Style(
+        (32, 16, 24, 32, 64, 96, 160, 320, 1280), _ops("0 / 3 3 6 6 / 3 3 3 6 / 3 3 3 3 / 3 3 3 6 / 3 3 3 6 / 3")
+    ),
+    "mnasnet-b1": MobileNetV2Style(
+        (32, 16, 24, 40, 80, 96, 192, 320, 1280), _ops("0 / 0 0 0 6 / 1 1 1 6 / 4 4 4 6 / 3 3 6 6 / 4 4 4 4 / 3")
+    ),
+    "proxylessnas-mobile": MobileNetV2Style(
+        (32, 16, 32, 40, 80, 96, 192, 320, 1280), _ops("0 / 1 0 6 6 / 2 0 1 1 / 5 1 1 1 / 4 1 1 1 / 5 5 2 2 / 5")
+    ),
+    "proxylessnas-gpu": MobileNetV2Style(
+        (40, 24, 32, 56, 112, 128, 256, 432, 1728), _ops("0 / 1 6 6 6 / 2 6 6 0 / 5 6 6 1 / 4 6 0 1 / 5 5 5 4 / 5")
+    ),
+    "proxylessnas-cpu": MobileNetV2Style(
+        (40, 24, 32, 48, 88, 104, 216, 360, 1432), _ops("0 / 3 0 0 0 / 3 0 0 1 / 3 6 6 0 / 4 0 0 0 / 4 1 1 0 / 4")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MobileNetV3Style:
+    """A network given layer by layer.
+
+    Attributes:
+        stem_width: filters of the 3x3 stride-2 stem.
+        stem_activation: the stem's activation; with `hard_swish` a residual separable layer follows it, as in V3.
+        blocks: per block, its width and its layers `(kernel, expanded width, squeeze-excite, activation, stride)`.
+        head_widths: filters of the two head convolutions.
+        head_activation: their activation.
+    """
+
+    stem_width: int
+    stem_activation: L.ActivationName
+    blocks: tuple[tuple[int, tuple[tuple[int, int, bool, L.ActivationName, int], ...]], ...]
+    head_widths: tuple[int, int]
+    head_activation: L.ActivationName
+
+
+def _multi(*stages: tuple[int, tuple[tuple[int, int], ...], int]) -> MobileNetV3Style:
+    """A multi-hardware model: ReLU, no squeeze-excite; stages are (width, ((kernel, expanded), ...), stride)."""
+    return MobileNetV3Style(
+        stem_width=32,
+        stem_activation="relu",
+        blocks=tuple(
+            (width, tuple((k, e, False, "relu", stride if i == 0 else 1) for i, (k, e) in enumerate(layers)))
+            for width, layers, stride in stages
+        ),
+        head_widths=(960, 1280),
+        head_activation="relu",
+    )
+
+
+MOBILENET_V3_STYLE = {
+    "mobilenet-v3-large": MobileNetV3Style(
+        stem_width=16,
+        stem_activation="hard_swish",
+        blocks=(
+            (24, ((3, 64, False, "relu", 2), (3, 72, False, "relu", 1))),
+            (40, ((5, 72, True, "relu", 2), (5, 120, True, "relu", 1), (5, 120, True, "relu", 1))),
+            (
+                80,
+                (
+                    (3, 240, False, "hard_swish", 2),
+                    (3, 200, False, "hard_swish", 1),
+                    (3, 184, False, "hard_swish", 1),
+                    (3, 184, False, "hard_swish", 1),
+                ),
+            ),
+            (112, ((3, 480, True, "hard_swish", 1), (3, 672, True, "hard_swish", 1))),
+            (
+                160,
+                (
+                    (5, 672, True, "hard_swish", 2),
+                    (5, 960, True, "hard_swish", 1),
+                    (5, 960, True, "hard_swish", 1),
+                ),
+            ),
+        ),
+        head_widths=(960, 1280),
+        head_activation="hard_swish",
+    ),
+    "multi-avg": _multi(
+        (32, ((3, 96), (3, 64)), 2),
+        (64, ((5, 160), (3, 192), (3, 128), (3, 192)), 2),
+        (128, ((5, 384), (3, 384), (3, 384), (3, 384)), 2),
+        (160, ((3, 768), (3, 640)), 1),
+        (192, ((3, 960), (5, 768), (5, 768), (5, 768)), 2),
+    ),
+    "multi-max": _multi(
+        (32, ((3, 96),), 2),
+        (64, ((5, 192), (3, 128), (3, 128)), 2),
+        (128, ((5, 384), (3, 512), (3, 384), (3, 384)), 2),
+        (128, ((3, 768), (3, 384)), 1),
+        (160, ((3, 768), (5, 640), (3, 800), (5, 640)), 2),
+    ),
+}
+
+
+REFERENCE_NETWORKS = (*MOBILENET_V2_STYLE, *MOBILENET_V3_STYLE)

@@ -1,0 +1,55 @@
+"""Every search method keeps what search loops promise. A new one is under test as soon as it is in the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas_edge.data.preprocessing import Augmentation, standardize
+from nas_edge.data.sources import Dataset
+from nas_edge.data.splits import split
+from nas_edge.latency.source import LatencySource
+from nas_edge.rewards import Objective
+from nas_edge.search.methods import METHODS, SearchContext
+from nas_edge.tasks import TASKS
+from nas_edge.tasks.base import TaskData
+from nas_edge.testing import check_search_loop
+from nas_edge.testing.problems import table_context
+from tests.support.spaces import tiny_space
+
+
+def training_context(latency: LatencySource) -> SearchContext:
+    """Three classes of tiny images told apart by brightness."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = (rng.integers(40, size=(90, 8, 8, 1)) + 80 * labels[:, None, None, None]).astype(np.uint8)
+    dataset = Dataset(images, labels.astype(np.int32), ("dark", "grey", "light"))
+    parts = split(dataset, rng, 0.2, 0.2)
+    data = TaskData(dataset, parts, standardize(dataset, parts.train, 8, 1), Augmentation())
+    task = TASKS.make(TASKS.settings("classification"))
+    return SearchContext(tiny_space(), task, data, latency, (Objective("latency_ms", 2.0),), seed=0)
+
+
+FROM_COLUMN = {"quality": {"source": "column", "column": "quality"}}
+QUICK = {"validation_batch_size": 16, "rematerialize": False, "weights": {"batch_size": 8}}
+CASES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
+    "one-shot": [(training_context, {**QUICK, "reward_delay_steps": 2})],
+    "multi-trial": [
+        (table_context, {**FROM_COLUMN, "samples_per_step": 2, "controller": "evolution"}),
+        (table_context, {**FROM_COLUMN, "samples_per_step": 1}),
+    ],
+}
+
+
+def test_every_method_is_under_test() -> None:
+    assert CASES.keys() == METHODS.entries.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "make_context", "settings"),
+    [(name, make_context, settings) for name, cases in CASES.items() for make_context, settings in cases],
+)
+def test_search_methods_conform(name: str, make_context: Any, settings: dict[str, Any]) -> None:
+    check_search_loop(METHODS.entries[name], make_context, **settings)
