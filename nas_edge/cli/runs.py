@@ -43,7 +43,7 @@ def runs(folder: Path) -> None:
 @click.argument("run", type=PATH, shell_complete=completion.runs)
 @click.option("--target-ms", "targets", required=True, metavar="MS,MS...", help="Latencies to meet.")
 def select(run: Path, targets: str) -> None:
-    """Answers other targets from what RUN has found out.
+    """Answers other targets from the trials of RUN.
 
     Nothing is trained, and no device is needed.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas_edge.report import plots
 from nas_edge.report.content import Cell, Column, ColumnSpec, Plot, Section, Table, make_table
-from nas_edge.report.reading import RunFacts, TimedTrial, mapping
+from nas_edge.report.reading import RunFacts, TrialFacts, mapping
 from nas_edge.runs.untrusted import number
 from nas_edge.text import origin_text
 
@@ -56,7 +56,7 @@ def device_section(facts: RunFacts) -> Section | None:
     return Section("device", "Device conditions during the search", tuple(says), tuple(shown))
 
 
-def _condition(trial: TimedTrial, fields: Sequence[str]) -> float | None:
+def _condition(trial: TrialFacts, fields: Sequence[str]) -> float | None:
     for name in fields:
         value = trial.conditions.get(name)
         with suppress(ValueError):

@@ -19,9 +19,9 @@ def headline(facts: RunFacts) -> str:
             f"{_progress(facts)} So far, the best trial within the target has a latency of {_ms(best.ms, facts)} "
             f"({best.kind}); its {facts.quality_name} is {facts.quality_text(best.q)}."
         )
-    if not facts.timed:
-        return f"{_progress(facts)} {facts.nothing_timed}"
-    fastest = min(facts.timed, key=lambda trial: trial.ms)
+    if not facts.evaluated:
+        return f"{_progress(facts)} {facts.none_evaluated}"
+    fastest = min(facts.evaluated, key=lambda trial: trial.ms)
     compared = "No trial of the second half" if facts.quality_drifts else "No trial"
     return (
         f"{_progress(facts)} {compared} was within the target; the lowest latency of all is "

@@ -35,7 +35,7 @@ _LONGEST_TEXT = 500
 
 
 @dataclass(frozen=True)
-class TimedTrial:
+class TrialFacts:
     """A trial, as far as a report tells of it.
 
     Attributes:
@@ -112,9 +112,9 @@ class RunFacts:
     sessions: tuple[Json, ...]
     steps_done: int
     target_ms: float | None
-    trials: tuple[TimedTrial, ...]
-    finalists: tuple[TimedTrial, ...]
-    randoms: tuple[TimedTrial, ...]
+    trials: tuple[TrialFacts, ...]
+    finalists: tuple[TrialFacts, ...]
+    randoms: tuple[TrialFacts, ...]
     result: RunResult | None
     ends: tuple[int, int] | None
     policy: tuple[tuple[int, tuple[tuple[float, ...], ...]], ...] | None
@@ -182,32 +182,32 @@ class RunFacts:
         return format(quality, self.quality_form)
 
     @cached_property
-    def timed(self) -> tuple[TimedTrial, ...]:
+    def evaluated(self) -> tuple[TrialFacts, ...]:
         """The trials with a latency to rely on and a quality."""
         return tuple(trial for trial in self.trials if trial.latency_ms is not None and trial.quality is not None)
 
     @cached_property
-    def front(self) -> tuple[TimedTrial, ...]:
-        """The timed trials that no other beats, the fastest first."""
-        on_front = pareto_front([trial.ms for trial in self.timed], [trial.q for trial in self.timed])
-        front = (trial for trial, on in zip(self.timed, on_front, strict=True) if on)
+    def front(self) -> tuple[TrialFacts, ...]:
+        """The evaluated trials that no other beats, the fastest first."""
+        on_front = pareto_front([trial.ms for trial in self.evaluated], [trial.q for trial in self.evaluated])
+        front = (trial for trial, on in zip(self.evaluated, on_front, strict=True) if on)
         return tuple(sorted(front, key=lambda trial: trial.ms))
 
     @property
-    def late(self) -> Sequence[TimedTrial]:
-        """The timed trials whose qualities may be compared."""
-        return late_trials(self.timed, self.quality_drifts)
+    def late(self) -> Sequence[TrialFacts]:
+        """The evaluated trials whose qualities may be compared."""
+        return late_trials(self.evaluated, self.quality_drifts)
 
     @cached_property
-    def best_within(self) -> TimedTrial | None:
+    def best_within(self) -> TrialFacts | None:
         """The best trial within the target; as in `nas-edge select`, of those whose qualities may be compared."""
         limit_ms = -math.inf if self.target_ms is None else self.target_ms
         meeting = [trial for trial in self.late if trial.ms <= limit_ms]
         return max(meeting, key=lambda trial: (trial.q, -trial.ms), default=None)
 
     @property
-    def nothing_timed(self) -> str:
-        """Why there is no timed trial."""
+    def none_evaluated(self) -> str:
+        """Why there is no evaluated trial."""
         if self.trials:
             return f"None of the {len(self.trials):,} trials has both a reliable latency and a quality."
         delay = getattr(self.config.search, "delay_steps", 0)
@@ -253,10 +253,10 @@ def read_run(folder: Path) -> RunFacts:
     )
 
 
-def _trials(run: Run, name: str) -> tuple[TimedTrial, ...]:
+def _trials(run: Run, name: str) -> tuple[TrialFacts, ...]:
     columns = read_trials(run.path(name), samples=True)
     return tuple(
-        TimedTrial(
+        TrialFacts(
             step=columns.step[i],
             architecture=columns.architecture[i],
             quality=columns.quality[i],

@@ -7,7 +7,7 @@ from statistics import fmean, median
 from nas_edge.formatting import ms_form
 from nas_edge.report import plots
 from nas_edge.report.content import Cell, ColumnSpec, Section, make_table
-from nas_edge.report.reading import RunFacts, TimedTrial, series_of
+from nas_edge.report.reading import RunFacts, TrialFacts, series_of
 from nas_edge.runs.result import LatencyEstimate, RunResult
 from nas_edge.text import origin_text
 
@@ -209,5 +209,5 @@ def baseline_section(facts: RunFacts) -> Section | None:
     return Section("baseline", "Comparison with random architectures", tuple(says), shown, (table,))
 
 
-def _kind(trial: TimedTrial) -> str | None:
+def _kind(trial: TrialFacts) -> str | None:
     return None if trial.kind is None else str(trial.kind)

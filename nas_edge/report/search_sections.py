@@ -42,11 +42,11 @@ VERDICTS = {
 
 def search_section(facts: RunFacts) -> Section:
     """Quality over latency."""
-    timed = facts.timed
-    if not timed:
-        return Section("search", "Quality vs. latency", (facts.nothing_timed,))
+    evaluated = facts.evaluated
+    if not evaluated:
+        return Section("search", "Quality vs. latency", (facts.none_evaluated,))
     marked = _marked(facts)
-    within = sum(trial.ms <= (facts.target_ms or math.inf) for trial in timed)
+    within = sum(trial.ms <= (facts.target_ms or math.inf) for trial in evaluated)
     drift = (
         " at that step. Qualities keep improving as the search goes, so later trials have an advantage over earlier "
         "ones"
@@ -54,9 +54,9 @@ def search_section(facts: RunFacts) -> Section:
         else ""
     )
     says = [
-        f"{len(timed):,} of {len(facts.trials):,} trials have a reliable latency ({facts.kinds_text}) and a quality, "
-        f"{within:,} of them within the target; {len(facts.front):,} are on the Pareto front: no other trial is both "
-        f"as fast and better. Quality here is the {facts.quality_name}{drift}."
+        f"{len(evaluated):,} of {len(facts.trials):,} trials have a reliable latency ({facts.kinds_text}) and a "
+        f"quality, {within:,} of them within the target; {len(facts.front):,} are on the Pareto front: no other trial "
+        f"is both as fast and better. Quality here is the {facts.quality_name}{drift}."
     ]
     if facts.latency_source is not None:
         measured = " The delivered networks were measured on the device." if facts.result and facts.has_device else ""
@@ -157,11 +157,11 @@ def _drawing_tables(drawings: Sequence[Drawing]) -> tuple[Table, ...]:
 
 def target_section(facts: RunFacts) -> Section | None:
     """How the search approached the target."""
-    timed = facts.timed
-    if not timed or facts.target_ms is None:
+    evaluated = facts.evaluated
+    if not evaluated or facts.target_ms is None:
         return None
-    of_target = [trial.ms / facts.target_ms for trial in timed]
-    quarter = max(1, len(timed) // 4)
+    of_target = [trial.ms / facts.target_ms for trial in evaluated]
+    quarter = max(1, len(evaluated) // 4)
     first, last = (fmean(share <= 1 for share in part) for part in (of_target[:quarter], of_target[-quarter:]))
     off = median(abs(share - 1) for share in of_target[-quarter:])
     says = (
@@ -170,7 +170,7 @@ def target_section(facts: RunFacts) -> Section | None:
         "near 50%, because it samples both sides of it.",
     )
     axes = plots.Axes(f"{facts.kinds_text} latency", ms_form(facts.target_ms), facts.quality_name, facts.quality_form)
-    shown = (plots.target_hits(axes), plots.rolling_hits(_window(len(timed))))
+    shown = (plots.target_hits(axes), plots.rolling_hits(_window(len(evaluated))))
     return Section("target", "Latency relative to the target", says, shown)
 
 
@@ -213,9 +213,9 @@ def failures_section(facts: RunFacts) -> Section | None:
 def prediction_section(facts: RunFacts, space: SearchSpace | None) -> Section | None:
     """How well an additive latency model fits."""
     title = "Measured vs. predicted latency"
-    if space is None or not facts.timed or not facts.all_measured:
+    if space is None or not facts.evaluated or not facts.all_measured:
         return None
-    chosen = facts.timed[:: max(1, len(facts.timed) // PREDICTED_TRIALS)]
+    chosen = facts.evaluated[:: max(1, len(facts.evaluated) // PREDICTED_TRIALS)]
     points = [(space.parse(trial.architecture), trial.ms) for trial in chosen]
     model = (
         "The model assigns a latency to each choice of each decision and adds them up, like a latency table per block. "

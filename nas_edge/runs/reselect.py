@@ -74,15 +74,15 @@ def read_candidates(
         *finalists: of stages after it.
         quality_drifts: see `SearchSettings`.
     """
-    timed = _timed(trials)
-    later = [trial for stage in finalists for trial in _timed(stage)]
-    fastest_ms = min((ms for _, _, ms in [*timed, *later]), default=None)
+    evaluated = _evaluated(trials)
+    later = [trial for stage in finalists for trial in _evaluated(stage)]
+    fastest_ms = min((ms for _, _, ms in [*evaluated, *later]), default=None)
     if not quality_drifts:
-        return JournalledCandidates(_gather([*timed, *later], final=False), (), fastest_ms)
-    return JournalledCandidates(_gather(late_trials(timed), final=False), _gather(later, final=True), fastest_ms)
+        return JournalledCandidates(_gather([*evaluated, *later], final=False), (), fastest_ms)
+    return JournalledCandidates(_gather(late_trials(evaluated), final=False), _gather(later, final=True), fastest_ms)
 
 
-def _timed(trials: TrialColumns) -> list[tuple[str, float, float]]:
+def _evaluated(trials: TrialColumns) -> list[tuple[str, float, float]]:
     """Architecture, quality and latency in ms of the trials that have both."""
     return [
         (architecture, quality, latency_ms)
@@ -93,9 +93,9 @@ def _timed(trials: TrialColumns) -> list[tuple[str, float, float]]:
     ]
 
 
-def _gather(timed: Sequence[tuple[str, float, float]], final: bool) -> tuple[Candidate, ...]:
+def _gather(evaluated: Sequence[tuple[str, float, float]], final: bool) -> tuple[Candidate, ...]:
     groups: dict[str, list[tuple[float, float]]] = {}
-    for architecture, quality, latency_ms in timed:
+    for architecture, quality, latency_ms in evaluated:
         groups.setdefault(architecture, []).append((quality, latency_ms))
     found = []
     for architecture, group in groups.items():
