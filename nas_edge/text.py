@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from device_agents.api import Measurement
 from nas_edge.formatting import ms_text
-from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 
 
 def answer_text(answer: LatencyAnswer | None, unit: str = " ms") -> str:
@@ -21,6 +21,12 @@ def answer_text(answer: LatencyAnswer | None, unit: str = " ms") -> str:
 def measurement_text(measurement: Measurement | None, unit: str = "") -> str:
     """As `answer_text`, of what was measured."""
     return answer_text(None if measurement is None else LatencyAnswer.measured(measurement), unit)
+
+
+def origin_text(kind: LatencyKind, source: str) -> str:
+    """How a latency is known and from what: `looked up in table t.csv`, `predicted by ...`."""
+    link = {LatencyKind.MEASURED: "on", LatencyKind.LOOKED_UP: "in"}.get(kind, "by")
+    return f"{kind} {link} {source}"
 
 
 def slower_int8(times_ms: Mapping[str, float | None]) -> str:

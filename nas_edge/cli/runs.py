@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from nas_edge.formatting import ms_text
 from nas_edge.terminal import printable
 
 if TYPE_CHECKING:
+    from nas_edge.runs.columns import TrialColumns
     from nas_edge.runs.run import Run
 
 
@@ -23,12 +26,12 @@ if TYPE_CHECKING:
 def runs(folder: Path) -> None:
     """Lists the runs in FOLDER (default: runs), the latest last.
 
-    Of a finished run, MS and ACCURACY are those of the delivered network on test images; of another, those of the best
-    trial so far, scored with shared weights on validation images.
+    NETWORK says whose figures follow: of a delivered network, QUALITY is its accuracy on test images; of a winner that
+    was not trained, and of the best trial so far, what the search found. MS says so where it was not measured.
     """
     from nas_edge.runs.listing import list_runs
 
-    rows: list[tuple[str, ...]] = [("RUN", "STATE", "SPACE", "TARGET MS", "NETWORK", "MS", "ACCURACY", "STEPS", "AGE")]
+    rows: list[tuple[str, ...]] = [("RUN", "STATE", "SPACE", "TARGET MS", "NETWORK", "MS", "QUALITY", "STEPS", "AGE")]
     rows += [summary.row() for summary in list_runs(folder)]
     if len(rows) == 1:
         click.echo(f"no runs in {folder}; to make one: nas-edge search --preset smoke --out {folder / 'first'}")
@@ -40,13 +43,12 @@ def runs(folder: Path) -> None:
 @click.argument("run", type=PATH, shell_complete=completion.runs)
 @click.option("--target-ms", "targets", required=True, metavar="MS,MS...", help="Latencies to meet.")
 def select(run: Path, targets: str) -> None:
-    """Answers other targets from what RUN has measured.
+    """Answers other targets from the trials of RUN.
 
     Nothing is trained, and no device is needed.
 
-    Qualities are accuracies with the search's shared weights. Networks that were evaluated after the search, with the
-    final weights on all validation images, go before those of which only the search's own trials tell. To have one of
-    them trained and delivered, search with its target.
+    Qualities are those of the search, of networks that were not trained on their own. Those from after a search with
+    shared weights go before those from during it. To have a network trained and delivered, search with its target.
     """
     from nas_edge.runs.reselect import read_candidates
     from nas_edge.runs.result import read_result
@@ -54,78 +56,97 @@ def select(run: Path, targets: str) -> None:
     from nas_edge.runs.untrusted import milliseconds
 
     try:
-        limits = [milliseconds(float(part)) for part in targets.split(",")]
+        limits = {part.strip(): milliseconds(float(part)) for part in targets.split(",")}
     except ValueError:
         raise click.UsageError(f"--target-ms expects latencies, for example 4,8,16; received {targets!r}") from None
     opened = Run.open(run)
+    trials, drifts = opened.trials(), getattr(opened.config.search, "quality_drifts", False)
     stages = (opened.trials(f"stages/{stage}.jsonl") for stage in ("selection", "random"))
-    known = read_candidates(opened.trials(), *stages)
-    result = read_result(opened)
-    delivered = None if result is None else result.winner
+    known = read_candidates(trials, *stages, quality_drifts=drifts)
     if known.fastest_ms is None:
-        raise NasEdgeError(f"{run} {_nothing_timed(opened)}")
-    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "SCORED ON", "TRIALS", "ARCHITECTURE")]
-    unanswered, others = [], []
-    for limit_ms in limits:
-        found = known.best_within(limit_ms)
+        raise NasEdgeError(_nothing_to_select(opened, trials))
+    answers = {text: known.best_within(limit_ms) for text, limit_ms in limits.items()}
+    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "EVALUATED", "TRIALS", "ARCHITECTURE")]
+    for text, found in answers.items():
         if found is None:
-            early = limit_ms >= known.fastest_ms
-            why = "only early trials, whose qualities say little, were that fast" if early else "no trial was that fast"
-            none = f"{why}; the fastest of all took {ms_text(known.fastest_ms)} ms"
-            rows.append((f"{limit_ms:g}", "-", "-", "-", "-", none))
-            unanswered.append(limit_ms)
+            early = limits[text] >= known.fastest_ms
+            why = "only early trials, whose qualities say little, were" if early else "no trial was"
+            none = f"{why} that fast; the fastest of all took {ms_text(known.fastest_ms)} ms"
+            rows.append((text, "-", "-", "-", "-", none))
         else:
-            scored_on = "all images" if found.final else "one batch each"
-            facts = (ms_text(found.latency_ms), f"{found.quality:.3f}", scored_on, str(found.trials))
-            rows.append((f"{limit_ms:g}", *facts, str(found.architecture)))
-            if delivered is not None and str(found.architecture) != delivered.architecture:
-                others.append(f"{limit_ms:g}")
+            when = "after the search" if found.final else "in the search"
+            facts = (ms_text(found.latency_ms), f"{found.quality:.3f}", when, str(found.trials))
+            rows.append((text, *facts, str(found.architecture)))
     print_table(rows)
-    click.echo("\nQualities: accuracy on validation images with shared weights, before any training of its own.")
-    if delivered is not None and others:
-        click.echo(
-            f"For {', '.join(others)} ms this is not the network that {run} delivered for its own target, which is "
-            f"{delivered.architecture}."
-        )
+    click.echo(f"\n{_origins(opened, trials)}")
+    result = read_result(opened)
+    winner = None if result is None else result.winner.architecture
+    others = [text for text, found in answers.items() if found is not None and str(found.architecture) != winner]
+    if winner is not None and others:
+        click.echo(f"For {', '.join(others)} ms, this is not the winner of {run} for its own target, {winner}.")
+    unanswered = [text for text, found in answers.items() if found is None]
     if unanswered:
-        advice = f"to have it searched for: {_search_again(run, unanswered[0])}"
+        advice = f"to search for it: {_search_again(run)} --target-ms {unanswered[0]} --out FOLDER"
         if len(unanswered) == len(limits):
             raise NasEdgeError(f"{run} answers no target asked for; {advice}")
         click.echo(f"Where there is no answer, {advice}")
 
 
-def _search_again(run: Path, target_ms: float) -> str:
-    """The command that searches as a run did, for another target."""
-    return f"nas-edge search --config {run / 'config.json'} --target-ms {target_ms:g} --out FOLDER"
+def _search_again(run: Path) -> str:
+    """The command that begins another search with the settings of a run."""
+    return f"nas-edge search --config {shlex.quote(str(run / 'config.json'))}"
 
 
-def _nothing_timed(run: Run) -> str:
-    """Why a run has no latency to select by, and what to do."""
-    verdicts = [verdict for verdict in run.trials().verdict if verdict is not None]
-    ended = " If it is stopped:" if run.in_use else " To continue it:"
-    resume = f"{ended} nas-edge search --resume {run.folder}"
-    if not verdicts:
-        return f"has no timed trial yet; the first come after the delay.{'' if run.finished else resume}"
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
-    return f"has {len(verdicts)} trials, none with a reliable latency ({counts}).{'' if run.finished else resume}"
+def _origins(run: Run, trials: TrialColumns) -> str:
+    """How latencies and qualities of a run's trials are known."""
+    from nas_edge.latency.answer import LatencyKind
+    from nas_edge.tasks import metric_of
+
+    known = {kind for kind, ms in zip(trials.kind, trials.latency_ms, strict=True) if ms is not None}
+    kinds = " or ".join(str(kind) for kind in LatencyKind if kind in known)
+    metric = f"{metric_of(run.config.task).name} {getattr(run.config.search, 'quality_origin', '')}".rstrip()
+    return f"Latencies: {kinds}. Qualities: {metric}."
+
+
+def _nothing_to_select(run: Run, trials: TrialColumns) -> str:
+    """Why a run has no trial to choose from, and what to do about it."""
+    from nas_edge.latency.source import CANDIDATE_FAULTS
+
+    config, folder = run.config, run.folder
+    resume = f"nas-edge search --resume {shlex.quote(str(folder))}"
+    ended = (run.checkpoints.newest_step() or 0) >= config.search.steps
+    if not len(trials):
+        delay = getattr(config.search, "delay_steps", 0)
+        first = f"; the first one comes after {delay} steps" if delay else ""
+        return f"{folder} has no trial yet{first}; if it is stopped, to continue it: {resume}"
+    counts = Counter(verdict for verdict in trials.verdict if verdict is not None)
+    outcomes = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    says = f"none of the {len(trials)} trials of {folder} has both a reliable latency and a quality ({outcomes})"
+    advice = [f"for the reasons: nas-edge report {shlex.quote(str(folder))} --text"]
+    if not ended:
+        advice.append(f"to continue the search, on a quiet device: {resume}")
+    if counts.keys() - {"ok", *(fault.value for fault in CANDIDATE_FAULTS)}:
+        longer = "--set measure.max_duration_s=2 --out FOLDER"
+        advice.append(f"to search again with longer measurements: {_search_again(folder)} {longer}")
+    return "; ".join([says, *advice])
 
 
 @click.command(cls=Command)
 @click.argument("run", type=PATH, shell_complete=completion.runs)
 @click.option("--out", type=PATH, help="Write the page alone, to this new file.")
-@click.option("--text", "as_text", is_flag=True, help="Print it instead.")
-@click.option("--serve", "served", is_flag=True, help="Offer it to browsers on this machine, kept up to date.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="For --serve; default: a free one.")
+@click.option("--text", "as_text", is_flag=True, help="Print the report instead.")
+@click.option("--serve", "served", is_flag=True, help="Serve it to browsers on this machine, kept up to date.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="For --serve; default: any free port.")
 def report(run: Path, out: Path | None, as_text: bool, served: bool, port: int) -> None:
-    """Writes what RUN was asked and found as one page.
+    """Writes a report of RUN as one page.
 
-    It is RUN/report/index.html, with its tables beside it. The run may be finished, stopped, or still going on. The
-    page needs no network. --serve goes on until Ctrl-C, which is its regular end.
+    The page is RUN/report/index.html, with its tables beside it; it needs no network. The run may be finished, stopped,
+    or still running. --serve runs until Ctrl-C.
     """
     from nas_edge.report import read_run, run_report, serve, to_page, to_text, write_file, write_report
 
     if sum((out is not None, as_text, served)) > 1:
-        raise click.UsageError("--out, --text and --serve are three ways to see a report; name one")
+        raise click.UsageError("--out, --text and --serve exclude each other; name one")
     if port and not served:
         raise click.UsageError("--port goes with --serve")
     if out is not None:
@@ -144,11 +165,11 @@ def report(run: Path, out: Path | None, as_text: bool, served: bool, port: int) 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, type=PATH, shell_complete=completion.runs)
 @click.option("--out", type=PATH, help="Write a page to this new file instead of printing.")
-@click.option("--text", "as_text", is_flag=True, help="Print it, also with --out.")
+@click.option("--text", "as_text", is_flag=True, help="Print the comparison, also with --out.")
 def compare(runs: tuple[Path, ...], out: Path | None, as_text: bool) -> None:
     """Compares several RUNS side by side.
 
-    What each was asked and found, and in which settings they differ.
+    Shows what each was asked and found, and the settings in which they differ.
     """
     from nas_edge.report import compare_report, read_run, to_page, to_text, write_file
 

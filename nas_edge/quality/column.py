@@ -18,6 +18,11 @@ class ColumnQualitySettings(QualitySettings):
     column: str = Field(min_length=1, description="of the table that is searched")
     scale: float = Field(1.0, gt=0, description="times the column's values; 0.01 turns percent into shares")
 
+    @property
+    def origin(self) -> str:
+        """See `QualitySettings`."""
+        return f"from column {self.column!r}"
+
     @classmethod
     def from_text(cls, rest: str) -> dict[str, Any]:
         """`column:NAME`."""

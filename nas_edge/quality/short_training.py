@@ -21,6 +21,11 @@ class ShortTrainingSettings(QualitySettings):
         OptimizationSettings(epochs=5, warmup_fraction=0.1), description="how each architecture is trained"
     )
 
+    @property
+    def origin(self) -> str:
+        """See `QualitySettings`."""
+        return f"after {self.weights.epochs:g} epochs of training"
+
 
 class ShortTraining(QualitySource):
     """Trains each architecture from scratch and scores it on the validation data.

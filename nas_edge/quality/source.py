@@ -27,6 +27,11 @@ class QualitySettings(ChoiceSettings):
 
     source: str
 
+    @property
+    def origin(self) -> str:
+        """Where qualities come from, in words after the metric's name: `after 5 epochs of training`."""
+        return f"from {self.source}"
+
 
 @dataclass(frozen=True)
 class QualityContext:

@@ -67,7 +67,7 @@ class Prediction:
         return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def predict(space: SearchSpace, timed: Sequence[tuple[Architecture, float]]) -> Prediction | None:
+def predict(space: SearchSpace, measured: Sequence[tuple[Architecture, float]]) -> Prediction | None:
     """Fits half of the measurements with one time per choice, and predicts the other half.
 
     The model is `latency = base + sum over active decisions of time[decision, choice]`, by least squares with a small
@@ -76,13 +76,13 @@ def predict(space: SearchSpace, timed: Sequence[tuple[Architecture, float]]) -> 
 
     Args:
         space: of the architectures.
-        timed: architectures with latencies in ms.
+        measured: architectures with latencies in ms.
 
     Returns:
         The prediction; None for fewer than `FEWEST_FOR_PREDICTION` architectures.
     """
     groups: dict[Architecture, list[float]] = {}
-    for architecture, latency_ms in timed:
+    for architecture, latency_ms in measured:
         groups.setdefault(architecture, []).append(latency_ms)
     if len(groups) < FEWEST_FOR_PREDICTION:
         return None

@@ -1,6 +1,6 @@
 """The report of several runs. Latencies share a table and a plot only where they can be compared.
 
-They can when precision, device, runtime, measurement settings and latency source were the same: see
+They can when precision, device, runtime, measurement settings and latency source are the same: see
 `runs.environment.measured_with`.
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas_edge.formatting import ms_form
+from nas_edge.formatting import ms_form, ms_text
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.report import plots
 from nas_edge.report.conditions import flat
 from nas_edge.report.content import Cell, Column, ColumnSpec, Report, Section, Table, make_table
-from nas_edge.report.reading import RunFacts, mapping
+from nas_edge.report.reading import RunFacts, mapping, quality_form
 from nas_edge.runs.environment import measured_with
 
 
@@ -40,34 +41,54 @@ def compare_report(runs: Sequence[RunFacts]) -> Report:
 def _headline(names: Sequence[str], runs: Sequence[RunFacts], groups: int) -> str:
     if groups > 1:
         return (
-            f"These runs were measured in {groups} different ways (device, runtime, precision, measurement settings or "
-            "latency source), so their latencies cannot be compared and are shown separately."
+            f"The latencies of these runs are known in {groups} different ways (device, runtime, precision, "
+            "measurement settings or latency source), so they cannot be compared and are shown separately."
         )
-    done = [(name, facts.found) for name, facts in zip(names, runs, strict=True) if facts.found is not None]
+    same = "The latencies of all runs are known in the same way"
+    done = [(name, facts.result) for name, facts in zip(names, runs, strict=True) if facts.result is not None]
     if not done:
-        return "All runs were measured in the same way; none has finished yet."
+        return f"{same}; none has finished yet."
     if len(done) == 1:
         return f"Only {done[0][0]} has finished; a comparison requires two finished runs."
-    doubtful = {name: str(m.verdict) for name, found in done if (m := found.measurement) is not None and not m.ok}
-    says = "All runs were measured in the same way."
+    doubtful = {name: str(m.verdict) for name, result in done if (m := result.measurement) is not None and not m.ok}
+    says = f"{same}."
     if doubtful:
         says = f"{says} Unreliable latency: {_listed([f'{n} ({v})' for n, v in doubtful.items()])}."
-    timed = [
-        (ms, name)
-        for name, found in done
-        if name not in doubtful and (ms := found.winner.median_ms(found.precision)) is not None
+    known = [
+        (ms, name, result.latency_kind)
+        for name, result in done
+        if name not in doubtful and (ms := result.latency_ms) is not None
     ]
-    if len(timed) < 2:
+    if len(known) < 2:
         says = f"{says} The fastest network cannot be determined"
     else:
-        fastest_ms, fastest = min(timed)
+        fastest_ms, fastest, kind = min(known, key=lambda each: each[:2])
         among = " of the others" if doubtful else ""
-        says = f"{says} The fastest network{among} is that of {fastest}, at {fastest_ms:{ms_form(fastest_ms)}} ms"
-    if len({facts.config.data.source for facts in runs}) > 1:
-        return f"{says}. They used different data, so their accuracies cannot be compared."
-    right = [(found.winner.accuracy.get(found.precision, 0.0), name) for name, found in done]
-    best, accurate = max(right)
-    return f"{says}; the most accurate is that of {accurate}, with a test accuracy of {best:.1%}."
+        says = f"{says} The fastest network{among} is that of {fastest}, at {ms_text(fastest_ms)} ms ({kind})"
+    return f"{says}{_best_words(names, runs)}"
+
+
+def _best_words(names: Sequence[str], runs: Sequence[RunFacts]) -> str:
+    """Which finished run's network is the best, as the rest of a sentence; by test accuracy, else by quality."""
+    done = [(name, facts, facts.result) for name, facts in zip(names, runs, strict=True) if facts.result is not None]
+    tested = [
+        (accuracy, name)
+        for name, _, result in done
+        if (accuracy := result.winner.accuracy.get(result.precision)) is not None
+    ]
+    form = quality_form(runs)
+    if len(tested) == len(done):
+        if len({(facts.config.data.source, facts.metric.name) for facts in runs}) > 1:
+            return ". They used different data, so their accuracies cannot be compared."
+        best, name = max(tested)
+        return f"; the most accurate is that of {name}, with a test {runs[0].metric.name} of {best:{form}}."
+    scored = [(quality, name) for name, _, result in done if (quality := result.winner.quality) is not None]
+    alike = {facts.quality_name for _, facts, _ in done}
+    # Qualities that drift depend on the search they are from.
+    if len(scored) < len(done) or len(alike) > 1 or any(facts.quality_drifts for _, facts, _ in done):
+        return ". Their qualities cannot be compared."
+    best, name = max(scored)
+    return f"; the best is that of {name}, with a {alike.pop()} of {best:{form}}."
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -95,60 +116,79 @@ def _measured_with(facts: RunFacts) -> tuple[tuple[str, str], ...]:
 def _group_section(
     number: int, key: tuple[tuple[str, str], ...], runs: Sequence[tuple[str, RunFacts]], alone: bool
 ) -> Section:
-    form = ms_form(next((facts.target_ms for _, facts in runs if facts.target_ms), None))
-    device = _device(runs[0][1])
+    members = [facts for _, facts in runs]
+    axes = _axes(members)
+    device = _device(members[0])
     rows: list[tuple[Cell, ...]] = []
     fronts: list[tuple[Cell, ...]] = []
     for name, facts in runs:
         rows.append((name, *_row(facts)))
         for trial in facts.front:
-            fronts.append((name, trial.latency_ms, trial.quality, trial.step, trial.architecture))
-    table = make_table(
-        f"runs_{number}",
-        "",
-        [
-            ("run", "run", ""),
-            ("state", "state", ""),
-            ("target_ms", "target, ms", form),
-            ("latency_ms", "winner, ms", form),
-            ("verdict", "unreliable", ""),
-            ("accuracy", "test accuracy", ".1%"),
-            ("quality", "", None),
-            ("float_ms", "float, ms", form),
-            ("best_quality", "best quality within target", ".1%"),
-            ("trials", "trials", "d"),
-            ("steps", "steps", "d"),
-            ("seed", "seed", "d"),
-            ("space", "space", ""),
-        ],
-        rows,
-    )
+            kind = None if trial.kind is None else str(trial.kind)
+            fronts.append((name, trial.latency_ms, kind, trial.quality, trial.step, trial.architecture))
+    table = make_table(f"runs_{number}", "", _run_columns(axes, members[0].metric.name), rows)
     columns: list[ColumnSpec] = [
         ("run", "run", ""),
-        ("latency_ms", "ms", form),
-        ("quality", "quality", ".1%"),
+        ("latency_ms", "ms", axes.latency_form),
+        ("latency_kind", "latency is", ""),
+        ("quality", axes.quality, axes.quality_form),
         ("step", "step", "d"),
         ("architecture", "architecture", ""),
     ]
     front = make_table(f"fronts_{number}", "", columns, fronts, shown=False)
-    measured = ", ".join(f"{what} {value}" for what, value in key) or "not known"
-    says = (f"On {device}; measured with {measured}.",)
-    winners = table.name if any(facts.found for _, facts in runs) else None
-    shown = (plots.fronts(front.name, winners, form, [name for name, _ in runs]),) if fronts else ()
-    title = "The runs" if alone else f"Comparable runs, group {number}: {device}"
+    known = ", ".join(f"{what.replace('_', ' ')} {value}" for what, value in key) or "not known"
+    on = "" if device is None else f"On {device}. "
+    says = (f"{on}Shared conditions: {known}.",)
+    winners = table.name if any(facts.result for facts in members) else None
+    shown = (plots.fronts(front.name, winners, axes, [name for name, _ in runs]),) if fronts else ()
+    title = "The runs" if alone else f"Comparable runs, group {number}" + ("" if device is None else f": {device}")
     return Section(f"runs-{number}", title, says, shown, (table, front))
 
 
+def _axes(runs: Sequence[RunFacts]) -> plots.Axes:
+    """What the latencies and qualities of runs are that share a plot."""
+    kinds = {kind for facts in runs for kind in facts.kinds}
+    names = {facts.quality_name for facts in runs}
+    return plots.Axes(
+        " ".join([" or ".join(str(kind) for kind in LatencyKind if kind in kinds), "latency"]).strip(),
+        ms_form(next((facts.target_ms for facts in runs if facts.target_ms), None)),
+        names.pop() if len(names) == 1 else "quality",
+        quality_form(runs),
+    )
+
+
+def _run_columns(axes: plots.Axes, metric: str) -> list[ColumnSpec]:
+    form = axes.latency_form
+    return [
+        ("run", "run", ""),
+        ("state", "state", ""),
+        ("target_ms", "target, ms", form),
+        ("latency_ms", "winner, ms", form),
+        ("latency_kind", "latency is", ""),
+        ("verdict", "unreliable", ""),
+        ("accuracy", f"test {metric}", axes.quality_form),
+        ("quality", "winner's quality", axes.quality_form),
+        ("float_ms", "float, ms", form),
+        ("best_quality", "best quality within target", axes.quality_form),
+        ("trials", "trials", "d"),
+        ("steps", "steps", "d"),
+        ("seed", "seed", "d"),
+        ("space", "space", ""),
+    ]
+
+
 def _row(facts: RunFacts) -> tuple[Cell, ...]:
-    found, best = facts.found, facts.best_within
-    winner = None if found is None else found.winner
-    measured = None if found is None else found.measurement
+    result, best = facts.result, facts.best_within
+    winner = None if result is None else result.winner
+    measured = None if result is None else result.measurement
+    kind = None if result is None else result.latency_kind
     return (
         facts.state,
         facts.target_ms,
-        None if found is None or winner is None else winner.median_ms(found.precision),
+        None if result is None else result.latency_ms,
+        None if kind is None else str(kind),
         None if measured is None or measured.ok else str(measured.verdict),
-        None if found is None or winner is None else winner.accuracy.get(found.precision),
+        None if result is None else result.winner.accuracy.get(result.precision),
         None if winner is None else winner.quality,
         None if winner is None else winner.median_ms("float32"),
         None if best is None else best.quality,
@@ -159,10 +199,10 @@ def _row(facts: RunFacts) -> tuple[Cell, ...]:
     )
 
 
-def _device(facts: RunFacts) -> str:
+def _device(facts: RunFacts) -> str | None:
     device = mapping(facts.sessions[0].get("device")) if facts.sessions else {}
     if not device:
-        return "an unknown device"
+        return "an unknown device" if facts.has_device else None
     return f"{device.get('model')} ({device.get('runtime')} {device.get('runtime_version')})"
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from nas_edge.report import plots
 from nas_edge.report.content import Cell, Column, ColumnSpec, Plot, Section, Table, make_table
-from nas_edge.report.reading import RunFacts, TimedTrial, mapping
+from nas_edge.report.reading import RunFacts, TrialFacts, mapping
 from nas_edge.runs.untrusted import number
+from nas_edge.text import origin_text
 
 # Over time: column, title, unit, format, and the fields of `Conditions` it is read from.
 _CONDITIONS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
@@ -29,8 +30,8 @@ _CONDITIONS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
 
 
 def device_section(facts: RunFacts) -> Section | None:
-    """What the device reports about itself over time."""
-    if not facts.trials:
+    """What the device reports about itself over time; None where no trial says anything of a device."""
+    if not any(trial.conditions for trial in facts.trials):
         return None
     shown: list[Plot] = []
     silent: list[str] = []
@@ -55,7 +56,7 @@ def device_section(facts: RunFacts) -> Section | None:
     return Section("device", "Device conditions during the search", tuple(says), tuple(shown))
 
 
-def _condition(trial: TimedTrial, fields: Sequence[str]) -> float | None:
+def _condition(trial: TrialFacts, fields: Sequence[str]) -> float | None:
     for name in fields:
         value = trial.conditions.get(name)
         with suppress(ValueError):
@@ -72,17 +73,16 @@ def condition_columns(facts: RunFacts) -> list[Column]:
 
 
 def conditions_section(facts: RunFacts) -> Section:
-    """The conditions of the measurements."""
+    """The conditions under which latencies and qualities are what they are."""
     rows: list[tuple[Cell, ...]] = []
-    session = facts.sessions[-1] if facts.sessions else {}
-    device = mapping(session.get("device"))
+    device = mapping(facts.sessions[-1].get("device")) if facts.sessions else {}
     memory = device.get("memory_bytes")
     measured = next((trial.conditions for trial in reversed(facts.trials) if trial.conditions), {})
     cores = measured.get("cores")
-    config = facts.config
+    config, of_device = facts.config, facts.has_device
     for what, value in (
         ("device", device.get("model")),
-        ("addresses", ", ".join(config.device.addresses)),
+        ("addresses", ", ".join(config.device.addresses) if of_device else None),
         ("system on chip", device.get("soc")),
         ("operating system", device.get("os")),
         ("cores of the device", device.get("cores")),
@@ -90,26 +90,30 @@ def conditions_section(facts: RunFacts) -> Section:
         ("device fingerprint", device.get("fingerprint")),
         ("runtime", f"{device.get('runtime')} {device.get('runtime_version')}" if device else None),
         ("delegate", measured.get("delegate")),
-        ("threads", config.device.threads),
+        ("threads", config.device.threads if of_device else None),
         ("cores measured on", ", ".join(map(str, cores)) if isinstance(cores, list) else None),
         ("governor", measured.get("governor")),
-        ("precision measured", config.export.precision),
-        ("seed", config.seed),
-        ("data", config.data.source),
-        ("space", config.space.name),
+        ("precision measured", config.export.precision if of_device else None),
         ("measured on this machine", device.get("measures_on_host")),
+        ("latencies of trials", _latencies(facts)),
+        ("qualities of trials", facts.quality_name),
+        ("seed", config.seed),
+        ("data", config.data.source if of_device else None),
+        ("space", config.space.name),
     ):
-        rows.append((what, value if isinstance(value, (bool, type(None))) else str(value)))
+        if value is not None or of_device:
+            rows.append((what, value if isinstance(value, (bool, type(None))) else str(value)))
     table = make_table("conditions", "", [("what", "what", ""), ("value", "value", "")], rows)
-    return Section(
-        "conditions",
-        "Conditions",
-        (
-            "These latencies cannot be compared with those of other devices, runtimes, versions, thread counts or "
-            "settings.",
-        ),
-        tables=(table, _sessions_table(facts)),
-    )
+    others = "devices, runtimes, versions, thread counts or settings" if of_device else "sources"
+    says = (f"These latencies cannot be compared with those of other {others}.",)
+    return Section("conditions", "Conditions", says, tables=(table, _sessions_table(facts)))
+
+
+def _latencies(facts: RunFacts) -> str | None:
+    """How the latencies of trials are known, and from what."""
+    if facts.latency_source is None:
+        return facts.kinds_text or None
+    return " or ".join(origin_text(kind, facts.latency_source) for kind in facts.kinds) or facts.latency_source
 
 
 def _sessions_table(facts: RunFacts) -> Table:

@@ -8,6 +8,7 @@ too.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nas_edge.report.content import Plot
@@ -35,22 +36,71 @@ _MARKED = {"type": "point", "filled": True, "size": 190, "opacity": 1, "stroke":
 _POINT = {"type": "point", "filled": True, "size": 28, "opacity": 0.5}
 
 
-def pareto(latency: str, target_ms: float | None, form: str, judged: Sequence[str], unjudged: Sequence[str]) -> Plot:
-    """Quality vs. latency of all measured trials, and of the networks in the table `marked`.
+@dataclass(frozen=True)
+class Axes:
+    """What latencies and qualities are, and how they are written.
+
+    Attributes:
+        latency: for example `measured latency`.
+        latency_form: format of latencies in ms.
+        quality: for example `accuracy with shared weights`.
+        quality_form: format of qualities.
+    """
+
+    latency: str
+    latency_form: str
+    quality: str
+    quality_form: str
+
+    def x(self, field: str = "latency_ms") -> Spec:
+        """Latency."""
+        return _number(field, f"{self.latency} (ms)")
+
+    def y(self) -> Spec:
+        """Quality."""
+        return _number("quality", self.quality, form=_tick_form(self.quality_form))
+
+    def hover(self) -> list[Spec]:
+        """What a tooltip says of a network."""
+        return [
+            _hover("latency_ms", "ms", self.latency_form),
+            _hover("latency_kind", "latency is"),
+            _hover("low_ms", "95% from, ms", self.latency_form),
+            _hover("high_ms", "95% to, ms", self.latency_form),
+            _hover("quality", "quality", self.quality_form),
+            _hover("verdict", "verdict"),
+        ]
+
+
+def pareto(axes: Axes, target_ms: float | None, scored: Sequence[str], unscored: Sequence[str]) -> Plot:
+    """Quality vs. latency of all trials with both, and of the networks in the table `marked`.
 
     Args:
-        latency: axis title for the latencies that the search used.
+        axes: of the trials.
         target_ms: None when there is none yet.
-        form: format of latencies.
-        judged: the members of `SERIES` that have a quality in that table.
-        unjudged: those that have none.
+        scored: the members of `SERIES` that have a quality in that table.
+        unscored: those that have none.
     """
-    where = {
-        "x": _number("latency_ms", f"{latency} (ms)"),
-        "y": _number("quality", "quality with shared weights", form=".0%"),
-    }
-    looks = _looks(["trial", "Pareto front", *judged, *unjudged])
-    facts = [*_hover_network(form), _hover("reward", "reward", ".4f"), _hover("architecture", "architecture")]
+    looks = _looks(["trial", "Pareto front", *scored, *unscored])
+    layers = _trial_layers(axes, looks)
+    if target_ms is not None:
+        layers += _target_line(target_ms)
+    layers += _marked_layers(axes, looks, bool(scored), bool(unscored))
+    return Plot(
+        "pareto",
+        f"Quality vs. {axes.latency}",
+        "The line connects the Pareto-optimal trials."
+        + f" The reference network has no {axes.quality}, so it is drawn at the bottom." * bool(unscored),
+        f"Scatter plot of all trials with a latency: {axes.latency} on the x axis, {axes.quality} on the y axis. A "
+        "line connects the Pareto front, other trials are grey; the target and the chosen networks are marked.",
+        {"layer": layers, "height": 400},
+    )
+
+
+def _trial_layers(axes: Axes, looks: Spec) -> list[Spec]:
+    """The trials as points, and a line along their front."""
+    where = {"x": axes.x(), "y": axes.y()}
+    facts = [*axes.hover(), _hover("reward", "reward", ".4f"), _hover("architecture", "architecture")]
     trials = {"name": "trials"}
     front = [_where("series", "Pareto front")]
     line = {"type": "line", "interpolate": "step-after", "color": "$blue", "strokeWidth": 1.5, "opacity": 0.7}
@@ -60,7 +110,7 @@ def pareto(latency: str, target_ms: float | None, form: str, judged: Sequence[st
         "opacity": {"condition": {**on_front, "value": 1}, "value": 0.5},
         "order": {"field": "series", "type": "nominal", "sort": "descending"},  # the front is drawn last
     }
-    layers: list[Spec] = [
+    return [
         {
             "data": trials,
             "transform": [_where("verdict", "ok")],
@@ -69,44 +119,49 @@ def pareto(latency: str, target_ms: float | None, form: str, judged: Sequence[st
         },
         {"data": trials, "transform": front, "mark": line, "encoding": where},
     ]
-    if target_ms is not None:
-        layers += _target_line(target_ms)
-    facts = [_hover("name", "network"), *_hover_network(form)]
-    if judged:
+
+
+def _marked_layers(axes: Axes, looks: Spec, scored: bool, unscored: bool) -> list[Spec]:
+    """The networks that matter; one from outside the space has no quality and is drawn at the bottom."""
+    data, facts = {"name": "marked"}, [_hover("name", "network"), *axes.hover()]
+    layers: list[Spec] = []
+    if scored:
         layers.append(
             {
-                "data": {"name": "marked"},
+                "data": data,
                 "transform": [{"filter": "datum.quality !== null"}],
                 "mark": _MARKED,
-                "encoding": {**where, **looks, "tooltip": facts},
+                "encoding": {"x": axes.x(), "y": axes.y(), **looks, "tooltip": facts},
             }
         )
-    if unjudged:
-        # A network from outside the space has no quality with shared weights; it is drawn at the bottom.
+    if unscored:
         layers.append(
             {
-                "data": {"name": "marked"},
+                "data": data,
                 "transform": [{"filter": "datum.quality === null"}],
                 "mark": {**_MARKED, "yOffset": -9},
-                "encoding": {"x": where["x"], "y": {"value": "height"}, **looks, "tooltip": facts},
+                "encoding": {"x": axes.x(), "y": {"value": "height"}, **looks, "tooltip": facts},
             }
         )
-    return Plot(
-        "pareto",
-        f"Quality vs. {latency}",
-        "The line connects the Pareto-optimal trials."
-        + " The reference network has no quality with shared weights, so it is drawn at the bottom." * bool(unjudged),
-        f"Scatter plot of all measured trials: {latency} on the x axis, quality with shared weights on the y axis. A "
-        "line connects the Pareto front, other trials are grey; the target and the chosen networks are marked.",
-        {"layer": layers, "height": 400},
-    )
+    return layers
 
 
-def delivered(target_ms: float, form: str, names: Sequence[str], precisions: Collection[str]) -> Plot:
-    """Test accuracy vs. latency of the independently trained networks, in each precision."""
+def delivered(
+    target_ms: float, form: str, accuracy: str, accuracy_form: str, names: Sequence[str], precisions: Collection[str]
+) -> Plot:
+    """Test accuracy vs. latency of the trained networks, in each precision.
+
+    Args:
+        target_ms: what was asked for.
+        form: format of latencies.
+        accuracy: what it is, for example `test accuracy`.
+        accuracy_form: its format.
+        names: the members of `SERIES` that are there.
+        precisions: those that are there.
+    """
     where = {
-        "x": _latency_axis("latency_ms"),
-        "y": _number("accuracy", "test accuracy", form=".1%", scale={**_SCALE, "padding": 24}),
+        "x": _number("latency_ms", "measured latency (ms)"),
+        "y": _number("accuracy", accuracy, form=_tick_form(accuracy_form), scale={**_SCALE, "padding": 24}),
     }
     looks = _looks(names)
     facts = [
@@ -115,7 +170,7 @@ def delivered(target_ms: float, form: str, names: Sequence[str], precisions: Col
         _hover("latency_ms", "ms", form),
         _hover("low_ms", "95% from, ms", form),
         _hover("high_ms", "95% to, ms", form),
-        _hover("accuracy", "test accuracy", ".2%"),
+        _hover("accuracy", accuracy, accuracy_form),
         _hover("verdict", "verdict"),
     ]
     data = {"name": "delivered"}
@@ -131,32 +186,32 @@ def delivered(target_ms: float, form: str, names: Sequence[str], precisions: Col
     layers += _target_line(target_ms)
     return Plot(
         "delivered",
-        "Independently trained networks: test accuracy vs. measured latency",
+        f"Trained networks: {accuracy} vs. measured latency",
         "Filled: int8. Hollow: float.",
         "Scatter plot of the delivered network and its baselines, each as int8 and as float: measured latency on the x "
-        "axis, test accuracy on the y axis.",
+        f"axis, {accuracy} on the y axis.",
         {"layer": layers, "height": 280},
     )
 
 
-def target_hits(form: str) -> Plot:
-    """Latency over target of every measured trial."""
+def target_hits(axes: Axes) -> Plot:
+    """Latency over target of every trial with a latency."""
     looks = _looks(["within target", "over target"], "hit")
-    facts = [_hover("step", "step"), *_hover_network(form), _hover("of_target", "of target", ".1%")]
+    facts = [_hover("step", "step"), *axes.hover(), _hover("of_target", "of target", ".1%")]
     points = {
         "data": {"name": "trials"},
         "transform": [_where("verdict", "ok")],
         "mark": _POINT,
         "encoding": {
             "x": _number("step", "search step"),
-            "y": _number("of_target", "latency, % of target", form=".0%"),
+            "y": _number("of_target", f"{axes.latency}, % of target", form=".0%"),
             **looks,
             "tooltip": facts,
         },
     }
     return Plot(
         "target_hits",
-        "Latency of each trial relative to the target",
+        f"{axes.latency[:1].upper()}{axes.latency[1:]} of each trial relative to the target",
         "",
         "Scatter plot: search steps on the x axis, latency relative to the target on the y axis, a line at 100%.",
         {"layer": [points, *_target_line(1.0, "y")], "height": 240},
@@ -177,7 +232,7 @@ def rolling_hits(window: int) -> Plot:
     }
     return Plot(
         "rolling_hits",
-        f"Share of the last {window} measured trials within the target",
+        f"Share of the last {window} trials with a latency that were within the target",
         "",
         "Line plot: search steps on the x axis, the share of recent trials within the target on the y axis.",
         {"layer": [line], "height": 170},
@@ -278,7 +333,7 @@ def one_decision(decisions: Sequence[str]) -> Plot:
 def prediction(form: str) -> Plot:
     """Predicted vs. measured latency of the half that the model was not fitted on."""
     data = {"name": "prediction"}
-    axis = _latency_axis("measured_ms")
+    axis = _number("measured_ms", "measured latency (ms)")
     points = {
         "data": data,
         "mark": {**_POINT, "color": "$blue"},
@@ -302,15 +357,26 @@ def prediction(form: str) -> Plot:
     )
 
 
-def baseline(names: Sequence[str]) -> Plot:
-    """Qualities of the search's and of random architectures, as ticks and box plots."""
+def baseline(names: Sequence[str], quality: str, form: str) -> Plot:
+    """Qualities of the search's and of random architectures, as ticks and box plots.
+
+    Args:
+        names: the members of `SERIES` that are there.
+        quality: what it is, for example `accuracy with shared weights`.
+        form: its format.
+    """
     data = {"name": "baseline"}
     where = {
-        "x": _number("quality", "quality with shared weights", form=".0%"),
+        "x": _number("quality", quality, form=_tick_form(form)),
         "y": {"field": "series", "type": "nominal", "title": None, "sort": list(names)},
     }
     colours = _looks(names)["color"] | {"legend": None}
-    facts = [_hover("series", "series"), _hover("quality", "quality", ".1%"), _hover("latency_ms", "ms", ".4~r")]
+    facts = [
+        _hover("series", "series"),
+        _hover("quality", "quality", form),
+        _hover("latency_ms", "ms", ".4~r"),
+        _hover("latency_kind", "latency is"),
+    ]
     ticks = {
         "data": data,
         "mark": {"type": "tick", "thickness": 1.5, "opacity": 0.35, "size": 34},
@@ -341,13 +407,13 @@ def baseline(names: Sequence[str]) -> Plot:
     )
 
 
-def fronts(table: str, winners: str | None, form: str, runs: Sequence[str]) -> Plot:
+def fronts(table: str, winners: str | None, axes: Axes, runs: Sequence[str]) -> Plot:
     """The Pareto fronts of several runs.
 
     Args:
         table: holds the fronts.
         winners: the table that holds the winners, if there are any.
-        form: format of latencies.
+        axes: of the trials.
         runs: their names.
     """
     # More shapes than colours, so that their combinations repeat late.
@@ -356,12 +422,17 @@ def fronts(table: str, winners: str | None, form: str, runs: Sequence[str]) -> P
     legend = {"title": None, "orient": "top", "columns": 3, "labelLimit": 260}
     series = {"field": "run", "type": "nominal", "legend": legend}
     encoding = {
-        "x": _latency_axis("latency_ms"),
-        "y": _number("quality", "quality with shared weights", form=".0%"),
+        "x": axes.x(),
+        "y": axes.y(),
         "color": {**series, "scale": {"domain": list(runs), "range": _cycled(colours, len(runs))}},
         "shape": {**series, "scale": {"domain": list(runs), "range": _cycled(shapes, len(runs))}},
     }
-    facts = [_hover("run", "run"), _hover("latency_ms", "ms", form), _hover("quality", "quality", ".1%")]
+    facts = [
+        _hover("run", "run"),
+        _hover("latency_ms", "ms", axes.latency_form),
+        _hover("latency_kind", "latency is"),
+        _hover("quality", "quality", axes.quality_form),
+    ]
     more = [_hover("step", "step"), _hover("architecture", "architecture")]
     layers: list[Spec] = [
         {"mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.5, "opacity": 0.7}},
@@ -371,9 +442,9 @@ def fronts(table: str, winners: str | None, form: str, runs: Sequence[str]) -> P
         layers.append({"data": {"name": winners}, "mark": _MARKED, "encoding": {"tooltip": facts}})
     return Plot(
         table,
-        "Pareto fronts: quality against latency",
-        "" if winners is None else "The large marks are the winners, as finally measured.",
-        "Lines and points, one colour and shape for each run: latency across, quality with shared weights up.",
+        f"Pareto fronts: quality vs. {axes.latency}",
+        "" if winners is None else "The large marks are the winners, with their final latencies.",
+        f"Lines and points, one colour and shape per run: {axes.latency} on the x axis, {axes.quality} on the y axis.",
         {"data": {"name": table}, "encoding": encoding, "layer": layers, "height": 380},
     )
 
@@ -387,8 +458,9 @@ def _number(field: str, title: str, form: str = "", **more: Any) -> Spec:
     return {"field": field, "type": "quantitative", "title": title, "scale": _SCALE, **axis, **more}
 
 
-def _latency_axis(field: str) -> Spec:
-    return _number(field, "measured latency (ms)")
+def _tick_form(form: str) -> str:
+    """The format of numbers along an axis, where values are written with `form`."""
+    return ".0%" if form.endswith("%") else "~g"
 
 
 def _looks(names: Sequence[str], field: str = "series") -> Spec:
@@ -405,16 +477,6 @@ def _looks(names: Sequence[str], field: str = "series") -> Spec:
 def _hover(field: str, title: str, form: str = "") -> Spec:
     """A line of a tooltip."""
     return {"field": field, "title": title, **({"format": form} if form else {})}
-
-
-def _hover_network(form: str) -> list[Spec]:
-    return [
-        _hover("latency_ms", "ms", form),
-        _hover("low_ms", "95% from, ms", form),
-        _hover("high_ms", "95% to, ms", form),
-        _hover("quality", "quality", ".1%"),
-        _hover("verdict", "verdict"),
-    ]
 
 
 def _where(field: str, value: str | int) -> Spec:

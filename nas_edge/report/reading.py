@@ -6,7 +6,7 @@ What is used is checked, because a folder may come from anywhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +15,19 @@ from typing import Any, TypeAlias
 from device_agents.api import Verdict
 from nas_edge.config import RunConfig
 from nas_edge.errors import NasEdgeError, RunError
+from nas_edge.formatting import ms_form
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.report.analysis import pareto_front
-from nas_edge.runs.columns import read_trials
+from nas_edge.runs.columns import TrialColumns, read_trials
+from nas_edge.runs.environment import measured_with
 from nas_edge.runs.journal import read_journal
 from nas_edge.runs.result import ResultRow, RunResult, read_result
 from nas_edge.runs.run import Run, RunFolderError
 from nas_edge.runs.untrusted import count, number
+from nas_edge.search.settings import SearchSettings
 from nas_edge.search.trials import late_trials
+from nas_edge.tasks import metric_of
+from nas_edge.tasks.base import Metric
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -30,7 +35,7 @@ _LONGEST_TEXT = 500
 
 
 @dataclass(frozen=True)
-class TimedTrial:
+class TrialFacts:
     """A trial, as far as a report tells of it.
 
     Attributes:
@@ -94,9 +99,10 @@ class RunFacts:
         trials: of the search, oldest first.
         finalists: measured again to select the winner.
         randoms: the random baseline.
-        found: the result; None before the end.
+        result: None before the end.
         ends: channels of the image and number of classes, once the bundle says so.
         policy: `(steps done, per decision the probability of each choice)`, oldest first; None when damaged.
+        policy_kept: whether the search has kept a record of its policy from its first step on, be it an empty one.
     """
 
     name: str
@@ -106,46 +112,122 @@ class RunFacts:
     sessions: tuple[Json, ...]
     steps_done: int
     target_ms: float | None
-    trials: tuple[TimedTrial, ...]
-    finalists: tuple[TimedTrial, ...]
-    randoms: tuple[TimedTrial, ...]
-    found: RunResult | None
+    trials: tuple[TrialFacts, ...]
+    finalists: tuple[TrialFacts, ...]
+    randoms: tuple[TrialFacts, ...]
+    result: RunResult | None
     ends: tuple[int, int] | None
     policy: tuple[tuple[int, tuple[tuple[float, ...], ...]], ...] | None
+    policy_kept: bool
+
+    @property
+    def has_device(self) -> bool:
+        """Whether the run measures on a device; without one it ends with an architecture."""
+        if self.result is not None:
+            return self.result.device is not None
+        return not self.sessions or bool(mapping(self.sessions[0].get("device")))
+
+    @property
+    def latency_source(self) -> str | None:
+        """What the latencies of candidates come from; None for the run's device."""
+        if self.result is not None and self.result.latency_estimate is not None:
+            return self.result.latency_estimate.source
+        source = measured_with(self.sessions[0]).get("latency_source") if self.sessions else None
+        return None if source is None else str(source)[:_LONGEST_TEXT]
 
     @cached_property
-    def timed(self) -> tuple[TimedTrial, ...]:
+    def kinds(self) -> tuple[LatencyKind, ...]:
+        """How the latencies of trials are known; nearly always in one way."""
+        known = {trial.kind for trial in self.trials if trial.kind is not None and trial.latency_ms is not None}
+        return tuple(kind for kind in LatencyKind if kind in known)
+
+    @property
+    def kinds_text(self) -> str:
+        """Likewise, as a word before `latency`; empty before there is a trial."""
+        return " or ".join(map(str, self.kinds))
+
+    @property
+    def all_measured(self) -> bool:
+        """Whether the latencies of all trials were measured."""
+        return self.kinds == (LatencyKind.MEASURED,)
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What quality is."""
+        return metric_of(self.config.task)
+
+    @property
+    def quality_name(self) -> str:
+        """What the qualities of trials are, for example `accuracy with shared weights`."""
+        return f"{self.metric.name} {self.quality_origin}".rstrip()
+
+    @property
+    def quality_origin(self) -> str:
+        """Where they come from; empty for a method that is not installed here."""
+        search = self.config.search
+        return search.quality_origin if isinstance(search, SearchSettings) else ""
+
+    @property
+    def quality_drifts(self) -> bool:
+        """Whether qualities of early trials say less than those of late ones, see `SearchSettings`."""
+        return getattr(self.config.search, "quality_drifts", False)
+
+    @cached_property
+    def quality_form(self) -> str:
+        """The format of qualities."""
+        return quality_form([self])
+
+    def quality_text(self, quality: float) -> str:
+        """A quality in a sentence."""
+        return format(quality, self.quality_form)
+
+    @cached_property
+    def evaluated(self) -> tuple[TrialFacts, ...]:
         """The trials with a latency to rely on and a quality."""
         return tuple(trial for trial in self.trials if trial.latency_ms is not None and trial.quality is not None)
 
     @cached_property
-    def front(self) -> tuple[TimedTrial, ...]:
-        """The timed trials that no other beats, the fastest first."""
-        on_front = pareto_front([trial.ms for trial in self.timed], [trial.q for trial in self.timed])
-        front = (trial for trial, on in zip(self.timed, on_front, strict=True) if on)
+    def front(self) -> tuple[TrialFacts, ...]:
+        """The evaluated trials that no other beats, the fastest first."""
+        on_front = pareto_front([trial.ms for trial in self.evaluated], [trial.q for trial in self.evaluated])
+        front = (trial for trial, on in zip(self.evaluated, on_front, strict=True) if on)
         return tuple(sorted(front, key=lambda trial: trial.ms))
 
+    @property
+    def late(self) -> Sequence[TrialFacts]:
+        """The evaluated trials whose qualities may be compared."""
+        return late_trials(self.evaluated, self.quality_drifts)
+
     @cached_property
-    def best_within(self) -> TimedTrial | None:
+    def best_within(self) -> TrialFacts | None:
         """The best trial within the target; as in `nas-edge select`, of those whose qualities may be compared."""
         limit_ms = -math.inf if self.target_ms is None else self.target_ms
-        meeting = [trial for trial in late_trials(self.timed) if trial.ms <= limit_ms]
+        meeting = [trial for trial in self.late if trial.ms <= limit_ms]
         return max(meeting, key=lambda trial: (trial.q, -trial.ms), default=None)
 
     @property
-    def nothing_timed(self) -> str:
-        """Why there is no timed trial."""
+    def none_evaluated(self) -> str:
+        """Why there is no evaluated trial."""
         if self.trials:
-            return f"None of the {len(self.trials)} trials could be timed reliably."
-        delay = self.config.search.delay_steps
-        return f"No architecture was judged yet: in the first {delay} steps only the shared weights learn."
+            return f"None of the {len(self.trials):,} trials has both a reliable latency and a quality."
+        delay = getattr(self.config.search, "delay_steps", 0)
+        rests = f": in the first {delay:,} steps, only the shared weights train; the controller is frozen"
+        return f"No architecture has been evaluated yet{rests if delay else ''}."
+
+
+def quality_form(runs: Sequence[RunFacts]) -> str:
+    """The format of qualities that share a table: percent where that is the metric's, else four significant digits."""
+    if all(facts.metric.form.endswith("%") for facts in runs):
+        return ".1%"
+    trials = [trial for facts in runs for trial in (*facts.trials, *facts.finalists, *facts.randoms)]
+    return ms_form(max((abs(trial.quality) for trial in trials if trial.quality is not None), default=None))
 
 
 def read_run(folder: Path) -> RunFacts:
     """Reads a run.
 
     Raises:
-        RunError: when the folder is no run, is damaged, or of another version.
+        RunError: when the folder is not a run, is damaged, or of another version.
     """
     run = Run.open(folder)
     config = run.config
@@ -164,32 +246,22 @@ def read_run(folder: Path) -> RunFacts:
         trials=trials,
         finalists=_trials(run, "stages/selection.jsonl"),
         randoms=_trials(run, "stages/random.jsonl"),
-        found=read_result(run),
+        result=read_result(run),
         ends=_ends(run) if finished else None,
         policy=policy,
+        policy_kept=run.path("policy.jsonl").exists() and not any(folder.glob("policy.jsonl.damaged-*")),
     )
 
 
-def _trials(run: Run, name: str) -> tuple[TimedTrial, ...]:
+def _trials(run: Run, name: str) -> tuple[TrialFacts, ...]:
     columns = read_trials(run.path(name), samples=True)
-    asks_device = run.config.latency.asks_device
-
-    def kind(i: int) -> LatencyKind | None:
-        """How the latency of a trial is known.
-
-        Before there were kinds, what was looked up was kept as a measurement; one without conditions.
-        """
-        noted = columns.kind[i]
-        measured = noted != LatencyKind.MEASURED or asks_device or mapping(columns.measurement[i]).get("conditions")
-        return noted if measured else LatencyKind.LOOKED_UP
-
     return tuple(
-        TimedTrial(
+        TrialFacts(
             step=columns.step[i],
             architecture=columns.architecture[i],
             quality=columns.quality[i],
             reward=columns.reward[i],
-            kind=kind(i),
+            kind=_kind(columns, i),
             verdict=columns.verdict[i],
             detail=str(mapping(columns.measurement[i]).get("detail", ""))[:_LONGEST_TEXT],
             median_ms=columns.median_ms[i],
@@ -198,6 +270,16 @@ def _trials(run: Run, name: str) -> tuple[TimedTrial, ...]:
         )
         for i in range(len(columns))
     )
+
+
+def _kind(columns: TrialColumns, i: int) -> LatencyKind | None:
+    """How a trial's latency is known.
+
+    Before there were kinds, what was looked up was written as a measurement of one sample, which no device made.
+    """
+    measured = mapping(columns.measurement[i])
+    bare = columns.latency_ms[i] is not None and columns.interval_ms[i] is None and not measured.get("conditions")
+    return LatencyKind.LOOKED_UP if columns.kind[i] == LatencyKind.MEASURED and bare else columns.kind[i]
 
 
 def mapping(value: object) -> Json:
@@ -224,7 +306,7 @@ def _ends(run: Run) -> tuple[int, int] | None:
 
 
 def _policy(run: Run) -> tuple[tuple[int, tuple[tuple[float, ...], ...]], ...] | None:
-    """What `search.policy_log` noted of the controller; None when it is damaged, for which all else can be told."""
+    """What `stages.policy_log` noted of the controller; None when it is damaged, for which all else can be told."""
     try:
         moments = tuple(
             (count(record["step"]), tuple(tuple(number(p, 0, 1) for p in row) for row in record["probabilities"]))

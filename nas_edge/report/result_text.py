@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from nas_edge.formatting import ms_text
 from nas_edge.runs.result import Outcome, RunResult
-from nas_edge.text import measurement_text, slower_int8
+from nas_edge.runs.run import Run
+from nas_edge.tasks import metric_of
+from nas_edge.tasks.base import Metric
+from nas_edge.text import measurement_text, origin_text, slower_int8
 
 _PRECISIONS = (("int8", "int8"), ("float32", "float"))
 
@@ -18,27 +22,31 @@ def verdict(result: RunResult, bundle: Path) -> str:
         result: of the run.
         bundle: where the bundle is.
     """
-    estimate = result.latency_estimate
     if result.device is None:
-        assert estimate is not None
-        if result.latency_ms is None:
-            return f"{estimate.source} has no latency of the winner: {_relation(result)}"
-        return (
-            f"the winner {result.winner.architecture} takes {_latency(result)} ({estimate.kind} in "
-            f"{estimate.source}), {_relation(result)}; nothing was trained"
-        )
-    measurement = result.measurement
+        return _finding(result)
+    measurement, estimate = result.measurement, result.latency_estimate
     if measurement is None or result.latency_ms is None:
         why = "" if measurement is None else f" ({measurement.verdict}: {measurement.detail})"
-        timed = f"could not be timed{why}: {_relation(result)}"
+        takes = f"could not be measured{why}: {_relation(result)}"
     else:
         flag = "" if measurement.ok else f" ({measurement.verdict}: {measurement.detail})"
-        timed = f"takes {_latency(result)}{flag}, {_relation(result)}"
+        takes = f"takes {_latency(result)}{flag}, {_relation(result)}"
     gone_by = ""
     if estimate is not None:
-        says = "could not say" if estimate.latency_ms is None else f"said {ms_text(estimate.latency_ms)} ms"
-        gone_by = f"; the search did not measure but used latencies {estimate.kind} by {estimate.source}, which {says}"
-    return f"the delivered {result.precision} model {timed}, on {result.device}{gone_by}; bundle: {bundle}"
+        says = "gave none for it" if estimate.latency_ms is None else f"gave {ms_text(estimate.latency_ms)} ms for it"
+        gone_by = f"; the search went by latencies {origin_text(estimate.kind, estimate.source)}, which {says}"
+    return f"the delivered {result.precision} model {takes}, on {result.device}{gone_by}; bundle: {bundle}"
+
+
+def _finding(result: RunResult) -> str:
+    """The verdict on a run that delivers no network."""
+    estimate = result.latency_estimate
+    if estimate is None or result.latency_ms is None:
+        return f"the winner {result.winner.architecture} has no latency: {_relation(result)}; no network was delivered"
+    return (
+        f"the winner {result.winner.architecture} takes {_latency(result)} "
+        f"({origin_text(estimate.kind, estimate.source)}), {_relation(result)}; no network was delivered"
+    )
 
 
 def limit_line(result: RunResult) -> str:
@@ -61,35 +69,42 @@ def answer(result: RunResult, run: Path, bundle: Path) -> str:
     sentence = f"{line[0].upper()}{line[1:]}"
     if result.device is None or result.outcome is not Outcome.UNKNOWN:
         return sentence
-    return f"{sentence}\nmeasure again on a quiet device: nas-edge export {run} --out FOLDER"
+    return f"{sentence}\nmeasure again on a quiet device: nas-edge export {shlex.quote(str(run))} --out FOLDER"
 
 
 def table(result: RunResult, run: Path) -> str:
     """The result as text, with the answer under it."""
-    rows = _delivered(result) if result.device is not None else _found(result)
+    metric = metric_of(Run.open(run).config.task)
+    rows = _delivered(result, metric) if result.device is not None else _architectures(result)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    notes = [] if result.test_images is None else [f"accuracies: on {result.test_images} test images"]
+    notes = [] if result.test_images is None else [f"{metric.name}: on {result.test_images} test images"]
     notes += [f"{precision} on {result.device}: {check}" for precision, check in result.on_device_check.items()]
     times_ms = {precision: result.winner.median_ms(precision) for precision in result.winner.latency}
     notes += filter(None, [slower_int8(times_ms)])
     return "\n".join([*lines, "", *notes, answer(result, run, run / "bundle")])
 
 
-def _delivered(result: RunResult) -> list[tuple[str, ...]]:
+def _delivered(result: RunResult, metric: Metric) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
-        ("network", "target ms", *(f"{p} ms" for _, p in _PRECISIONS), *(f"{p} accuracy" for _, p in _PRECISIONS))
+        (
+            "network",
+            "target ms",
+            *(f"{name} ms" for _, name in _PRECISIONS),
+            *(f"{name} {metric.name}" for _, name in _PRECISIONS),
+        )
     ]
     for row in result.rows:
         times = (measurement_text(row.latency.get(precision)) for precision, _ in _PRECISIONS)
-        accuracies = (f"{row.accuracy[p]:.2%}" if p in row.accuracy else "-" for p, _ in _PRECISIONS)
+        accuracies = (metric.text(row.accuracy[p]) if p in row.accuracy else "-" for p, _ in _PRECISIONS)
         rows.append((row.name, ms_text(result.target_ms), *times, *accuracies))
     return rows
 
 
-def _found(result: RunResult) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("architecture", "target ms", "ms", "quality", "")]
+def _architectures(result: RunResult) -> list[tuple[str, ...]]:
+    kind = "" if result.latency_kind is None else f", {result.latency_kind}"
+    rows: list[tuple[str, ...]] = [("architecture", "target ms", f"ms{kind}", "quality", "")]
     for row in result.rows:
         quality = "-" if row.quality is None else f"{row.quality:.4f}"
         rows.append((row.name, ms_text(result.target_ms), ms_text(row.estimate_ms), quality, row.architecture))

@@ -6,8 +6,10 @@ Each section is a function of the facts. An unfinished run has the same sections
 from __future__ import annotations
 
 from nas_edge.errors import NasEdgeError
-from nas_edge.report import answer, conditions, course
+from nas_edge.report import conditions, result_sections, search_sections
 from nas_edge.report.content import Report
+from nas_edge.report.convergence import convergence_section
+from nas_edge.report.headline import headline, tiles
 from nas_edge.report.reading import RunFacts
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import SearchSpace
@@ -17,25 +19,25 @@ def run_report(facts: RunFacts) -> Report:
     """The report of a run as it is now."""
     space = _space(facts)
     sections = (
-        answer.found_section(facts),
-        course.search_section(facts),
-        course.drawing_section(facts, space),
-        course.settled_section(facts, space),
-        course.target_section(facts),
+        result_sections.result_section(facts),
+        search_sections.search_section(facts),
+        search_sections.drawing_section(facts, space),
+        convergence_section(facts, space),
+        search_sections.target_section(facts),
         conditions.device_section(facts),
-        course.failures_section(facts),
-        course.prediction_section(facts, space),
-        answer.precision_section(facts),
-        answer.baseline_section(facts),
+        search_sections.failures_section(facts),
+        search_sections.prediction_section(facts, space),
+        result_sections.precision_section(facts),
+        result_sections.baseline_section(facts),
         conditions.conditions_section(facts),
         conditions.settings_section(facts),
-        course.trials_section(facts),
+        search_sections.trials_section(facts),
     )
     return Report(
         facts.name,
         facts.state,
-        answer.headline(facts),
-        answer.tiles(facts),
+        headline(facts),
+        tiles(facts),
         tuple(s for s in sections if s is not None),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from device_agents.api import Verdict
 from nas_edge.errors import NasEdgeError
 from nas_edge.formatting import ms_text
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.result import read_result
 from nas_edge.runs.run import Run, RunFolderError
 
@@ -23,9 +24,10 @@ class RunSummary:
         state: `finished`, `running`, `stopped` (it can be resumed), or why it cannot be read.
         space: name.
         target_ms: None until it is known.
-        network: whose figures follow: `delivered`, else `best trial`, that of highest reward; "-" before there is one.
-        latency: of it in ms, with the verdict where it cannot be relied on.
-        accuracy: of the delivered network on test images; of a trial on validation images, with shared weights.
+        network: whose figures follow: `delivered`, or the `winner` of a run that delivers none, else `best trial`, that
+            of highest reward; "-" before there is one.
+        latency: of it in ms; with the verdict where it cannot be relied on, and its kind where it was not measured.
+        quality: of the delivered network on test images; of another as the search scored it.
         steps_done: steps with a trial or a checkpoint.
         steps: of the whole search.
         age_s: since the run was last written to.
@@ -37,24 +39,23 @@ class RunSummary:
     target_ms: float | None = None
     network: str = "-"
     latency: str = "-"
-    accuracy: float | None = None
+    quality: float | None = None
     steps_done: int = 0
     steps: int | None = None
     age_s: float | None = None
 
     def row(self) -> tuple[str, ...]:
         """The run as a row of text."""
-        target = "-" if self.target_ms is None else ms_text(self.target_ms)
-        accuracy = "-" if self.accuracy is None else f"{self.accuracy:.3f}"
+        quality = "-" if self.quality is None else f"{self.quality:.3f}"
         steps = "-" if self.steps is None else f"{self.steps_done}/{self.steps}"
         return (
             self.name,
             self.state,
             self.space,
-            target,
+            ms_text(self.target_ms),
             self.network,
             self.latency,
-            accuracy,
+            quality,
             steps,
             _age(self.age_s),
         )
@@ -82,15 +83,16 @@ def _summary(folder: Path) -> RunSummary:
     except (NasEdgeError, RecursionError) as error:  # the latter where a value is nested too deeply to be shown
         return RunSummary(folder.name, f"unreadable: {str(error).splitlines()[0]}", age_s=_age_s(folder))
     rewarded = [(reward, i) for i, reward in enumerate(trials.reward) if reward is not None]
-    network, latency_ms, verdict, accuracy = "-", None, None, None
+    network, latency, quality = "-", "-", None
     if result is not None:
-        network = "found" if result.device is None else "delivered"
-        latency_ms, verdict = result.latency_ms, str(result.measurement.verdict if result.measurement else Verdict.OK)
-        accuracy = result.winner.accuracy.get(result.precision, result.winner.quality)
+        network = "winner" if result.device is None else "delivered"
+        verdict = Verdict.OK if result.measurement is None else result.measurement.verdict
+        latency = _latency(result.latency_ms, verdict, result.latency_kind)
+        quality = result.winner.accuracy.get(result.precision, result.winner.quality)
     elif rewarded:
-        best = max(rewarded, key=lambda trial: trial[0])[1]
-        network, latency_ms, verdict = "best trial", trials.latency_ms[best], trials.verdict[best]
-        accuracy = trials.quality[best]
+        network, best = "best trial", max(rewarded, key=lambda trial: trial[0])[1]
+        latency = _latency(trials.latency_ms[best], trials.verdict[best], trials.kind[best])
+        quality = trials.quality[best]
     last = trials.rewarded_step[-1] + 1 if len(trials) else 0
     return RunSummary(
         name=folder.name,
@@ -98,18 +100,19 @@ def _summary(folder: Path) -> RunSummary:
         space=config.space.name,
         target_ms=target_ms,
         network=network,
-        latency=_latency(latency_ms, verdict),
-        accuracy=accuracy,
+        latency=latency,
+        quality=quality,
         steps_done=max(last, run.checkpoints.newest_step() or 0),
         steps=config.search.steps,
         age_s=_age_s(folder),
     )
 
 
-def _latency(latency_ms: float | None, verdict: str | None) -> str:
-    if latency_ms is None:
-        return "-"
-    return ms_text(latency_ms) if verdict == Verdict.OK else f"{ms_text(latency_ms)} ({verdict})"
+def _latency(latency_ms: float | None, verdict: str | None, kind: LatencyKind | None) -> str:
+    notes = [] if verdict == Verdict.OK else [str(verdict)]
+    if kind is not None and kind != LatencyKind.MEASURED:
+        notes.append(str(kind))
+    return ms_text(latency_ms) + (f" ({', '.join(notes)})" if notes and latency_ms is not None else "")
 
 
 def _age_s(folder: Path) -> float:

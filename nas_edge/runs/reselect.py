@@ -1,6 +1,6 @@
 """Answers other latency targets from a run's journals: no training, no device, no TensorFlow.
 
-A journal holds many measured architectures on both sides of the target that was searched for, so a nearby target is
+A journal holds many evaluated architectures on both sides of the target that was searched for, so a nearby target is
 answered well; one far away was hardly explored, and the number of trials says so.
 """
 
@@ -24,7 +24,7 @@ class Candidate:
         quality: mean over its trials.
         latency_ms: median over its trials.
         trials: how many there were.
-        final: whether the quality is of all validation images with the final weights, not of one batch in the search.
+        final: whether the quality is from after the search, where qualities of the search say less.
     """
 
     architecture: Architecture
@@ -39,9 +39,9 @@ class JournalledCandidates:
     """What the journals know.
 
     Attributes:
-        candidates: the timed architectures of the latter half of the search.
-        finalists: the timed architectures of the stages after it.
-        fastest_ms: the least latency of all trials; None when none was timed.
+        candidates: the architectures of the search with latency and quality; where qualities drift, of its latter half.
+        finalists: those of the stages after it, where their qualities say more than the search's own.
+        fastest_ms: the least latency of all trials with both; None when there are none.
     """
 
     candidates: tuple[Candidate, ...]
@@ -51,8 +51,8 @@ class JournalledCandidates:
     def best_within(self, limit_ms: float) -> Candidate | None:
         """The most accurate architecture that meets a limit, the faster of equals; None when none does.
 
-        One that was evaluated after the search goes before the search's own: a quality of one batch is mostly noise,
-        and the best of many such is the luckiest.
+        A finalist goes before the search's own: a quality of one batch is mostly noise, and the best of many such is
+        the luckiest.
         """
         for group in (self.finalists, self.candidates):
             meeting = [candidate for candidate in group if candidate.latency_ms <= limit_ms]
@@ -66,24 +66,23 @@ def read_candidates(
 ) -> JournalledCandidates:
     """Gathers trials by architecture.
 
-    Only the latter half of the search's timed trials is taken: shared weights get better all along, so a quality from
-    early on says too little.
+    Where qualities drift, as those of shared weights do, only the latter half of the search is taken: a quality from
+    early on says too little. Where they do not, those from after the search are the same as its own.
 
     Args:
         trials: of the search.
-        *finalists: of stages after it, with the final weights on all validation images.
-        quality_drifts: see `SearchLoop`.
+        *finalists: of stages after it.
+        quality_drifts: see `SearchSettings`.
     """
-    timed = _timed(trials)
-    later = [trial for stage in finalists for trial in _timed(stage)]
-    return JournalledCandidates(
-        candidates=_gather(late_trials(timed, quality_drifts), final=False),
-        finalists=_gather(later, final=True),
-        fastest_ms=min((ms for _, _, ms in [*timed, *later]), default=None),
-    )
+    evaluated = _evaluated(trials)
+    later = [trial for stage in finalists for trial in _evaluated(stage)]
+    fastest_ms = min((ms for _, _, ms in [*evaluated, *later]), default=None)
+    if not quality_drifts:
+        return JournalledCandidates(_gather([*evaluated, *later], final=False), (), fastest_ms)
+    return JournalledCandidates(_gather(late_trials(evaluated), final=False), _gather(later, final=True), fastest_ms)
 
 
-def _timed(trials: TrialColumns) -> list[tuple[str, float, float]]:
+def _evaluated(trials: TrialColumns) -> list[tuple[str, float, float]]:
     """Architecture, quality and latency in ms of the trials that have both."""
     return [
         (architecture, quality, latency_ms)
@@ -94,9 +93,9 @@ def _timed(trials: TrialColumns) -> list[tuple[str, float, float]]:
     ]
 
 
-def _gather(timed: Sequence[tuple[str, float, float]], final: bool) -> tuple[Candidate, ...]:
+def _gather(evaluated: Sequence[tuple[str, float, float]], final: bool) -> tuple[Candidate, ...]:
     groups: dict[str, list[tuple[float, float]]] = {}
-    for architecture, quality, latency_ms in timed:
+    for architecture, quality, latency_ms in evaluated:
         groups.setdefault(architecture, []).append((quality, latency_ms))
     found = []
     for architecture, group in groups.items():

@@ -200,6 +200,17 @@ class RunResult:
         return Outcome.MISSED if low_ms > self.target_ms else Outcome.UNKNOWN
 
     @property
+    def latency_kind(self) -> LatencyKind | None:
+        """How `latency_ms` is known; None when there is none."""
+        if self.device is not None:
+            return LatencyKind.MEASURED
+        return None if self.latency_estimate is None else self.latency_estimate.kind
+
+    def latency_of(self, row: ResultRow) -> float | None:
+        """Latency of any row, known as that of the winner."""
+        return row.estimate_ms if self.device is None else row.median_ms(self.precision)
+
+    @property
     def meets_target(self) -> bool:
         """Whether the winner is known to be as fast as asked."""
         return self.outcome is Outcome.MET

@@ -55,10 +55,7 @@ class SearchLoop(ABC):
 
     Attributes:
         step: the step that is made next.
-        quality_drifts: whether qualities of early steps say less than those of late ones.
     """
-
-    quality_drifts: bool = False
 
     def __init__(self, controller: Controller, evaluator: Evaluator, rng: np.random.Generator, steps: int) -> None:
         self.controller, self.evaluator, self.rng, self.steps = controller, evaluator, rng, steps

@@ -37,6 +37,11 @@ class MultiTrialSettings(SearchSettings):
         description="where the quality of an architecture comes from",
     )
 
+    @property
+    def quality_origin(self) -> str:
+        """See `SearchSettings`; nothing is known of a source that is not installed."""
+        return self.quality.origin if isinstance(self.quality, QualitySettings) else ""
+
 
 class MultiTrialSearch(SearchLoop):
     """The loop.

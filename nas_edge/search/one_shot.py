@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -52,6 +52,8 @@ Batch: TypeAlias = "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]"
 class OneShotSettings(SearchSettings):
     """Settings of `one-shot`."""
 
+    quality_drifts: ClassVar[bool] = True
+
     method: str = Field("one-shot", description="how architectures are evaluated")
     delay_fraction: float = Field(
         0.25, ge=0, lt=1, description="share of the steps in which only the shared weights train; the controller rests"
@@ -70,6 +72,11 @@ class OneShotSettings(SearchSettings):
     )
     weights: OptimizationSettings = OptimizationSettings()
     random_baseline: bool = Field(True, description="also evaluate as many random architectures as the search did")
+
+    @property
+    def quality_origin(self) -> str:
+        """See `SearchSettings`."""
+        return "with shared weights"
 
     @property
     def delay_steps(self) -> int:
@@ -123,8 +130,6 @@ class OneShotSearch(SearchLoop):
         rng: the controller's randomness.
         settings: of the loop.
     """
-
-    quality_drifts = True
 
     def __init__(
         self,

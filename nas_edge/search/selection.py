@@ -49,7 +49,7 @@ def select(
         earlier: trials of the search; the best of those under the limit are evaluated again too.
         neighbours: architectures measured around each centre.
         rounds: how often the walk moves on to the fastest architecture found, when none meets the limit.
-        quality_drifts: see `SearchLoop`.
+        quality_drifts: see `SearchSettings`.
 
     Raises:
         InfeasibleError: when none meets the limit; it names the fastest. UnreliableLatencyError: when none was timed.

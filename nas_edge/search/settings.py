@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -15,8 +15,12 @@ class SearchSettings(ChoiceSettings):
     """The settings of any search method.
 
     Attributes:
+        quality_drifts: whether qualities of early steps say less than those of late ones, as with weights that are
+            trained all along.
         method: its name.
     """
+
+    quality_drifts: ClassVar[bool] = False
 
     method: str = Field(description="how architectures are evaluated")
     steps: int = Field(27_050, ge=1, le=10**9)
@@ -34,6 +38,11 @@ class SearchSettings(ChoiceSettings):
         if name not in REWARDS:
             raise ValueError(f"expected one of {', '.join(REWARDS)}")
         return name
+
+    @property
+    def quality_origin(self) -> str:
+        """Where qualities come from, in words after the metric's name: `with shared weights`; may be empty."""
+        return ""
 
     @property
     def delay_steps(self) -> int:

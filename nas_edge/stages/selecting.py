@@ -41,7 +41,13 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
         margin = target.margin if context.task.delivers else 0.0
         with advising(context):
             selection = select(
-                context.space, loop.controller, shown, limit_ms, margin, trials, quality_drifts=loop.quality_drifts
+                context.space,
+                loop.controller,
+                shown,
+                limit_ms,
+                margin,
+                trials,
+                quality_drifts=context.config.search.quality_drifts,
             )
     winner = selection.winner
     timed = "not timed" if winner.latency_ms is None else f"{ms_text(winner.latency_ms)} ms"

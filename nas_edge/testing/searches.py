@@ -193,7 +193,7 @@ def _check_steps(bench: _Bench) -> list[StepReport]:
             reports.append(report)
     count, evaluated = len(_trials(reports)), bench.settings.evaluated
     expect(count == evaluated, f"the settings say that {evaluated} architectures are evaluated, {count} were reported")
-    if not loop.quality_drifts:
+    if not bench.settings.quality_drifts:
         qualities: dict[Architecture, float | None] = {}
         for trial in _trials(reports):
             known = qualities.setdefault(trial.architecture, trial.quality)

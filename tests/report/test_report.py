@@ -25,12 +25,13 @@ from nas_edge import cli
 from nas_edge.config import load_config
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.errors import NasEdgeError, RunError
-from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.report import compare_report, read_run, run_report, to_page, to_text, write_report
 from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, pareto_front, predict, rolling_share
 from nas_edge.report.content import Column, Report, Table, text_of
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.write import to_csv
+from nas_edge.runs.result import LatencyEstimate
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
@@ -63,9 +64,33 @@ def column(report: Report, table: str, key: str) -> Sequence[object]:
 # ---------------------------------------------------------------- a finished run
 
 
+def test_every_latency_says_its_kind(finished: Run, report: Report) -> None:
+    for table in report.tables:
+        keys = {each.key for each in table.columns}
+        assert "latency_ms" not in keys or "latency_kind" in keys, table.name
+    assert set(column(report, "trials", "latency_kind")) == {"measured"}
+    titles = [plot.title for section in report.sections for plot in section.plots]
+    assert "Quality vs. measured latency" in titles
+    facts = read_run(finished.folder)
+    assert facts.result is not None
+    estimate = LatencyEstimate("table t.json", 0.75, LatencyKind.PREDICTED)
+    trials = tuple(replace(trial, kind=LatencyKind.PREDICTED, conditions={}) for trial in facts.trials)
+    estimated = run_report(replace(facts, trials=trials, result=replace(facts.result, latency_estimate=estimate)))
+    assert "measured latency of 0.900 ms" in estimated.headline
+    assert "predicted by table t.json: 0.750 ms for the winner" in section_text(estimated, "result")
+    assert "measured latency is 0.900 ms, 20.0% more." in section_text(estimated, "result")
+    assert "Latencies of trials are predicted by table t.json. The delivered networks" in section_text(
+        estimated, "search"
+    )
+    assert not {"device", "prediction"} & {section.key for section in estimated.sections}
+    pareto = next(plot for section in estimated.sections for plot in section.plots if plot.name == "pareto")
+    assert "predicted latency (ms)" in json.dumps(pareto.spec)
+    assert "measured" not in json.dumps(pareto.spec)
+
+
 def test_the_answer_comes_first(report: Report) -> None:
     assert report.state == "finished"
-    assert report.headline.startswith("The delivered int8 network takes 0.900 ms on ")
+    assert report.headline.startswith("The delivered int8 network has a measured latency of 0.900 ms on ")
     assert "10% under the target of 1.000 ms." in report.headline
     assert report.headline.endswith(" Its test accuracy is 91.0%; proxylessnas-mobile reaches 90.5% in 1.200 ms.")
     tiles = {tile.label: tile.value for tile in report.tiles}
@@ -76,19 +101,19 @@ def test_the_answer_comes_first(report: Report) -> None:
 
 def test_a_missed_target_is_said(finished: Run) -> None:
     facts = read_run(finished.folder)
-    assert facts.found is not None
-    missed = replace(facts, found=replace(facts.found, target_ms=0.6))
+    assert facts.result is not None
+    missed = replace(facts, result=replace(facts.result, target_ms=0.6))
     assert "50% over the target of 0.600 ms: the target is missed." in run_report(missed).headline
-    soft = replace(facts, found=replace(facts.found, target_ms=0.6, hard_limit=False))
+    soft = replace(facts, result=replace(facts.result, target_ms=0.6, hard_limit=False))
     assert "which was not a hard limit" in run_report(soft).headline
 
 
 def test_everything_asked_for_is_there(report: Report) -> None:
     assert [section.key for section in report.sections] == [
-        "found",
+        "result",
         "search",
         "architecture",
-        "settled",
+        "convergence",
         "target",
         "device",
         "failures",
@@ -164,7 +189,7 @@ def test_conditions_are_complete(report: Report) -> None:
     assert "Not reported by this device: clock" in section_text(report, "device")
 
 
-# ---------------------------------------------------------------- how the policy settled
+# ---------------------------------------------------------------- how the policy converged
 
 
 def test_the_policy_is_shown_as_it_was_noted(report: Report, finished: Run) -> None:
@@ -174,7 +199,7 @@ def test_the_policy_is_shown_as_it_was_noted(report: Report, finished: Run) -> N
     decisions = [i for i, decision in enumerate(space_of(finished).decisions) if len(decision.choices) > 1]
     assert column(report, "decisions", "probability") == [max(last[i]) for i in decisions]
     assert set(column(report, "policy", "step")) == set(range(1, 41))
-    assert "a probability of at least 90%" in section_text(report, "settled")
+    assert "a probability of at least 90%" in section_text(report, "convergence")
 
 
 def test_a_continued_search_notes_each_step_once(tmp_path: Path) -> None:
@@ -212,7 +237,7 @@ def test_a_damaged_record_of_the_policy_costs_its_section_only(tmp_path: Path) -
     path = run.path("policy.jsonl")
     path.write_bytes(path.read_bytes().replace(b'"step":3', b'"step":4', 1))
     report = run_report(read_run(run.folder))
-    assert "The record of the controller's probabilities is damaged." in section_text(report, "settled")
+    assert "The record of the controller's probabilities is damaged." in section_text(report, "convergence")
     assert len(to_page(report)) > 800_000
 
 
@@ -231,7 +256,7 @@ def test_a_run_without_trials(tmp_path: Path) -> None:
     assert report.state == "stopped"
     assert "0 of 24 steps" in report.headline
     assert "nas-edge search --resume" in report.headline
-    assert "in the first 6 steps only the shared weights learn" in report.headline
+    assert "in the first 6 steps, only the shared weights train" in report.headline
     assert "Conditions" in to_text(report)
     assert len(to_page(report)) > 800_000
 
@@ -244,7 +269,7 @@ def test_a_run_of_which_nothing_could_be_timed(tmp_path: Path) -> None:
         for step in range(6, 9):
             journal.append(Trial(step, step, architecture, 0.1, LatencyAnswer.measured(lost), None, None).to_json())
     report = run_report(read_run(run.folder))
-    assert "None of the 3 trials could be timed reliably." in report.headline
+    assert "None of the 3 trials has both a reliable latency and a quality." in report.headline
     assert "took too long" in to_text(report)
 
 
@@ -266,8 +291,8 @@ def test_an_unfinished_run_shows_its_best_so_far(tmp_path: Path) -> None:
         journal.append(trial.to_json())
     report = run_report(read_run(run.folder))
     assert (
-        "So far, the best trial within the target takes 0.800 ms and reaches 95.0% validation accuracy"
-        in report.headline
+        "So far, the best trial within the target has a latency of 0.800 ms (measured); its accuracy with "
+        "shared weights is 95.0%." in report.headline
     )
     drawn = next(section for section in report.sections if section.key == "architecture").drawings
     assert drawn[0].architecture == str(architecture)
@@ -327,7 +352,7 @@ def test_the_terminal_is_not_steered(report: Report) -> None:
 
 def test_the_text_tells_the_same(report: Report) -> None:
     text = to_text(report)
-    assert re.search(r"proxylessnas-mobile +int8 +1\.200 +1\.188 +1\.212 +90\.5% ", text)
+    assert re.search(r"proxylessnas-mobile +int8 +1\.200 +1\.188 +1\.212 +measured +90\.5% ", text)
     assert "  stem    8 channels" in text
     assert "skipped" in text
     assert "nan" not in text
@@ -436,7 +461,7 @@ def test_runs_measured_alike_share_a_table(tmp_path: Path) -> None:
     report = compare_report([read_run(run.folder) for run in runs])
     assert [section.key for section in report.sections] == ["runs-1", "settings"]
     assert list(column(report, "runs_1", "run")) == ["run", "run (2)"]
-    assert "measured in the same way" in report.headline
+    assert "The latencies of all runs are known in the same way" in report.headline
     assert "All settings are the same." in section_text(report, "settings")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -148,16 +149,37 @@ def test_the_commands_answer_without_tensorflow(tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert "no trial was that fast; the fastest of all took 0.5000 ms" in lines[1]
-    assert lines[2].split() == ["3", "3.000", "0.600", "one", "batch", "each", "2", "1:0"]
-    assert "For 3 ms this is not the network that" in out
-    assert "nas-edge search --target-ms 0.1 " in out
+    assert lines[2].split() == ["3", "3.000", "0.600", "in", "the", "search", "2", "1:0"]
+    assert "For 3 ms, this is not the winner of" in out
+    assert "config.json --target-ms 0.1 --out FOLDER" in out
     code, out, err = command("select", str(tmp_path / "run"), "--target-ms", "2")
     assert code == 1
     assert "only early trials" in out
-    assert "nas-edge search --target-ms 2 " in err
+    assert "config.json --target-ms 2 --out FOLDER" in err
     code, out, _ = command("runs", str(tmp_path))
     assert code == 0
     assert len(out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("verdict", "advice"),
+    [(Verdict.UNSTEADY, True), (Verdict.RUN_FAILED, False)],
+)
+def test_without_a_usable_trial_it_says_what_there_is_and_what_to_do(
+    tmp_path: Path, verdict: Verdict, advice: bool
+) -> None:
+    answer = LatencyAnswer.measured(Measurement(verdict, "noise", samples_ms=(1.0, 2.0)))
+    trials = [Trial(step, step, Architecture((1, 0)), 0.5, answer, None, None) for step in range(6, 24)]
+    run = make_run(tmp_path / "a run", trials)
+    code, out, err = command("select", str(run.folder), "--target-ms", "4")
+    assert (code, out) == (1, "")
+    assert f"none of the 18 trials of {run.folder} has both a reliable latency and a quality (18 {verdict})" in err
+    assert f"nas-edge report '{run.folder}' --text" in err
+    assert f"nas-edge search --resume '{run.folder}'" in err
+    again = f"nas-edge search --config '{run.folder}/config.json' --set measure.max_duration_s=2 --out FOLDER"
+    assert (again in err) is advice
+    words = shlex.split(again)
+    assert command(*words[1 : words.index("--out")], "--list-settings")[0] == 0, "the advice can be followed"
 
 
 @pytest.mark.parametrize(

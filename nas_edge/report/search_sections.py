@@ -1,14 +1,13 @@
-"""The search: its trials, the architecture it found, and how its policy converged to the target."""
+"""The sections about the search: its trials, the architecture it found, the target, failures, and all in a table."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean, median
 
 from nas_edge.formatting import ms_form
-from nas_edge.latency.answer import LatencyKind
 from nas_edge.report import plots
 from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_share
 from nas_edge.report.conditions import condition_columns
@@ -17,14 +16,15 @@ from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.reading import RunFacts, series_of
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
+from nas_edge.text import origin_text
 
-# More moments of a policy could not be told apart on a screen.
-POLICY_MOMENTS = 60
 # About how many trials the latency model is fitted and tested on; more take longer and change little.
 PREDICTED_TRIALS = 3000
 
+_NOT_ASKED = "not asked"
+
 VERDICTS = {
-    "ok": "a reliable latency",
+    "ok": "its latency is reliable",
     "unsteady": "the samples vary too much",
     "drifted": "the device became slower or faster during the measurement",
     "throttled": "the device lowered its clock because of heat",
@@ -36,56 +36,61 @@ VERDICTS = {
     "timeout": "it exceeded its time limit",
     "bench_failed": "what measures on the device did not work",
     "device_lost": "the connection to the device was lost",
-    "not timed": "warm-up step that runs several operators at once, so there was no single network to measure",
+    _NOT_ASKED: "its latency was not asked for: a warm-up step runs several operators at once, not a single network",
 }
 
 
 def search_section(facts: RunFacts) -> Section:
     """Quality over latency."""
-    timed = facts.timed
-    if not timed:
-        return Section("search", "Quality vs. latency", (facts.nothing_timed,))
+    evaluated = facts.evaluated
+    if not evaluated:
+        return Section("search", "Quality vs. latency", (facts.none_evaluated,))
     marked = _marked(facts)
-    within = sum(trial.ms <= (facts.target_ms or math.inf) for trial in timed)
+    within = sum(trial.ms <= (facts.target_ms or math.inf) for trial in evaluated)
+    drift = (
+        " at that step. Qualities keep improving as the search goes, so later trials have an advantage over earlier "
+        "ones"
+        if facts.quality_drifts
+        else ""
+    )
     says = [
-        f"{len(timed):,} of {len(facts.trials):,} trials have a reliable latency, {within:,} of them within the "
-        f"target; {len(facts.front)} are on the Pareto front: no other trial is both as fast and more accurate. A "
-        "trial's quality is its validation accuracy with the shared weights at that step; the weights keep improving, "
-        "so later trials have an advantage over earlier ones."
+        f"{len(evaluated):,} of {len(facts.trials):,} trials have a reliable latency ({facts.kinds_text}) and a "
+        f"quality, {within:,} of them within the target; {len(facts.front):,} are on the Pareto front: no other trial "
+        f"is both as fast and better. Quality here is the {facts.quality_name}{drift}."
     ]
-    has_quality = {str(row[1]): row[3] is not None for row in marked.rows()}
-    judged = [name for name in plots.SERIES if has_quality.get(name) is True]
-    unjudged = [name for name in plots.SERIES if has_quality.get(name) is False]
-    kinds = sorted({str(trial.kind) for trial in timed})
-    latency = f"{' or '.join(kinds)} latency"
-    if not facts.config.latency.asks_device:
-        delivers = facts.found is None or facts.found.device is not None
-        estimated = all(trial.kind != LatencyKind.MEASURED for trial in timed)
-        delivered = "; only what was delivered was measured" if delivers and estimated else ""
-        says.append(f"Latencies of candidates were {' or '.join(kinds)}: {facts.config.latency.text}{delivered}.")
-    plot = plots.pareto(latency, facts.target_ms, ms_form(facts.target_ms), judged, unjudged)
+    if facts.latency_source is not None:
+        measured = " The delivered networks were measured on the device." if facts.result and facts.has_device else ""
+        origins = [origin_text(kind, facts.latency_source) for kind in facts.kinds]
+        says.append(f"Latencies of trials are {' or '.join(origins)}.{measured}")
+    has_quality = {str(row[1]): row[4] is not None for row in marked.rows()}
+    scored = [name for name in plots.SERIES if has_quality.get(name) is True]
+    unscored = [name for name in plots.SERIES if has_quality.get(name) is False]
+    axes = plots.Axes(f"{facts.kinds_text} latency", ms_form(facts.target_ms), facts.quality_name, facts.quality_form)
+    plot = plots.pareto(axes, facts.target_ms, scored, unscored)
     return Section("search", "Quality vs. latency", tuple(says), (plot,), (marked,))
 
 
 def _marked(facts: RunFacts) -> Table:
     """The networks that the plot marks among the trials."""
     rows: list[tuple[Cell, ...]] = []
-    if facts.found is not None:
-        for network in facts.found.rows:
-            measured = network.latency.get(facts.found.precision)
+    result, target = facts.result, facts.config.target
+    if result is not None:
+        kind = None if result.latency_kind is None else str(result.latency_kind)
+        for network in result.rows:
+            measured = network.latency.get(result.precision)
             low, high = (measured and measured.statistics and measured.statistics.interval_ms) or (None, None)
-            ms = network.median_ms(facts.found.precision)
+            ms = result.latency_of(network)
             verdict = None if measured is None else str(measured.verdict)
-            rows.append((network.name, series_of(network), ms, network.quality, low, high, verdict))
-    elif facts.config.target.latency_ms is None and facts.target_ms is not None:
-        reference_ms = facts.target_ms / facts.config.target.reference_share
-        rows.append((facts.config.reference_name, "reference", reference_ms, None, None, None, None))
-    form = ms_form(facts.target_ms)
+            rows.append((network.name, series_of(network), ms, kind, network.quality, low, high, verdict))
+    elif target.latency_ms is None and facts.target_ms is not None:
+        reference_ms = facts.target_ms / target.reference_share
+        rows.append((facts.config.reference_name, "reference", reference_ms, "measured", None, None, None, None))
     columns: list[ColumnSpec] = [
         ("name", "network", ""),
         ("series", "", None),
-        ("latency_ms", "ms", form),
-        ("quality", "quality with shared weights", ".1%"),
+        ("latency_ms", "ms", ms_form(facts.target_ms)),
+        ("latency_kind", "latency is", ""),
+        ("quality", facts.quality_name, facts.quality_form),
         ("low_ms", "", None),
         ("high_ms", "", None),
         ("verdict", "", None),
@@ -99,8 +104,8 @@ def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
     if not isinstance(space, NetworkSpace) or part is None:
         return None
     best = facts.best_within
-    if facts.found is not None:
-        name, text = "winner", facts.found.winner.architecture
+    if facts.result is not None:
+        name, text = "winner", facts.result.winner.architecture
     elif best is not None:
         name, text = f"best within the target so far (step {best.step})", best.architecture
     else:
@@ -150,105 +155,22 @@ def _drawing_tables(drawings: Sequence[Drawing]) -> tuple[Table, ...]:
     return (make_table("layers", "", columns, rows, shown=False),)
 
 
-def settled_section(facts: RunFacts, space: SearchSpace | None) -> Section | None:
-    """How the probabilities of each decision evolved."""
-    title = "How the policy converged"
-    if space is None:
-        return None
-    open_decisions = [(i, d) for i, d in enumerate(space.decisions) if len(d.choices) > 1]
-    if facts.policy is None:
-        return Section("settled", title, ("The record of the controller's probabilities is damaged.",))
-    moments = [m for m in facts.policy if [len(row) for row in m[1]] == [len(d.choices) for d in space.decisions]]
-    if not moments:
-        why = "This run has no record of the controller's probabilities yet."
-        return Section("settled", title, (why,)) if facts.trials else None
-    stride = max(1, math.ceil(len(moments) / POLICY_MOMENTS))
-    seen = [moments[i] for i in range(len(moments) - 1, -1, -stride)][::-1]
-    rows: list[tuple[Cell, ...]] = []
-    for step, probabilities in seen:
-        for i, decision in open_decisions:
-            row = probabilities[i]
-            ranks = sorted(range(len(row)), key=lambda index, row=row: (-row[index], index))  # type: ignore[misc]
-            for index, choice in enumerate(decision.choices):
-                rows.append((step, decision.path, index, str(choice), ranks.index(index), row[index]))
-    policy = make_table(
-        "policy",
-        "",
-        [
-            ("step", "step", "d"),
-            ("decision", "decision", ""),
-            ("index", "index", "d"),
-            ("choice", "choice", ""),
-            ("rank", "rank", "d"),
-            ("probability", "probability", ".1%"),
-        ],
-        rows,
-        shown=False,
-    )
-    last = moments[-1][1]
-    chosen = _winning_choices(facts, space)
-    final = [
-        (
-            decision.path,
-            str(decision.choices[max(range(len(last[i])), key=lambda index: last[i][index])]),
-            max(last[i]),
-            _entropy(last[i]) / math.log(len(last[i])),
-            chosen.get(decision.path),
-        )
-        for i, decision in open_decisions
-    ]
-    decisions = make_table(
-        "decisions",
-        "Every decision at the end" if facts.found else "Every decision now",
-        [
-            ("decision", "decision", ""),
-            ("choice", "most likely", ""),
-            ("probability", "probability", ".1%"),
-            ("openness", "normalised entropy (1: uniform)", ".2f"),
-            ("winner", "winner's choice", ""),
-        ],
-        final,
-        brief=False,
-    )
-    sure = sum(row[2] >= 0.9 for row in final)
-    entropies = [sum(_entropy(moment[1][i]) for i, _ in open_decisions) for moment in (moments[0], moments[-1])]
-    says = (
-        f"For {sure} of {len(final)} decisions, one choice has a probability of at least 90%. The policy's entropy "
-        f"went from {entropies[0]:.1f} to {entropies[1]:.1f} nats (0: deterministic). Decisions that hardly change "
-        "either have little effect on quality and latency, or the search was too short for them.",
-    )
-    paths = [decision.path for _, decision in open_decisions]
-    shown = (plots.confidence(len(paths)), plots.one_decision(paths))
-    return Section("settled", title, says, shown, (decisions, policy))
-
-
-def _winning_choices(facts: RunFacts, space: SearchSpace) -> Mapping[str, str]:
-    """The winner's choice for each of its active decisions."""
-    if facts.found is None:
-        return {}
-    described = space.describe(space.parse(facts.found.winner.architecture))
-    return {path: str(value) for path, value in described.items()}
-
-
-def _entropy(row: Sequence[float]) -> float:
-    return -sum(p * math.log(p) for p in row if p > 0)
-
-
 def target_section(facts: RunFacts) -> Section | None:
     """How the search approached the target."""
-    timed = facts.timed
-    if not timed or facts.target_ms is None:
+    evaluated = facts.evaluated
+    if not evaluated or facts.target_ms is None:
         return None
-    of_target = [trial.ms / facts.target_ms for trial in timed]
-    quarter = max(1, len(timed) // 4)
+    of_target = [trial.ms / facts.target_ms for trial in evaluated]
+    quarter = max(1, len(evaluated) // 4)
     first, last = (fmean(share <= 1 for share in part) for part in (of_target[:quarter], of_target[-quarter:]))
     off = median(abs(share - 1) for share in of_target[-quarter:])
     says = (
-        f"{first:.0%} of the first quarter of measured trials were within the target, and {last:.0%} of the last "
-        f"quarter, whose median distance from the target is {off:.1%}. A search that aims at the target ends near 50%, "
-        "because it samples both sides of it.",
+        f"{first:.0%} of the first quarter of the trials with a latency were within the target, and {last:.0%} of the "
+        f"last quarter, whose median distance from the target is {off:.1%}. A search that converges on the target ends "
+        "near 50%, because it samples both sides of it.",
     )
-    shown = (plots.target_hits(ms_form(facts.target_ms)), plots.rolling_hits(_window(len(timed))))
+    axes = plots.Axes(f"{facts.kinds_text} latency", ms_form(facts.target_ms), facts.quality_name, facts.quality_form)
+    shown = (plots.target_hits(axes), plots.rolling_hits(_window(len(evaluated))))
     return Section("target", "Latency relative to the target", says, shown)
 
 
@@ -260,20 +182,23 @@ def failures_section(facts: RunFacts) -> Section | None:
     """Outcomes of the candidates, by verdict."""
     if not facts.trials:
         return None
-    counts = Counter(trial.verdict or "not timed" for trial in facts.trials)
+    counts = Counter(trial.verdict or _NOT_ASKED for trial in facts.trials)
     rows: list[tuple[Cell, ...]] = []
     for verdict, count in counts.most_common():
-        details = Counter(t.detail for t in facts.trials if (t.verdict or "not timed") == verdict and t.detail)
+        details = Counter(t.detail for t in facts.trials if (t.verdict or _NOT_ASKED) == verdict and t.detail)
         example = details.most_common(1)[0][0] if details else None
         rows.append((verdict, count, count / len(facts.trials), VERDICTS.get(verdict, ""), example))
     failed = len(facts.trials) - counts["ok"]
-    says = (
+    says = [
         "Every candidate has a reliable latency."
         if not failed
         else f"{failed:,} of {len(facts.trials):,} candidates ({failed / len(facts.trials):.1%}) have no reliable "
-        "latency. Candidates that failed themselves are rewarded as bad ones; those that the device could not measure "
-        "are left out."
-    )
+        "latency. Candidates that failed themselves are rewarded as bad ones; those that failed for another reason are "
+        "left out."
+    ]
+    unscored = sum(trial.latency_ms is not None and trial.quality is None for trial in facts.trials)
+    if unscored:
+        says.append(f"{unscored:,} with a reliable latency have no quality, and are rewarded as bad ones.")
     columns: list[ColumnSpec] = [
         ("verdict", "verdict", ""),
         ("trials", "trials", "d"),
@@ -281,15 +206,16 @@ def failures_section(facts: RunFacts) -> Section | None:
         ("meaning", "meaning", ""),
         ("example", "most frequent detail", ""),
     ]
-    return Section("failures", "Candidates by verdict", (says,), tables=(make_table("verdicts", "", columns, rows),))
+    table = make_table("verdicts", "", columns, rows)
+    return Section("failures", "Candidates by verdict", tuple(says), tables=(table,))
 
 
 def prediction_section(facts: RunFacts, space: SearchSpace | None) -> Section | None:
     """How well an additive latency model fits."""
     title = "Measured vs. predicted latency"
-    if space is None or any(trial.kind != LatencyKind.MEASURED for trial in facts.timed) or not facts.timed:
+    if space is None or not facts.evaluated or not facts.all_measured:
         return None
-    chosen = facts.timed[:: max(1, len(facts.timed) // PREDICTED_TRIALS)]
+    chosen = facts.evaluated[:: max(1, len(facts.evaluated) // PREDICTED_TRIALS)]
     points = [(space.parse(trial.architecture), trial.ms) for trial in chosen]
     model = (
         "The model assigns a latency to each choice of each decision and adds them up, like a latency table per block. "
@@ -335,8 +261,9 @@ def trials_table(facts: RunFacts) -> Table:
         Column("latency_ms", "ms", form, [t.latency_ms for t in trials]),
         Column("low_ms", "95% from", form, [t.interval_ms[0] if t.interval_ms else None for t in trials]),
         Column("high_ms", "95% to", form, [t.interval_ms[1] if t.interval_ms else None for t in trials]),
+        Column("latency_kind", "latency is", "", [None if t.kind is None else str(t.kind) for t in trials]),
         Column("of_target", "of target", ".1%", of_target),
-        Column("quality", "quality", ".1%", [t.quality for t in trials]),
+        Column("quality", facts.metric.name, facts.quality_form, [t.quality for t in trials]),
         Column("reward", "reward", ".4f", [t.reward for t in trials]),
         Column("verdict", "verdict", "", [t.verdict for t in trials]),
         Column("detail", "detail", "", [t.detail or None for t in trials]),

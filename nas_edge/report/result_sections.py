@@ -1,0 +1,213 @@
+"""The sections about the result: the winner next to its baselines, int8 next to float, random architectures."""
+
+from __future__ import annotations
+
+from statistics import fmean, median
+
+from nas_edge.formatting import ms_form
+from nas_edge.report import plots
+from nas_edge.report.content import Cell, ColumnSpec, Section, make_table
+from nas_edge.report.reading import RunFacts, TrialFacts, series_of
+from nas_edge.runs.result import LatencyEstimate, RunResult
+from nas_edge.text import origin_text
+
+
+def result_section(facts: RunFacts) -> Section | None:
+    """The winner next to its baselines."""
+    if facts.result is None:
+        return None
+    make = _architectures if facts.result.device is None else _delivered
+    return make(facts, facts.result)
+
+
+def _architectures(facts: RunFacts, result: RunResult) -> Section:
+    """What was found by a run that delivers no network."""
+    kind = None if result.latency_kind is None else str(result.latency_kind)
+    columns: list[ColumnSpec] = [
+        ("name", "what", ""),
+        ("series", "", None),
+        ("latency_ms", "ms", ms_form(result.target_ms)),
+        ("latency_kind", "latency is", ""),
+        ("quality", facts.quality_name, facts.quality_form),
+        ("architecture", "architecture", ""),
+    ]
+    rows = [
+        (row.name, series_of(row), row.estimate_ms, kind, row.quality, row.architecture or None) for row in result.rows
+    ]
+    estimate = result.latency_estimate
+    origin = "" if estimate is None else f"Latencies are {origin_text(estimate.kind, estimate.source)}. "
+    says = (
+        f"{origin}The run ends with an architecture: no network was converted, measured or delivered. To rank networks "
+        "on a device, search a space of networks with --device.",
+    )
+    return Section("result", "Result", says, tables=(make_table("result", "", columns, rows),))
+
+
+def _delivered(facts: RunFacts, result: RunResult) -> Section:
+    """The delivered network next to its baselines."""
+    form, metric = ms_form(result.target_ms), facts.metric.name
+    rows: list[tuple[Cell, ...]] = []
+    for network in result.rows:
+        for precision, measured in sorted(network.latency.items(), key=lambda item: item[0] != result.precision):
+            low, high = (measured.statistics and measured.statistics.interval_ms) or (None, None)
+            ms = network.median_ms(precision)
+            rows.append(
+                (
+                    network.name,
+                    series_of(network),
+                    precision,
+                    ms,
+                    low,
+                    high,
+                    None if ms is None else "measured",
+                    network.accuracy.get(precision),
+                    network.quality,
+                    str(measured.verdict),
+                    measured.detail or None,
+                )
+            )
+    columns: list[ColumnSpec] = [
+        ("name", "network", ""),
+        ("series", "", None),
+        ("precision", "precision", ""),
+        ("latency_ms", "ms", form),
+        ("low_ms", "95% from", form),
+        ("high_ms", "95% to", form),
+        ("latency_kind", "latency is", ""),
+        ("accuracy", f"test {metric}", facts.quality_form),
+        ("quality", facts.quality_name, facts.quality_form),
+        ("verdict", "verdict", ""),
+        ("detail", "detail", ""),
+    ]
+    table = make_table("delivered", "", columns, rows)
+    says = [
+        f"Each network was {_training(facts)} with the same recipe, converted, and measured on the device, interleaved "
+        f"with the others. Its test {metric} is that of exactly this file, on test images used in neither search nor "
+        "training."
+    ]
+    if result.latency_estimate is not None:
+        says.append(_estimate_words(result, result.latency_estimate, form))
+    names = [name for name in plots.SERIES if name in set(table.columns[1].values)]
+    shown = sorted({str(row[2]) for row in rows})
+    plot = plots.delivered(result.target_ms, form, f"test {metric}", facts.quality_form, names, shown)
+    return Section("result", "Result", tuple(says), (plot,), (table,))
+
+
+def _training(facts: RunFacts) -> str:
+    if facts.config.export.weights == "scratch":
+        return "trained from scratch"
+    return "trained, those of the search space from the search's weights and others from scratch,"
+
+
+def _estimate_words(result: RunResult, estimate: LatencyEstimate, form: str) -> str:
+    """How far the device is from what the search went by."""
+    origin = f"The search went by latencies {origin_text(estimate.kind, estimate.source)}"
+    measured_ms = result.latency_ms
+    if not estimate.latency_ms or measured_ms is None:
+        return f"{origin}."
+    off = measured_ms / estimate.latency_ms - 1
+    return (
+        f"{origin}: {estimate.latency_ms:{form}} ms for the winner. The delivered file's measured latency is "
+        f"{measured_ms:{form}} ms, {abs(off):.1%} {'more' if off >= 0 else 'less'}."
+    )
+
+
+def precision_section(facts: RunFacts) -> Section | None:
+    """int8 compared with float: accuracy and latency."""
+    result = facts.result
+    if result is None or not any({"int8", "float32"} <= network.latency.keys() for network in result.rows):
+        return None
+    percent = facts.quality_form.endswith("%")
+    scale = 100 if percent else 1
+    shown: list[tuple[float | None, float | None]] = []
+    rows: list[tuple[Cell, ...]] = []
+    for network in result.rows:
+        int8, real = network.median_ms("int8"), network.median_ms("float32")
+        accuracies = network.accuracy.get("int8"), network.accuracy.get("float32")
+        gained = None if None in accuracies else scale * (accuracies[0] or 0) - scale * (accuracies[1] or 0)
+        speed = real / int8 if int8 and real else None
+        rows.append((network.name, int8, real, speed, *accuracies, gained))
+        shown.append((speed, gained))
+    form, metric = ms_form(result.target_ms), facts.metric.name
+    columns: list[ColumnSpec] = [
+        ("name", "network", ""),
+        ("int8_ms", "int8, measured ms", form),
+        ("float32_ms", "float, measured ms", form),
+        ("speed_up", "int8 speed-up", ".2f"),
+        ("int8_accuracy", f"int8 {metric}", facts.quality_form),
+        ("float32_accuracy", f"float {metric}", facts.quality_form),
+        ("difference", "difference, points" if percent else "difference", ".1f" if percent else facts.quality_form),
+    ]
+    says = _precision_words(*shown[0], metric, percent, facts.quality_form)
+    table = make_table("precisions", "", columns, rows)
+    return Section("precision", "int8 vs. float", tuple(says), tables=(table,))
+
+
+def _precision_words(speed: float | None, gained: float | None, metric: str, percent: bool, form: str) -> list[str]:
+    """Sentences on the winner: `speed` is float's latency over int8's, `gained` is in (percentage) points."""
+    says = []
+    if speed is None:
+        says.append("One of the two could not be measured.")
+    elif speed < 1:
+        says.append(
+            f"int8 is slower than float on this device: {1 / speed:.2f} times the latency for the winner. Unless file "
+            "size matters, or the target device has faster int8 kernels than this one, ship the float model."
+        )
+    else:
+        says.append(f"For the winner, int8 is {speed:.2f} times as fast as float.")
+    if gained is None:
+        return says
+    size = f"{abs(gained):.1f} percentage points" if percent else f"{abs(gained):{form}}"
+    if float(size.split()[0]) == 0:
+        says.append(f"Quantisation does not change its test {metric}.")
+    else:
+        says.append(f"Quantisation {'gains' if gained > 0 else 'costs'} {size} of test {metric}.")
+    return says
+
+
+def baseline_section(facts: RunFacts) -> Section | None:
+    """Random architectures compared with the search's."""
+    if facts.target_ms is None or not facts.randoms:
+        return None
+    groups = {"finalists": facts.finalists, "search": facts.late, "random": facts.randoms}
+    rows = [
+        (name, trial.q, trial.ms, _kind(trial), trial.architecture)
+        for name, trials in groups.items()
+        for trial in trials
+        if trial.quality is not None and trial.latency_ms is not None and trial.latency_ms <= facts.target_ms
+    ]
+    columns: list[ColumnSpec] = [
+        ("series", "of", ""),
+        ("quality", "quality", facts.quality_form),
+        ("latency_ms", "ms", ms_form(facts.target_ms)),
+        ("latency_kind", "latency is", ""),
+        ("architecture", "architecture", ""),
+    ]
+    table = make_table("baseline", "", columns, rows, shown=False)
+    of = {name: [quality for series, quality, *_ in rows if series == name] for name in groups}
+    reached = ""
+    if of["random"]:
+        middle, best = facts.quality_text(median(of["random"])), facts.quality_text(max(of["random"]))
+        reached = f", with a median {facts.metric.name} of {middle} and a maximum of {best}"
+    compared = (
+        "They and the finalists were evaluated after the search, alike; the search's trials are those of its second "
+        "half, evaluated as the search went."
+        if facts.quality_drifts
+        else "All were evaluated alike, in the search and after it."
+    )
+    says = [
+        f"{len(of['random']):,} of {len(facts.randoms):,} random architectures are within the target{reached}. "
+        f"{compared}"
+    ]
+    winner = facts.result.winner.quality if facts.result else None
+    if winner is not None and of["random"]:
+        beaten = fmean(quality < winner for quality in of["random"])
+        them = "all of them" if beaten == 1 else f"{beaten:.0%} of them"
+        says.append(f"The winner, at {facts.quality_text(winner)}, beats {them}.")
+    names = [name for name in groups if of[name]]
+    shown = (plots.baseline(names, facts.quality_name, facts.quality_form),) if names else ()
+    return Section("baseline", "Comparison with random architectures", tuple(says), shown, (table,))
+
+
+def _kind(trial: TrialFacts) -> str | None:
+    return None if trial.kind is None else str(trial.kind)
