@@ -12,7 +12,7 @@ from nas_edge.controllers import CONTROLLERS, EvolutionController, SearchPlan
 from nas_edge.errors import ConfigError
 from nas_edge.testing import check_controller
 from nas_edge.testing.problems import flat_space
-from tests.packages import install
+from tests.support.packages import install
 
 PACKAGE = """
 from typing import Literal

@@ -123,7 +123,7 @@ def test_what_only_the_worker_can_tell_is_asked_of_it() -> None:
             assert set(board.cores("big")) | set(board.cores("little")) <= set(capacities)
 
 
-def test_a_worker_that_dies_far_away_is_the_candidates_verdict(spec: BenchmarkSpec) -> None:
+def test_a_worker_that_hangs_far_away_is_replaced_and_its_candidate_measured_again(spec: BenchmarkSpec) -> None:
     channels: list[SocketChannel] = []
 
     def start() -> SocketChannel:
@@ -133,8 +133,8 @@ def test_a_worker_that_dies_far_away_is_the_candidates_verdict(spec: BenchmarkSp
     with WorkerAgent(start, identify) as board:
         board.info()
         channels[0].send_signal(signal.SIGSTOP)
-        hung = board.measure(models.conv_model(), spec.replace(timeout_s=0.5))
-        assert hung.verdict is Verdict.TIMEOUT
+        # One that hangs again would be the candidate's fault; this one did not.
+        assert board.measure(models.conv_model(), spec.replace(timeout_s=5)).samples_ms
         assert board.measure(models.conv_model(), spec).samples_ms
     assert len(channels) == 2
 

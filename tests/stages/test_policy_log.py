@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nas_edge.search.policy_log import POLICY_RECORDS, PolicyLog, is_noted, set_damaged_aside
 
 from nas_edge.controllers.random_search import RandomSearchController
 from nas_edge.errors import RunError
 from nas_edge.runs.files import FILES, Files
 from nas_edge.runs.journal import Journal, read_journal
+from nas_edge.stages.policy_log import POLICY_RECORDS, PolicyLog, is_noted, set_damaged_aside
 from nas_edge.testing.problems import nested_space
-from tests.runs.faults import Bench, FaultyFiles, Killed, disk_full
+from tests.support.faults import Bench, FaultyFiles, Killed, disk_full
 
 
 def search(bench: Bench, folder: Path, files: Files = FILES) -> bytes:
