@@ -11,7 +11,7 @@ from nas_edge.formatting import ms_text
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, repair
 from nas_edge.latency.retry import RetryingSource
-from nas_edge.latency.source import Candidate, LatencySource
+from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.rewards import Objective
 from nas_edge.search.loop import SearchLoop, StepReport
@@ -166,7 +166,9 @@ def advising(context: RunContext) -> Iterator[None]:
             advice = f"Close other programs, or measure longer: {resume} {_measure_longer(context)}"
         else:
             doctor = f"nas-edge devices doctor {context.config.device.addresses[0]}"
-            advice = f"Check the device ({doctor}), then continue: {resume}"
+            rehearsal = f"nas-edge search --config {context.run.path('config.json')} --dry-run"
+            alike = f" and the space ({rehearsal})" if error.verdict in CANDIDATE_FAULTS else ""
+            advice = f"Check the device ({doctor}){alike}, then continue: {resume}"
         raise UnreliableLatencyError(f"{error}. {advice}", error.verdict) from None
 
 
