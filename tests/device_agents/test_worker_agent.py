@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import device_agents.worker
-from device_agents.api import BenchmarkSpec, Verdict
+from device_agents.api import BenchmarkSpec
 from device_agents.errors import DeviceUnavailableError, ProtocolError, SpecError
 from device_agents.results import read_capacities, read_device_info
 from device_agents.worker.frames import PROTOCOL_VERSION

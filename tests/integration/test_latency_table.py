@@ -59,7 +59,7 @@ def test_a_search_goes_by_a_table(
     assert code == 0, err
     assert "target 1100 ms (float32), latencies from table table.json" in err
     assert "within 1100 ms" in out
-    assert "the search did not measure but used latencies looked up by table table.json (sha256 " in out
+    assert "the search went by latencies looked up in table table.json (sha256 " in out
     run, table = Run.open(folder), LinearTable(space, terms, 1000.0)
     trials = [Trial.from_json(record) for record in run.journal()]
     assert len(trials) == 8

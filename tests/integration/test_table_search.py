@@ -57,7 +57,7 @@ def test_killed_and_continued_it_ends_bit_identical(table: Path, tmp_path: Path,
     )
     assert whole.returncode == 0, whole.stderr
     assert "looked up" in whole.stdout
-    assert "nothing was trained" in whole.stdout
+    assert "no network was delivered" in whole.stdout
 
     run = tmp_path / "killed"
     process = subprocess.Popen(command(table, run, controller, steps), stderr=subprocess.DEVNULL)
