@@ -79,8 +79,10 @@ class MultiTrialSearch(SearchLoop):
         return report
 
     def remember(self, trials: Sequence[Trial]) -> None:
-        """See `SearchLoop`: a quality is found out once, also that there is none."""
-        self._qualities |= {trial.architecture: Quality(trial.quality) for trial in trials}
+        """See `SearchLoop`: a quality is found out once."""
+        for trial in trials:
+            if trial.quality is not None:
+                self._qualities[trial.architecture] = Quality(trial.quality)
 
     def _quality(self, candidate: Candidate) -> Quality:
         assert candidate.architecture is not None

@@ -159,18 +159,19 @@ class _Late(_Source):
         return future
 
 
-class _CountedQuality(QualitySource):
-    """Counts what is asked."""
+class _NotedQuality(QualitySource):
+    """Notes what is asked."""
 
     def __init__(self, quality: QualitySource) -> None:
-        self._quality, self.asked = quality, 0
+        self._quality = quality
+        self.asked: list[Architecture | None] = []
 
     @property
     def name(self) -> str:
         return self._quality.name
 
     def evaluate(self, candidate: Candidate) -> Quality:
-        self.asked += 1
+        self.asked.append(candidate.architecture)
         return self._quality.evaluate(candidate)
 
 
@@ -301,11 +302,14 @@ def _check_restoring(bench: _Bench, whole: Sequence[StepReport]) -> None:
 def _check_remembering(bench: _Bench, whole: Sequence[StepReport]) -> None:
     """A journal may be ahead of the last checkpoint: those steps are made again."""
     loop = bench.new(_Source(_mixed))
-    counted = _CountedQuality(loop.evaluator.quality)
-    loop.evaluator.quality = counted
+    noted = _NotedQuality(loop.evaluator.quality)
+    loop.evaluator.quality = noted
     loop.remember(_trials(whole))
     _same(bench.run(loop), whole, "a search that remembers its trials goes on otherwise")
-    expect(counted.asked == 0, f"{counted.asked} qualities were asked for again that `remember` had told")
+    # One that failed may be tried again: the cause may be gone.
+    told = {trial.architecture for trial in _trials(whole) if trial.quality is not None}
+    again = sum(architecture in told for architecture in noted.asked)
+    expect(again == 0, f"{again} qualities were asked for again that `remember` had told")
 
 
 def _check_stops(bench: _Bench, answer: _Answer, most: int, what: str) -> None:

@@ -288,7 +288,7 @@ def test_a_loop_that_keeps_its_promises_passes() -> None:
         (Patient, "30 answers in a row could not be used, and the search went on"),
         (Uncounted, "29 answers in a row could not be used before the search stopped, expected 20 at most"),
         (Blaming, "30 answers in a row failed alike, and the search went on"),
-        (Counting, "one answer in many can be used, so the bench is not broken: RunError"),
+        (Counting, r"one answer in many can be used, so the bench is not broken: \w*Error"),
         (Tireless, "a device that is gone must end the search with its DeviceError"),
         (Careless, "a state of another controller was accepted; expected RunError"),
         (AnyArrays, "an array of another search was accepted; expected RunError"),
