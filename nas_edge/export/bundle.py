@@ -135,11 +135,7 @@ def write_bundle(
         DataError: when the golden image does not fit the models.
         RunError: when the folder already exists or cannot be written.
     """
-    models = {"float32": float32} | ({"int8": int8} if int8 is not None else {})
-    if int8 is not None:
-        verify.check_int8(int8.file)
-    for model in models.values():
-        _check_outputs(section, verify.input_output(model.file)[1])
+    models = _checked(float32, int8, section)
     golden = _golden({precision: model.file for precision, model in models.items()}, golden_image, preprocessing)
     files = {MODEL_FILES[precision]: model.file for precision, model in models.items()}
     files |= {_free_name(name, files): content for name, content in section.files.items()}
@@ -155,13 +151,33 @@ def write_bundle(
         "versions": _versions(),
         "details": details or {},
     }
+    files |= _measurements(models)
+    files[README] = _readme(manifest, "int8" if int8 is not None else "float32", section, metric).encode()
+    _write(folder, files, golden, manifest)
+    return verify_bundle(folder)
+
+
+def _checked(float32: DeliveredModel, int8: DeliveredModel | None, section: BundleSection) -> dict[str, DeliveredModel]:
+    """The models by precision, once they are found to be what they are called."""
+    models = {"float32": float32} | ({"int8": int8} if int8 is not None else {})
+    if int8 is not None:
+        verify.check_int8(int8.file)
+    for model in models.values():
+        _check_outputs(section, verify.input_output(model.file)[1])
+    return models
+
+
+def _measurements(models: Mapping[str, DeliveredModel]) -> dict[str, bytes]:
+    """The file of every latency sample, if there are any."""
     samples = {
         precision: (model.latency or {}).get(_SAMPLES) for precision, model in models.items() if _has_samples(model)
     }
-    if samples:
-        measurements = {"schema_version": SCHEMA_VERSION, _SAMPLES: samples}
-        files[MEASUREMENTS] = _json(measurements, MEASUREMENTS).encode()
-    files[README] = _readme(manifest, "int8" if int8 is not None else "float32", section, metric).encode()
+    content = {"schema_version": SCHEMA_VERSION, _SAMPLES: samples}
+    return {MEASUREMENTS: _json(content, MEASUREMENTS).encode()} if samples else {}
+
+
+def _write(folder: Path, files: Mapping[str, bytes], golden: Mapping[str, Array], manifest: dict[str, Any]) -> None:
+    """Writes all files, and last the manifest with their hashes."""
     with _new_folder(folder) as temporary:
         for name, content in files.items():
             (temporary / name).write_bytes(content)
@@ -169,7 +185,6 @@ def write_bundle(
             np.savez(stream, **golden)  # type: ignore[arg-type] # Its stub takes any name for `allow_pickle`.
         manifest["files"] = {path.name: _sha256(path.read_bytes()) for path in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_text(_json(manifest, MANIFEST), encoding="utf-8")
-    return verify_bundle(folder)
 
 
 def verify_bundle(folder: Path) -> Bundle:

@@ -30,7 +30,7 @@ def draw(name: str, architecture: str, network: NetworkSpec, offered: Iterable[S
         architecture: its text form; empty for a network from outside the space.
         network: its graph; node paths group nodes into layers and stages.
         offered: slots of its space; those it leaves empty are drawn as skipped.
-        costs_known: whether image channels and classes are the real ones, so that its costs can be shown.
+        costs_known: whether image channels and outputs are the real ones, so that its costs can be shown.
     """
     groups: dict[Slot, list[Node]] = {}
     for node in network.nodes:

@@ -100,7 +100,7 @@ class RunFacts:
         finalists: measured again to select the winner.
         randoms: the random baseline.
         result: None before the end.
-        ends: channels of the image and number of classes, once the bundle says so.
+        ends: channels of the image and number of outputs, once the bundle says so.
         policy: `(steps done, per decision the probability of each choice)`, oldest first; None when damaged.
         policy_kept: whether the search has kept a record of its policy from its first step on, be it an empty one.
     """
@@ -297,10 +297,12 @@ def _sessions(run: Run) -> tuple[Json, ...]:
 
 
 def _ends(run: Run) -> tuple[int, int] | None:
-    """Channels and classes of the delivered model; None when the bundle was moved away."""
+    """Channels and outputs of the delivered model; None when the bundle was moved away."""
     try:
         manifest = run.read_json("bundle/manifest.json")
-        return count(manifest["models"]["float32"]["input"]["shape"][3]), count(manifest["classes"])
+        return count(manifest["models"]["float32"]["input"]["shape"][3]), count(
+            manifest["models"]["float32"]["output"]["shape"][-1]
+        )
     except (NasEdgeError, LookupError, TypeError, ValueError):
         return None
 

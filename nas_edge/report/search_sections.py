@@ -113,7 +113,7 @@ def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
     slots = slots_of(space)
     drawings = [draw(name, text, space.decode(space.parse(text)), slots, facts.ends is not None)]
     reference = reference_network(
-        part.reference_name, part.input_size, part.width_multiplier, space.classes, space.input_shape[-1]
+        part.reference_name, part.input_size, part.width_multiplier, space.outputs, space.input_shape[-1]
     )
     drawings.append(draw(part.reference_name, "", reference, slots, facts.ends is not None))
     says = (

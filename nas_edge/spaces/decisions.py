@@ -203,7 +203,7 @@ class NetworkSpace(SearchSpace):
         decisions: `(path, choices, kind)` of every decision, in order. A decision of a single choice need not occur
             in the template.
         input_shape: `[height, width, channels]`.
-        classes: number of outputs.
+        outputs: how many numbers a network gives for one input.
 
     Raises:
         SpaceError: when decisions and template do not match.
@@ -215,12 +215,12 @@ class NetworkSpace(SearchSpace):
         template: L.Layer,
         decisions: Sequence[Decision],
         input_shape: Shape,
-        classes: int,
+        outputs: int,
     ) -> None:
         super().__init__(name, _with_guards(template, decisions))
         self.template = template
         self.input_shape = input_shape
-        self.classes = classes
+        self.outputs = outputs
 
     @cached_property
     def output_shape(self) -> Shape:

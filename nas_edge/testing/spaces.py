@@ -78,9 +78,9 @@ def _check_kind(space: NetworkSpace, input_shape: tuple[int, int, int]) -> None:
     expect(isinstance(space, NetworkSpace), f"expected a NetworkSpace, received {type(space).__name__}")
     expect(bool(space.name), "the space has no name")
     expect(
-        space.input_shape == input_shape and space.classes == _CLASSES,
+        space.input_shape == input_shape and space.outputs == _CLASSES,
         f"the space must have the input and classes that were asked for: expected {input_shape} and {_CLASSES}, "
-        f"received {space.input_shape} and {space.classes}",
+        f"received {space.input_shape} and {space.outputs}",
     )
     expect(space.size > 1, "no decision has more than one choice, so there is nothing to search")
 
@@ -93,8 +93,8 @@ def _check_architectures(space: NetworkSpace, samples: int) -> None:
         with expect_no_error(f"decoding architecture {architecture}"):
             network = space.decode(architecture)
         expect(
-            network.output_shape == (space.classes,),
-            f"architecture {architecture} must end in one output per class, [{space.classes}]: received "
+            network.output_shape == (space.outputs,),
+            f"architecture {architecture} must end in one output per class, [{space.outputs}]: received "
             f"{list(network.output_shape)}",
         )
         expect(space.parse(str(architecture)) == architecture, f"{architecture} is not read back from its text")

@@ -108,6 +108,8 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
         (example(png(1), -1), "must be class numbers from 0"),
         (example(png(1), 0), "images of only one class"),
     ],
+    # Not of the records: a message's map fields are serialised in any order, and all processes must name tests alike.
+    ids=range(8),
 )
 def test_records_that_cannot_be_used_are_named(tmp_path: Path, record: bytes, match: str) -> None:
     write(tmp_path / "train", example(png(0), 0), record)
