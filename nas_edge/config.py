@@ -28,7 +28,7 @@ from nas_edge.registry import Registry, setting_path
 from nas_edge.rewards import Objective
 from nas_edge.search.methods import METHODS
 from nas_edge.search.settings import SearchSettings
-from nas_edge.settings import Settings
+from nas_edge.settings import Settings, one_of
 from nas_edge.spaces import SPACES, NetworkSpaceSettings, SpaceSettings
 from nas_edge.tasks import TASKS, TaskSettings
 from nas_edge.training.methods import TRAINING_METHODS, TrainingSettings
@@ -78,7 +78,9 @@ def _address(given: Any) -> Any:
 class MeasuringConfig(Settings):
     """How one model is timed: a preset and what differs from it."""
 
-    preset: str = Field("search", description=f"{', '.join(MEASURING_PRESETS)}: for those below that are null")
+    preset: Annotated[str, one_of(MEASURING_PRESETS)] = Field(
+        "search", description=f"{', '.join(MEASURING_PRESETS)}: for those below that are null"
+    )
     min_runs: int | None = Field(None, description="fewest timed runs")
     max_runs: int | None = Field(None, description="most timed runs")
     min_duration_s: float | None = Field(None, description="shortest time spent in timed runs, seconds")
@@ -95,13 +97,6 @@ class MeasuringConfig(Settings):
     max_attempts: int | None = Field(None, description="how often an unsteady model is measured")
     timeout_s: float | None = Field(None, description="limit of one attempt, loading included, seconds")
     memory_limit_bytes: int | None = Field(None, description="memory a model may take, bytes")
-
-    @field_validator("preset")
-    @classmethod
-    def _known_preset(cls, name: str) -> str:
-        if name not in MEASURING_PRESETS:
-            raise ValueError(f"expected one of {', '.join(MEASURING_PRESETS)}")
-        return name
 
     @model_validator(mode="after")
     def _fits(self) -> MeasuringConfig:

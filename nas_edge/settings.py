@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
@@ -38,3 +39,14 @@ class ChoiceSettings(Settings):
     def takes_text(cls) -> bool:
         """Whether there is a short form: something may follow the name and a colon."""
         return cls.from_text.__qualname__ != ChoiceSettings.from_text.__qualname__
+
+
+def one_of(names: Collection[str]) -> AfterValidator:
+    """For a setting that must be one of some names, as in `Annotated[str, one_of(REWARDS)]`. None passes where allowed."""
+
+    def check(name: str | None) -> str | None:
+        if name is not None and name not in names:
+            raise ValueError(f"expected one of {', '.join(names)}")
+        return name
+
+    return AfterValidator(check)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from nas_edge.controllers.base import Controller, SearchPlan
 from nas_edge.controllers.optuna_samplers import SAMPLERS
 from nas_edge.errors import ConfigError
-from nas_edge.settings import ChoiceSettings
+from nas_edge.settings import ChoiceSettings, one_of
 from nas_edge.spaces.decisions import SearchSpace
 
 
@@ -18,14 +18,7 @@ class OptunaSettings(ChoiceSettings):
     """The settings of Optuna's samplers; `optuna:tpe` is short for one."""
 
     name: Literal["optuna"] = "optuna"
-    sampler: str = Field("tpe", description=", ".join(SAMPLERS))
-
-    @field_validator("sampler")
-    @classmethod
-    def _known_sampler(cls, sampler: str) -> str:
-        if sampler not in SAMPLERS:
-            raise ValueError(f"unknown sampler {sampler!r}; supported: {', '.join(SAMPLERS)}")
-        return sampler
+    sampler: Annotated[str, one_of(SAMPLERS)] = Field("tpe", description=", ".join(SAMPLERS))
 
     @classmethod
     def from_text(cls, rest: str) -> dict[str, Any]:

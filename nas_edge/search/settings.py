@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from nas_edge.controllers import CONTROLLERS
 from nas_edge.rewards import REWARDS
-from nas_edge.settings import ChoiceSettings
+from nas_edge.settings import ChoiceSettings, one_of
 
 
 class SearchSettings(ChoiceSettings):
@@ -29,15 +29,8 @@ class SearchSettings(ChoiceSettings):
         default_factory=CONTROLLERS.default,
         description="what proposes architectures",
     )
-    reward: str = Field("absolute", description=f"one of {', '.join(REWARDS)}")
+    reward: Annotated[str, one_of(REWARDS)] = Field("absolute", description=f"one of {', '.join(REWARDS)}")
     random_baseline: bool = Field(False, description="also evaluate as many random architectures as the search did")
-
-    @field_validator("reward")
-    @classmethod
-    def _known_reward(cls, name: str) -> str:
-        if name not in REWARDS:
-            raise ValueError(f"expected one of {', '.join(REWARDS)}")
-        return name
 
     @property
     def quality_origin(self) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from nas_edge.settings import ChoiceSettings
+from nas_edge.settings import ChoiceSettings, one_of
 from nas_edge.spaces.published import REFERENCE_NETWORKS
 
 
@@ -33,14 +33,9 @@ class NetworkSpaceSettings(SpaceSettings):
 
     input_size: int = Field(224, ge=8, description="side of the square input, pixels")
     width_multiplier: float = Field(1.0, gt=0, le=4, description="scales every filter count")
-    reference: str | None = Field(None, description="published network to compare with")
-
-    @field_validator("reference")
-    @classmethod
-    def _known_reference(cls, name: str | None) -> str | None:
-        if name is not None and name not in REFERENCE_NETWORKS:
-            raise ValueError(f"expected one of {', '.join(REFERENCE_NETWORKS)}")
-        return name
+    reference: Annotated[str | None, one_of(REFERENCE_NETWORKS)] = Field(
+        None, description="published network to compare with"
+    )
 
     @property
     def reference_name(self) -> str:

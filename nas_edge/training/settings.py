@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Annotated
 
-from nas_edge.settings import ChoiceSettings, Settings
+from pydantic import Field
+
+from nas_edge.settings import ChoiceSettings, Settings, one_of
 from nas_edge.training.optimizers import OPTIMIZERS
 
 
@@ -14,7 +16,9 @@ class OptimizationSettings(Settings):
     Source of the defaults: TuNAS reference code, `mobile_train_eval.py`.
     """
 
-    optimizer: str = Field(next(iter(OPTIMIZERS)), description=f"{', '.join(OPTIMIZERS)}; rmsprop is TensorFlow 1's")
+    optimizer: Annotated[str, one_of(OPTIMIZERS)] = Field(
+        next(iter(OPTIMIZERS)), description=f"{', '.join(OPTIMIZERS)}; rmsprop is TensorFlow 1's"
+    )
     learning_rate: float = Field(0.165, gt=0, description="peak at a batch of 256; scaled in proportion to the batch")
     epochs: float = Field(90, gt=0, description="passes over the training images; the search goes by steps instead")
     batch_size: int = Field(128, ge=2)
@@ -22,13 +26,6 @@ class OptimizationSettings(Settings):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="for tasks with classes; the task's loss reads it")
     weight_decay: float = Field(4e-5, ge=0, description="w in w / 2 * sum(kernel^2), part of the loss")
     epsilon: float = Field(1.0, gt=0, description="of rmsprop, inside the root")
-
-    @field_validator("optimizer")
-    @classmethod
-    def _known_optimizer(cls, name: str) -> str:
-        if name not in OPTIMIZERS:
-            raise ValueError(f"expected one of {', '.join(OPTIMIZERS)}")
-        return name
 
     @property
     def peak_learning_rate(self) -> float:
