@@ -42,7 +42,7 @@ class ChoiceSettings(Settings):
 
 
 def one_of(names: Collection[str]) -> AfterValidator:
-    """For a setting that must be one of some names, as in `Annotated[str, one_of(REWARDS)]`. None passes where allowed."""
+    """Annotates a setting that is one of some names; None passes where the setting allows it."""
 
     def check(name: str | None) -> str | None:
         if name is not None and name not in names:
