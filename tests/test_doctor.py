@@ -93,9 +93,9 @@ def test_how_the_import_of_tensorflow_ended(code: int, out: str, log: str, state
 @pytest.mark.parametrize(
     ("measurement", "state", "expected"),
     [
-        (GOOD, "pass", "ai_edge_litert 2.3.0 runs a small model in 0.5 ms, with XNNPACK"),
+        (GOOD, "pass", "ai_edge_litert 2.3.0 runs a small model in 0.5000 ms, with XNNPACK"),
         (with_conditions(delegate_kernels=0), "warn", "without XNNPACK"),
-        (with_conditions(delegate_kernels=None), "pass", "in 0.5 ms"),
+        (with_conditions(delegate_kernels=None), "pass", "in 0.5000 ms"),
         (GOOD.with_verdict(Verdict.UNSTEADY, "too wide"), "warn", "unsteady: too wide"),
         (Measurement(Verdict.LOAD_FAILED, "bad bytes"), "fail", "load_failed: bad bytes"),
         (DeviceUnavailableError("no runtime"), "fail", "no runtime"),

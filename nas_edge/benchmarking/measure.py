@@ -29,7 +29,6 @@ from device_agents.verdicts import DEVICE_FAULTS, assess, is_failure, verdict_of
 from nas_edge import __version__
 from nas_edge.benchmarking.report import BenchmarkRow, BenchmarkStoppedError, DeviceRecord, ModelFile, Report
 from nas_edge.errors import UsageError
-from nas_edge.formatting import reason
 from nas_edge.terminal import printable
 
 ROUNDS = 8
@@ -283,7 +282,7 @@ class _Bench:
         except SpecError:
             raise
         except DeviceError as error:
-            self._lost = Measurement(verdict_of_error(error), reason(error))
+            self._lost = Measurement(verdict_of_error(error), str(error))
 
     def rows(self) -> list[BenchmarkRow]:
         """What was measured so far, in this session and before; nothing of what was not reached."""

@@ -259,6 +259,8 @@ def _resume(run: Path, configure: Callable[[RunConfig], RunConfig]) -> None:
 
 def _print_result(result: Any, run: Path) -> None:
     from nas_edge.report import result_text
+    from nas_edge.runs.run import Run
+    from nas_edge.tasks import metric_of
 
-    click.echo(result_text.table(result, run))
+    click.echo(result_text.table(result, run, metric_of(Run.open(run).config.task)))
     check_limit(result)

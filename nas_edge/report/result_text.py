@@ -7,8 +7,6 @@ from pathlib import Path
 
 from nas_edge.formatting import ms_text
 from nas_edge.runs.result import Outcome, RunResult
-from nas_edge.runs.run import Run
-from nas_edge.tasks import metric_of
 from nas_edge.tasks.base import Metric
 from nas_edge.text import measurement_text, origin_text, slower_int8
 
@@ -72,9 +70,14 @@ def answer(result: RunResult, run: Path, bundle: Path) -> str:
     return f"{sentence}\nmeasure again on a quiet device: nas-edge export {shlex.quote(str(run))} --out FOLDER"
 
 
-def table(result: RunResult, run: Path) -> str:
-    """The result as text, with the answer under it."""
-    metric = metric_of(Run.open(run).config.task)
+def table(result: RunResult, run: Path, metric: Metric) -> str:
+    """The result as text, with the answer under it.
+
+    Args:
+        result: of the run.
+        run: its folder.
+        metric: of its task.
+    """
     rows = _delivered(result, metric) if result.device is not None else _architectures(result)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -168,7 +168,13 @@ def _install_here(site: Path) -> None:
     install(site, about["name"], about["entry-points"], modules, about["version"])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def _slow_where_it_searches(page: Path) -> Any:
+    """One page that searches networks stands for the others, where time is short."""
+    slow = "nas-edge search --preset" in page.read_text(encoding="utf-8") and page.name != "own-space.md"
+    return pytest.param(page, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize("page", [*map(_slow_where_it_searches, PAGES)], ids=[page.name for page in PAGES])
 def test_code_runs(page: Path, runner: Callable[[Block], None]) -> None:
     for block in blocks_of(page):
         runner(block)

@@ -186,6 +186,7 @@ def test_a_benchmark_goes_on_after_its_link_was_cut(phone: Phone, tmp_path: Path
     assert files_of(phone) == []
 
 
+@pytest.mark.slow
 def test_a_broken_tool_and_no_model_is_blamed_by_a_benchmark(
     phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.reference import MOBILENET_V2_STYLE
+from nas_edge.tasks import metric_of
 from nas_edge.tasks.classification import read_labels
 from tests.support import chromium
 from tests.support.spaces import TINY
@@ -101,7 +102,7 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, RunResult]) -> None:
     found = json.loads((folder / "result.json").read_text())
     assert found["target_ms"] == result.target_ms
     assert Measurement.from_json(found["rows"][0]["latency"]["int8"]) == result.rows[0].latency["int8"]
-    assert "best of random" in result_text.table(result, folder)
+    assert "best of random" in result_text.table(result, folder, metric_of(Run.open(folder).config.task))
 
 
 @pytest.mark.needs("chromium")
@@ -127,8 +128,8 @@ def test_every_trial_is_in_the_journal_with_its_samples(smoke: tuple[Path, RunRe
 
 def test_a_finished_run_is_exported_again(smoke: tuple[Path, RunResult], tmp_path: Path) -> None:
     folder, _ = smoke
-    line = pipeline.export(folder, tmp_path / "bundle", None, quiet())
-    assert str(tmp_path / "bundle") in line
+    result = pipeline.export(folder, tmp_path / "bundle", None, quiet())
+    assert [row.name for row in result.rows] == ["winner"]
     first, again = verify_bundle(folder / "bundle"), verify_bundle(tmp_path / "bundle")
     assert again.models == first.models
 

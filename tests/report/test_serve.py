@@ -188,7 +188,7 @@ def test_a_request_by_two_names_is_refused(port: int) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /content HTTP/1.0\r\nHos"])
+@pytest.mark.parametrize("said", [pytest.param(b"", marks=pytest.mark.slow), b"GET /content HTTP/1.0\r\nHos"])
 def test_idle_connections_keep_nobody_out(port: int, said: bytes) -> None:
     with ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(100)]

@@ -12,8 +12,9 @@ from nas_edge.errors import NasEdgeError
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.report import result_text
 from nas_edge.runs.result import LatencyEstimate, Outcome, ResultRow, RunResult
+from nas_edge.tasks.classification import ACCURACY
 
-RUN = Path("runs/one")
+RUN, METRIC = Path("runs/one"), ACCURACY
 
 
 def measured(low_ms: float, high_ms: float, verdict: Verdict = Verdict.OK) -> Measurement:
@@ -59,7 +60,7 @@ def test_outcome_and_exit_code(found: RunResult, outcome: Outcome, code: int) ->
     written = found.to_json()
     assert (written["outcome"], written["meets_target"]) == (outcome.value, outcome is Outcome.MET)
     assert RunResult.from_json(written).outcome is outcome
-    shown = result_text.table(found, RUN)
+    shown = result_text.table(found, RUN, METRIC)
     assert ("not known whether" in shown) == (outcome is Outcome.UNKNOWN)
     if code == 0:
         check_limit(found)

@@ -195,6 +195,7 @@ def test_when_every_candidate_fails_that_is_said_and_said_again(folder: Path) ->
     assert verdicts == ["load_failed"] * 14
 
 
+@pytest.mark.slow
 def test_a_hard_limit_has_three_ends_with_codes_of_their_own(folder: Path, recording: Path) -> None:
     run, unknown = folder / "hard", "nas-edge: whether the hard limit of 0.5000 ms is met is not known"
     # The recording has the candidates, but not the file that is delivered.

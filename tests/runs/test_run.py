@@ -142,8 +142,8 @@ def test_damaged_sessions_are_refused(run: Run, sessions: object) -> None:
 
 
 def test_sessions_may_differ_in_effort_and_say_so(run: Run) -> None:
-    run.add_session(environment({}, KEY, {"measure": {"max_duration_s": 0.1}}))
-    run.add_session(environment({}, KEY, {"measure": {"max_duration_s": 2.0}}))
+    run.add_session(environment({}, KEY, measuring={"measure": {"max_duration_s": 0.1}}))
+    run.add_session(environment({}, KEY, measuring={"measure": {"max_duration_s": 2.0}}))
     efforts = [session["measuring"]["measure"] for session in run.read_json("environment.json")["sessions"]]
     assert efforts == [{"max_duration_s": 0.1}, {"max_duration_s": 2.0}]
 

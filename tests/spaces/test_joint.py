@@ -66,7 +66,7 @@ def test_a_run_keeps_designs_apart_when_it_is_resumed(tmp_path: Path) -> None:
     options = ["--set", "task.name=tabular", "--target-ms", "150", "--steps", "20", "--set", "runs.checkpoint_steps=8"]
     done = nas_edge(tmp_path, *SEARCH, *options, "--out", str(run))
     assert done.returncode == 0, done.stderr
-    assert "(simulated in work per element)" in done.stdout
+    assert "(simulated by work per element)" in done.stdout
     whole = {name: (run / name).read_bytes() for name in ("journal.jsonl", "result.json", "stages/selection.jsonl")}
     page = (run / "report" / "report.json").read_text(encoding="utf-8")
     assert "accelerator.elements" in page

@@ -112,6 +112,7 @@ def test_sliced_and_masked_agree(compiled: dict[Execution, Compiled], mixed: boo
             np.testing.assert_allclose(gradient, masked_gradients[name], rtol=2e-3, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_rematerialization_changes_nothing(compiled: dict[Execution, Compiled]) -> None:
     again = Compiled("sliced", rematerialize=True)
     for masks in [all_on(), *(one_hot_masks(SPACE, architecture) for architecture in ARCHITECTURES)]:
