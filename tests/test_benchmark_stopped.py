@@ -201,7 +201,7 @@ def test_a_signal_prints_and_writes_what_was_measured_and_the_same_command_goes_
     assert process.returncode == 2
 
 
-@pytest.mark.parametrize("form", ["csv", "table"])
+@pytest.mark.parametrize("form", ["csv", pytest.param("table", marks=pytest.mark.slow)])
 def test_in_a_terminal_ctrl_c_ends_with_the_table(files: list[str], tmp_path: Path, form: str) -> None:
     out = tmp_path / "out"
     master, slave = pty.openpty()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import click
@@ -39,10 +38,12 @@ def devices(context: click.Context) -> None:
     print_table([(f"  {scheme.form}", scheme.what) for scheme in schemes()])
 
 
+_OPTIONS = f"{__name__}.setup"
+
+
 class _SetUp(Command):
     """`devices setup`, whose options are those of the device schemes."""
 
-    @cached_property
     def _options(self) -> list[click.Parameter]:
         from device_agents.schemes import loaded_schemes
 
@@ -53,7 +54,10 @@ class _SetUp(Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own, and those of the schemes."""
         own, inherited = self.params, super().get_params(ctx)[len(self.params) :]
-        return [*own[:-1], *self._options, *own[-1:], *inherited]
+        # Made once for each command line: what the parser knows and what is processed must be the same objects.
+        options = ctx.meta.setdefault(_OPTIONS, []) or self._options()
+        ctx.meta[_OPTIONS] = options
+        return [*own[:-1], *options, *own[-1:], *inherited]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples of the schemes that have one."""

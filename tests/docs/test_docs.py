@@ -169,8 +169,7 @@ def _install_here(site: Path) -> None:
 
 
 def _slow_where_it_searches(page: Path) -> Any:
-    """One page that searches networks stands for the others, where time is short."""
-    slow = "nas-edge search --preset" in page.read_text(encoding="utf-8") and page.name != "own-space.md"
+    slow = "nas-edge search --preset" in page.read_text(encoding="utf-8")
     return pytest.param(page, marks=pytest.mark.slow if slow else ())
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -183,6 +186,29 @@ def test_a_benchmark_goes_on_after_its_link_was_cut(phone: Phone, tmp_path: Path
     rows = json.loads(out.read_text())["rows"]
     assert [row["measurement"]["verdict"] for row in rows] == ["ok", "ok"]
     assert [len(row["round_runs"]) for row in rows] == [8, 8]
+    assert files_of(phone) == []
+
+
+def test_a_benchmark_that_is_stopped_leaves_nothing_on_the_phone_and_goes_on(phone: Phone, tmp_path: Path) -> None:
+    file, out = tmp_path / "net.tflite", tmp_path / "out.json"
+    file.write_bytes(models.conv_model(layers=2, channels=8, side=24))
+    measuring = ["benchmark", str(file), "--preset", "search", "--device", phone.address]
+    command = [sys.executable, "-m", "nas_edge.cli", *measuring, "--format", "json", "--out", str(out)]
+    before, deadline_s = blocks_measured(phone).total(), time.monotonic() + 60
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while blocks_measured(phone).total() < before + 3 * BLOCKS and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert json.loads(out.read_text())["complete"] is False
+    assert files_of(phone) == []
+    assert "to make them, run the same command again" in said
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    report = json.loads(out.read_text())
+    assert report["complete"] is True
+    assert [len(row["round_runs"]) for row in report["rows"]] == [8]
     assert files_of(phone) == []
 
 

@@ -49,7 +49,13 @@ def contents(run: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("controller", "steps"),
-    [("random", 400), ("evolution", 400), ("reinforce", 400), ("optuna:tpe", 80), ("optuna:nsga2", 120)],
+    [
+        ("reinforce", 400),
+        ("optuna:tpe", 80),
+        pytest.param("random", 400, marks=pytest.mark.slow),
+        pytest.param("evolution", 400, marks=pytest.mark.slow),
+        pytest.param("optuna:nsga2", 120, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_continued_it_ends_bit_identical(table: Path, tmp_path: Path, controller: str, steps: int) -> None:
     whole = subprocess.run(

@@ -206,6 +206,7 @@ def test_a_run_that_has_just_begun(browser: Browser, tmp_path: Path, trials: int
     assert browser.console() == []
 
 
+@pytest.mark.slow
 def test_ten_thousand_trials(browser: Browser, tmp_path: Path) -> None:
     run = make_run(tmp_path / "large", 10_000, samples=10)
     text = to_page(run_report(read_run(run.folder)))
