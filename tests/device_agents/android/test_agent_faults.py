@@ -149,13 +149,13 @@ def test_a_lock_that_is_lost_is_noticed_and_taken_again(
     assert agent.measure(models.conv_model(), fast_spec).ok
     # Another computer has it meanwhile, seen by the phone's clock a moment ago.
     other = '{"user": "eve", "host": "lab2", "computer": "f00", "pid": 7, "started": "", "since_utc": "2026-01-01"}'
-    on_phone(phone, f"cd /data/local/tmp/nas_edge/lock && rm owner-* && echo '{other}' > owner-1")
+    on_phone(phone, f"cd /data/local/tmp/nas_edge/lock && rm owner-* && echo '{other}' > owner-eve")
     with pytest.raises(DeviceUnavailableError, match=r"by eve@lab2, process 7 since 2026-01-01"):
         agent.measure(models.conv_model(), fast_spec)
     # It falls silent.
-    on_phone(phone, "touch -d @$(($(date +%s) - 601)) /data/local/tmp/nas_edge/lock/owner-1")
+    on_phone(phone, "touch -d @$(($(date +%s) - 601)) /data/local/tmp/nas_edge/lock/owner-eve")
     assert agent.measure(models.conv_model(), fast_spec).ok
-    assert "owner-1" not in " ".join(files_of(phone))
+    assert "owner-eve" not in " ".join(files_of(phone))
 
 
 # What was put there is gone
