@@ -169,8 +169,3 @@ def open_bench(config: RunConfig, task: Task, space: SearchSpace) -> Iterator[Be
         if source is not device:
             stack.enter_context(source)
         yield Bench(device, source, precision)
-
-
-def stopped_message(run: Run) -> str:
-    """What a user is told who stopped a run."""
-    return f"stopped; continue with: nas-edge search --resume {run.folder}"
