@@ -23,9 +23,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.api import BenchmarkSpec, Measurement
 from device_agents.host import HostAgent, pick_cores
+from device_agents.probe_models import compute_model
 from device_agents.worker.probes import allowed_cores
 
 REPEATS = 20
@@ -75,7 +75,7 @@ def main() -> None:
 def measure_quiet(agent: HostAgent, spec: BenchmarkSpec) -> list[Measurement]:
     """Measures one model repeatedly while other work goes on on another core."""
     other = next(core for core in allowed_cores() or () if core not in (spec.cores or ()))
-    model = builtin_anchor_model()
+    model = compute_model()
     with burner(other) as burn:
         measurements = []
         for _ in range(REPEATS):
@@ -88,7 +88,7 @@ def measure_loaded(agent: HostAgent, spec: BenchmarkSpec, cases: int) -> list[Me
     """Measures one model while the measured core is taken for a part of the timing."""
     assert spec.cores is not None
     rng = random.Random(0)
-    model = builtin_anchor_model()
+    model = compute_model()
     measurements = []
     with burner(spec.cores[0]) as burn:
         for _ in range(cases):

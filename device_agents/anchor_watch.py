@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.api import BenchmarkSpec, DeviceAgent, Measurement
+from device_agents.probe_models import compute_model
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class AnchorWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent, self._spec, self._clock = agent, spec, clock
-        self._model = builtin_anchor_model() if model is None else model
+        self._model = compute_model() if model is None else model
         self._readings: list[AnchorReading] = []
         self.settings = settings or AnchorSettings()
         self.read_s = clock()

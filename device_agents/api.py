@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -36,10 +37,13 @@ __all__ = [
     "Delegate",
     "DeviceAgent",
     "DeviceInfo",
+    "MeasureRequest",
     "Measurement",
     "OpTime",
+    "QuietLatency",
     "Statistics",
     "Verdict",
+    "Visit",
     "median_interval",
     "parse_cores",
     "quantile",
@@ -53,10 +57,13 @@ _T = TypeVar("_T")
 class Verdict(str, Enum):
     """What a measurement is worth.
 
-    Only `ok` is a latency to rely on; whose fault the others are, `verdicts.OWNERS` says.
+    Only `ok` and, within its interval, `corrected` are latencies to rely on; whose fault the others are,
+    `verdicts.OWNERS` says.
     """
 
     OK = "ok"
+    CORRECTED = "corrected"
+    CONTENDED = "contended"
     UNSTEADY = "unsteady"
     DRIFTED = "drifted"
     THROTTLED = "throttled"
@@ -181,6 +188,43 @@ class OpTime:
 
 
 @dataclass(frozen=True)
+class Visit:
+    """A short time in which a model was run, one of the many that a measurement is made of.
+
+    Attributes:
+        samples: How many of the measurement's samples were taken in it; visits follow one another as their samples do.
+        round: Number of the round it was part of. Whatever is measured together is visited once in a round.
+        at_s: When it was, in seconds since the measurement began.
+        wait_share: Share of it in which the model waited for a core, None if not known.
+    """
+
+    samples: int
+    round: int
+    at_s: float
+    wait_share: float | None = None
+
+
+@dataclass(frozen=True)
+class QuietLatency:
+    """What a network costs where nothing disturbs it: from the visits that were disturbed least.
+
+    Attributes:
+        latency_ms: The latency in milliseconds.
+        interval_ms: Low and high end of its 95% interval.
+        visits: How many visits agree on it.
+    """
+
+    latency_ms: float
+    interval_ms: tuple[float, float]
+    visits: int
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half the width of the interval divided by the latency."""
+        return (self.interval_ms[1] - self.interval_ms[0]) / 2 / self.latency_ms if self.latency_ms else math.inf
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One model measured on one device, or the reason why it could not be.
 
@@ -200,6 +244,8 @@ class Measurement:
         profile: Times of single operators, if asked for and available.
         profile_note: Why there is no profile although one was asked for.
         attempts: How often the model was measured.
+        visits: What the samples were taken in; empty where the model was measured in one go.
+        quiet: The quiet latency, None where it is not known or the model was measured in one go.
         conditions: See `Conditions`; None if nothing was measured.
     """
 
@@ -215,26 +261,42 @@ class Measurement:
     profile: tuple[OpTime, ...] = ()
     profile_note: str = ""
     attempts: int = 1
+    visits: tuple[Visit, ...] = ()
+    quiet: QuietLatency | None = None
     conditions: Conditions | None = None
 
     @property
     def ok(self) -> bool:
-        """True if the latency can be relied on."""
-        return self.verdict is Verdict.OK
+        """True if the latency can be relied on, a corrected one within its interval."""
+        return self.verdict in (Verdict.OK, Verdict.CORRECTED)
 
     @cached_property
     def statistics(self) -> Statistics | None:
-        """Statistics of the samples whatever the verdict; None without samples."""
+        """The observed latency: statistics of all samples whatever the verdict; None without samples."""
         return summarize(self.samples_ms) if self.samples_ms else None
 
     @property
     def latency_ms(self) -> float | None:
-        """The median in milliseconds if the verdict is `ok`, else None.
+        """The latency in milliseconds if it can be relied on, else None.
 
-        The median of a measurement that is flagged but has samples (`unsteady`,
-        `drifted`, ...) is `statistics.median_ms`, to be used knowingly.
+        It is the quiet latency, or the median of what was measured in one go. What a measurement that is flagged has
+        (`contended`, `unsteady`, `drifted`, ...) is `best_ms`, to be used knowingly.
         """
-        return self.statistics.median_ms if self.ok and self.statistics else None
+        return self.best_ms if self.ok else None
+
+    @property
+    def best_ms(self) -> float | None:
+        """The latency in milliseconds whatever the verdict; None where nothing was timed."""
+        if self.quiet is not None:
+            return self.quiet.latency_ms
+        return self.statistics.median_ms if self.statistics else None
+
+    @property
+    def interval_ms(self) -> tuple[float, float] | None:
+        """The 95% interval of `best_ms`, where it is known."""
+        if self.quiet is not None:
+            return self.quiet.interval_ms
+        return self.statistics.interval_ms if self.statistics else None
 
     @property
     def runs(self) -> int | None:
@@ -251,6 +313,8 @@ class Measurement:
         data["verdict"] = self.verdict.value
         data["samples_ms"] = list(self.samples_ms)
         data["profile"] = [asdict(row) for row in self.profile]
+        data["visits"] = [[v.samples, v.round, v.at_s, v.wait_share] for v in self.visits]
+        data["quiet"] = None if self.quiet is None else {**asdict(self.quiet), "interval_ms": [*self.quiet.interval_ms]}
         if self.conditions is not None:
             data["conditions"] = asdict(self.conditions)
             if self.conditions.cores is not None:
@@ -266,6 +330,10 @@ class Measurement:
                 or not finite.
         """
         return _read_measurement(data)
+
+
+MeasureRequest = tuple[bytes, BenchmarkSpec]
+"""A TFLite file, and how to measure it."""
 
 
 class DeviceAgent(ABC):
@@ -301,6 +369,19 @@ class DeviceAgent(ABC):
         Raises:
             DeviceError: If the bench itself is broken.
         """
+
+    def measure_all(self, requests: Sequence[MeasureRequest]) -> list[Measurement]:
+        """Measures models one after the other, in the order given; the same one may come several times.
+
+        A device to which every trip takes time does it in one.
+
+        Returns:
+            The measurements in that order; see `measure`.
+
+        Raises:
+            DeviceError: If the bench itself is broken.
+        """
+        return [self.measure(model, spec) for model, spec in requests]
 
     @abstractmethod
     def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -360,8 +441,8 @@ def _read_measurement(data: Mapping[str, Any]) -> Measurement:
             expected=f"a JSON object of schema {MEASUREMENT_SCHEMA_VERSION}",
             received=f"{received!r}",
         )
-    # Records from before there were blocks hold single runs.
-    raw = {"runs_per_sample": 1, **{k: v for k, v in data.items() if k != "schema"}}
+    # Records from before there were blocks hold single runs, those from before there were visits none.
+    raw = {"runs_per_sample": 1, "visits": [], "quiet": None, **{k: v for k, v in data.items() if k != "schema"}}
     _check_names("measurement", raw, Measurement)
     profile = _list("profile", raw["profile"])
     conditions = raw["conditions"]
@@ -378,8 +459,32 @@ def _read_measurement(data: Mapping[str, Any]) -> Measurement:
         profile=tuple(_read_op_time(row) for row in profile),
         profile_note=_text("profile_note", raw["profile_note"]),
         attempts=_count("attempts", raw["attempts"]),
+        visits=tuple(_read_visit(row) for row in _list("visits", raw["visits"])),
+        quiet=None if raw["quiet"] is None else _read_quiet(raw["quiet"]),
         conditions=None if conditions is None else _read_conditions(conditions),
     )
+
+
+def _read_visit(raw: Any) -> Visit:
+    row = _list("visit", raw)
+    if len(row) != 4:
+        raise ProtocolError("A visit must have 4 values", received=f"{row!r:.80}")
+    samples, number, at_s, wait_share = row
+    return Visit(
+        _count("samples", samples),
+        _count("round", number),
+        _number("at_s", at_s),
+        _optional_number("wait_share", wait_share),
+    )
+
+
+def _read_quiet(raw: Any) -> QuietLatency:
+    _check_names("quiet", raw, QuietLatency)
+    interval_ms = _list("interval_ms", raw["interval_ms"])
+    if len(interval_ms) != 2:
+        raise ProtocolError("An interval must have 2 ends", received=f"{interval_ms!r:.80}")
+    low_ms, high_ms = (_number("interval_ms", end) for end in interval_ms)
+    return QuietLatency(_number("latency_ms", raw["latency_ms"]), (low_ms, high_ms), _count("visits", raw["visits"]))
 
 
 def _read_op_time(raw: Any) -> OpTime:

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.api import BenchmarkSpec, Measurement, Verdict
 from device_agents.errors import BenchFailedError, DeviceUnavailableError, ModelFileError
+from device_agents.probe_models import compute_model
 from device_agents.tflite_file import inspect_model
 from device_agents.verdicts import blames_candidate, steadier
 
@@ -56,7 +56,7 @@ def measure_fairly(
     Raises:
         BenchFailedError: If the bench does not work, in the words of `examine`.
     """
-    refusal = _refuse(model)
+    refusal = refuse(model)
     if refusal is not None:
         return refusal
     attempts, busy_s, suspected, bench_faults = 0, 0.0, False, 0
@@ -83,7 +83,7 @@ def probe(attempt: Attempt, threads: int = 1) -> str:
         threads: With how many threads.
     """
     try:
-        model = builtin_anchor_model()
+        model = compute_model()
     except DeviceUnavailableError:
         return ""
     measurement = attempt(model, _PROBE.replace(threads=threads))
@@ -126,7 +126,7 @@ def measure_in_attempts(
     return best
 
 
-def _refuse(model: bytes) -> Measurement | None:
+def refuse(model: bytes) -> Measurement | None:
     """Returns the verdict on a file that need not be run for it."""
     try:
         summary = inspect_model(model)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.api import PRESETS, DeviceAgent, Measurement
 from device_agents.checks import Check
 from device_agents.errors import DeviceError
+from device_agents.probe_models import compute_model
 from device_agents.verdicts import FLAGS
 
 # What is promised of a quiet device, and what no search can work with.
@@ -20,7 +20,7 @@ def check_measuring(agent: DeviceAgent, fix: str = "see the other points") -> li
         fix: What to do where it does not work.
     """
     try:
-        first, second = (agent.measure(builtin_anchor_model(), PRESETS["search"]) for _ in range(2))
+        first, second = (agent.measure(compute_model(), PRESETS["search"]) for _ in range(2))
     except DeviceError as error:
         return [failed("measuring", error)]
     checks = [_check_measurement(second if first.ok else first, fix)]

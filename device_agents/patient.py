@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement
+from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, MeasureRequest
 from device_agents.pool import DevicePool, PoolSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Somebody waits for the result: a phone may take half a minute to come back, not as long as a search would wait.
-PATIENT = PoolSettings(lost_after_s=30.0)
+PATIENT = PoolSettings(lost_after_s=30.0, together=1000)
 
 
 class PatientAgent(DeviceAgent):
@@ -45,6 +45,11 @@ class PatientAgent(DeviceAgent):
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """See `DeviceAgent`; raises DeviceUnavailableError if the device is gone and does not come back."""
         return self._pool.submit(model, spec).result()
+
+    def measure_all(self, requests: Sequence[MeasureRequest]) -> list[Measurement]:
+        """See `DeviceAgent`; raises DeviceUnavailableError if the device is gone and does not come back."""
+        asked = [self._pool.submit(model, spec) for model, spec in requests]
+        return [future.result() for future in asked]
 
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""

@@ -2,7 +2,8 @@
 
     submit(model or function) -> waiting --prepare--> ready --device threads--> Future
 
-While a device measures one candidate, the bytes of the next are produced. Devices of
+A device measures several candidates together, so that they share rounds of visits; meanwhile the bytes of the next are
+produced. Devices of
 different kinds (`DeviceInfo.fingerprint`) never share a queue, so their latencies cannot
 mix. A candidate whose device is lost is tried on another one of the same kind; a device
 that fails repeatedly is quarantined and comes back once it answers again.
@@ -11,6 +12,7 @@ that fails repeatedly is quarantined and comes back once it answers again.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -37,7 +39,8 @@ class PoolSettings:
     """How a pool works.
 
     Attributes:
-        prefetch: Candidates per device whose bytes are kept ready.
+        together: Candidates that a device measures together at most.
+        prefetch: Candidates per device whose bytes are kept ready, in multiples of that.
         max_tries: How many devices a candidate may lose before it is given up.
         max_faults: Faults in a row after which a device is quarantined.
         quarantine_s: Seconds until a quarantined device is asked again.
@@ -45,6 +48,7 @@ class PoolSettings:
             futures of the candidates waiting for it raise.
     """
 
+    together: int = 8
     prefetch: int = 1
     max_tries: int = 3
     max_faults: int = 3
@@ -172,6 +176,10 @@ class _Job:
     lost: set[int] = field(default_factory=set)  # ids of devices that failed with it
     fault: Verdict = Verdict.DEVICE_LOST  # how the last of them did
 
+    @property
+    def may_share(self) -> bool:
+        return self.inputs is None and not self.tries
+
 
 @dataclass(eq=False)
 class _Device:
@@ -202,6 +210,7 @@ class _Group:
         self._changed = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._ready: deque[_Job] = deque()
+        self._preparing = False
         self._closed = False
         self._none_works_since_s: float | None = None
         self._quiet = threading.Lock()  # held while this host times a model
@@ -251,20 +260,29 @@ class _Group:
 
     def _prepare_all(self) -> None:
         while (job := self._next_waiting()) is not None:
-            if not _begin(job):
-                continue
-            try:
-                job.data = self._produce(job)
-            except Exception as error:  # the caller's function may raise anything
-                job.future.set_result(Measurement(Verdict.CONVERT_FAILED, words_of(error)))
-                continue
+            if _begin(job):
+                self._prepare(job)
+            with self._changed:
+                self._preparing = False
+                self._changed.notify_all()
+
+    def _prepare(self, job: _Job) -> None:
+        try:
+            job.data = self._produce(job)
+        except Exception as error:  # the caller's function may raise anything
+            job.future.set_result(Measurement(Verdict.CONVERT_FAILED, words_of(error)))
+        else:
             self._put_ready(job)
 
     def _next_waiting(self) -> _Job | None:
-        depth = self._settings.prefetch * len(self.devices)
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or (self._waiting and len(self._ready) < depth))
+            self._changed.wait_for(lambda: self._closed or (self._waiting and len(self._ready) < self._depth))
+            self._preparing = not self._closed
             return None if self._closed else self._waiting.popleft()
+
+    @property
+    def _depth(self) -> int:
+        return self._settings.prefetch * self._settings.together * len(self.devices)
 
     def _put_ready(self, job: _Job, first: bool = False) -> None:
         with self._changed:
@@ -300,27 +318,43 @@ class _Group:
     # Measuring: one thread per device.
 
     def _serve(self, device: _Device) -> None:
-        while (job := self._next_ready(device)) is not None:
-            if job.tries >= self._settings.max_tries:  # and here is a device that works
-                _give_up(job, device.last_fault)
+        while jobs := self._next_ready(device):
+            if jobs[0].tries >= self._settings.max_tries:  # and here is a device that works
+                _give_up(jobs[0], device.last_fault)
                 continue
-            fault = self._answer(device, job)
-            if fault is None:
+            faults = self._answer(device, jobs)
+            if not faults:
                 continue
-            there = self._retry_or_give_up(job, device, fault)
+            there = self._retry_or_give_up(faults, device)
             if not there or device.faults_in_a_row >= self._settings.max_faults:
                 self._quarantine(device, there)
 
-    def _next_ready(self, device: _Device) -> _Job | None:
+    def _next_ready(self, device: _Device) -> list[_Job]:
+        """Waits for jobs, and returns those that the device does next, together; none once the pool is closed."""
         with self._changed:
             device.enter("idle")
-            self._changed.wait_for(lambda: self._closed or self._choose(device) is not None)
-            job = None if self._closed else self._choose(device)
-            if job is not None:
+            self._changed.wait_for(lambda: self._closed or (self._is_filled() and self._choose(device) is not None))
+            first = None if self._closed else self._choose(device)
+            if first is None:
+                return []
+            jobs = [first, *self._companions(first)]
+            for job in jobs:
                 self._ready.remove(job)
-                device.enter("measuring")
-                self._changed.notify_all()
-            return job
+            device.enter("measuring")
+            self._changed.notify_all()
+            return jobs
+
+    def _is_filled(self) -> bool:
+        """Whether no more is about to become ready, so that what was submitted together is measured together."""
+        return not (self._preparing or self._waiting) or len(self._ready) >= self._depth
+
+    def _companions(self, first: _Job) -> list[_Job]:
+        """What is measured together with a job; one that was lost before is on its own, so that it harms no other."""
+        if not first.may_share:
+            return []
+        others = [job for job in self._ready if job.may_share and job is not first]
+        share = math.ceil((1 + len(others)) / len(self.devices))
+        return others[: min(share, self._settings.together) - 1]
 
     def _choose(self, device: _Device) -> _Job | None:
         """The first ready job, but not one this device lost if another could take it."""
@@ -330,36 +364,41 @@ class _Group:
                 return job
         return None
 
-    def _answer(self, device: _Device, job: _Job) -> str | None:
-        """Does what the job asks for and answers it; returns why the device failed, if it did."""
-        answer: Any
+    def _answer(self, device: _Device, jobs: Sequence[_Job]) -> list[tuple[_Job, str]]:
+        """Does what the jobs ask for and answers them; returns those that the device failed with, and why."""
         try:
             with self._quiet if device.info.measures_on_host else contextlib.nullcontext():
-                if job.inputs is None:
-                    answer = device.agent.measure(job.data, job.spec)
-                else:
-                    answer = device.agent.run(job.data, job.inputs)
+                answers = _asked(device.agent, jobs)
         except (SpecError, ModelError) as error:  # the caller's mistake, not the device's
-            job.future.set_exception(error)
-            return None
+            return self._refused(device, jobs, error)
         except DeviceError as error:
-            job.fault = verdict_of_error(error)
-            return str(error)
+            for job in jobs:
+                job.fault = verdict_of_error(error)
+            return [(job, str(error)) for job in jobs]
         except Exception as error:  # a bug in an agent must not leave a future hanging
-            job.future.set_exception(error)
-            return None
-        if isinstance(answer, Measurement) and answer.verdict in DEVICE_FAULTS:
-            job.fault = answer.verdict
-            return answer.detail or "the device was lost"
-        with self._changed:
-            device.measured += job.inputs is None
-            device.faults_in_a_row = 0
-            self._none_works_since_s = None
-        job.future.set_result(answer)
-        return None
+            return self._refused(device, jobs, error)
+        faults = []
+        for job, answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, Measurement) and answer.verdict in DEVICE_FAULTS:
+                job.fault = answer.verdict
+                faults.append((job, answer.detail or "the device was lost"))
+                continue
+            with self._changed:
+                device.measured += job.inputs is None
+                device.faults_in_a_row = 0
+                self._none_works_since_s = None
+            job.future.set_result(answer)
+        return faults
 
-    def _retry_or_give_up(self, job: _Job, device: _Device, fault: str) -> bool:
-        """Decides about a job that its device lost; returns whether that device still answers.
+    def _refused(self, device: _Device, jobs: Sequence[_Job], error: Exception) -> list[tuple[_Job, str]]:
+        """Answers a job with what is wrong with it; several are done one by one to see with which."""
+        if len(jobs) == 1:
+            jobs[0].future.set_exception(error)
+            return []
+        return [fault for job in jobs for fault in self._answer(device, [job])]
+
+    def _retry_or_give_up(self, faults: Sequence[tuple[_Job, str]], device: _Device) -> bool:
+        """Decides about jobs that their device lost; returns whether that device still answers.
 
         A candidate that has used up its tries is to blame only if the device is there without it: else it has to wait
         until one is back, or all are given up.
@@ -367,15 +406,17 @@ class _Group:
         with self._changed:
             device.faults += 1
             device.faults_in_a_row += 1
-            device.last_fault = fault
-        job.tries += 1
-        job.lost.add(id(device))
+            device.last_fault = faults[0][1]
+        for job, _ in faults:
+            job.tries += 1
+            job.lost.add(id(device))
         # At once, so that a phone that is starting again does not use up the tries of its candidate.
         there = _answers(device)
-        if there and job.tries >= self._settings.max_tries:
-            _give_up(job, fault)
-        else:
-            self._put_ready(job, first=True)
+        for job, fault in reversed(faults):
+            if there and job.tries >= self._settings.max_tries:
+                _give_up(job, fault)
+            else:
+                self._put_ready(job, first=True)
         return there
 
     # Quarantine: the device's own thread sleeps and asks.
@@ -416,6 +457,15 @@ class _Group:
                 error = BenchFailedError if broken else DeviceUnavailableError
                 does = "works" if broken else "answers"
                 job.future.set_exception(error(f"No device of this kind {does} any more: {device.last_fault}"))
+
+
+def _asked(agent: DeviceAgent, jobs: Sequence[_Job]) -> Sequence[Any]:
+    """Asks an agent for what the jobs are."""
+    if jobs[0].inputs is not None:
+        return [agent.run(jobs[0].data, jobs[0].inputs)]
+    if len(jobs) == 1:
+        return [agent.measure(jobs[0].data, jobs[0].spec)]
+    return agent.measure_all([(job.data, job.spec) for job in jobs])
 
 
 def _answers(device: _Device) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from device_agents.api import (
@@ -29,13 +29,62 @@ def read_measurement(frame: Frame, info: DeviceInfo, spec: BenchmarkSpec, starte
     Raises:
         ProtocolError: If a field is missing, of a wrong type, negative or not finite.
     """
-    facts = frame.header
-    if facts.get("done") != "measure" or len(frame.blobs) != 1:
-        raise ProtocolError(expected="the answer to 'measure'", received=f"{facts.get('done')!r:.80}")
+    facts = _answer_to("measure", frame)
+    measurement = _measurement(facts, _samples(frame.blobs[0]), _conditions(facts, info, spec, started_utc))
+    if not measurement.ok:
+        return measurement
+    return assess(measurement, spec, info.cores)
+
+
+def read_visits(
+    frame: Frame, info: DeviceInfo, specs: Sequence[BenchmarkSpec], started_utc: str
+) -> tuple[list[Measurement], set[str]]:
+    """Returns what was measured in each visit, and the keys of the models that are loaded now.
+
+    Args:
+        frame: The worker's last frame.
+        info: What the device is.
+        specs: The settings of each visit.
+        started_utc: When the first began.
+
+    Raises:
+        ProtocolError: If a field is missing, of a wrong type, negative or not finite.
+    """
+    facts = _answer_to("visit", frame)
+    rows, loaded = facts.get("visits"), facts.get("loaded")
+    if not isinstance(rows, list) or len(rows) != len(specs) or not isinstance(loaded, list):
+        raise ProtocolError(expected=f"{len(specs)} visits and what is loaded", received=f"{type(rows).__name__}")
+    samples_ms, taken = _samples(frame.blobs[0]), 0
+    visits = []
+    for row, spec in zip(rows, specs, strict=True):
+        if not isinstance(row, dict):
+            raise ProtocolError("A visit must be an object", received=f"{type(row).__name__}")
+        runs = _optional_count(row, "runs") or 0
+        conditions = replace(_conditions(facts, info, spec, started_utc), wait_share=_wait_share(row))
+        conditions = replace(conditions, delegate_kernels=_optional_count(row, "delegate_kernels"))
+        visits.append(_measurement(row, samples_ms[taken : taken + runs], conditions))
+        taken += runs
+    if taken != len(samples_ms):
+        raise ProtocolError("Samples that belong to no visit", received=f"{len(samples_ms)} samples, {taken} expected")
+    return visits, {str(key) for key in loaded}
+
+
+def _wait_share(row: Mapping[str, Any]) -> float | None:
+    return _ratio(_optional_number(row, "waited_s"), _optional_number(row, "busy_s"))
+
+
+def _answer_to(request: str, frame: Frame) -> Mapping[str, Any]:
+    if frame.header.get("done") != request or len(frame.blobs) != 1:
+        raise ProtocolError(expected=f"the answer to {request!r}", received=f"{frame.header.get('done')!r:.80}")
+    return frame.header
+
+
+def _measurement(facts: Mapping[str, Any], samples_ms: tuple[float, ...], conditions: Conditions) -> Measurement:
+    """What happened to a model, `ok` if it did not fail."""
     failure = _optional_mapping(facts, "failure")
     measurement = Measurement(
         verdict=Verdict.OK,
-        samples_ms=_samples(frame.blobs[0]),
+        samples_ms=samples_ms,
         init_ms=_optional_number(facts, "init_ms"),
         first_inference_ms=_optional_number(facts, "first_inference_ms"),
         warmup_runs=_optional_count(facts, "warmup_runs"),
@@ -43,11 +92,9 @@ def read_measurement(frame: Frame, info: DeviceInfo, spec: BenchmarkSpec, starte
         peak_memory_bytes=_optional_count(facts, "peak_memory_bytes"),
         profile=_profile(facts.get("profile")),
         profile_note=_text(facts, "profile_note"),
-        conditions=_conditions(facts, info, spec, started_utc),
+        conditions=conditions,
     )
-    if failure is not None:
-        return measurement.with_verdict(*read_failure(failure))
-    return assess(measurement, spec, info.cores)
+    return measurement if failure is None else measurement.with_verdict(*read_failure(failure))
 
 
 def read_device_info(hello: Mapping[str, Any], address: str, kind: str) -> DeviceInfo:

@@ -5,15 +5,18 @@ What is accepted is part of the settings a measurement was made with, see `Bench
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
 from device_agents.errors import BenchFailedError, DeviceError
+from device_agents.probe_watch import ProbeWatch
+from device_agents.quiet import VisitSettings, VisitTime, agreed, nearly_agreed, visits_needed
 from device_agents.worker.statistics import Statistics, median_of
 
 # The samples are there, but something makes them doubtful. Every other verdict but `ok` is a failure.
-FLAGS = (Verdict.UNSTEADY, Verdict.DRIFTED, Verdict.THROTTLED)
+FLAGS = (Verdict.CONTENDED, Verdict.UNSTEADY, Verdict.DRIFTED, Verdict.THROTTLED)
 
 
 class Owner(str, Enum):
@@ -27,6 +30,8 @@ class Owner(str, Enum):
 # A candidate's fault makes it less likely to be chosen again; the bench's says nothing of it and is worth another try.
 OWNERS: Mapping[Verdict, Owner] = {
     Verdict.OK: Owner.NOBODY,
+    Verdict.CORRECTED: Owner.NOBODY,
+    Verdict.CONTENDED: Owner.BENCH,
     Verdict.UNSTEADY: Owner.BENCH,
     Verdict.DRIFTED: Owner.BENCH,
     Verdict.THROTTLED: Owner.BENCH,
@@ -71,19 +76,66 @@ def assess(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | No
     return measurement.with_verdict(verdict, detail)
 
 
-def _assess(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | None) -> tuple[Verdict, str]:
-    statistics, conditions = measurement.statistics, measurement.conditions
-    if statistics is None or conditions is None:
+def assess_visits(
+    measurement: Measurement,
+    visits: Sequence[VisitTime],
+    spec: BenchmarkSpec,
+    settings: VisitSettings,
+    watch: ProbeWatch,
+) -> Measurement:
+    """Returns a measurement made of visits with its quiet latency, and the verdict it deserves.
+
+    `ok` takes visits that agree, and enough of them for how quiet the probes say that the device is. Where it is only
+    the last that is missing the latency is kept, but flagged.
+
+    Args:
+        measurement: All visits, joined.
+        visits: The time of each.
+        spec: The settings of the whole.
+        settings: When visits are enough.
+        watch: What the probes say.
+    """
+    share = watch.quiet_share()
+    # Without a probe nothing says how quiet the device is; half of the visits is a guess.
+    needed = visits_needed(0.5 if share is None else share, settings)
+    enough = len(visits) >= needed
+    quiet, near = agreed(visits, settings), nearly_agreed(visits, settings)
+    measurement = replace(measurement, quiet=quiet or near)
+    problem = _work_problem(measurement, spec)
+    if problem is not None:
+        return measurement.with_verdict(*problem)
+    if enough and quiet is not None and quiet.relative_half_width <= spec.max_relative_half_width:
+        return measurement.with_verdict(Verdict.OK, "")
+    seen = watch.disturbance()
+    if enough and near is not None:
+        detail = f"only {near.visits} of {len(visits)} visits agree" + (f"; {seen}" if seen else "")
+        return measurement.with_verdict(Verdict.CORRECTED, detail)
+    if watch.is_throttled:
+        return measurement.with_verdict(Verdict.THROTTLED, seen)
+    apart = f"the lowest of {len(visits)} visits do not agree"
+    few = f"{len(visits)} visits are too few to trust their lowest"
+    detail = (few if quiet is not None else apart) + (f": {seen}" if seen else "")
+    return measurement.with_verdict(Verdict.CONTENDED, f"{detail}. Stop what else is running, or measure for longer")
+
+
+def _work_problem(measurement: Measurement, spec: BenchmarkSpec) -> tuple[Verdict, str] | None:
+    """What is wrong with the work or the device, however well the time of it is known."""
+    latency_ms, conditions = measurement.best_ms, measurement.conditions
+    if latency_ms is None or conditions is None:
         return Verdict.RUN_FAILED, "the worker returned no timed run"
-    if statistics.median_ms < NEAR_ZERO_MS:
-        return Verdict.RUN_FAILED, (
-            f"median of {statistics.median_ms * 1e6:.0f} ns: the graph does no work worth timing"
-        )
+    if latency_ms < NEAR_ZERO_MS:
+        return Verdict.RUN_FAILED, f"latency of {latency_ms * 1e6:.0f} ns: the graph does no work worth timing"
     if spec.require_delegate and conditions.delegate_kernels == 0:
         return Verdict.FALLBACK, f"delegate {spec.delegate!r} took over no operator"
     throttled = _throttled(conditions, spec)
-    if throttled:
-        return Verdict.THROTTLED, throttled
+    return (Verdict.THROTTLED, throttled) if throttled else None
+
+
+def _assess(measurement: Measurement, spec: BenchmarkSpec, device_cores: int | None) -> tuple[Verdict, str]:
+    problem = _work_problem(measurement, spec)
+    statistics, conditions = measurement.statistics, measurement.conditions
+    if problem is not None or statistics is None or conditions is None:
+        return problem or (Verdict.RUN_FAILED, "the worker returned no timed run")
     cores = device_cores if conditions.cores is None else len(conditions.cores)
     unsteady = _contended(conditions, spec, cores) or _unsteady(measurement.samples_ms, statistics, spec)
     if unsteady and cores is not None and spec.threads > cores:

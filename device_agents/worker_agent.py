@@ -8,16 +8,28 @@ passes stdin and stdout on to a board.
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from device_agents.api import CPU_DELEGATES, BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
-from device_agents.attempts import measure_fairly, probe
+from device_agents.api import (
+    CPU_DELEGATES,
+    BenchmarkSpec,
+    DeviceAgent,
+    DeviceInfo,
+    Measurement,
+    MeasureRequest,
+    Verdict,
+)
+from device_agents.attempts import measure_fairly, probe, refuse
 from device_agents.errors import ModelError, ProtocolError, SpecError
-from device_agents.results import read_capacities, read_failure, read_measurement, stage_verdict
+from device_agents.results import read_capacities, read_failure, read_measurement, read_visits, stage_verdict
 from device_agents.tflite_file import inspect_model
+from device_agents.verdicts import is_failure
 from device_agents.worker.frames import Frame
 from device_agents.worker_link import StartWorker, WorkerDiedError, WorkerLink, WorkerTimeoutError
 
@@ -46,6 +58,7 @@ class WorkerAgent(DeviceAgent):
         self._start, self._read_info = start, info
         self._info: DeviceInfo | None = info if isinstance(info, DeviceInfo) else None
         self._worker: WorkerLink | None = None
+        self._loaded: set[str] = set()  # keys of the models that the worker has
 
     def info(self) -> DeviceInfo:
         """See `DeviceAgent`."""
@@ -58,6 +71,28 @@ class WorkerAgent(DeviceAgent):
         """See `DeviceAgent`."""
         _check_supported(spec, self.info())
         return measure_fairly(model, spec, self._attempt, self._examine, _PAUSE_S)
+
+    def measure_all(self, requests: Sequence[MeasureRequest]) -> list[Measurement]:
+        """See `DeviceAgent`; the worker keeps the models loaded, and is asked for all of them at once.
+
+        A model with which that fails is measured on its own, so that the right one is blamed.
+        """
+        for spec in {spec for _, spec in requests}:
+            _check_supported(spec, self.info())
+        found: dict[int, Measurement] = {}
+        suspects: set[MeasureRequest] = set()
+        while len(found) < len(requests):
+            for position, request in enumerate(requests):
+                if position not in found and (request in suspects or self._is_hopeless(request)):
+                    found[position] = self.measure(*request)
+            remaining = [position for position in range(len(requests)) if position not in found]
+            visited, suspect = self._visit([requests[position] for position in remaining])
+            found.update(
+                (position, one) for position, one in zip(remaining, visited, strict=False) if not is_failure(one)
+            )
+            suspects |= {requests[remaining[i]] for i, one in enumerate(visited) if is_failure(one)}
+            suspects |= set() if suspect is None else {suspect}
+        return [found[position] for position in range(len(requests))]
 
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
@@ -99,6 +134,38 @@ class WorkerAgent(DeviceAgent):
             return Measurement(*_verdict_of(error))
         return read_measurement(answer, self.info(), spec, started_utc)
 
+    def _visit(self, requests: Sequence[MeasureRequest]) -> tuple[list[Measurement], MeasureRequest | None]:
+        """Has models visited; returns what was measured, or the model that is suspected of having ended the worker."""
+        if not requests:
+            return [], None
+        started_utc = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        worker = self._warm_worker()
+        models = list(dict.fromkeys(requests))
+        keys = [_visit_key(*request) for request in models]
+        sent = [key not in self._loaded for key in keys]
+        positions = {request: position for position, request in enumerate(models)}
+        rows = [
+            {"key": key, "sent": is_sent, "spec": spec.to_json()}
+            for key, is_sent, (_, spec) in zip(keys, sent, models, strict=True)
+        ]
+        order = [positions[request] for request in requests]
+        blobs = tuple(model for (model, _), is_sent in zip(models, sent, strict=True) if is_sent)
+        try:
+            answer = worker.request(
+                Frame({"do": "visit", "models": rows, "order": order}, blobs),
+                max(spec.timeout_s for _, spec in requests),
+                each_stage=True,
+            )
+        except (WorkerDiedError, WorkerTimeoutError) as error:
+            known = error.model is not None and 0 <= error.model < len(models)
+            return [], models[error.model] if known and error.model is not None else models[0]
+        visits, self._loaded = read_visits(answer, self.info(), [spec for _, spec in requests], started_utc)
+        return visits, None
+
+    def _is_hopeless(self, request: MeasureRequest) -> bool:
+        """Whether a model need not be run to be assessed."""
+        return _visit_key(*request) not in self._loaded and refuse(request[0]) is not None
+
     def _examine(self, failure: Measurement) -> str:
         """Returns what is wrong with the worker, "" if it still runs a model."""
         why = probe(self._attempt)
@@ -108,8 +175,20 @@ class WorkerAgent(DeviceAgent):
         if self._worker is not None and not self._worker.alive:
             self.close()
         if self._worker is None:
-            self._worker = WorkerLink(self._start())
+            self._worker, self._loaded = WorkerLink(self._start()), set()
         return self._worker
+
+
+def _visit_key(model: bytes, spec: BenchmarkSpec) -> str:
+    """Tells a model and how it is loaded from all others."""
+    loaded_as = [spec.threads, spec.delegate, spec.cores, spec.input_shapes]
+    return f"{_digest(model)} {json.dumps(loaded_as)}"
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(model: bytes) -> str:
+    """SHA-256 of a model, which may have megabytes and is asked for at every visit."""
+    return hashlib.sha256(model).hexdigest()
 
 
 def cores_of_kind(kind: str, capacities: Mapping[int, int], device: str) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from device_agents.errors import DeviceError, DeviceUnavailableError, SpecError, WorkerError
@@ -78,12 +79,13 @@ class WorkerDiedError(WorkerError):
 
     Attributes:
         stage: What it last said it was doing: "", "load" or "run".
+        model: Which model of the request that was about, None where it did not say.
         signal_name: The signal that ended it, for example "SIGSEGV", or "".
         log: The end of what it wrote to stderr.
     """
 
-    def __init__(self, stage: str, return_code: int | None, log: str) -> None:
-        self.stage = stage
+    def __init__(self, stage: str, model: int | None, return_code: int | None, log: str) -> None:
+        self.stage, self.model = stage, model
         self.signal_name = _signal_name(return_code)
         self.log = log
         known = "exit code not known" if return_code is None else f"exit code {return_code}"
@@ -96,10 +98,11 @@ class WorkerTimeoutError(WorkerError):
 
     Attributes:
         stage: What it last said it was doing: "", "load" or "run".
+        model: Which model of the request that was about, None where it did not say.
     """
 
-    def __init__(self, stage: str, timeout_s: float) -> None:
-        self.stage = stage
+    def __init__(self, stage: str, model: int | None, timeout_s: float) -> None:
+        self.stage, self.model = stage, model
         super().__init__(f"No answer within {timeout_s:g} s")
 
 
@@ -127,8 +130,13 @@ class WorkerLink:
         """Whether the worker is still running."""
         return self.channel.alive
 
-    def request(self, frame: Frame, timeout_s: float) -> Frame:
+    def request(self, frame: Frame, timeout_s: float, each_stage: bool = False) -> Frame:
         """Sends a request and returns the frame that answers it.
+
+        Args:
+            frame: The request.
+            timeout_s: How long the answer may take, in seconds.
+            each_stage: That limit is for each of the stages that the worker announces.
 
         Raises:
             WorkerDiedError: If the worker ended instead.
@@ -141,12 +149,14 @@ class WorkerLink:
         deadline_s = time.monotonic() + timeout_s
         # In a thread: a worker that hangs stops reading, and the pipe is soon full.
         self._send_in_background(frame_parts(frame))
-        stage = ""
+        doing = _Doing()
         while True:
-            answer = self._next_frame(deadline_s, stage, timeout_s)
+            answer = self._next_frame(deadline_s, doing, timeout_s)
             if "stage" not in answer.header:
                 return _checked(answer)
-            stage = str(answer.header["stage"])
+            doing = _Doing.read(answer.header)
+            if each_stage:
+                deadline_s = time.monotonic() + timeout_s
 
     def close(self) -> None:
         """Ends the worker, at once if it is busy; may be called twice."""
@@ -170,12 +180,12 @@ class WorkerLink:
             )
         return hello
 
-    def _next_frame(self, deadline_s: float, stage: str, timeout_s: float) -> Frame:
+    def _next_frame(self, deadline_s: float, doing: _Doing, timeout_s: float) -> Frame:
         try:
             item = self._frames.get(timeout=max(0.0, deadline_s - time.monotonic()))
         except queue.Empty:
             self.close()
-            raise WorkerTimeoutError(stage, timeout_s) from None
+            raise WorkerTimeoutError(doing.stage, doing.model, timeout_s) from None
         if isinstance(item, Frame):
             return item
         try:
@@ -185,7 +195,7 @@ class WorkerLink:
             self.close()
         if isinstance(item, DeviceError):
             raise item
-        raise WorkerDiedError(stage, return_code, self.channel.log)
+        raise WorkerDiedError(doing.stage, doing.model, return_code, self.channel.log)
 
     def _send_in_background(self, parts: list[bytes]) -> None:
         def send() -> None:
@@ -204,6 +214,19 @@ class WorkerLink:
             self._frames.put(None)
         except (DeviceError, OSError, ValueError) as error:
             self._frames.put(error)
+
+
+@dataclass(frozen=True)
+class _Doing:
+    """What the worker last announced."""
+
+    stage: str = ""
+    model: int | None = None
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any]) -> _Doing:
+        model = header.get("model")
+        return cls(str(header["stage"]), model if type(model) is int else None)
 
 
 def _checked(answer: Frame) -> Frame:

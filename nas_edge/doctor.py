@@ -23,11 +23,11 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.api import PRESETS, Measurement
 from device_agents.checks import Check
 from device_agents.devices import list_devices
 from device_agents.host import HostAgent, pick_cores
+from device_agents.probe_models import compute_model
 from device_agents.schemes import loaded_schemes
 from nas_edge.formatting import ms_text, reason
 
@@ -169,7 +169,7 @@ def _measure_anchor() -> Measurement | Exception:
     try:
         with HostAgent() as agent:
             spec = PRESETS["search"].replace(max_attempts=1, cores=pick_cores(1))
-            return agent.measure(builtin_anchor_model(), spec)
+            return agent.measure(compute_model(), spec)
     except Exception as error:  # whatever it is, it is what the check found
         return error
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.anchor_watch import AnchorReading
 from device_agents.api import PRESETS, BenchmarkSpec, Conditions, Measurement, OpTime, Verdict
 from device_agents.errors import DeviceAddressError, DeviceUnavailableError
+from device_agents.probe_models import compute_model
 from device_agents.replay import model_key, write_recording
 from nas_edge import benchmarking, cli
 from nas_edge.benchmarking.comparison import across_sessions, ratio_of_medians
@@ -31,7 +31,7 @@ from tests.support import models
 from tests.support.agents import FunctionAgent, fake_info
 from tests.support.data import DATA
 
-ANCHOR = builtin_anchor_model()
+ANCHOR = compute_model()
 SPEC = PRESETS["search"]
 CONDITIONS = Conditions("abc", "phone", "litert", "1", "cpu", 1, "2024-01-01", wait_share=0.0)
 

@@ -13,7 +13,6 @@ from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.android.benchmark_model import read_report
 from device_agents.android.claim import PhoneClaim
 from device_agents.android.state import PhoneIdentity, read_identity
@@ -30,6 +29,7 @@ from device_agents.android.tool import (
 )
 from device_agents.android.transport import Transport
 from device_agents.errors import DeviceUnavailableError, SpecError
+from device_agents.probe_models import compute_model
 
 # The tool has some 10 MB; with every delegate linked in, tens.
 MAX_TOOL_BYTES = 256 << 20
@@ -128,7 +128,7 @@ def try_tool(transport: Transport, tool: InstalledTool) -> float:
     folder = f"{run_folders()}{secrets.token_hex(4)}"
     model = f"{folder}/model.tflite"
     flags = [f"--graph={model}", "--num_runs=1", "--min_secs=0", "--warmup_runs=1", "--warmup_min_secs=0"]
-    transport.push(builtin_anchor_model(), model)
+    transport.push(compute_model(), model)
     try:
         done = transport.run([tool.path, *flags], timeout_s=_RUN_TIMEOUT_S)
     finally:

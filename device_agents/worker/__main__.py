@@ -1,6 +1,6 @@
 """`python -m device_agents.worker`: answers framed requests on stdin and stdout.
 
-Requests are {"do": "hello" | "measure" | "run", ...}; each is answered by any number of
+Requests are {"do": "hello" | "measure" | "visit" | "run", ...}; each is answered by any number of
 {"stage": ...} and then exactly one {"done": ...} or {"error": ...}. It ends at once when
 stdin does, in the middle of a request too, and so does not outlive the host.
 """
@@ -29,6 +29,7 @@ from .measure import CandidateError, measure_model, run_model
 from .runtime import Runtime, load_runtime
 from .spec import BenchmarkSpec
 from .tensors import decode_arrays, encode_arrays
+from .visits import VisitedModel, Visitor
 
 # The host ends an overdue worker itself; this is for a worker whose host is gone.
 _ALARM_GRACE_S = 10
@@ -40,10 +41,11 @@ class Worker:
     def __init__(self, runtime: Runtime, send: Callable[[Frame], None]) -> None:
         self._runtime = runtime
         self._send = send
+        self._visitor = Visitor(runtime)
 
     def answer(self, request: Frame) -> None:
         """Answers one request; a mistake in it is reported, not raised."""
-        handlers = {"hello": self._hello, "measure": self._measure, "run": self._run}
+        handlers = {"hello": self._hello, "measure": self._measure, "visit": self._visit, "run": self._run}
         handler = handlers.get(str(request.header.get("do")))
         try:
             if handler is None:
@@ -72,6 +74,32 @@ class Worker:
         facts = dataclasses.asdict(outcome)
         samples_ms = facts.pop("samples_ms")
         return Frame({"done": "measure", **facts}, (pack_samples(samples_ms),))
+
+    def _visit(self, request: Frame) -> Frame:
+        """Visits models in turns; those that are loaded already come without their bytes."""
+        rows, order = request.header.get("models"), request.header.get("order")
+        if not isinstance(rows, list) or not isinstance(order, list):
+            raise ProtocolError("A visit needs models and their order")
+        blobs = list(pop_blobs(request, at_least=0))
+        models = [
+            VisitedModel(str(row["key"]), blobs.pop(0) if row["sent"] else None, BenchmarkSpec.from_json(row["spec"]))
+            for row in rows
+        ]
+        cores = models[0].spec.cores if models else None
+        before = probes.snapshot(cores)
+        facts, samples_ms = [], []  # type: list[dict[str, Any]], list[float]
+        with _alarm(sum(models[position].spec.timeout_s for position in order) + _ALARM_GRACE_S):
+            for outcome in self._visitor.visit(models, order, self._announce_model):
+                fact = dataclasses.asdict(outcome)
+                taken = fact.pop("samples_ms")
+                facts.append({**fact, "runs": len(taken)})
+                samples_ms += taken
+        after = probes.snapshot(cores)
+        header = {"done": "visit", "visits": facts, "before": before, "after": after, "loaded": self._visitor.loaded}
+        return Frame(header, (pack_samples(samples_ms),))
+
+    def _announce_model(self, stage: str, position: int) -> None:
+        self._send(Frame({"stage": stage, "model": position}))
 
     def _run(self, request: Frame) -> Frame:
         (model, *blobs) = pop_blobs(request, at_least=1)

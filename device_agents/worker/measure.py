@@ -40,12 +40,14 @@ class Outcome:
     Attributes:
         failure: None, or stage ("load" or "run"), kind ("error" or "out_of_memory")
             and message of what went wrong.
+        waited_s: Seconds in which this process was runnable but had no core; of a visit only.
         busy_s: Seconds spent in the first inference, warming up and timing.
         before: `probes.snapshot` just before timing.
         after: The same just after.
     """
 
     samples_ms: list[float] = field(default_factory=list)
+    waited_s: float | None = None
     failure: dict[str, str] | None = None
     init_ms: float | None = None
     first_inference_ms: float | None = None
@@ -87,10 +89,10 @@ def measure_model(runtime: Runtime, model: bytes, spec: BenchmarkSpec, announce:
     with pinned(spec.cores), limited_memory(spec.memory_limit_bytes):
         try:
             announce("load")
-            with _failures_of("load"):
-                interpreter = _load(runtime, model, spec, outcome)
+            with failures_of("load"):
+                interpreter = load(runtime, model, spec, outcome)
             announce("run")
-            with _failures_of("run"):
+            with failures_of("run"):
                 _time(interpreter, spec, outcome)
         except CandidateError as failure:
             outcome.failure = failure.report
@@ -109,7 +111,7 @@ def run_model(runtime: Runtime, model: bytes, inputs: Sequence[Array]) -> list[A
     Raises:
         CandidateError: If the model or the inputs do not work.
     """
-    with _failures_of("load"):
+    with failures_of("load"):
         interpreter = runtime.interpreter(model, threads=1, delegate="cpu")
         details = interpreter.get_input_details()
         if len(details) != len(inputs):
@@ -118,7 +120,7 @@ def run_model(runtime: Runtime, model: bytes, inputs: Sequence[Array]) -> list[A
             if tuple(detail["shape"]) != value.shape:
                 interpreter.resize_tensor_input(detail["index"], value.shape)
         interpreter.allocate_tensors()
-    with _failures_of("run"):
+    with failures_of("run"):
         for detail, value in zip(details, inputs):
             interpreter.set_tensor(detail["index"], value)
         interpreter.invoke()
@@ -126,7 +128,7 @@ def run_model(runtime: Runtime, model: bytes, inputs: Sequence[Array]) -> list[A
 
 
 @contextmanager
-def _failures_of(stage: str) -> Iterator[None]:
+def failures_of(stage: str) -> Iterator[None]:
     """Turns whatever the runtime raises into a `CandidateError` of this stage."""
     try:
         yield
@@ -141,7 +143,8 @@ def _failures_of(stage: str) -> Iterator[None]:
         raise CandidateError(stage, "error", message or type(error).__name__) from error
 
 
-def _load(runtime: Runtime, model: bytes, spec: BenchmarkSpec, outcome: Outcome) -> Any:
+def load(runtime: Runtime, model: bytes, spec: BenchmarkSpec, outcome: Outcome) -> Any:
+    """Returns an interpreter with its tensors allocated, and notes what that took."""
     start_s = time.perf_counter()
     interpreter = runtime.interpreter(model, spec.threads, spec.delegate)
     shapes = wanted_shapes(interpreter.get_input_details(), spec.input_shapes)
@@ -154,17 +157,22 @@ def _load(runtime: Runtime, model: bytes, spec: BenchmarkSpec, outcome: Outcome)
 
 
 def _time(interpreter: Any, spec: BenchmarkSpec, outcome: Outcome) -> None:
+    set_inputs(interpreter)
+    with no_garbage_collection():
+        start_s = time.perf_counter()
+        outcome.first_inference_ms = invoke_ms(interpreter)
+        outcome.warmup_runs = _warm_up(interpreter, spec)
+        outcome.before = probes.snapshot(spec.cores)
+        time_runs(interpreter, spec, outcome.samples_ms)
+        outcome.after = probes.snapshot(spec.cores)
+        outcome.busy_s = time.perf_counter() - start_s
+
+
+def set_inputs(interpreter: Any) -> None:
+    """Sets every input to random values, the same ones each time."""
     rng = np.random.default_rng(_INPUT_SEED)
     for detail in interpreter.get_input_details():
         interpreter.set_tensor(detail["index"], random_input(detail, rng))
-    with _no_garbage_collection():
-        start_s = time.perf_counter()
-        outcome.first_inference_ms = _invoke_ms(interpreter)
-        outcome.warmup_runs = _warm_up(interpreter, spec)
-        outcome.before = probes.snapshot(spec.cores)
-        _time_runs(interpreter, spec, outcome.samples_ms)
-        outcome.after = probes.snapshot(spec.cores)
-        outcome.busy_s = time.perf_counter() - start_s
 
 
 def _warm_up(interpreter: Any, spec: BenchmarkSpec) -> int:
@@ -178,7 +186,7 @@ def _warm_up(interpreter: Any, spec: BenchmarkSpec) -> int:
         enough = len(times_ms) >= spec.warmup_min_runs and elapsed_s >= spec.warmup_min_duration_s
         if enough and _is_stable(times_ms):
             return len(times_ms)
-        times_ms.append(_invoke_ms(interpreter))
+        times_ms.append(invoke_ms(interpreter))
 
 
 def _is_stable(times_ms: Sequence[float]) -> bool:
@@ -189,11 +197,12 @@ def _is_stable(times_ms: Sequence[float]) -> bool:
     return recent >= before * (1 - _WARMUP_TOLERANCE)
 
 
-def _time_runs(interpreter: Any, spec: BenchmarkSpec, samples_ms: list[float]) -> None:
+def time_runs(interpreter: Any, spec: BenchmarkSpec, samples_ms: list[float]) -> None:
+    """Adds timed runs to `samples_ms` until the settings are satisfied."""
     next_check = spec.min_runs
     spent_ms = 0.0
     while len(samples_ms) < spec.max_runs:
-        sample_ms = _invoke_ms(interpreter)
+        sample_ms = invoke_ms(interpreter)
         samples_ms.append(sample_ms)
         spent_ms += sample_ms
         count = len(samples_ms)
@@ -206,14 +215,16 @@ def _time_runs(interpreter: Any, spec: BenchmarkSpec, samples_ms: list[float]) -
             next_check = max(count + 1, int(count * _CHECK_GROWTH))
 
 
-def _invoke_ms(interpreter: Any) -> float:
+def invoke_ms(interpreter: Any) -> float:
+    """Runs the model once and returns how long that took, in milliseconds."""
     start_ns = time.perf_counter_ns()
     interpreter.invoke()
     return (time.perf_counter_ns() - start_ns) / 1e6
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Keeps Python from collecting garbage while models are timed."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -130,10 +130,10 @@ class BenchmarkSpec:
     """
 
     threads: int = 1
-    min_runs: int = 20
+    min_runs: int = 9
     max_runs: int = 2000
-    min_duration_s: float = 0.25
-    max_duration_s: float = 0.5
+    min_duration_s: float = 0.06
+    max_duration_s: float = 2.4
     target_relative_half_width: float = 0.02
     max_relative_half_width: float = 0.05
     max_wait_share: float = 0.10

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
-from device_agents.anchored import AnchoredAgent
-from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement
+from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, MeasureRequest
+from device_agents.floors import FloorStore, default_floors
 from device_agents.pool import DevicePool, DeviceStatus, PoolSettings
+from device_agents.probe_watch import ProbeState
+from device_agents.quiet import VisitSettings
+from device_agents.visiting import VisitingAgent
 from nas_edge.errors import ConfigError
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import MeasuringKey
@@ -20,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class DeviceSource(LatencySource):
-    """Measures candidates on interchangeable devices, each watched by an anchor model.
+    """Measures candidates on interchangeable devices, in visits; each device is watched by probes.
 
     A search cannot take back what it has learnt, so answers are given at once and a drift found later is told to
-    `on_drift`; see `device_agents.anchored`.
+    `on_drift`; see `device_agents.visiting`.
 
     Args:
         agents: interchangeable devices; closed with the source.
@@ -45,8 +48,9 @@ class DeviceSource(LatencySource):
     ) -> None:
         self._precision, self.spec = precision, spec
         self._listeners: list[Callable[[float], None]] = []
-        anchored = [AnchoredAgent(agent, spec, on_drift=self._tell_drift) for agent in agents]
-        self._pool = DevicePool(anchored, settings or PoolSettings())
+        floors = FloorStore(default_floors())
+        self._agents = [VisitingAgent(agent, floors=floors, on_drift=self._tell_drift) for agent in agents]
+        self._pool = DevicePool(self._agents, settings or PoolSettings())
         self._infos = tuple(status.info for status in self._pool.status())
         kinds = {(info.fingerprint, info.runtime, info.runtime_version): info for info in self._infos}
         if len(kinds) > 1:
@@ -82,7 +86,8 @@ class DeviceSource(LatencySource):
     def key(self) -> MeasuringKey:
         """What else than the network decides about a latency."""
         runtime = f"{self.info.runtime} {self.info.runtime_version}"
-        return MeasuringKey(self._precision, self.info.fingerprint, runtime, self.spec.settings_hash)
+        settings = f"{self.spec.settings_hash} {VisitSettings().digest}"
+        return MeasuringKey(self._precision, self.info.fingerprint, runtime, settings)
 
     @property
     def measures_on_host(self) -> bool:
@@ -100,6 +105,15 @@ class DeviceSource(LatencySource):
     def measure_file(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """Measures a TFLite file, for models that are delivered rather than probed."""
         return self._pool.submit(model, spec).result()
+
+    def measure_files(self, files: Sequence[MeasureRequest]) -> list[Measurement]:
+        """Measures TFLite files side by side."""
+        asked = [self._pool.submit(model, spec) for model, spec in files]
+        return [future.result() for future in asked]
+
+    def probe_states(self) -> list[ProbeState]:
+        """How the probes of each device stand."""
+        return [state for agent in self._agents for state in agent.probe_states()]
 
     def run_file(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Runs a TFLite file once and returns its outputs; see `DeviceAgent.run`."""

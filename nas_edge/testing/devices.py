@@ -9,10 +9,10 @@ from functools import partial
 
 import numpy as np
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement
 from device_agents.checks import Check
 from device_agents.errors import DeviceError, ModelError
+from device_agents.probe_models import compute_model
 from device_agents.scheme import DeviceRow, Scheme
 from nas_edge.testing.expect import expect, expect_no_error
 
@@ -43,7 +43,7 @@ def check_device_agent(
     Raises:
         AssertionError: naming the promise that is broken.
     """
-    good = builtin_anchor_model() if model is None else model
+    good = compute_model() if model is None else model
     with expect_no_error("opening the device"), open_agent() as agent:
         info = _check_info(agent)
         _check_measurement(agent.measure(good, spec), info, spec)
@@ -113,7 +113,7 @@ def _check_running(agent: DeviceAgent, model: bytes) -> None:
         else:
             raise AssertionError(f"`run` accepted {len(inputs)} inputs that the model does not have")
     try:
-        outputs = agent.run(builtin_anchor_model(), [np.zeros((1, 32, 32, 32), np.float32)])
+        outputs = agent.run(compute_model(), [np.zeros((1, 32, 32, 32), np.float32)])
     except ModelError:
         return
     except DeviceError as error:

@@ -36,7 +36,7 @@ def nas_edge(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 SCHEME = """
-from device_agents.anchor import builtin_anchor_model
+from device_agents.probe_models import compute_model
 from device_agents.checks import Check
 from device_agents.host import HostAgent
 from device_agents.scheme import DeviceRow, Scheme, Setup, SetupOption

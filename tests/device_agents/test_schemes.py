@@ -13,10 +13,10 @@ from click.testing import CliRunner
 import device_agents
 import nas_edge
 from device_agents import devices
-from device_agents.anchor import builtin_anchor_model
 from device_agents.api import BenchmarkSpec
 from device_agents.errors import SpecError
 from device_agents.host import HostAgent
+from device_agents.probe_models import compute_model
 from device_agents.replay import model_key, write_recording
 from device_agents.scheme import Scheme
 from device_agents.schemes import FAMILIES, SCHEMES
@@ -61,7 +61,7 @@ def test_the_host_and_recordings_keep_what_schemes_promise(
     tmp_path: Path, agent: HostAgent, spec: BenchmarkSpec
 ) -> None:
     check_device_scheme(SCHEMES["host"], "", ["1", "//x"])
-    model, file = builtin_anchor_model(), tmp_path / "times.json"
+    model, file = compute_model(), tmp_path / "times.json"
     write_recording(file, agent.info(), {model_key(model): agent.measure(model, spec)})
     check_device_scheme(SCHEMES["replay"], str(file), [""])
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.errors import ModelError, ModelFileError
+from device_agents.probe_models import compute_model
 from device_agents.tflite_file import ModelSummary, inspect_model, open_inputs
 from tests.support import models
 
@@ -27,7 +27,7 @@ def test_summary_counts_what_is_in_the_file() -> None:
     assert inspect_model(SMALL) == ModelSummary(len(SMALL), 1, 1, 1, 2)
     assert inspect_model(models.binary_model()).inputs == 2
     assert inspect_model(models.empty_model()).operators == 0
-    assert inspect_model(builtin_anchor_model()).operators == 4
+    assert inspect_model(compute_model()).operators == 4
 
 
 def test_inputs_with_open_dimensions_are_named() -> None:

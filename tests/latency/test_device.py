@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.anchor_watch import AnchorSettings
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
+from device_agents.probe_models import compute_model
 from nas_edge.errors import ConfigError
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.latency.cache import CachedSource
@@ -42,7 +42,7 @@ def test_a_candidate_is_measured_as_the_file_that_is_written_of_it() -> None:
 
     with device_source(measure) as source:
         answer = source.submit(candidate(0)).result(timeout=30)
-    assert files[:2] == [builtin_anchor_model(), tflite_model(candidate(0).network, "int8")]
+    assert files[:2] == [compute_model(), tflite_model(candidate(0).network, "int8")]
     assert answer.kind is LatencyKind.MEASURED
     assert answer.measurement is not None
     assert answer.measurement.conditions is not None

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_agents.anchor import builtin_anchor_model
 from device_agents.api import BenchmarkSpec, Conditions, DeviceAgent, DeviceInfo, Measurement, Verdict
 from device_agents.checks import Check
 from device_agents.errors import DeviceUnavailableError, ModelError
+from device_agents.probe_models import compute_model
 from device_agents.scheme import DeviceRow, Scheme, Setup, SetupOption
 from nas_edge.testing import check_device_agent, check_device_scheme
 from tests.support.agents import fake_info
@@ -31,7 +31,7 @@ class Good(DeviceAgent):
         return fake_info()
 
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
-        if model != builtin_anchor_model():
+        if model != compute_model():
             return Measurement(Verdict.LOAD_FAILED, "no model")
         info = self.info()
         when = "2020-01-01T00:00:00"
@@ -77,7 +77,7 @@ class RaisesForBadModels(Good):
 
 class MeasuresAnything(Good):
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
-        return super().measure(builtin_anchor_model(), spec)
+        return super().measure(compute_model(), spec)
 
 
 class Wordless(Good):

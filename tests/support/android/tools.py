@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from device_agents.anchor import builtin_anchor_model
+from device_agents.probe_models import compute_model
 from tests.support.android.phone import write_executable
 
 NO_BUNDLE = "the real benchmark_model has not been built here: tools/build_benchmark_model.py"
@@ -62,7 +62,7 @@ exit {exit_code}
 
 def picky_script(transcript: str, good_transcript: str, seconds: float = 0.0, exit_code: int = 0) -> str:
     """Does what `canned_script` does for every model but the anchor, for which it prints a good transcript."""
-    anchor = hashlib.sha256(builtin_anchor_model()).hexdigest()[:16]
+    anchor = hashlib.sha256(compute_model()).hexdigest()[:16]
     good = f"case \"$1\" in *{anchor}*) echo '{good_transcript}'; exit 0;; esac"
     return canned_script(transcript, seconds, exit_code, before=good)
 

@@ -1,0 +1,195 @@
+"""Whether a device is quiet: models whose undisturbed times are known are visited between all others.
+
+Probes may keep a latency from being believed; they grant none. What they depend on tells what disturbs: the memory's
+probe slow while the compute probe is not is contention, all of them slow is throttling, or a device that has changed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from device_agents.quiet import VisitSettings, VisitTime, agreed, share_at_least
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A model that tells about the device.
+
+    Attributes:
+        name: What it depends on: "compute", "cache", "memory"; or "reference", a network of the kind being measured.
+        model: Its TFLite file.
+    """
+
+    name: str
+    model: bytes
+
+
+@dataclass(frozen=True)
+class ProbeState:
+    """How one probe stands.
+
+    Attributes:
+        name: Its name.
+        floor_ms: Its undisturbed time in milliseconds, None while not known.
+        level: Lowest of its last visits over the floor; 1.0 where the device is as fast as ever seen.
+        median_level: Median of its last visits over the floor.
+        quiet_share: Share of its last visits that were quiet.
+        visits: How many these are.
+    """
+
+    name: str
+    floor_ms: float | None
+    level: float | None
+    median_level: float | None
+    quiet_share: float
+    visits: int
+
+
+@dataclass
+class _Watched:
+    probe: Probe
+    floor_ms: float | None
+    recent: deque[VisitTime]
+    first_floor_ms: float | None = None
+    reached_s: float | None = None
+
+    def quiet(self, settings: VisitSettings) -> int:
+        if self.floor_ms is None:
+            return 0
+        highest_ms = self.floor_ms * (1 + settings.probe_tolerance)
+        return sum(visit.time_ms <= highest_ms for visit in self.recent)
+
+
+class ProbeWatch:
+    """Keeps the last visits of probes and what follows from them.
+
+    Args:
+        probes: What is watched.
+        settings: See `VisitSettings`.
+        floors_ms: Floors of earlier sessions by name.
+        clock: Seconds of measuring, from any origin; tests may pass their own.
+    """
+
+    def __init__(
+        self,
+        probes: Sequence[Probe],
+        settings: VisitSettings,
+        floors_ms: Mapping[str, float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._clock = settings, clock
+        known = floors_ms or {}
+        self._watched = {
+            probe.name: _Watched(probe, known.get(probe.name), deque(maxlen=settings.probe_window)) for probe in probes
+        }
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """What is watched."""
+        return tuple(watched.probe for watched in self._watched.values())
+
+    @property
+    def floors_ms(self) -> dict[str, float]:
+        """The floors that are known, in milliseconds by name."""
+        return {name: one.floor_ms for name, one in self._watched.items() if one.floor_ms is not None}
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the floor of each probe is known, and each was visited often enough to tell how quiet it is."""
+        enough = self._settings.agreeing
+        return all(one.floor_ms is not None and len(one.recent) >= enough for one in self._watched.values())
+
+    def drop(self, name: str) -> None:
+        """Watches a probe no longer: the device does not run it."""
+        self._watched.pop(name, None)
+
+    def take(self, name: str, time_ms: float, round_number: int) -> bool:
+        """Takes note of a visit.
+
+        Returns:
+            Whether the device has settled at another speed: the floor was not reached for long and has been replaced,
+            so what was measured before is not comparable with what comes.
+        """
+        one = self._watched.get(name)
+        if one is None:
+            return False
+        now_s = self._clock()
+        one.recent.append(VisitTime(time_ms, round_number))
+        found = agreed(one.recent, self._settings)
+        if found is not None and (one.floor_ms is None or found.latency_ms < one.floor_ms):
+            one.floor_ms = found.latency_ms
+        if one.first_floor_ms is None:
+            one.first_floor_ms = one.floor_ms
+        if one.reached_s is None or one.floor_ms is None or one.quiet(self._settings):
+            one.reached_s = now_s
+        if found is None or now_s - one.reached_s <= self._settings.settle_s or not self.is_throttled:
+            return False
+        self._settle(now_s)
+        return True
+
+    def quiet_share(self) -> float | None:
+        """Returns a cautious guess of the share of visits that are quiet: of the probe that is disturbed most.
+
+        None without any probe.
+        """
+        shares = [share_at_least(one.quiet(self._settings), len(one.recent)) for one in self._watched.values()]
+        return min(shares, default=None)
+
+    def states(self) -> list[ProbeState]:
+        """Returns how each probe stands."""
+        return [self._state(one) for one in self._watched.values()]
+
+    def drift_ratio(self) -> float | None:
+        """Returns the time of the compute probe, or else of the first, over what it was first; 1.0 is no drift."""
+        one = self._watched.get("compute") or next(iter(self._watched.values()), None)
+        if one is None or one.first_floor_ms is None or not one.recent:
+            return None
+        return min(visit.time_ms for visit in one.recent) / one.first_floor_ms
+
+    def disturbance(self) -> str:
+        """Returns what keeps the device from being quiet, in words; "" if nothing is seen."""
+        slow = {
+            state.name: state.level
+            for state in self.states()
+            if state.level is not None and state.level > 1 + self._settings.probe_tolerance
+        }
+        if slow and len(slow) == len(self._watched):
+            return f"all probes take at least {min(slow.values()):.2f} times as long as when undisturbed"
+        if slow:
+            name, level = max(slow.items(), key=lambda item: item[1])
+            return f"the {name} probe takes {level:.2f} times as long as when undisturbed: other programs are busy"
+        share = self.quiet_share()
+        if share is not None and share < 0.5:
+            return f"only about {share:.0%} of the visits are undisturbed: other programs are busy"
+        return ""
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether every probe, the compute-bound one too, is slow: throttling rather than contention."""
+        levels = [state.level for state in self.states()]
+        return bool(levels) and all(
+            level is not None and level > 1 + self._settings.probe_tolerance for level in levels
+        )
+
+    def _settle(self, now_s: float) -> None:
+        """Takes the present times for undisturbed ones."""
+        for one in self._watched.values():
+            found = agreed(one.recent, self._settings)
+            one.floor_ms = min(visit.time_ms for visit in one.recent) if found is None else found.latency_ms
+            one.reached_s = now_s
+
+    def _state(self, one: _Watched) -> ProbeState:
+        times_ms = [visit.time_ms for visit in one.recent]
+        known = one.floor_ms if times_ms else None
+        return ProbeState(
+            one.probe.name,
+            one.floor_ms,
+            None if known is None else min(times_ms) / known,
+            None if known is None else statistics.median(times_ms) / known,
+            one.quiet(self._settings) / len(times_ms) if times_ms else 0.0,
+            len(times_ms),
+        )

@@ -1,0 +1,158 @@
+"""The quiet latency: what a network costs where nothing disturbs it. Pure functions of the times of visits.
+
+Disturbance only adds time, so low order statistics of many short visits find the undisturbed time where medians follow
+the disturbance (Chen and Revels, "Robust benchmarking in noisy environments", arXiv:1608.04295); that the lowest ones
+agree confirms it (K-best: Bryant and O'Hallaron, "Computer Systems", 1st edition, section 9.4). What repeats is the
+visit, not the run, since that is the level that varies most (Kalibera and Jones, "Rigorous benchmarking in reasonable
+time", ISMM 2013).
+
+Visits that are all disturbed alike agree, too. How often that happens is known from probes, models whose undisturbed
+times are known: where a share q of their visits is quiet, all of n visits are disturbed with a probability of
+(1 - q)^n, so q says how many visits it takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from device_agents.api import BenchmarkSpec, QuietLatency
+from device_agents.worker.statistics import median_interval, quantile
+
+
+@dataclass(frozen=True)
+class VisitSettings:
+    """How models are visited and when that is enough.
+
+    The values were chosen by `benchmarks.measurement_truth` and its simulation.
+
+    Attributes:
+        duration_s: Time in timed runs of a visit, in seconds, where the network is fast enough.
+        longest_s: The same for measurements that are long anyway.
+        min_runs: Fewest timed runs of a visit.
+        max_runs: Most timed runs of a visit.
+        quantile: Which quantile of a visit's runs is its time.
+        agreeing: So many of the lowest visits have to agree.
+        tolerance: Relative difference between the lowest and the highest of those.
+        rounds: From so many rounds at least they have to be.
+        risk: Accepted probability that all visits were disturbed.
+        corrected_tolerance: Relative difference between the two lowest visits within which there is an answer, verdict
+            `corrected`, where those agreeing are too few.
+        fewest_before_giving_up: Visits before the time limit counts, for networks that need much of it for a visit.
+        probe_tolerance: A probe's visit is quiet if it is at most so much above its floor, relatively.
+        probe_duration_s: As `duration_s`, of a probe.
+        probe_window: So many of a probe's last visits tell how quiet the device is.
+        settle_s: When all probes have been slow for so many seconds, the device has settled at another speed.
+        calibration_rounds: Rounds of probes alone at the start, at most.
+    """
+
+    duration_s: float = 0.03
+    longest_s: float = 0.1
+    min_runs: int = 3
+    max_runs: int = 200
+    quantile: float = 0.25
+    agreeing: int = 3
+    tolerance: float = 0.05
+    rounds: int = 2
+    risk: float = 0.01
+    corrected_tolerance: float = 0.08
+    fewest_before_giving_up: int = 12
+    probe_tolerance: float = 0.06
+    probe_window: int = 40
+    probe_duration_s: float = 0.012
+    settle_s: float = 120.0
+    calibration_rounds: int = 12
+
+    @property
+    def digest(self) -> str:
+        """Tells latencies that were made with other visits from these; how many there were is no part of it."""
+        made_of = (self.duration_s, self.longest_s, self.min_runs, self.max_runs, self.quantile, self.tolerance)
+        return f"visits {hashlib.sha256(repr(made_of).encode()).hexdigest()[:8]}"
+
+    def of_visit(self, spec: BenchmarkSpec) -> BenchmarkSpec:
+        """Returns the settings of one visit out of those of the whole measurement; nothing in it is assessed."""
+        duration_s = min(self.longest_s, max(self.duration_s, spec.min_duration_s / 60))
+        return spec.replace(
+            min_runs=self.min_runs,
+            max_runs=self.max_runs,
+            min_duration_s=duration_s,
+            max_duration_s=duration_s,
+            target_relative_half_width=1e6,
+            max_relative_half_width=1e6,
+            max_wait_share=1e6,
+            max_shift=1e6,
+            warmup_min_runs=1,
+            warmup_min_duration_s=0.0,
+            warmup_max_duration_s=duration_s,
+            max_attempts=1,
+            profile_ops=False,
+        )
+
+
+@dataclass(frozen=True)
+class VisitTime:
+    """The time of one visit.
+
+    Attributes:
+        time_ms: In milliseconds.
+        round: Number of the round it was part of.
+    """
+
+    time_ms: float
+    round: int
+
+
+def time_of(samples_ms: Sequence[float], settings: VisitSettings) -> float:
+    """Returns the time of a visit out of its samples, in milliseconds."""
+    return quantile(sorted(samples_ms), settings.quantile)
+
+
+def agreed(visits: Sequence[VisitTime], settings: VisitSettings) -> QuietLatency | None:
+    """Returns what the lowest visits agree on, None if they do not.
+
+    The latency is the median of all visits within the tolerance of the lowest, which the lowest alone would
+    underestimate the more, the more visits there are.
+    """
+    return _among_lowest(visits, settings.agreeing, settings.tolerance, settings.rounds)
+
+
+def nearly_agreed(visits: Sequence[VisitTime], settings: VisitSettings) -> QuietLatency | None:
+    """Returns what the two lowest visits say, None if they differ too much; for the verdict `corrected`."""
+    return _among_lowest(visits, min(2, settings.agreeing), settings.corrected_tolerance, 1)
+
+
+def _among_lowest(visits: Sequence[VisitTime], agreeing: int, tolerance: float, rounds: int) -> QuietLatency | None:
+    ordered = sorted(visits, key=lambda visit: visit.time_ms)
+    if len(ordered) < agreeing:
+        return None
+    highest_ms = ordered[0].time_ms * (1 + tolerance)
+    quiet = [visit for visit in ordered if visit.time_ms <= highest_ms]
+    if len(quiet) < agreeing or len({visit.round for visit in quiet}) < rounds:
+        return None
+    times_ms = [visit.time_ms for visit in quiet]
+    interval_ms = median_interval(times_ms) or (times_ms[0], times_ms[-1])
+    return QuietLatency(quantile(times_ms, 0.5), interval_ms, len(quiet))
+
+
+def visits_needed(quiet_share: float, settings: VisitSettings) -> float:
+    """Returns how many visits it takes so that hardly ever all are disturbed; infinity if none is quiet."""
+    if quiet_share <= 0:
+        return math.inf
+    if quiet_share >= 1:
+        return settings.agreeing
+    return max(settings.agreeing, math.ceil(math.log(settings.risk) / math.log1p(-quiet_share)))
+
+
+def share_at_least(hits: int, count: int) -> float:
+    """Returns the lower end of the 68% Wilson interval of a share, 0 without any trial.
+
+    One standard error: the share is a guess that later visits refine, and being wrong by two of them is rare.
+    """
+    if count == 0:
+        return 0.0
+    share = hits / count
+    centre = share + 1 / (2 * count)
+    margin = math.sqrt(share * (1 - share) / count + 1 / (4 * count**2))
+    return max(0.0, (centre - margin) / (1 + 1 / count))

@@ -1,0 +1,319 @@
+"""A device that measures in visits: short ones, spread over time, shuffled among all that is to be measured.
+
+    round 1: c P a b   round 2: a c b P   ...   until the lowest visits of each agree, or its time is over
+
+Files that are measured together share rounds, so whatever disturbs hits all of them alike, and ratios within a round
+are known better than any latency. Probes (P, see `probe_watch`) tell how quiet the device is, and so how many visits it
+takes to believe the lowest ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, MeasureRequest, Verdict, Visit
+from device_agents.errors import DeviceUnavailableError
+from device_agents.floors import FloorKey, FloorStore
+from device_agents.probe_models import PROBE_MODELS
+from device_agents.probe_watch import Probe, ProbeState, ProbeWatch
+from device_agents.quiet import VisitSettings, VisitTime, time_of
+from device_agents.verdicts import DEVICE_FAULTS, assess_visits, is_failure
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class VisitedFile:
+    """A file while it is being measured.
+
+    Attributes:
+        model: TFLite file.
+        spec: Settings of the whole measurement.
+        visits: The measurement of each visit so far.
+        rounds: The round that each was part of.
+        at_s: When each was, in seconds since the first.
+        answer: The measurement, once there is enough.
+    """
+
+    model: bytes
+    spec: BenchmarkSpec
+    visits: list[Measurement] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+    at_s: list[float] = field(default_factory=list)
+    answer: Measurement | None = None
+
+    @property
+    def timed_s(self) -> float:
+        """Seconds in timed runs so far."""
+        return math.fsum(sum(visit.samples_ms) for visit in self.visits) / 1e3
+
+    @property
+    def runs(self) -> int:
+        """Timed runs so far."""
+        return sum(visit.runs or 0 for visit in self.visits)
+
+    def times(self, settings: VisitSettings) -> list[VisitTime]:
+        """Returns the time of each visit."""
+        return [
+            VisitTime(time_of(visit.samples_ms, settings), number)
+            for visit, number in zip(self.visits, self.rounds, strict=True)
+            if visit.samples_ms
+        ]
+
+    def joined(self) -> Measurement:
+        """Returns all visits as one measurement that is not assessed yet; there must be one."""
+        return join_visits(self.visits, self.rounds, self.at_s)
+
+
+class VisitingAgent(DeviceAgent):
+    """An agent around an agent, which it closes: it measures in visits.
+
+    Where a probe cannot be run (an accelerator that refuses it), that one says nothing. A device of recordings is asked
+    once for each measurement.
+
+    Args:
+        agent: The device.
+        probes: What tells how quiet it is; None for the built-in ones.
+        floors: Where the probes' floors are kept; None keeps none.
+        settings: None for the usual ones.
+        seed: Of the order of the visits.
+        on_drift: Called in the measuring thread with the time, by `clock`, since which what was measured is suspect.
+        clock: Seconds from any origin, never set back; tests may pass their own.
+    """
+
+    def __init__(
+        self,
+        agent: DeviceAgent,
+        *,
+        probes: Sequence[Probe] | None = None,
+        floors: FloorStore | None = None,
+        settings: VisitSettings | None = None,
+        seed: int = 0,
+        on_drift: Callable[[float], None] = lambda since_s: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._agent, self._probes, self._floors = agent, probes, floors or FloorStore(None)
+        self.recorded = agent.recorded
+        self.settings = settings or VisitSettings()
+        self._random = random.Random(seed)
+        self._on_drift, self._clock = on_drift, clock
+        self._watches: dict[FloorKey, ProbeWatch] = {}
+        self._round = 0
+        self._settled_s = clock()
+
+    def info(self) -> DeviceInfo:
+        """See `DeviceAgent`."""
+        return self._agent.info()
+
+    def cores(self, kind: str) -> tuple[int, ...]:
+        """See `DeviceAgent`."""
+        return self._agent.cores(kind)
+
+    def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """See `DeviceAgent`."""
+        return self._agent.run(model, inputs)
+
+    def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
+        """Measures a model in visits."""
+        return self.measure_all([(model, spec)])[0]
+
+    def measure_all(self, requests: Sequence[MeasureRequest]) -> list[Measurement]:
+        """Measures models in visits, all of them side by side."""
+        files = [VisitedFile(model, spec) for model, spec in requests]
+        for _ in self.rounds(files):
+            pass
+        return [file.answer for file in files if file.answer is not None]
+
+    def rounds(self, files: Sequence[VisitedFile]) -> Iterator[int]:
+        """Visits files until each has its answer, and yields the number of each round after it.
+
+        Files may come with visits of an earlier session.
+
+        Raises:
+            DeviceError: If the bench itself is broken; what was visited is in the files.
+        """
+        if self.recorded:
+            for file in files:
+                file.answer = self._agent.measure(file.model, file.spec)
+            yield self._round
+            return
+        started_s = self._clock()
+        self._round = max([self._round, *(number for file in files for number in file.rounds)])
+        while active := [file for file in files if file.answer is None]:
+            watch = self._calibrated(active[0].spec)
+            self._visit(active, watch, started_s)
+            for file in active:
+                file.answer = self._answer(file, watch)
+            yield self._round
+
+    def probe_states(self) -> list[ProbeState]:
+        """Returns how each probe stands, for each set of settings that was measured with."""
+        return [state for watch in self._watches.values() for state in watch.states()]
+
+    def watch_probes(self, spec: BenchmarkSpec, rounds: int) -> ProbeWatch:
+        """Visits the probes alone, so many rounds, and returns what they say.
+
+        Raises:
+            DeviceError: If the bench itself is broken.
+        """
+        watch = self._calibrated(spec)
+        for _ in range(rounds):
+            self._visit_probes(watch, spec)
+        return watch
+
+    def close(self) -> None:
+        """Keeps the floors of the probes, and closes."""
+        self._keep_floors()
+        self._agent.close()
+
+    def _keep_floors(self) -> None:
+        for key, watch in self._watches.items():
+            self._floors.keep(key, watch.floors_ms)
+
+    def _calibrated(self, spec: BenchmarkSpec) -> ProbeWatch:
+        """Returns the probes' watch for these settings; the first time, visits them until their floors are known."""
+        key = FloorKey.of(self.info(), spec)
+        if key not in self._watches:
+            watch = ProbeWatch(self._builtin_or_given(), self.settings, self._floors.read(key), self._clock)
+            for _ in range(self.settings.calibration_rounds):
+                if watch.is_calibrated and (watch.quiet_share() or 1.0) > 0.5:
+                    break
+                self._visit_probes(watch, spec)
+            self._watches[key] = watch
+            self._keep_floors()
+        return self._watches[key]
+
+    def _builtin_or_given(self) -> Sequence[Probe]:
+        if self._probes is not None:
+            return self._probes
+        with contextlib.suppress(DeviceUnavailableError):  # they cannot be made on this machine
+            return [Probe(name, model()) for name, model in PROBE_MODELS.items()]
+        return []
+
+    def _visit_probes(self, watch: ProbeWatch, spec: BenchmarkSpec) -> None:
+        self._round += 1
+        probes = list(watch.probes)
+        self._random.shuffle(probes)
+        measured = self._agent.measure_all([(probe.model, self._probe_spec(spec)) for probe in probes])
+        for probe, measurement in zip(probes, measured, strict=True):
+            self._take_probe(watch, probe, measurement)
+
+    def _visit(self, files: Sequence[VisitedFile], watch: ProbeWatch, started_s: float) -> None:
+        """Makes one round: each file once and some of the probes, in random order."""
+        self._round += 1
+        probes = list(watch.probes)
+        if len(files) < len(probes):  # in turns, so that they do not take longer than what is measured
+            probes = [probes[(self._round + i) % len(probes)] for i in range(len(files))]
+        plan: list[VisitedFile | Probe] = [*files, *probes]
+        self._random.shuffle(plan)
+        probe_spec = self._probe_spec(files[0].spec)
+        measured = self._agent.measure_all(
+            [
+                (one.model, self.settings.of_visit(one.spec) if isinstance(one, VisitedFile) else probe_spec)
+                for one in plan
+            ]
+        )
+        for one, measurement in zip(plan, measured, strict=True):
+            if isinstance(one, VisitedFile):
+                one.visits.append(measurement)
+                one.rounds.append(self._round)
+                one.at_s.append(max(0.0, self._clock() - started_s))
+            else:
+                self._take_probe(watch, one, measurement)
+
+    def _probe_spec(self, spec: BenchmarkSpec) -> BenchmarkSpec:
+        duration_s = self.settings.probe_duration_s
+        of_visit = self.settings.of_visit(spec.replace(input_shapes=()))
+        return of_visit.replace(min_duration_s=duration_s, max_duration_s=duration_s)
+
+    def _take_probe(self, watch: ProbeWatch, probe: Probe, measurement: Measurement) -> None:
+        if is_failure(measurement):
+            if measurement.verdict not in DEVICE_FAULTS:
+                watch.drop(probe.name)
+            return
+        if watch.take(probe.name, time_of(measurement.samples_ms, self.settings), self._round):
+            _LOG.warning(
+                "%s has settled at another speed: %.2f times the time of the session's start", self.info().model,
+                watch.drift_ratio() or math.nan,
+            )  # fmt: skip
+            self._on_drift(self._settled_s)
+            self._settled_s = self._clock()
+
+    def _answer(self, file: VisitedFile, watch: ProbeWatch) -> Measurement | None:
+        """Returns the measurement of a file if there is enough."""
+        last = file.visits[-1]
+        if is_failure(last):
+            return file.joined().with_verdict(last.verdict, last.detail)
+        if file.timed_s < file.spec.min_duration_s or file.runs < file.spec.min_runs:
+            return None
+        over = file.timed_s >= file.spec.max_duration_s and len(file.visits) >= self.settings.fewest_before_giving_up
+        measurement = file.joined()
+        if measurement.conditions is not None:
+            conditions = replace(measurement.conditions, anchor_ratio=watch.drift_ratio())
+            measurement = replace(measurement, conditions=conditions)
+        assessed = assess_visits(measurement, file.times(self.settings), file.spec, self.settings, watch)
+        if assessed.verdict in (Verdict.CORRECTED, Verdict.CONTENDED) and not over:
+            return None
+        return assessed
+
+
+def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequence[float]) -> Measurement:
+    """Returns one measurement out of the visits to a model, of the last one's verdict.
+
+    Args:
+        visits: At least one, in the order of time.
+        rounds: The round of each.
+        at_s: When each was, in seconds.
+    """
+    blocks = [visit.runs_per_sample for visit in visits if visit.samples_ms]
+    peaks = [visit.peak_memory_bytes for visit in visits if visit.peak_memory_bytes is not None]
+    loads = [visit for visit in visits if visit.init_ms is not None] or [visits[0]]
+    first, last = visits[0].conditions, visits[-1].conditions
+    conditions = None
+    if first is not None and last is not None:
+        events = [v.conditions.throttle_events for v in visits if v.conditions and v.conditions.throttle_events]
+        conditions = replace(
+            first,
+            delegate_kernels=next((v.conditions.delegate_kernels for v in loads if v.conditions), None),
+            cpu_mhz_after=last.cpu_mhz_after,
+            temperature_c_after=last.temperature_c_after,
+            load_average_after=last.load_average_after,
+            throttle_events=sum(events) if events else first.throttle_events,
+            other_load_cores=_mean([(v.conditions.other_load_cores, v.busy_s) for v in visits if v.conditions]),
+            wait_share=_mean([(v.conditions.wait_share, v.busy_s) for v in visits if v.conditions]),
+        )
+    return replace(
+        visits[-1],
+        samples_ms=tuple(sample for visit in visits for sample in visit.samples_ms),
+        runs_per_sample=None if None in blocks else min(filter(None, blocks), default=1),
+        init_ms=loads[0].init_ms,
+        first_inference_ms=loads[0].first_inference_ms,
+        warmup_runs=sum(visit.warmup_runs or 0 for visit in visits),
+        busy_s=math.fsum(visit.busy_s for visit in visits),
+        peak_memory_bytes=max(peaks, default=None),
+        attempts=1,
+        visits=tuple(
+            Visit(len(visit.samples_ms), number, seconds, visit.conditions.wait_share if visit.conditions else None)
+            for visit, number, seconds in zip(visits, rounds, at_s, strict=True)
+        ),
+        conditions=conditions,
+    )
+
+
+def _mean(values: Sequence[tuple[float | None, float]]) -> float | None:
+    """Mean of the known values, weighted by their seconds."""
+    known = [(value, weight) for value, weight in values if value is not None]
+    total = math.fsum(weight for _, weight in known)
+    if not known or total <= 0:
+        return None
+    return math.fsum(value * weight for value, weight in known) / total
