@@ -1,4 +1,4 @@
-"""Real interference: a program that streams memory on one core, on and off in a random two-state pattern.
+"""Real interference: a program that streams memory, on and off in a random two-state pattern.
 
     with streaming(core=0, megabytes=128) as interference:
         interference.start(quiet_share=0.4, staying=0.5, seed=1)
@@ -7,6 +7,10 @@
 
 The pattern goes in steps of `STEP_S`: with the probability `staying` the state stays
 as it is, otherwise it is drawn anew.
+
+On another core it contends for caches and memory with what is measured, where the machine's cores share them. Where
+they share too little, it can take turns with it on the measured core: in slices far shorter than a run, so that every
+run is slowed, and emptying the core's own cache in between.
 """
 
 from __future__ import annotations
@@ -26,7 +30,13 @@ os.sched_setaffinity(0, [int(sys.argv[1])])
 values = int(sys.argv[2]) << 17  # float64 in so many MiB, halved for source and target
 source, target = np.ones(values // 2), np.zeros(values // 2)
 chunk = 1 << 19
-step_s = float(sys.argv[3])
+step_s, turn_s = float(sys.argv[3]), float(sys.argv[4])
+if turn_s:
+    chunk = 1 << 15
+    try:
+        os.nice(-5)  # wakes at once; who may not, disturbs a little less
+    except OSError:
+        pass
 print("ready", flush=True)
 
 def told():
@@ -50,6 +60,8 @@ for line in sys.stdin:
         while time.perf_counter() < end:
             target[at : at + chunk] = source[at : at + chunk]
             at = (at + chunk) % (values // 2)
+            if turn_s:
+                time.sleep(turn_s)
 """
 
 
@@ -74,10 +86,16 @@ class Interference:
 
 
 @contextmanager
-def streaming(core: int, megabytes: int) -> Iterator[Interference]:
-    """Yields what controls a program that streams so much memory on a core; it ends with the block."""
+def streaming(core: int, megabytes: int, turn_s: float = 0.0) -> Iterator[Interference]:
+    """Yields what controls a program that streams so much memory on a core; it ends with the block.
+
+    Args:
+        core: Where it runs.
+        megabytes: How much it streams.
+        turn_s: How long it sleeps between two slices, for the measured core; 0 never.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, str(core), str(megabytes), str(STEP_S)],
+        [sys.executable, "-c", _PROGRAM, str(core), str(megabytes), str(STEP_S), str(turn_s)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

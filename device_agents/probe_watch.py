@@ -12,7 +12,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from device_agents.quiet import VisitSettings, VisitTime, agreed, share_at_least
+from device_agents.api import QuietLatency
+from device_agents.quiet import VisitSettings, VisitTime, agreed, corrected, likely_share
+
+REFERENCE = "reference"
+"""The name of the probe that is a network of the kind being measured."""
+# A search visits the reference in every round; so many rounds back it may be asked for.
+_REMEMBERED_ROUNDS = 500
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class ProbeWatch:
     ) -> None:
         self._settings, self._clock = settings, clock
         known = floors_ms or {}
+        self._reference: deque[VisitTime] = deque(maxlen=_REMEMBERED_ROUNDS)
         self._watched = {
             probe.name: _Watched(probe, known.get(probe.name), deque(maxlen=settings.probe_window)) for probe in probes
         }
@@ -107,37 +114,48 @@ class ProbeWatch:
         """Watches a probe no longer: the device does not run it."""
         self._watched.pop(name, None)
 
-    def take(self, name: str, time_ms: float, round_number: int) -> bool:
+    def take(self, name: str, time_ms: float, round_number: int) -> str:
         """Takes note of a visit.
 
         Returns:
-            Whether the device has settled at another speed: the floor was not reached for long and has been replaced,
-            so what was measured before is not comparable with what comes.
+            Why what was measured before is not comparable with what comes, "" if it is: the device has settled at
+            another speed, and the floors have been replaced; or the floor was none, since the device can be quieter.
         """
         one = self._watched.get(name)
         if one is None:
-            return False
+            return ""
         now_s = self._clock()
         one.recent.append(VisitTime(time_ms, round_number))
-        found = agreed(one.recent, self._settings)
+        if name == REFERENCE:
+            self._reference.append(VisitTime(time_ms, round_number))
+        found, quieter = agreed(one.recent, self._settings), ""
         if found is not None and (one.floor_ms is None or found.latency_ms < one.floor_ms):
+            if one.floor_ms is not None and found.latency_ms * (1 + self._settings.probe_tolerance) < one.floor_ms:
+                quieter = f"the {name} probe takes {found.latency_ms / one.floor_ms:.2f} times its time so far"
             one.floor_ms = found.latency_ms
         if one.first_floor_ms is None:
             one.first_floor_ms = one.floor_ms
         if one.reached_s is None or one.floor_ms is None or one.quiet(self._settings):
             one.reached_s = now_s
         if found is None or now_s - one.reached_s <= self._settings.settle_s or not self.is_throttled:
-            return False
+            return quieter
         self._settle(now_s)
-        return True
+        return f"all probes have been slow for {self._settings.settle_s:.0f} s"
 
     def quiet_share(self) -> float | None:
-        """Returns a cautious guess of the share of visits that are quiet: of the probe that is disturbed most.
+        """Returns a guess of the share of visits that are quiet: of the probe that is disturbed most.
 
         None without any probe.
         """
-        shares = [share_at_least(one.quiet(self._settings), len(one.recent)) for one in self._watched.values()]
+        shares = [likely_share(one.quiet(self._settings), len(one.recent)) for one in self._watched.values()]
         return min(shares, default=None)
+
+    def corrected(self, visits: Sequence[VisitTime]) -> QuietLatency | None:
+        """Returns a latency by the ratio to the reference network, None without one or if that says too little."""
+        reference = self._watched.get(REFERENCE)
+        if reference is None or reference.floor_ms is None:
+            return None
+        return corrected(visits, self._reference, reference.floor_ms, self._settings)
 
     def states(self) -> list[ProbeState]:
         """Returns how each probe stands."""

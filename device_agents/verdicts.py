@@ -110,6 +110,10 @@ def assess_visits(
     if enough and near is not None:
         detail = f"only {near.visits} of {len(visits)} visits agree" + (f"; {seen}" if seen else "")
         return measurement.with_verdict(Verdict.CORRECTED, detail)
+    by_reference = watch.corrected(visits)
+    if by_reference is not None:
+        detail = "by its ratio to the reference network" + (f"; {seen}" if seen else "")
+        return replace(measurement, quiet=by_reference).with_verdict(Verdict.CORRECTED, detail)
     if watch.is_throttled:
         return measurement.with_verdict(Verdict.THROTTLED, seen)
     apart = f"the lowest of {len(visits)} visits do not agree"

@@ -95,6 +95,9 @@ class MeasuringConfig(Settings):
     max_shift: float | None = Field(None, description="change of the median between its halves above which it is, too")
     min_clock_ratio: float | None = Field(None, description="clock after timing, over before, below which: throttled")
     max_attempts: int | None = Field(None, description="how often an unsteady model is measured")
+    patience_s: float | None = Field(
+        None, description="how long to wait for a device that other programs keep busy to be quiet again, seconds"
+    )
     timeout_s: float | None = Field(None, description="limit of one attempt, loading included, seconds")
     memory_limit_bytes: int | None = Field(None, description="memory a model may take, bytes")
 
