@@ -109,7 +109,7 @@ def main() -> None:
     figures: dict[str, object] = {"benchmark": "measurement_truth"}
     passes: list[bool | None] = []
     if options.part != "real":
-        simulated = simulate(seeds=2 if options.quick else 12)
+        simulated = simulate(seeds=3 if options.quick else 30)
         figures["simulated"] = simulated[0]
         passes.append(simulated[1])
     if options.part != "simulated":

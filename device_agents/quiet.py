@@ -68,7 +68,7 @@ class VisitSettings:
     shared_rounds: int = 8
     fewest_before_giving_up: int = 12
     probe_tolerance: float = 0.06
-    probe_window: int = 40
+    probe_window: int = 20
     probe_duration_s: float = 0.012
     settle_s: float = 120.0
     pause_s: float = 0.5
@@ -186,7 +186,7 @@ def visits_needed(quiet_share: float, settings: VisitSettings) -> float:
 def likely_share(hits: int, count: int) -> float:
     """Returns a guess of the share of quiet visits, 0 without any visit.
 
-    Before any visit it takes a quarter for quiet, with the weight of eight visits: while little is known of a device, it
-    is better visited more often.
+    Before any visit it takes a quarter for quiet, with the weight of three visits: while little is known of a device,
+    it is better visited more often.
     """
-    return (hits + 2) / (count + 8) if count else 0.0
+    return (hits + 0.75) / (count + 3) if count else 0.0

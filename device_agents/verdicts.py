@@ -95,7 +95,7 @@ def assess_visits(
         settings: When visits are enough.
         watch: What the probes say.
     """
-    share = watch.quiet_share()
+    share = watch.quiet_share(min((visit.round for visit in visits), default=None))
     # Without a probe nothing says how quiet the device is; half of the visits is a guess.
     needed = visits_needed(0.5 if share is None else share, settings)
     enough = len(visits) >= needed

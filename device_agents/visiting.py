@@ -281,7 +281,7 @@ class VisitingAgent(DeviceAgent):
             conditions = replace(measurement.conditions, anchor_ratio=watch.drift_ratio())
             measurement = replace(measurement, conditions=conditions)
         assessed = assess_visits(measurement, file.times(self.settings), file.spec, self.settings, watch)
-        if assessed.verdict in (Verdict.CORRECTED, Verdict.CONTENDED) and not over:
+        if assessed.verdict in (Verdict.CORRECTED, *_WAITING) and not over:
             return None
         return assessed
 
