@@ -65,7 +65,7 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
                     network.accuracy.get(precision),
                     *network.accuracy_interval.get(precision, (None, None)),
                     result.test_images,
-                    *(_tested(network) if precision == result.precision else (None, None)),
+                    *(_tested(result, network) if precision == result.precision else (None, None, None)),
                     network.quality,
                     str(measured.verdict),
                     measured.detail or None,
@@ -86,6 +86,7 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
         ("test_images", "", None),
         ("p_value", "p vs. winner", ".3f"),
         ("test", "", None),
+        ("latency_differs", "", None),
         ("quality", facts.quality_name, facts.quality_form),
         ("verdict", "verdict", ""),
         ("detail", "detail", ""),
@@ -106,10 +107,12 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
     return Section("result", "Result", tuple(says), (plot,), (table,))
 
 
-def _tested(network: ResultRow) -> tuple[float | None, str | None]:
-    """p-value and name of the test against the winner."""
-    tested = network.accuracy_vs_winner
-    return (None, None) if tested is None else (tested.p_value, tested.test)
+def _tested(result: RunResult, network: ResultRow) -> tuple[float | None, str | None, bool | None]:
+    """Against the winner: p-value and name of the test of accuracies, and whether latencies differ."""
+    if network is result.winner:
+        return None, None, None
+    tested, differs = network.accuracy_vs_winner, result.latency_differs(network)
+    return (None, None, differs) if tested is None else (tested.p_value, tested.test, differs)
 
 
 def _training(facts: RunFacts) -> str:

@@ -122,6 +122,7 @@ def test_every_accuracy_has_its_interval_and_its_test(finished: Run, report: Rep
         tested = row["accuracy_vs_winner"] if precision == "int8" else None
         assert p_value == (tested and tested["p_value"])
     assert texts[0] == "91.0% [86.2, 94.2]"
+    assert column(report, "delivered", "latency_differs") == [None, None, True, None, True, None]
     assert set(column(report, "delivered", "test_images")) == {200}
     assert column(report, "precisions", "int8_accuracy_text")[0] == "91.0% [86.2, 94.2]"
     assert column(report, "precisions", "p_value") == [row["int8_vs_float"]["p_value"] for row in rows.values()]
