@@ -34,6 +34,21 @@ def ms_text(value_ms: float | None) -> str:
     return "-" if value_ms is None else format(value_ms, ms_form(value_ms))
 
 
+def with_interval(value: float, interval: tuple[float, float] | None, form: str) -> str:
+    """A value followed by its 95% interval, if that is known: `98.3% [96.4, 99.2]`.
+
+    Args:
+        value: what was found.
+        interval: its bounds.
+        form: format of the value and, without a percent sign, of the bounds.
+    """
+    shown = format(value, form)
+    if interval is None:
+        return shown
+    low, high = (format(bound, form).removesuffix("%") for bound in interval)
+    return f"{shown} [{low}, {high}]"
+
+
 def reason(error: BaseException) -> str:
     """What went wrong, as words for a message: one line, without Python's name of the error."""
     said = printable(" ".join(str(error).split()))[:_LONGEST_REASON]

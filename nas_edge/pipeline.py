@@ -235,4 +235,4 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
         model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
         rows = measure_models(config, source, source.measure_file, [model], reporter)
         bundling = Bundling(config, task, space, data, source, found.target_ms)
-        return bundling.write(out, architecture, model, rows, found.latency_estimate)
+        return bundling.write(out, architecture, [model], rows, found.latency_estimate)

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 def runs(folder: Path) -> None:
     """Lists the runs in FOLDER (default: runs), the latest last.
 
-    NETWORK says whose figures follow: of a delivered network, QUALITY is its accuracy on test images; of a winner that
-    was not trained, and of the best trial so far, what the search found. MS says so where it was not measured.
+    NETWORK says whose figures follow: of a delivered network, QUALITY is its accuracy on test images with its 95%
+    interval; of a winner that was not trained, and of the best trial so far, what the search found. MS says so where it
+    was not measured.
     """
     from nas_edge.runs.listing import list_runs
 

@@ -34,7 +34,7 @@ from nas_edge import __version__
 from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import verify
-from nas_edge.formatting import ms_text, reason
+from nas_edge.formatting import ms_text, reason, with_interval
 from nas_edge.tasks.base import BundleSection, Metric
 from nas_edge.text import slower_int8
 
@@ -70,12 +70,14 @@ class DeliveredModel:
         latency: the measurement with its conditions (device, runtime, threads ...), as JSON values; the README shows
             its `median_ms`. Its `samples_ms`, if any, go to `measurements.json`. None if not measured.
         on_device_check: result of running it on the device, as JSON values; None if that was not tried.
+        quality_interval: 95% interval of the quality; None if that is not known.
     """
 
     file: bytes
     quality: float | None = None
     latency: Mapping[str, Any] | None = None
     on_device_check: Mapping[str, Any] | None = None
+    quality_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,7 @@ def _describe(precision: str, model: DeliveredModel, metric: Metric) -> dict[str
         "output": asdict(result),
         "operators": verify.operator_histogram(model.file),
         metric.name: model.quality,
+        f"{metric.name}_interval": model.quality_interval,
         "latency": _without_samples(model),
         "on_device_check": model.on_device_check,
     }
@@ -390,7 +393,7 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
     source, result = model["input"], model["output"]
     details = manifest["details"]
     colours = "1 channel" if channels == 1 else f"{channels} channels"
-    models = manifest["models"].items()
+    models, interval = manifest["models"].items(), f"{metric.name}_interval"
     slower = slower_int8({name: (facts["latency"] or {}).get("median_ms") for name, facts in models})
     measured_on = f"The latency was measured on {details['device']}. " if "device" in details else ""
     lines = [
@@ -402,6 +405,7 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
         "|---|---|---|---|",
         *(_table_row(facts, details.get("test_images"), metric) for facts in manifest["models"].values()),
         "",
+        *(("In brackets: 95% intervals.", "") if any(facts[interval] for _, facts in models) else ()),
         *((f"{slower[0].upper()}{slower[1:]}.", "") if slower else ()),
         f"{measured_on}The measurement conditions (runtime, threads ...) are in the manifest.",
         "",
@@ -475,8 +479,8 @@ def _numbers(values: Sequence[float]) -> str:
 
 def _table_row(facts: Mapping[str, Any], test_images: int | None, metric: Metric) -> str:
     of = "" if test_images is None else f" of {test_images} images"
-    quality = facts[metric.name]
-    tested = "" if quality is None else f"{metric.text(quality)}{of}"
+    quality, interval = facts[metric.name], f"{metric.name}_interval"
+    tested = "" if quality is None else f"{with_interval(quality, facts[interval], metric.form)}{of}"
     latency = facts["latency"] or {}
     shown = ms_text(latency["median_ms"]) if latency.get("median_ms") is not None else ""
     if latency.get("verdict", "ok") != "ok":

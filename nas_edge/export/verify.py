@@ -114,11 +114,29 @@ def run_tflite(model: bytes, images: Array, threads: int | None = None, kernels:
     return result.dequantize(stored)
 
 
-def quality(model: bytes, images: Array, targets: Array, task: NetworkTask, threads: int | None = None) -> float:
-    """The task's metric of a file. Arguments and errors are those of `run_tflite`; targets are those of the images."""
+@dataclass(frozen=True)
+class FileQuality:
+    """How good a file is.
+
+    Attributes:
+        value: in the task's metric.
+        example_scores: `[n]`, see `NetworkTask.example_scores`; None for a metric without a paired test, and where
+            outputs are not numbers.
+    """
+
+    value: float
+    example_scores: Array | None
+
+
+def file_quality(
+    model: bytes, images: Array, targets: Array, task: NetworkTask, threads: int | None = None
+) -> FileQuality:
+    """How good a file is. Arguments and errors are those of `run_tflite`; targets are those of the images."""
     if len(images) == 0 or len(images) != len(targets):
         raise DataError(f"expected as many targets as images, at least one; received {len(targets)} and {len(images)}")
-    return task.score(run_tflite(model, images, threads), targets)
+    outputs = run_tflite(model, images, threads)
+    scores = task.example_scores(outputs, targets) if np.isfinite(outputs).all() else None
+    return FileQuality(task.score(outputs, targets), scores)
 
 
 def max_difference(first: Array, second: Array) -> float:

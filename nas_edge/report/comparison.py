@@ -15,6 +15,8 @@ from nas_edge.report.conditions import flat
 from nas_edge.report.content import Cell, Column, ColumnSpec, Report, Section, Table, make_table
 from nas_edge.report.reading import RunFacts, mapping, quality_form
 from nas_edge.runs.environment import measured_with
+from nas_edge.runs.paired_result import PairedResult, compare_scores
+from nas_edge.runs.result import RunResult
 
 
 def compare_report(runs: Sequence[RunFacts]) -> Report:
@@ -72,23 +74,45 @@ def _best_words(names: Sequence[str], runs: Sequence[RunFacts]) -> str:
     """Which finished run's network is the best, as the rest of a sentence; by test accuracy, else by quality."""
     done = [(name, facts, facts.result) for name, facts in zip(names, runs, strict=True) if facts.result is not None]
     tested = [
-        (accuracy, name)
-        for name, _, result in done
+        (accuracy, name, facts, result)
+        for name, facts, result in done
         if (accuracy := result.winner.accuracy.get(result.precision)) is not None
     ]
     form = quality_form(runs)
     if len(tested) == len(done):
         if len({(facts.config.data.source, facts.metric.name) for facts in runs}) > 1:
             return ". They used different data, so their accuracies cannot be compared."
-        best, name = max(tested)
-        return f"; the most accurate is that of {name}, with a test {runs[0].metric.name} of {best:{form}}."
+        _, name, best, result = max(tested, key=lambda each: each[:2])
+        reached = result.winner.accuracy_text(result.precision, form)
+        others = [(other, facts) for _, other, facts, _ in tested if facts is not best]
+        says = f"; the most accurate is that of {name}, with a test {best.metric.name} of {reached}."
+        return f"{says}{_doubts(best, others)}"
     scored = [(quality, name) for name, _, result in done if (quality := result.winner.quality) is not None]
     alike = {facts.quality_name for _, facts, _ in done}
     # Qualities that drift depend on the search they are from.
     if len(scored) < len(done) or len(alike) > 1 or any(facts.quality_drifts for _, facts, _ in done):
         return ". Their qualities cannot be compared."
-    best, name = max(scored)
-    return f"; the best is that of {name}, with a {alike.pop()} of {best:{form}}."
+    highest, name = max(scored)
+    return f"; the best is that of {name}, with a {alike.pop()} of {highest:{form}}."
+
+
+def _doubts(facts: RunFacts, others: Sequence[tuple[str, RunFacts]]) -> str:
+    """From which others the most accurate network does not differ significantly, as a sentence; empty for none."""
+    tested = [(name, _paired(facts, other)) for name, other in others]
+    alike = [f"{name} ({found})" for name, found in tested if found is not None and not found.significant]
+    return f" The difference in accuracy from {_listed(alike)} is not significant." if alike else ""
+
+
+def _paired(first: RunFacts, second: RunFacts) -> PairedResult | None:
+    """The paired test of two runs' winners; None where they were not tested on the same images."""
+    one, other = first.example_scores, second.example_scores
+    if one is None or other is None or one.test_set != other.test_set or not first.result or not second.result:
+        return None
+    return compare_scores(
+        first.metric.paired_test,
+        one.of("winner", first.result.precision),
+        other.of("winner", second.result.precision),
+    )
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -122,7 +146,7 @@ def _group_section(
     rows: list[tuple[Cell, ...]] = []
     fronts: list[tuple[Cell, ...]] = []
     for name, facts in runs:
-        rows.append((name, *_row(facts)))
+        rows.append((name, *_row(facts, axes.quality_form)))
         for trial in facts.front:
             kind = None if trial.kind is None else str(trial.kind)
             fronts.append((name, trial.latency_ms, kind, trial.quality, trial.step, trial.architecture))
@@ -166,7 +190,11 @@ def _run_columns(axes: plots.Axes, metric: str) -> list[ColumnSpec]:
         ("latency_ms", "winner, ms", form),
         ("latency_kind", "latency is", ""),
         ("verdict", "unreliable", ""),
-        ("accuracy", f"test {metric}", axes.quality_form),
+        ("accuracy_text", f"test {metric}", ""),
+        ("accuracy", "", None),
+        ("accuracy_low", "", None),
+        ("accuracy_high", "", None),
+        ("test_images", "", None),
         ("quality", "winner's quality", axes.quality_form),
         ("float_ms", "float, ms", form),
         ("best_quality", "best quality within target", axes.quality_form),
@@ -177,7 +205,7 @@ def _run_columns(axes: plots.Axes, metric: str) -> list[ColumnSpec]:
     ]
 
 
-def _row(facts: RunFacts) -> tuple[Cell, ...]:
+def _row(facts: RunFacts, quality_form: str) -> tuple[Cell, ...]:
     result, best = facts.result, facts.best_within
     winner = None if result is None else result.winner
     measured = None if result is None else result.measurement
@@ -188,7 +216,7 @@ def _row(facts: RunFacts) -> tuple[Cell, ...]:
         None if result is None else result.latency_ms,
         None if kind is None else str(kind),
         None if measured is None or measured.ok else str(measured.verdict),
-        None if result is None else result.winner.accuracy.get(result.precision),
+        *_accuracy(result, quality_form),
         None if winner is None else winner.quality,
         None if winner is None else winner.median_ms("float32"),
         None if best is None else best.quality,
@@ -197,6 +225,15 @@ def _row(facts: RunFacts) -> tuple[Cell, ...]:
         facts.config.seed,
         facts.config.space.name,
     )
+
+
+def _accuracy(result: RunResult | None, form: str) -> tuple[Cell, ...]:
+    """The winner's accuracy as text and number, its interval, and the number of test images."""
+    if result is None or result.precision not in result.winner.accuracy:
+        return (None,) * 5
+    winner, precision = result.winner, result.precision
+    interval = winner.accuracy_interval.get(precision, (None, None))
+    return winner.accuracy_text(precision, form), winner.accuracy[precision], *interval, result.test_images
 
 
 def _device(facts: RunFacts) -> str | None:

@@ -1,16 +1,17 @@
-"""What a report begins with: the result in one or two sentences, and the key figures."""
+"""What a report begins with: the result in a few sentences, and the key figures."""
 
 from __future__ import annotations
 
 from nas_edge.formatting import ms_form
+from nas_edge.report.comparison_sentences import comparison_sentences
 from nas_edge.report.content import Tile, text_of
-from nas_edge.report.reading import RunFacts, series_of
-from nas_edge.runs.result import ResultRow, RunResult
+from nas_edge.report.reading import RunFacts
+from nas_edge.runs.result import RunResult
 from nas_edge.text import origin_text
 
 
 def headline(facts: RunFacts) -> str:
-    """The target and the result, in one or two sentences."""
+    """The target and the result, in a few sentences."""
     if facts.result is not None:
         return (_delivery if facts.result.device is not None else _finding)(facts, facts.result)
     best = facts.best_within
@@ -44,12 +45,11 @@ def _delivery(facts: RunFacts, result: RunResult) -> str:
         f"The delivered {result.precision} network has a measured latency of {_ms(ms, facts)} on {result.device}, "
         f"{_relation(facts, result, ms)}.{flag}"
     )
-    accuracy = winner.accuracy.get(result.precision)
-    if accuracy is None:
-        return says
-    others = [_beside(network, facts, result) for network in result.rows if series_of(network) == "reference"]
-    reached = f"Its test {facts.metric.name} is {facts.quality_text(accuracy)}"
-    return f"{says} {'; '.join([reached, *others])}."
+    compared = comparison_sentences(result, facts.metric.name, facts.quality_form, len(facts.randoms))
+    if not compared and result.precision in winner.accuracy:
+        reached = winner.accuracy_text(result.precision, facts.quality_form)
+        compared = [f"Its test {facts.metric.name} is {reached}."]
+    return " ".join([says, *compared])
 
 
 def _finding(facts: RunFacts, result: RunResult) -> str:
@@ -76,13 +76,6 @@ def _relation(facts: RunFacts, result: RunResult, ms: float) -> str:
     miss = ms / result.target_ms - 1
     verdict = "" if miss <= 0 else ": the target is missed" if result.hard_limit else ", which was not a hard limit"
     return f"{abs(miss):.0%} {'under' if miss <= 0 else 'over'} the target of {_ms(result.target_ms, facts)}{verdict}"
-
-
-def _beside(network: ResultRow, facts: RunFacts, result: RunResult) -> str:
-    """Accuracy and latency of a network that the winner is compared with."""
-    ms, accuracy = network.median_ms(result.precision), network.accuracy.get(result.precision)
-    reached = f"an unknown {facts.metric.name}" if accuracy is None else facts.quality_text(accuracy)
-    return f"{network.name} reaches {reached}" + ("" if ms is None else f" in {_ms(ms, facts)}")
 
 
 def _progress(facts: RunFacts) -> str:
@@ -131,9 +124,12 @@ def _delivered_tiles(facts: RunFacts, result: RunResult) -> list[Tile]:
         what = "range" if statistics.interval_ms is None else "95% interval"
         note = f"measured; {what} {low:{form}} to {high:{form}} ms"
         shown.append(Tile(f"{result.precision} latency", _ms(statistics.median_ms, facts), note))
+    images = "held-out test images" if result.test_images is None else f"{result.test_images:,} held-out test images"
     for precision, accuracy in sorted(winner.accuracy.items(), key=lambda item: item[0] != result.precision):
-        label = f"{precision} {facts.metric.name}"
-        shown.append(Tile(label, facts.quality_text(accuracy), "on held-out test images"))
+        note, interval = f"on {images}", winner.accuracy_interval.get(precision)
+        if interval is not None:
+            note = f"{note}; 95% interval {' to '.join(map(facts.quality_text, interval))}"
+        shown.append(Tile(f"{precision} {facts.metric.name}", facts.quality_text(accuracy), note))
     return shown
 
 

@@ -170,7 +170,7 @@ def delivered(
         _hover("latency_ms", "ms", form),
         _hover("low_ms", "95% from, ms", form),
         _hover("high_ms", "95% to, ms", form),
-        _hover("accuracy", accuracy, accuracy_form),
+        _hover("accuracy_text", accuracy),
         _hover("verdict", "verdict"),
     ]
     data = {"name": "delivered"}

@@ -20,6 +20,7 @@ from nas_edge.latency.answer import LatencyKind
 from nas_edge.report.analysis import pareto_front
 from nas_edge.runs.columns import TrialColumns, read_trials
 from nas_edge.runs.environment import measured_with
+from nas_edge.runs.example_scores import ExampleScores, read_example_scores
 from nas_edge.runs.journal import read_journal
 from nas_edge.runs.result import ResultRow, RunResult, read_result
 from nas_edge.runs.run import Run, RunFolderError
@@ -150,6 +151,15 @@ class RunFacts:
     def all_measured(self) -> bool:
         """Whether the latencies of all trials were measured."""
         return self.kinds == (LatencyKind.MEASURED,)
+
+    @cached_property
+    def example_scores(self) -> ExampleScores | None:
+        """How the delivered files did on each test image; None for a run of before that was kept.
+
+        Raises:
+            RunError: when they cannot be read.
+        """
+        return read_example_scores(Run(self.folder))
 
     @cached_property
     def metric(self) -> Metric:

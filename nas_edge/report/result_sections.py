@@ -8,7 +8,8 @@ from nas_edge.formatting import ms_form
 from nas_edge.report import plots
 from nas_edge.report.content import Cell, ColumnSpec, Section, make_table
 from nas_edge.report.reading import RunFacts, TrialFacts, series_of
-from nas_edge.runs.result import LatencyEstimate, RunResult
+from nas_edge.runs.paired_result import PairedResult
+from nas_edge.runs.result import LatencyEstimate, ResultRow, RunResult
 from nas_edge.text import origin_text
 
 
@@ -60,7 +61,11 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
                     low,
                     high,
                     None if ms is None else "measured",
+                    network.accuracy_text(precision, facts.quality_form) if precision in network.accuracy else None,
                     network.accuracy.get(precision),
+                    *network.accuracy_interval.get(precision, (None, None)),
+                    result.test_images,
+                    *(_tested(result, network) if precision == result.precision else (None, None, None)),
                     network.quality,
                     str(measured.verdict),
                     measured.detail or None,
@@ -74,7 +79,14 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
         ("low_ms", "95% from", form),
         ("high_ms", "95% to", form),
         ("latency_kind", "latency is", ""),
-        ("accuracy", f"test {metric}", facts.quality_form),
+        ("accuracy_text", f"test {metric}", ""),
+        ("accuracy", f"test {metric}", None),
+        ("accuracy_low", "", None),
+        ("accuracy_high", "", None),
+        ("test_images", "", None),
+        ("p_value", "p vs. winner", ".3f"),
+        ("test", "", None),
+        ("latency_differs", "", None),
         ("quality", facts.quality_name, facts.quality_form),
         ("verdict", "verdict", ""),
         ("detail", "detail", ""),
@@ -85,12 +97,22 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
         f"with the others. Its test {metric} is that of exactly this file, on test images used in neither search nor "
         "training."
     ]
+    if any(network.accuracy_interval for network in result.rows):
+        says.append("In brackets: 95% intervals.")
     if result.latency_estimate is not None:
         says.append(_estimate_words(result, result.latency_estimate, form))
     names = [name for name in plots.SERIES if name in set(table.columns[1].values)]
     shown = sorted({str(row[2]) for row in rows})
     plot = plots.delivered(result.target_ms, form, f"test {metric}", facts.quality_form, names, shown)
     return Section("result", "Result", tuple(says), (plot,), (table,))
+
+
+def _tested(result: RunResult, network: ResultRow) -> tuple[float | None, str | None, bool | None]:
+    """Against the winner: p-value and name of the test of accuracies, and whether latencies differ."""
+    if network is result.winner:
+        return None, None, None
+    tested, differs = network.accuracy_vs_winner, result.latency_differs(network)
+    return (None, None, differs) if tested is None else (tested.p_value, tested.test, differs)
 
 
 def _training(facts: RunFacts) -> str:
@@ -126,7 +148,10 @@ def precision_section(facts: RunFacts) -> Section | None:
         accuracies = network.accuracy.get("int8"), network.accuracy.get("float32")
         gained = None if None in accuracies else scale * (accuracies[0] or 0) - scale * (accuracies[1] or 0)
         speed = real / int8 if int8 and real else None
-        rows.append((network.name, int8, real, speed, *accuracies, gained))
+        tested = network.int8_vs_float
+        texts = (network.accuracy_text(precision, facts.quality_form) for precision in ("int8", "float32"))
+        p_value = None if tested is None else tested.p_value
+        rows.append((network.name, int8, real, speed, *texts, *accuracies, gained, p_value))
         shown.append((speed, gained))
     form, metric = ms_form(result.target_ms), facts.metric.name
     columns: list[ColumnSpec] = [
@@ -134,16 +159,21 @@ def precision_section(facts: RunFacts) -> Section | None:
         ("int8_ms", "int8, measured ms", form),
         ("float32_ms", "float, measured ms", form),
         ("speed_up", "int8 speed-up", ".2f"),
-        ("int8_accuracy", f"int8 {metric}", facts.quality_form),
-        ("float32_accuracy", f"float {metric}", facts.quality_form),
+        ("int8_accuracy_text", f"int8 {metric}", ""),
+        ("float32_accuracy_text", f"float {metric}", ""),
+        ("int8_accuracy", "", None),
+        ("float32_accuracy", "", None),
         ("difference", "difference, points" if percent else "difference", ".1f" if percent else facts.quality_form),
+        ("p_value", "p", ".3f"),
     ]
-    says = _precision_words(*shown[0], metric, percent, facts.quality_form)
+    says = _precision_words(*shown[0], metric, percent, facts.quality_form, result.winner.int8_vs_float)
     table = make_table("precisions", "", columns, rows)
     return Section("precision", "int8 vs. float", tuple(says), tables=(table,))
 
 
-def _precision_words(speed: float | None, gained: float | None, metric: str, percent: bool, form: str) -> list[str]:
+def _precision_words(
+    speed: float | None, gained: float | None, metric: str, percent: bool, form: str, tested: PairedResult | None
+) -> list[str]:
     """Sentences on the winner: `speed` is float's latency over int8's, `gained` is in (percentage) points."""
     says = []
     if speed is None:
@@ -161,8 +191,14 @@ def _precision_words(speed: float | None, gained: float | None, metric: str, per
     if float(size.split()[0]) == 0:
         says.append(f"Quantisation does not change its test {metric}.")
     else:
-        says.append(f"Quantisation {'gains' if gained > 0 else 'costs'} {size} of test {metric}.")
+        says.append(f"Quantisation {'gains' if gained > 0 else 'costs'} {size} of test {metric}{_doubt(tested)}.")
     return says
+
+
+def _doubt(tested: PairedResult | None) -> str:
+    if tested is None:
+        return ""
+    return f" ({'significant' if tested.significant else 'not significant'}: {tested})"
 
 
 def baseline_section(facts: RunFacts) -> Section | None:

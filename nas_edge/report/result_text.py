@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from nas_edge.formatting import ms_text
+from nas_edge.report.comparison_sentences import comparison_sentences
 from nas_edge.runs.result import Outcome, RunResult
 from nas_edge.tasks.base import Metric
 from nas_edge.text import measurement_text, origin_text, slower_int8
@@ -82,10 +83,14 @@ def table(result: RunResult, run: Path, metric: Metric) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    notes = [] if result.test_images is None else [f"{metric.name}: on {result.test_images} test images"]
+    notes = []
+    if result.test_images is not None:
+        intervals = ", with 95% intervals" if any(row.accuracy_interval for row in result.rows) else ""
+        notes.append(f"{metric.name}: on {result.test_images} test images{intervals}")
     notes += [f"{precision} on {result.device}: {check}" for precision, check in result.on_device_check.items()]
     times_ms = {precision: result.winner.median_ms(precision) for precision in result.winner.latency}
     notes += filter(None, [slower_int8(times_ms)])
+    notes += [] if result.device is None else comparison_sentences(result, metric.name, metric.form)
     return "\n".join([*lines, "", *notes, answer(result, run, run / "bundle")])
 
 
@@ -100,7 +105,7 @@ def _delivered(result: RunResult, metric: Metric) -> list[tuple[str, ...]]:
     ]
     for row in result.rows:
         times = (measurement_text(row.latency.get(precision)) for precision, _ in _PRECISIONS)
-        accuracies = (metric.text(row.accuracy[p]) if p in row.accuracy else "-" for p, _ in _PRECISIONS)
+        accuracies = (row.accuracy_text(precision, metric.form) for precision, _ in _PRECISIONS)
         rows.append((row.name, ms_text(result.target_ms), *times, *accuracies))
     return rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from device_agents.api import Verdict
 from nas_edge.errors import NasEdgeError
-from nas_edge.formatting import ms_text
+from nas_edge.formatting import ms_text, with_interval
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.result import read_result
 from nas_edge.runs.run import Run, RunFolderError
@@ -28,6 +28,7 @@ class RunSummary:
             of highest reward; "-" before there is one.
         latency: of it in ms; with the verdict where it cannot be relied on, and its kind where it was not measured.
         quality: of the delivered network on test images; of another as the search scored it.
+        quality_interval: the 95% interval of the former.
         steps_done: steps with a trial or a checkpoint.
         steps: of the whole search.
         age_s: since the run was last written to.
@@ -40,13 +41,14 @@ class RunSummary:
     network: str = "-"
     latency: str = "-"
     quality: float | None = None
+    quality_interval: tuple[float, float] | None = None
     steps_done: int = 0
     steps: int | None = None
     age_s: float | None = None
 
     def row(self) -> tuple[str, ...]:
         """The run as a row of text."""
-        quality = "-" if self.quality is None else f"{self.quality:.3f}"
+        quality = "-" if self.quality is None else with_interval(self.quality, self.quality_interval, ".3f")
         steps = "-" if self.steps is None else f"{self.steps_done}/{self.steps}"
         return (
             self.name,
@@ -83,12 +85,13 @@ def _summary(folder: Path) -> RunSummary:
     except (NasEdgeError, RecursionError) as error:  # the latter where a value is nested too deeply to be shown
         return RunSummary(folder.name, f"unreadable: {str(error).splitlines()[0]}", age_s=_age_s(folder))
     rewarded = [(reward, i) for i, reward in enumerate(trials.reward) if reward is not None]
-    network, latency, quality = "-", "-", None
+    network, latency, quality, interval = "-", "-", None, None
     if result is not None:
         network = "winner" if result.device is None else "delivered"
         verdict = Verdict.OK if result.measurement is None else result.measurement.verdict
         latency = _latency(result.latency_ms, verdict, result.latency_kind)
         quality = result.winner.accuracy.get(result.precision, result.winner.quality)
+        interval = result.winner.accuracy_interval.get(result.precision)
     elif rewarded:
         network, best = "best trial", max(rewarded, key=lambda trial: trial[0])[1]
         latency = _latency(trials.latency_ms[best], trials.verdict[best], trials.kind[best])
@@ -102,6 +105,7 @@ def _summary(folder: Path) -> RunSummary:
         network=network,
         latency=latency,
         quality=quality,
+        quality_interval=interval,
         steps_done=max(last, run.checkpoints.newest_step() or 0),
         steps=config.search.steps,
         age_s=_age_s(folder),

@@ -2,21 +2,26 @@
 
 schema 1    no schema_version; `judged` for what the search went by
 schema 2    `latency_estimate`, with its kind; quality without bounds; runs that deliver nothing; later `outcome`, too,
-            of which `meets_target` is what earlier readers knew
+            of which `meets_target` is what earlier readers knew; later intervals and tests of accuracies, too, without
+            which nothing is said of whether networks differ
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Measurement
 from device_agents.errors import ProtocolError
+from nas_edge.formatting import with_interval
 from nas_edge.latency.answer import LatencyKind
+from nas_edge.runs.latency_difference import latency_differs
+from nas_edge.runs.paired_result import PairedResult
 from nas_edge.runs.untrusted import milliseconds, number, optional_number
 from nas_edge.tasks import metric_of
+from nas_edge.tasks.base import Metric
 
 if TYPE_CHECKING:
     from nas_edge.runs.run import Run
@@ -46,6 +51,10 @@ class ResultRow:
         accuracy: on test images, in the task's metric, by precision; empty where nothing was trained.
         latency: measurements by precision; likewise.
         estimate_ms: what the search went by, where that was not the device.
+        accuracy_interval: 95% intervals of `accuracy`, where they are known.
+        accuracy_vs_winner: whether it differs from the winner's, in the delivered precision; None for the winner, and
+            where that was not tested.
+        int8_vs_float: whether the accuracies of its two files differ; likewise.
     """
 
     name: str
@@ -54,6 +63,19 @@ class ResultRow:
     accuracy: Mapping[str, float]
     latency: Mapping[str, Measurement]
     estimate_ms: float | None = None
+    accuracy_interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    accuracy_vs_winner: PairedResult | None = None
+    int8_vs_float: PairedResult | None = None
+
+    def accuracy_text(self, precision: str, form: str) -> str:
+        """Accuracy with its interval, or `-`.
+
+        Args:
+            precision: of the file.
+            form: format of the accuracy.
+        """
+        accuracy = self.accuracy.get(precision)
+        return "-" if accuracy is None else with_interval(accuracy, self.accuracy_interval.get(precision), form)
 
     def median_ms(self, precision: str) -> float | None:
         """Median latency, also when it is flagged: better a flagged number than none."""
@@ -206,6 +228,24 @@ class RunResult:
             return LatencyKind.MEASURED
         return None if self.latency_estimate is None else self.latency_estimate.kind
 
+    def latency_differs(self, row: ResultRow) -> bool | None:
+        """Whether the measured latencies of the winner and another row differ significantly; None if not known."""
+        return latency_differs(self.measurement, row.latency.get(self.precision))
+
+    def comparisons(self) -> list[dict[str, Any]]:
+        """What other networks than the winner reach, and whether they differ from it, as JSON values."""
+        return [
+            {
+                "network": row.name,
+                "accuracy": row.accuracy.get(self.precision),
+                "accuracy_interval": row.accuracy_interval.get(self.precision),
+                "accuracy_vs_winner": None if row.accuracy_vs_winner is None else asdict(row.accuracy_vs_winner),
+                "median_ms": row.median_ms(self.precision),
+                "latency_differs": self.latency_differs(row),
+            }
+            for row in self.rows[1:]
+        ]
+
     def latency_of(self, row: ResultRow) -> float | None:
         """Latency of any row, known as that of the winner."""
         return row.estimate_ms if self.device is None else row.median_ms(self.precision)
@@ -235,7 +275,11 @@ class RunResult:
             "latency_estimate": None if self.latency_estimate is None else _plain_estimate(self.latency_estimate),
             "test_images": self.test_images,
             "rows": [
-                {**asdict(row), "latency": {precision: m.to_json() for precision, m in row.latency.items()}}
+                {
+                    **asdict(row),
+                    "latency": {precision: m.to_json() for precision, m in row.latency.items()},
+                    "latency_differs": None if row is self.winner else self.latency_differs(row),
+                }
                 for row in self.rows
             ],
         }
@@ -284,7 +328,7 @@ def read_result(run: Run) -> RunResult | None:
         for value in (value for row in result.rows for value in row.accuracy.values()):
             if not metric.allows(value):
                 raise ValueError(f"{metric.name} is {value:g}, expected a number within {metric.bounds}")
-        return result
+        return with_intervals(result, metric)
     except LookupError as error:
         reason = f"it has no {error.args[0]!r}" if error.args else "it is incomplete"
     except (AttributeError, ProtocolError, TypeError, ValueError) as error:
@@ -292,15 +336,43 @@ def read_result(run: Run) -> RunResult | None:
     raise RunFolderError(f"{run.path('result.json')} is damaged: {reason:.200}")
 
 
+def with_intervals(result: RunResult, metric: Metric) -> RunResult:
+    """A result with the accuracies' intervals, where it does not have them and they can be known."""
+    count = result.test_images
+    if count is None:
+        return result
+    rows = []
+    for row in result.rows:
+        known = {precision: metric.interval(value, count) for precision, value in row.accuracy.items()}
+        intervals = {precision: interval for precision, interval in known.items() if interval is not None}
+        rows.append(replace(row, accuracy_interval={**intervals, **row.accuracy_interval}))
+    return replace(result, rows=tuple(rows))
+
+
 def _row(row: Mapping[str, Any]) -> ResultRow:
+    accuracy = {str(name): number(value) for name, value in row["accuracy"].items() if value is not None}
+    intervals = row.get("accuracy_interval") or {}
     return ResultRow(
         name=str(row["name"]),
         architecture=str(row["architecture"]),
         quality=optional_number(row["quality"]),
-        accuracy={str(name): number(value) for name, value in row["accuracy"].items() if value is not None},
+        accuracy=accuracy,
         latency={str(name): Measurement.from_json(value) for name, value in row["latency"].items()},
         estimate_ms=optional_number(row.get("estimate_ms"), 0),
+        accuracy_interval={str(name): _interval(bounds, accuracy[name]) for name, bounds in intervals.items()},
+        accuracy_vs_winner=_paired_result(row.get("accuracy_vs_winner")),
+        int8_vs_float=_paired_result(row.get("int8_vs_float")),
     )
+
+
+def _interval(bounds: Sequence[object], value: float) -> tuple[float, float]:
+    """The interval of a value, which must contain it."""
+    low, high = bounds
+    return number(low, most=value), number(high, value)
+
+
+def _paired_result(record: Mapping[str, Any] | None) -> PairedResult | None:
+    return None if record is None else PairedResult.from_json(record)
 
 
 def _plain_estimate(estimate: LatencyEstimate) -> dict[str, Any]:

@@ -11,6 +11,7 @@
     stages/              what the stages after the search measured and found, so that it is not done again
     winner/, compared/   trained weights
     bundle/              what an app team receives
+    test_scores.npz      how the delivered files did on each test image; see `example_scores`
     result.json          what was asked and found; written last of all that cannot be made again
     report/              the page about it all, and its tables; see `report`
 
@@ -290,7 +291,11 @@ class Run:
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes a JSON file in one piece."""
         content = json.dumps(value, indent=2, allow_nan=False) + "\n"
-        self._files.write_whole(self.path(name), content.encode())
+        self.write_bytes(name, content.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Writes any file in one piece."""
+        self._files.write_whole(self.path(name), content)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Reads a JSON file of the run.
@@ -318,7 +323,7 @@ class Run:
         arrays = {f"{node}/{i}": array for node, group in weights.items() for i, array in enumerate(group)}
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        self._files.write_whole(self.path(name), buffer.getvalue())
+        self.write_bytes(name, buffer.getvalue())
 
     def read_weights(self, name: str) -> dict[str, tuple[np.ndarray[Any, Any], ...]]:
         """Reads what `write_weights` wrote."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,13 +21,15 @@ from nas_edge.errors import TrainingError
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.progress import Reporter
-from nas_edge.runs.result import LatencyEstimate, ResultRow, RunResult
+from nas_edge.runs.example_scores import ExampleScores, id_of_test_set, write_example_scores
+from nas_edge.runs.result import LatencyEstimate, OnDeviceCheck, ResultRow, RunResult, with_intervals
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.stages.context import RunContext
-from nas_edge.tasks.base import NetworkTask, TaskData
+from nas_edge.stages.paired_tests import with_paired_tests
+from nas_edge.tasks.base import Array, NetworkTask, TaskData
 from nas_edge.text import measurement_text
 from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
 
@@ -64,11 +66,24 @@ class TrainedModel:
         contender: what was trained.
         files: TFLite bytes by precision.
         quality: on test images, in the task's metric, by precision, of exactly those files.
+        example_scores: on the same images, by precision, see `NetworkTask.example_scores`; empty for a metric without
+            a paired test.
     """
 
     contender: Contender
     files: dict[str, bytes]
     quality: dict[str, float]
+    example_scores: dict[str, Array]
+
+
+def scores_of(models: Sequence[TrainedModel], data: TaskData) -> ExampleScores:
+    """How all files did on each test image."""
+    scores = {
+        (model.contender.name, precision): array
+        for model in models
+        for precision, array in model.example_scores.items()
+    }
+    return ExampleScores(id_of_test_set(data), scores)
 
 
 def deliver(
@@ -91,6 +106,7 @@ def deliver(
     run, bench, config = context.run, context.bench, context.config
     task, data = context.network_task, context.required_data
     models = [convert(config, task, data, one, train_once(context, one)) for one in contenders]
+    write_example_scores(run, scores_of(models, data))
     with _measured_once(context) as measure:
         rows = measure_models(context.config, bench.required_device, measure, models, context.reporter)
     bundle = run.path("bundle")
@@ -98,7 +114,7 @@ def deliver(
     for left in (bundle, *run.folder.glob(".bundle.*")):
         shutil.rmtree(left, ignore_errors=True)
     bundling = Bundling(config, task, context.space, data, bench.required_device, target_ms)
-    return bundling.write(bundle, winner.architecture, models[0], rows, bench.estimate(winner))
+    return bundling.write(bundle, winner.architecture, models, rows, bench.estimate(winner))
 
 
 def conclude(context: RunContext, target_ms: float, winner: Trial, rival: Trial | None) -> RunResult:
@@ -165,8 +181,10 @@ def convert(
         files["int8"] = int8_tflite(model, data.arrays(np.sort(chosen))[0])
         verify.check_int8(files["int8"])
     images, targets = data.arrays(data.split.test)
-    quality = {precision: verify.quality(file, images, targets, task) for precision, file in files.items()}
-    return TrainedModel(contender, files, quality)
+    found = {precision: verify.file_quality(file, images, targets, task) for precision, file in files.items()}
+    quality = {precision: one.value for precision, one in found.items()}
+    scores = {precision: one.example_scores for precision, one in found.items() if one.example_scores is not None}
+    return TrainedModel(contender, files, quality, scores)
 
 
 @contextmanager
@@ -263,33 +281,37 @@ class Bundling:
         self,
         folder: Path,
         architecture: Architecture,
-        model: TrainedModel,
+        tested: Sequence[TrainedModel],
         rows: Sequence[ResultRow],
         estimate: LatencyEstimate | None,
     ) -> RunResult:
-        """Checks the files on the device and writes what an app team receives."""
+        """Checks the winner's files on the device and writes what an app team receives.
+
+        Args:
+            folder: new, for the bundle.
+            architecture: of the winner.
+            tested: all models, the winner first.
+            rows: what was measured of them.
+            estimate: what the search went by, if not by the device.
+        """
         from nas_edge.export.bundle import DeliveredModel, write_bundle
         from nas_edge.export.on_device import check_on_device
 
-        config, task, data, winner = self.config, self.task, self.data, rows[0]
+        task, data, model = self.task, self.data, tested[0]
         images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
         checks = {
             precision: check_on_device(file, images, self.device.run_file, task.same_answer)
             for precision, file in model.files.items()
         }
-        result = RunResult(
-            self.target_ms,
-            config.export.precision,
-            config.target.limit == "hard",
-            tuple(rows),
-            self.device.name,
-            estimate,
-            checks,
-            len(data.split.test),
-        )
+        result = self._result(tested, rows, estimate, checks)
+        winner = result.winner
         models = {
             precision: DeliveredModel(
-                file, model.quality[precision], _latency_facts(winner.latency[precision]), asdict(checks[precision])
+                file,
+                model.quality[precision],
+                _latency_facts(winner.latency[precision]),
+                asdict(checks[precision]),
+                winner.accuracy_interval.get(precision),
             )
             for precision, file in model.files.items()
         }
@@ -304,18 +326,45 @@ class Bundling:
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),
-            details={
-                "seed": config.seed,
-                "data": config.data.source,
-                "target_ms": self.target_ms,
-                "outcome": result.outcome.value,
-                "meets_target": result.meets_target,
-                "device": self.device.info.model,
-                "test_images": len(data.split.test),
-                "latency_estimate": result.to_json()["latency_estimate"],
-            },
+            details=self._details(result),
         )
         return result
+
+    def _details(self, result: RunResult) -> dict[str, Any]:
+        """Further entries of the manifest."""
+        return {
+            "seed": self.config.seed,
+            "data": self.config.data.source,
+            "target_ms": self.target_ms,
+            "outcome": result.outcome.value,
+            "meets_target": result.meets_target,
+            "device": self.device.info.model,
+            "test_images": len(self.data.split.test),
+            "latency_estimate": result.to_json()["latency_estimate"],
+            "comparisons": result.comparisons(),
+        }
+
+    def _result(
+        self,
+        tested: Sequence[TrainedModel],
+        rows: Sequence[ResultRow],
+        estimate: LatencyEstimate | None,
+        checks: Mapping[str, OnDeviceCheck],
+    ) -> RunResult:
+        """What was found, with what is known of how sure the accuracies are."""
+        config, metric, precision = self.config, self.task.metric, self.config.export.precision
+        compared = with_paired_tests(rows, precision, metric.paired_test, scores_of(tested, self.data))
+        result = RunResult(
+            self.target_ms,
+            precision,
+            config.target.limit == "hard",
+            compared,
+            self.device.name,
+            estimate,
+            checks,
+            len(self.data.split.test),
+        )
+        return with_intervals(result, metric)
 
 
 def _latency_facts(measurement: Measurement) -> dict[str, Any]:

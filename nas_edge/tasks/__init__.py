@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from nas_edge.errors import NasEdgeError
 from nas_edge.registry import Entry, Registry
-from nas_edge.tasks.base import BundleSection, Metric, NetworkTask, Targets, Task, TaskData, TaskSettings
+from nas_edge.tasks.base import BundleSection, Metric, NetworkTask, PairedTest, Targets, Task, TaskData, TaskSettings
 from nas_edge.tasks.classification import Classification, ClassificationSettings
 from nas_edge.tasks.tabular import Tabular, TabularSettings
 
@@ -41,6 +41,7 @@ __all__ = [
     "BundleSection",
     "Metric",
     "NetworkTask",
+    "PairedTest",
     "Targets",
     "Task",
     "TaskData",

@@ -84,6 +84,20 @@ def _unknown(value: float, count: int) -> None:
 
 
 @dataclass(frozen=True)
+class PairedTest:
+    """A two-sided test of whether two networks differ in the metric, on the same examples.
+
+    Attributes:
+        name: as it stands in reports, for example `McNemar`.
+        p_value: of two networks' `NetworkTask.example_scores`, each `[n]`, of the same examples in the same order:
+            how likely a difference at least as large is where there is none, 0 to 1.
+    """
+
+    name: str
+    p_value: Callable[[Array, Array], float]
+
+
+@dataclass(frozen=True)
 class Metric:
     """What quality is, in words and numbers. More is better: a task that goes by an error negates it.
 
@@ -92,12 +106,14 @@ class Metric:
         form: how a value is written, see `format`.
         bounds: the least and the greatest value there can be; None for no bound.
         interval: the 95% interval of a value found on so many examples; None where that is not known.
+        paired_test: compares networks on the same examples; None where there is no such test.
     """
 
     name: str
     form: str = ".4g"
     bounds: tuple[float | None, float | None] = (None, None)
     interval: Callable[[float, int], tuple[float, float] | None] = _unknown
+    paired_test: PairedTest | None = None
 
     def text(self, value: float) -> str:
         """A value as it is shown."""
@@ -238,6 +254,18 @@ class NetworkTask(Task):
         Raises:
             ExportError: when it cannot be said.
         """
+
+    def example_scores(self, outputs: Array, targets: Array) -> Array | None:
+        """What the metric's paired test compares.
+
+        Args:
+            outputs: float32 `[n, ...]`, of a file, dequantised.
+            targets: theirs.
+
+        Returns:
+            One score per example, bool or float `[n]`, of which more is better; None for a metric without such a test.
+        """
+        return None
 
     def score(self, outputs: Array, targets: Array) -> float:
         """The metric's value on one batch; NaN if an output is not a number, which might pass for an answer."""

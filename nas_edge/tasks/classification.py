@@ -10,7 +10,7 @@ import numpy as np
 
 from nas_edge.data.settings import DataSettings
 from nas_edge.errors import DataError, ExportError
-from nas_edge.tasks.base import Array, BundleSection, Metric, NetworkTask, Targets, TaskData, TaskSettings
+from nas_edge.tasks.base import Array, BundleSection, Metric, NetworkTask, PairedTest, Targets, TaskData, TaskSettings
 
 if TYPE_CHECKING:
     from nas_edge.training.settings import OptimizationSettings
@@ -41,7 +41,28 @@ def wilson_interval(share: float, count: int) -> tuple[float, float] | None:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
-ACCURACY = Metric("accuracy", ".2%", (0.0, 1.0), wilson_interval)
+def mcnemar_p_value(first: Array, second: Array) -> float:
+    """Exact two-sided p-value of McNemar's test of two classifiers on the same images.
+
+    Only images that one classifies correctly and the other does not can tell them apart. Were both equally accurate,
+    each such image would be as likely one way as the other: a binomial test.
+
+    Args:
+        first: whether the first classifies each image correctly, bool `[n]`.
+        second: the same of the second.
+
+    Source: McNemar, 1947, "Note on the sampling error of the difference between correlated proportions or percentages".
+    """
+    from scipy.stats import binomtest
+
+    first, second = first.astype(bool), second.astype(bool)
+    only_first, only_second = np.count_nonzero(first & ~second), np.count_nonzero(second & ~first)
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second).pvalue)
+
+
+ACCURACY = Metric("accuracy", ".2%", (0.0, 1.0), wilson_interval, PairedTest("McNemar", mcnemar_p_value))
 
 
 class Classification(NetworkTask):
@@ -74,12 +95,16 @@ class Classification(NetworkTask):
             raise DataError(
                 f"expected as many labels as images, at least one; received {len(targets)} and {len(outputs)}"
             )
-        return np.array([np.count_nonzero(outputs.argmax(axis=-1) == targets), len(targets)], np.float64)
+        return np.array([np.count_nonzero(self.example_scores(outputs, targets)), len(targets)], np.float64)
 
     def quality(self, statistics: Array) -> float:
         """Top-1 accuracy, 0 to 1."""
         correct, count = statistics
         return float(correct / count)
+
+    def example_scores(self, outputs: Array, targets: Array) -> Array:
+        """Whether each image is classified correctly, bool `[n]`."""
+        return np.asarray(outputs.argmax(axis=-1) == targets)
 
     def same_answer(self, first: Array, second: Array) -> float:
         """Share of images with the same most likely class."""

@@ -54,6 +54,7 @@ def check_task(make_task: Callable[[], Task], data: DataSettings | None = None, 
     _check_section(section)
     start = np.random.default_rng(0).normal(size=(len(inputs), *section.output_shape)).astype(np.float32)
     _check_quality(task, start, targets)
+    _check_example_scores(task, start, targets)
     _check_same_answer(task, start)
     _check_loss(task, start, targets)
 
@@ -122,6 +123,45 @@ def _check_quality(task: NetworkTask, outputs: Array, targets: Array) -> None:
         expect(low <= quality <= high, f"the 95% interval of {quality} is {low} to {high}, which does not contain it")
 
 
+def _check_example_scores(task: NetworkTask, outputs: Array, targets: Array) -> None:
+    test, scores = task.metric.paired_test, _example_scores(task, outputs, targets)
+    expect(
+        (test is None) == (scores is None),
+        "a metric with a paired test, and only such a one, goes with `example_scores`",
+    )
+    if test is None or scores is None:
+        return
+    expect(bool(test.name), "the metric's paired test has no name")
+    expect(
+        scores.shape == (len(outputs),) and scores.dtype.kind in "bf" and bool(np.isfinite(scores).all()),
+        f"`example_scores` must be bool or float [{len(outputs)}], received {scores.dtype} {list(scores.shape)}",
+    )
+    halves = [_known(_example_scores(task, outputs[part], targets[part])) for part in (slice(5), slice(5, None))]
+    expect(np.array_equal(np.concatenate(halves), scores), "an example's score depends on what else is in the batch")
+    other = _known(_example_scores(task, -outputs, targets))
+    order = np.arange(len(scores))[::-1]
+    with expect_no_error(f"comparing scores by {test.name}"):
+        same, forth, back = test.p_value(scores, scores), test.p_value(scores, other), test.p_value(other, scores)
+        reordered = test.p_value(scores[order], other[order])
+    expect(0 <= forth <= 1, f"the p-value must be from 0 to 1, received {forth}")
+    expect(same == 1, f"the p-value of a network and itself must be 1, received {same}")
+    expect(math.isclose(forth, back), f"the p-value changes from {forth} to {back} when the networks change places")
+    expect(
+        math.isclose(forth, reordered), f"the p-value changes from {forth} to {reordered} in another order of images"
+    )
+
+
+def _known(scores: Array | None) -> Array:
+    expect(scores is not None, "`example_scores` of some images are None, and of others not")
+    assert scores is not None
+    return scores
+
+
+def _example_scores(task: NetworkTask, outputs: Array, targets: Array) -> Array | None:
+    with expect_no_error("scoring examples"):
+        return task.example_scores(outputs, targets)
+
+
 def _check_same_answer(task: NetworkTask, outputs: Array) -> None:
     share = task.same_answer(outputs, outputs)
     expect(share == 1.0, f"`same_answer` of the same outputs must be 1, received {share}")
@@ -157,3 +197,19 @@ def _check_loss(task: NetworkTask, start: Array, targets: Array) -> None:
         f"outputs that follow the loss downhill must be better in the metric: {task.metric.name} went from "
         f"{before:.4g} to {after:.4g}",
     )
+    _check_progress_shows(task, start, outputs.numpy(), targets)
+
+
+def _check_progress_shows(task: NetworkTask, start: Array, better: Array, targets: Array) -> None:
+    """A network that is much better in the metric must be so in the scores of its examples, and be told apart."""
+    test = task.metric.paired_test
+    before, after = _example_scores(task, start, targets), _example_scores(task, better, targets)
+    if test is None or before is None or after is None:
+        return
+    expect(
+        after.mean() > before.mean(),
+        f"outputs that are better in {task.metric.name} must have better scores: their mean went from "
+        f"{before.mean():.4g} to {after.mean():.4g}",
+    )
+    p_value = test.p_value(before, after)
+    expect(p_value < 0.05, f"{test.name} does not tell outputs after training from those before it: p = {p_value:.2g}")

@@ -59,6 +59,7 @@ def test_bundle_holds_all_that_an_app_team_needs(exported: Exported, tmp_path: P
     assert manifest["created"] == "2026-01-02T03:04:05+00:00"
     int8 = manifest["models"]["int8"]
     assert int8["accuracy"] == 0.975
+    assert int8["accuracy_interval"] is None
     assert int8["latency"] == {"median_ms": 1.25, "p90_ms": 1.5, "device": "host:", "threads": 1, "runs": [1.0, 1.5]}
     assert int8["operators"]["HARD_SWISH int8"] == 2
     assert int8["input"]["dtype"] == "int8"
@@ -93,6 +94,16 @@ def test_the_readme_shows_latencies_of_any_size(
     model = DeliveredModel(exported.int8, quality=0.5, latency={"median_ms": median_ms})
     bundle = write(exported, tmp_path / "bundle", int8=model)
     assert f"50.00% | {shown} |" in (bundle.folder / "README.md").read_text()
+
+
+def test_an_accuracy_is_shown_with_its_interval(exported: Exported, tmp_path: Path) -> None:
+    model = DeliveredModel(exported.int8, quality=0.975, quality_interval=(0.9533, 0.9868))
+    bundle = write(exported, tmp_path / "bundle", int8=model, details={"test_images": 360})
+    assert bundle.manifest["models"]["int8"]["accuracy_interval"] == [0.9533, 0.9868]
+    readme = (bundle.folder / "README.md").read_text()
+    assert "| 97.50% [95.33, 98.68] of 360 images |" in readme
+    assert "In brackets: 95% intervals." in readme
+    assert "95% intervals" not in (write(exported, tmp_path / "other").folder / "README.md").read_text()
 
 
 def test_equal_arguments_give_equal_bytes(exported: Exported, tmp_path: Path) -> None:

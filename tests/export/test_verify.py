@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nas_edge.errors import DataError, ExportError
-from nas_edge.export.verify import TensorInfo, check_int8, max_difference, operator_histogram, quality, run_tflite
+from nas_edge.export.verify import TensorInfo, check_int8, file_quality, max_difference, operator_histogram, run_tflite
 from tests.support.exported import Exported
 from tests.support.tasks import CLASSIFICATION
 
@@ -40,16 +40,19 @@ def test_damaged_file_is_an_export_error(exported: Exported, damage: bytes | Non
 
 def test_quality_is_the_tasks_metric_of_the_files_outputs(exported: Exported) -> None:
     labels = run_tflite(exported.int8, exported.images).argmax(-1)
-    assert quality(exported.int8, exported.images, labels, CLASSIFICATION) == 1.0
+    assert file_quality(exported.int8, exported.images, labels, CLASSIFICATION).value == 1.0
     labels[:16] = (labels[:16] + 1) % 3
-    assert quality(exported.int8, exported.images, labels, CLASSIFICATION) == 0.75
+    found = file_quality(exported.int8, exported.images, labels, CLASSIFICATION)
+    assert found.value == 0.75
+    assert found.example_scores is not None
+    assert found.example_scores.tolist() == [False] * 16 + [True] * 48
 
 
 def test_images_must_fit_the_file(exported: Exported) -> None:
     with pytest.raises(DataError, match=r"expected \[n, 12, 12, 1\], received \[2, 8, 8, 1\]"):
         run_tflite(exported.int8, np.zeros((2, 8, 8, 1), np.float32))
     with pytest.raises(DataError, match="as many targets"):
-        quality(exported.int8, exported.images, np.zeros(3), CLASSIFICATION)
+        file_quality(exported.int8, exported.images, np.zeros(3), CLASSIFICATION)
 
 
 def test_quantisation_rounds_and_saturates() -> None:

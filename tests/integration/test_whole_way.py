@@ -20,13 +20,15 @@ from nas_edge.export.bundle import replay_golden, verify_bundle
 from nas_edge.export.verify import check_int8
 from nas_edge.progress import Reporter
 from nas_edge.report import result_text
-from nas_edge.runs.result import RunResult
+from nas_edge.runs.example_scores import read_example_scores
+from nas_edge.runs.paired_result import PairedResult
+from nas_edge.runs.result import RunResult, read_result
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.reference import MOBILENET_V2_STYLE
 from nas_edge.tasks import metric_of
-from nas_edge.tasks.classification import read_labels
+from nas_edge.tasks.classification import ACCURACY, mcnemar_p_value, read_labels, wilson_interval
 from tests.support import chromium
 from tests.support.spaces import TINY
 
@@ -102,7 +104,33 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, RunResult]) -> None:
     found = json.loads((folder / "result.json").read_text())
     assert found["target_ms"] == result.target_ms
     assert Measurement.from_json(found["rows"][0]["latency"]["int8"]) == result.rows[0].latency["int8"]
-    assert "best of random" in result_text.table(result, folder, metric_of(Run.open(folder).config.task))
+    table = result_text.table(result, folder, metric_of(Run.open(folder).config.task))
+    assert "best of random" in table
+    assert f"accuracy: on {result.test_images} test images, with 95% intervals" in table
+    _check_intervals_and_tests(folder, result)
+
+
+def _check_intervals_and_tests(folder: Path, result: RunResult) -> None:
+    """Accuracies have their intervals, and are compared as what was kept of each image says."""
+    scores = read_example_scores(Run.open(folder))
+    assert scores is not None
+    for row in result.rows:
+        for precision, accuracy in row.accuracy.items():
+            of_images = scores.scores[row.name, precision]
+            assert len(of_images) == result.test_images
+            assert of_images.mean() == pytest.approx(accuracy)
+            assert row.accuracy_interval[precision] == wilson_interval(accuracy, len(of_images))
+    winner = scores.scores["winner", "int8"]
+    for row in result.rows[1:]:
+        p_value = mcnemar_p_value(winner, scores.scores[row.name, "int8"])
+        assert row.accuracy_vs_winner == PairedResult("McNemar", len(winner), p_value)
+        assert str(row.accuracy_vs_winner) in result_text.table(result, folder, ACCURACY)
+    manifest = verify_bundle(folder / "bundle").manifest
+    int8 = manifest["models"]["int8"]
+    assert tuple(int8["accuracy_interval"]) == result.winner.accuracy_interval["int8"]
+    assert manifest["details"]["comparisons"] == json.loads(json.dumps(result.comparisons()))
+    assert result.winner.accuracy_text("int8", ".2%") in (folder / "bundle" / "README.md").read_text()
+    assert read_result(Run.open(folder)) == result
 
 
 @pytest.mark.needs("chromium")

@@ -29,6 +29,7 @@ EVERYONE = frozenset(COMMANDS)
 SETTINGS = EVERYONE - {"select"}
 TARGET = frozenset({"runs", "report", "compare"})
 REPORTS = frozenset({"report", "compare"})
+COMPARES = frozenset({"compare"})
 
 
 def write(name: str, text: str) -> Callable[[Run], object]:
@@ -131,6 +132,14 @@ VARIANTS: dict[str, tuple[Callable[[Run], object], frozenset[str]]] = {
     "huge policy step": (set_in("policy.jsonl", "step", to=HUGE), frozenset()),
     "huge probability": (set_in("policy.jsonl", "probabilities", to=[[HUGE]]), frozenset()),
     "accuracy above 1": (set_in("result.json", "rows", 0, "accuracy", "int8", to=1e308), REPORTS),
+    "interval elsewhere": (set_in("result.json", "rows", 0, "accuracy_interval", "int8", to=[0.1, 0.2]), REPORTS),
+    "interval of nothing": (set_in("result.json", "rows", 0, "accuracy_interval", "int4", to=[0.1, 0.2]), REPORTS),
+    "number for interval": (set_in("result.json", "rows", 0, "accuracy_interval", "int8", to=1), REPORTS),
+    "huge p-value": (set_in("result.json", "rows", 1, "accuracy_vs_winner", "p_value", to=HUGE), REPORTS),
+    "escapes in test": (set_in("result.json", "rows", 1, "accuracy_vs_winner", "test", to="\x1b[31m"), REPORTS),
+    "huge test images": (set_in("result.json", "test_images", to=HUGE), REPORTS),
+    "pipe for scores": (fifo("test_scores.npz"), COMPARES),
+    "other scores": (write("test_scores.npz", "PK"), COMPARES),
     "huge ends": (
         write(
             "bundle/manifest.json", f'{{"models":{{"float32":{{"input":{{"shape":[1,1,1,1e999]}}}}}},"classes":{HUGE}}}'

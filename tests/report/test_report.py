@@ -31,13 +31,14 @@ from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, pareto_front, predic
 from nas_edge.report.content import Column, Report, Table, text_of
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.write import to_csv
+from nas_edge.runs.example_scores import TEST_SCORES, ExampleScores, write_example_scores
 from nas_edge.runs.result import LatencyEstimate
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
 from nas_edge.spaces.reference import point, reference_network
 from nas_edge.stages.policy_log import PolicyLog
-from tests.support.finished_runs import HOSTILE, finished_run, space_of, timed, write_policy
+from tests.support.finished_runs import HOSTILE, finished_run, forget_tests, space_of, timed, write_policy
 from tests.support.synthetic_run import make_run
 
 
@@ -92,11 +93,53 @@ def test_the_answer_comes_first(report: Report) -> None:
     assert report.state == "finished"
     assert report.headline.startswith("The delivered int8 network has a measured latency of 0.900 ms on ")
     assert "10% under the target of 1.000 ms." in report.headline
-    assert report.headline.endswith(" Its test accuracy is 91.0%; proxylessnas-mobile reaches 90.5% in 1.200 ms.")
+    assert (
+        "is 1.06x as fast as the best of 60 random architectures (0.900 vs. 0.950 ms); the difference"
+        in report.headline
+    )
+    winner, reference = r"91\.0% \[86\.2, 94\.2\]", r"90\.5% \[85\.6, 93\.8\]"
+    ending = (
+        r"The winner is 1\.33x as fast as proxylessnas-mobile \(0\.900 vs\. 1\.200 ms\); the difference in test "
+        rf"accuracy \({winner} vs\. {reference}\) is not significant \(McNemar p = [01][.\d]*, 200 test images\)\.$"
+    )
+    assert re.search(ending, report.headline)
+    notes = {tile.label: tile.note for tile in report.tiles}
+    assert notes["int8 accuracy"] == "on 200 held-out test images; 95% interval 86.2% to 94.2%"
     tiles = {tile.label: tile.value for tile in report.tiles}
     assert tiles["Target"] == "1.000 ms"
     assert tiles["int8 accuracy"] == "91.0%"
     assert tiles["Trials"] == "151"
+
+
+def test_every_accuracy_has_its_interval_and_its_test(finished: Run, report: Report) -> None:
+    names, precisions = column(report, "delivered", "name"), column(report, "delivered", "precision")
+    rows = {row["name"]: row for row in finished.read_json("result.json")["rows"]}
+    lows, highs = column(report, "delivered", "accuracy_low"), column(report, "delivered", "accuracy_high")
+    texts, p_values = column(report, "delivered", "accuracy_text"), column(report, "delivered", "p_value")
+    for name, precision, low, high, p_value in zip(names, precisions, lows, highs, p_values, strict=True):
+        row = rows[str(name)]
+        assert row["accuracy_interval"][precision] == [low, high]
+        tested = row["accuracy_vs_winner"] if precision == "int8" else None
+        assert p_value == (tested and tested["p_value"])
+    assert texts[0] == "91.0% [86.2, 94.2]"
+    assert column(report, "delivered", "latency_differs") == [None, None, True, None, True, None]
+    assert set(column(report, "delivered", "test_images")) == {200}
+    assert column(report, "precisions", "int8_accuracy_text")[0] == "91.0% [86.2, 94.2]"
+    assert column(report, "precisions", "p_value") == [row["int8_vs_float"]["p_value"] for row in rows.values()]
+    shown = to_text(report)
+    assert "In brackets: 95% intervals." in shown
+    assert len(re.findall(r"9\d\.\d% \[\d\d\.\d, \d\d\.\d\]", shown)) >= 14
+
+
+def test_a_run_of_before_accuracies_were_tested_says_nothing_of_significance(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", 20)
+    forget_tests(run)
+    report = run_report(read_run(run.folder))
+    ending = "; test accuracy: 91.0% [86.2, 94.2] vs. 90.5% [85.6, 93.8]."
+    assert report.headline.endswith(ending)
+    assert section_text(report, "precision").endswith("Quantisation costs 1.0 percentage points of test accuracy.")
+    assert "McNemar" not in report.to_json()
+    assert set(column(report, "delivered", "p_value")) == {None}
 
 
 def test_a_missed_target_is_said(finished: Run) -> None:
@@ -167,7 +210,10 @@ def test_candidates_are_counted_by_verdict_with_examples(finished: Run, report: 
 def test_int8_against_float_is_said_plainly(tmp_path: Path, factor: float, expected: str) -> None:
     report = run_report(read_run(finished_run(tmp_path / "run", 10, factor).folder))
     assert expected in section_text(report, "precision")
-    assert "costs 1.0 percentage points of test accuracy" in section_text(report, "precision")
+    assert re.search(
+        r"costs 1\.0 percentage points of test accuracy \(not significant: McNemar p = [\d.]+, 200 test images\)\.",
+        section_text(report, "precision"),
+    )
 
 
 def test_random_architectures_are_the_measure(finished: Run, report: Report) -> None:
@@ -483,6 +529,29 @@ def test_what_cannot_be_relied_on_is_not_the_fastest(tmp_path: Path) -> None:
     assert "accurate" not in alone.headline
     two = compare_report([read_run(run.folder) for run in runs[:2]])
     assert "The fastest network cannot be determined" in two.headline
+
+
+def test_the_most_accurate_run_is_compared_on_the_same_images(tmp_path: Path) -> None:
+    runs = [finished_run(tmp_path / name, 20) for name in "abc"]
+    right = np.arange(200) < 182
+    for run, wrong, accuracy in zip(runs, (0, 4, 40), (0.91, 0.89, 0.71), strict=True):
+        scores = {("winner", "int8"): right & (np.arange(200) >= wrong)}
+        write_example_scores(run, ExampleScores("ab12", scores))
+        result = run.read_json("result.json")
+        result["rows"][0]["accuracy"]["int8"] = accuracy
+        result["rows"][0]["accuracy_interval"] = {}
+        run.write_json("result.json", result)
+    report = compare_report([read_run(run.folder) for run in runs])
+    best = "the most accurate is that of a, with a test accuracy of 91.0% [86.2, 94.2]."
+    # 2 / 2**4: of the four images on which they differ, a classifies all
+    doubt = " The difference in accuracy from b (McNemar p = 0.12, 200 test images) is not significant."
+    assert report.headline.endswith(f"{best}{doubt}")
+    assert column(report, "runs_1", "accuracy_text")[0] == "91.0% [86.2, 94.2]"
+    assert column(report, "runs_1", "accuracy_low")[0] == pytest.approx(0.8622, abs=1e-4)
+    write_example_scores(runs[1], ExampleScores("other images", {("winner", "int8"): right}))
+    assert compare_report([read_run(run.folder) for run in runs]).headline.endswith(best)
+    runs[1].path(TEST_SCORES).unlink()
+    assert compare_report([read_run(run.folder) for run in runs]).headline.endswith(best)
 
 
 def test_runs_that_went_by_one_table_are_compared_on_one_device_only(tmp_path: Path) -> None:

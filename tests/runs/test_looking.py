@@ -100,6 +100,7 @@ def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
     make_run(tmp_path / "stopped")
     make_run(tmp_path / "new", [], None)
     make_run(tmp_path / "done").write_json("result.json", RESULT)
+    make_run(tmp_path / "later").write_json("result.json", {**RESULT, "test_images": 1000})
     make_run(tmp_path / "torn").write_json("result.json", {})
     damaged = make_run(tmp_path / "damaged").path("journal.jsonl")
     damaged.write_bytes(damaged.read_bytes()[:-40] + b"\n")
@@ -112,6 +113,7 @@ def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
         "stopped": "stopped",
         "new": "stopped",
         "done": "finished",
+        "later": "finished",
         "torn": "unreadable",
         "busy": "running",
         "damaged": "unreadable",
@@ -121,6 +123,7 @@ def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
     assert "line 8" in runs["damaged"].state
     assert runs["stopped"].row()[2:-1] == ("proxylessnas", "4.000", "best trial", "6.000", "0.800", "7/24")
     assert runs["done"].row()[2:-1] == ("proxylessnas", "4.000", "delivered", "3.900 (unsteady)", "0.700", "7/24")
+    assert runs["later"].row()[6] == "0.700 [0.671, 0.728]"
     assert runs["new"].row()[3:-1] == ("-", "-", "-", "-", "0/24")
 
 

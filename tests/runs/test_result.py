@@ -14,13 +14,30 @@ from device_agents.api import Measurement, Verdict
 from nas_edge.config import load_config
 from nas_edge.errors import RunError
 from nas_edge.latency.answer import LatencyKind
+from nas_edge.runs.paired_result import PairedResult
 from nas_edge.runs.result import LatencyEstimate, OnDeviceCheck, Outcome, ResultRow, RunResult, read_result
 from nas_edge.runs.run import Run
 from tests.support.measurements import MEASUREMENT
 
 CHECK = OnDeviceCheck(4, True, "reference", 0.01, 1.0, 0.75)
-WINNER = ResultRow("winner", "2:0", 0.6, {"int8": 0.7, "float32": 0.71}, {"int8": MEASUREMENT})
-RIVAL = ResultRow("mobilenet-v2", "mobilenet-v2", None, {"int8": 0.6}, {"int8": Measurement(Verdict.TIMEOUT, "slow")})
+WINNER = ResultRow(
+    "winner",
+    "2:0",
+    0.6,
+    {"int8": 0.7, "float32": 0.71},
+    {"int8": MEASUREMENT},
+    accuracy_interval={"int8": (0.67, 0.73), "float32": (0.68, 0.74)},
+    int8_vs_float=PairedResult("McNemar", 1000, 0.4),
+)
+RIVAL = ResultRow(
+    "mobilenet-v2",
+    "mobilenet-v2",
+    None,
+    {"int8": 0.6},
+    {"int8": Measurement(Verdict.TIMEOUT, "slow")},
+    accuracy_interval={"int8": (0.57, 0.63)},
+    accuracy_vs_winner=PairedResult("McNemar", 1000, 0.001),
+)
 DELIVERED = RunResult(
     target_ms=4.0,
     precision="int8",
@@ -57,6 +74,41 @@ def test_a_result_comes_back(run: Run, result: RunResult) -> None:
     run.write_json("result.json", result.to_json())
     assert read_result(run) == result
     assert through_json(result)["schema_version"] == 2
+
+
+def test_intervals_and_tests_are_data() -> None:
+    winner, rival = through_json(DELIVERED)["rows"]
+    assert winner["accuracy_interval"] == {"int8": [0.67, 0.73], "float32": [0.68, 0.74]}
+    assert (winner["accuracy_vs_winner"], winner["latency_differs"]) == (None, None)
+    assert winner["int8_vs_float"] == {"test": "McNemar", "examples": 1000, "p_value": 0.4}
+    assert rival["accuracy_vs_winner"] == {"test": "McNemar", "examples": 1000, "p_value": 0.001}
+    assert DELIVERED.comparisons() == [
+        {
+            "network": "mobilenet-v2",
+            "accuracy": 0.6,
+            "accuracy_interval": (0.57, 0.63),
+            "accuracy_vs_winner": {"test": "McNemar", "examples": 1000, "p_value": 0.001},
+            "median_ms": None,
+            "latency_differs": None,
+        }
+    ]
+
+
+def test_an_earlier_result_gets_intervals_where_its_images_were_counted_and_says_nothing_of_tests(run: Run) -> None:
+    content = DELIVERED.to_json()
+    for row in content["rows"]:
+        for later in ("accuracy_interval", "accuracy_vs_winner", "int8_vs_float", "latency_differs"):
+            del row[later]
+    run.write_json("result.json", content)
+    result = read_result(run)
+    assert result is not None
+    assert result.winner.accuracy_text("int8", ".1%") == "70.0% [67.1, 72.8]"
+    assert result.winner.accuracy_text("int4", ".1%") == "-"
+    assert [(row.accuracy_vs_winner, row.int8_vs_float) for row in result.rows] == [(None, None)] * 2
+    run.write_json("result.json", {**content, "test_images": None})
+    result = read_result(run)
+    assert result is not None
+    assert result.winner.accuracy_text("int8", ".1%") == "70.0%"
 
 
 def test_what_is_delivered_is_what_was_measured() -> None:
@@ -112,6 +164,10 @@ HOSTILE = [
     setting("rows", value=3),
     setting("rows", value=[3]),
     setting("rows", 0, "accuracy", "int8", value=1.5),
+    setting("rows", 0, "accuracy_interval", "int8", value=[0.1, 0.2]),
+    setting("rows", 0, "accuracy_interval", "int8", value=[0.7]),
+    setting("rows", 0, "accuracy_interval", "int4", value=[0.1, 0.2]),
+    setting("rows", 1, "accuracy_vs_winner", value={"test": "McNemar", "examples": 1000}),
     setting("rows", 0, "accuracy", value=[0.7]),
     setting("rows", 0, "quality", value="good"),
     setting("rows", 0, "latency", "int8", value=3),

@@ -12,16 +12,22 @@ from device_agents.api import Measurement, Verdict
 from nas_edge.controllers.base import Outcome, as_proposed
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.latency.answer import LatencyAnswer
-from nas_edge.runs.result import ResultRow, RunResult
+from nas_edge.runs.example_scores import TEST_SCORES, ExampleScores, write_example_scores
+from nas_edge.runs.result import ResultRow, RunResult, with_intervals
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
 from nas_edge.spaces.decisions import NetworkSpace
+from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.stages.policy_log import PolicyLog
+from nas_edge.tasks.classification import ACCURACY
 from tests.support.synthetic_run import conditions, make_run
 
 # What somebody who wants to do harm may write into a run folder.
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\x1b[31m =1+1"
+
+# So many that accuracies in steps of half a percent are those of a whole number of images.
+TEST_IMAGES = 200
 
 
 def timed(median_ms: float, verdict: Verdict = Verdict.OK, detail: str = "") -> Measurement:
@@ -53,14 +59,31 @@ def finished_run(folder: Path, trials: int = 150, int8_factor: float = 0.6) -> R
                 trial = Trial(9, 9, architecture, quality, answer, {"latency_ms": latency_ms}, quality)
                 journal.append(trial.to_json())
     write_policy(run)
-    rows = []
+    rows, scores = [], {}
     for name, ms, right in (("winner", 0.9, 0.91), ("best of random", 0.95, 0.9), ("proxylessnas-mobile", 1.2, 0.905)):
         latency = {"int8": timed(ms), "float32": timed(ms / int8_factor)}
         text = name if name.startswith("prox") else str(space.canonical(space.sample(rng)))
         quality = None if name.startswith("prox") else 0.85
-        rows.append(ResultRow(name, text, quality, {"int8": right, "float32": right + 0.01}, latency))
-    run.write_json("result.json", RunResult(1.0, "int8", True, tuple(rows), HOSTILE).to_json())
+        accuracy = {"int8": right, "float32": right + 0.01}
+        rows.append(ResultRow(name, text, quality, accuracy, latency))
+        for precision, share in accuracy.items():
+            scores[name, precision] = rng.permutation(np.arange(TEST_IMAGES) < round(share * TEST_IMAGES))
+    kept = ExampleScores("made up", scores)
+    write_example_scores(run, kept)
+    tested = with_paired_tests(rows, "int8", ACCURACY.paired_test, kept)
+    result = RunResult(1.0, "int8", True, tested, HOSTILE, test_images=TEST_IMAGES)
+    run.write_json("result.json", with_intervals(result, ACCURACY).to_json())
     return run
+
+
+def forget_tests(run: Run) -> None:
+    """Makes the run one of before intervals and tests of accuracies were kept."""
+    run.path(TEST_SCORES).unlink()
+    result = run.read_json("result.json")
+    for row in result["rows"]:
+        for later in ("accuracy_interval", "accuracy_vs_winner", "int8_vs_float", "latency_differs"):
+            del row[later]
+    run.write_json("result.json", result)
 
 
 def write_policy(run: Run, records: int = 40) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from nas_edge.data.settings import DataSettings
 from nas_edge.tasks import TASKS
-from nas_edge.tasks.base import BundleSection, Metric, Targets, TaskData
-from nas_edge.tasks.classification import Classification, ClassificationSettings, wilson_interval
+from nas_edge.tasks.base import BundleSection, Metric, PairedTest, Targets, TaskData
+from nas_edge.tasks.classification import ACCURACY, Classification, ClassificationSettings
 from nas_edge.testing import check_task
 from tests.support.brightness import Brightness, BrightnessSettings
 
@@ -24,6 +25,24 @@ def test_the_packages_own_tasks_pass(name: str) -> None:
 
 def test_a_task_without_classes_passes() -> None:
     check_task(lambda: Brightness(BrightnessSettings()))
+
+
+def sign_test(first: Any, second: Any) -> float:
+    better, worse = np.count_nonzero(first > second), np.count_nonzero(first < second)
+    return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+
+
+class ComparedBrightness(Brightness):
+    """Has a paired test of its own: which of two networks is closer to an image's brightness."""
+
+    metric = replace(Brightness.metric, paired_test=PairedTest("sign test", sign_test))
+
+    def example_scores(self, outputs: Any, targets: Any) -> Any:
+        return -np.abs(outputs - targets)[:, 0]
+
+
+def test_a_task_with_another_paired_test_passes() -> None:
+    check_task(lambda: ComparedBrightness(BrightnessSettings()))
 
 
 class Broken(Classification):
@@ -61,6 +80,30 @@ class Overlapping(Classification):
 
 class NotDelivering(type(TASKS.make(TASKS.settings("tabular")))):  # type: ignore[misc]
     delivers = True
+
+
+def with_scores(scores: Callable[[Any, Any], Any]) -> Broken:
+    """Statistics as they were, of which the class makes its scores otherwise."""
+    right = Classification(ClassificationSettings())
+    return Broken(example_scores=scores, statistics=right.statistics)
+
+
+def without_scores() -> Broken:
+    return with_scores(lambda *_: None)
+
+
+def with_test(p_value: Callable[[Any, Any], float], name: str = "McNemar") -> Broken:
+    return Broken(metric=replace(ACCURACY, paired_test=PairedTest(name, p_value)))
+
+
+def one_sided(first: Any, second: Any) -> float:
+    return 1.0 if (first == second).all() else 0.5 if first.sum() > second.sum() else 0.25
+
+
+def of_first(first: Any, second: Any) -> float:
+    """Depends on where the first difference is."""
+    differing = np.flatnonzero(first != second)
+    return 1.0 if not len(differing) else 1 / (2 + float(differing[0]))
 
 
 def negated(outputs: Any, targets: Any, settings: Any) -> Any:
@@ -104,6 +147,22 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "always the same": (lambda: Broken(same_answer=lambda *_: 1.0), "of opposite outputs"),
     "uphill": (lambda: Broken(loss=negated), "outputs that follow the loss downhill"),
     "no gradient": (lambda: Broken(loss=without_gradient), "the loss has no gradient"),
+    "scores without a test": (lambda: Broken(metric=replace(ACCURACY, paired_test=None)), "and only such a one"),
+    "test without scores": (lambda: without_scores(), "and only such a one"),
+    "nameless test": (lambda: with_test(lambda *_: 1.0, ""), "paired test has no name"),
+    "scores' shape": (
+        lambda: with_scores(lambda o, t: np.ones((len(t), 1))),
+        r"bool or float \[32\], received float64",
+    ),
+    "scores' type": (lambda: with_scores(lambda o, t: np.ones(len(t), int)), "received int64"),
+    "scores' batch": (lambda: with_scores(lambda o, t: np.full(len(t), len(t), float)), "else is in the batch"),
+    "no p-value": (lambda: with_test(lambda a, b: 1.0 if (a == b).all() else 1.5), "from 0 to 1, received 1.5"),
+    "never the same": (lambda: with_test(lambda *_: 0.5), "of a network and itself must be 1"),
+    "one-sided": (lambda: with_test(one_sided), "when the networks change places"),
+    "order": (lambda: with_test(of_first), "in another order of images"),
+    "test raises": (lambda: with_test(lambda *_: 1 / 0), "comparing scores by McNemar: ZeroDivisionError"),
+    "never different": (lambda: with_test(lambda *_: 1.0), "McNemar does not tell outputs after training"),
+    "worse is better": (lambda: with_scores(lambda o, t: o.argmax(-1) != t), "must have better scores"),
     "no scalar": (lambda: Broken(loss=per_example), r"the loss must be a scalar, received \[32\]"),
 }
 
@@ -113,26 +172,3 @@ def test_a_broken_promise_is_named(kind: str) -> None:
     make, promise = BROKEN[kind]
     with pytest.raises(AssertionError, match=promise):
         check_task(make)
-
-
-@pytest.mark.parametrize(
-    ("share", "count", "expected"),
-    # Published values: Newcombe, 1998, "Two-sided confidence intervals for the single proportion", table I.
-    [
-        (81 / 263, 263, (0.2553, 0.3662)),
-        (15 / 148, 148, (0.0624, 0.1605)),
-        (0.0, 20, (0.0, 0.1611)),
-        (1 / 29, 29, (0.0061, 0.1718)),
-    ],
-)
-def test_the_interval_of_an_accuracy_is_wilsons(share: float, count: int, expected: tuple[float, float]) -> None:
-    assert wilson_interval(share, count) == pytest.approx(expected, abs=5e-5)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_the_interval_holds_the_share_at_its_ends(share: float) -> None:
-    low, high = wilson_interval(share, 360) or (None, None)
-    assert low is not None
-    assert high is not None
-    assert 0 <= low <= share <= high <= 1
-    assert wilson_interval(share, 0) is None
