@@ -40,6 +40,7 @@ class PoolSettings:
 
     Attributes:
         together: Candidates that a device measures together at most.
+        gather_s: How long a device that has work waits for more that is being prepared, to measure it together.
         prefetch: Candidates per device whose bytes are kept ready, in multiples of that.
         max_tries: How many devices a candidate may lose before it is given up.
         max_faults: Faults in a row after which a device is quarantined.
@@ -49,6 +50,7 @@ class PoolSettings:
     """
 
     together: int = 8
+    gather_s: float = 0.05
     prefetch: int = 1
     max_tries: int = 3
     max_faults: int = 3
@@ -333,15 +335,17 @@ class _Group:
         """Waits for jobs, and returns those that the device does next, together; none once the pool is closed."""
         with self._changed:
             device.enter("idle")
-            self._changed.wait_for(lambda: self._closed or (self._is_filled() and self._choose(device) is not None))
-            first = None if self._closed else self._choose(device)
-            if first is None:
-                return []
-            jobs = [first, *self._companions(first)]
+            jobs: list[_Job] = []
+            while not jobs and not self._closed:
+                self._changed.wait_for(lambda: self._closed or self._choose(device) is not None)
+                self._changed.wait_for(lambda: self._closed or self._is_filled(), self._settings.gather_s)
+                first = None if self._closed else self._choose(device)  # another device may have been faster
+                jobs = [] if first is None else [first, *self._companions(first)]
             for job in jobs:
                 self._ready.remove(job)
-            device.enter("measuring")
-            self._changed.notify_all()
+            if jobs:
+                device.enter("measuring")
+                self._changed.notify_all()
             return jobs
 
     def _is_filled(self) -> bool:

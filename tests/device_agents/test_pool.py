@@ -61,7 +61,7 @@ def test_no_more_candidates_are_written_ahead_than_asked_for() -> None:
         written.append(number)
         return str(number).encode()
 
-    with DevicePool([FunctionAgent(measure)], PoolSettings(prefetch=2)) as pool:
+    with DevicePool([FunctionAgent(measure)], PoolSettings(prefetch=2, together=1)) as pool:
         futures = [pool.submit(lambda n=n: write(n), SPEC) for n in range(1, 9)]
         while pool.status()[0].state != "measuring" or len(written) < 3:
             threading.Event().wait(0.005)
