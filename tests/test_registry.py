@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
 from pydantic import Field, ValidationError
@@ -32,10 +32,16 @@ class Circle(Shape):
 class File(Shape):
     name: str = "file"
     path: str = Field(min_length=1)
+    text_field: ClassVar[str] = "path"
+
+
+class Pair(Shape):
+    name: str = "pair"
+    sides: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
     def from_text(cls, rest: str) -> dict[str, Any]:
-        return {"path": rest}
+        return {"sides": rest.split("x")}
 
 
 SHAPES: Registry[str] = Registry(
@@ -45,6 +51,7 @@ SHAPES: Registry[str] = Registry(
     {
         "circle": Entry(Circle, lambda settings, unit: f"circle of {settings.radius:g} {unit}"),
         "file": Entry(File, lambda settings, unit: f"{settings.path} in {unit}"),
+        "pair": Entry(Pair, lambda settings, unit: f"{settings.sides} {unit}"),
     },
     made=str,
     adapt=lambda name, make: Entry(Foreign, lambda settings, unit: make(settings.colour, unit)),
