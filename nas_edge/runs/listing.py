@@ -9,10 +9,11 @@ from pathlib import Path
 
 from device_agents.api import Verdict
 from nas_edge.errors import NasEdgeError
-from nas_edge.formatting import ms_text
+from nas_edge.formatting import command, ms_text
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.result import read_result
 from nas_edge.runs.run import Run, RunFolderError
+from nas_edge.tasks import metric_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class RunSummary:
         network: whose figures follow: `delivered`, or the `winner` of a run that delivers none, else `best trial`, that
             of highest reward; "-" before there is one.
         latency: of it in ms; with the verdict where it cannot be relied on, and its kind where it was not measured.
-        quality: of the delivered network on test images; of another as the search scored it.
+        quality: of the delivered network on test images, of another as the search scored it; in the task's metric.
         steps_done: steps with a trial or a checkpoint.
         steps: of the whole search.
         age_s: since the run was last written to.
@@ -39,14 +40,13 @@ class RunSummary:
     target_ms: float | None = None
     network: str = "-"
     latency: str = "-"
-    quality: float | None = None
+    quality: str = "-"
     steps_done: int = 0
     steps: int | None = None
     age_s: float | None = None
 
     def row(self) -> tuple[str, ...]:
         """The run as a row of text."""
-        quality = "-" if self.quality is None else f"{self.quality:.3f}"
         steps = "-" if self.steps is None else f"{self.steps_done}/{self.steps}"
         return (
             self.name,
@@ -55,7 +55,7 @@ class RunSummary:
             ms_text(self.target_ms),
             self.network,
             self.latency,
-            quality,
+            self.quality,
             steps,
             _age(self.age_s),
         )
@@ -71,7 +71,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
         raise RunFolderError(f"{folder} is not a directory", fix="name the one your runs are in: nas-edge runs FOLDER")
     summaries = [_summary(path.parent) for path in folder.glob("*/config.json")]
     if not summaries and (folder / "config.json").exists():
-        raise RunFolderError(f"{folder} is itself a run", fix=f"try nas-edge runs {folder.resolve().parent}")
+        raise RunFolderError(f"{folder} is itself a run", fix=f"try {command('runs', folder.resolve().parent)}")
     return sorted(summaries, key=lambda summary: (-(summary.age_s or 0.0), summary.name))
 
 
@@ -101,7 +101,7 @@ def _summary(folder: Path) -> RunSummary:
         target_ms=target_ms,
         network=network,
         latency=latency,
-        quality=quality,
+        quality=metric_of(config.task).text(quality),
         steps_done=max(last, run.checkpoints.newest_step() or 0),
         steps=config.search.steps,
         age_s=_age_s(folder),
