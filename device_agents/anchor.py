@@ -29,8 +29,8 @@ def builtin_anchor_model() -> bytes:
         schema = importlib.import_module("ai_edge_litert.schema_py_generated")
     except ImportError as error:
         raise DeviceUnavailableError(
-            f"The built-in anchor model needs ai-edge-litert on the host ({error}). "
-            "Install it, or pass an anchor model of your own"
+            f"The built-in anchor model needs ai-edge-litert on this machine ({error})",
+            fix="install it: pip install ai-edge-litert flatbuffers",
         ) from error
     model = schema.ModelT()
     model.version = 3
