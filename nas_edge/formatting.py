@@ -1,8 +1,9 @@
-"""How numbers and errors are written for people, in one way everywhere."""
+"""How numbers, errors and commands are written for people, in one way everywhere."""
 
 from __future__ import annotations
 
 import math
+import shlex
 
 from nas_edge.terminal import printable
 
@@ -32,6 +33,11 @@ def ms_form(scale_ms: float | None) -> str:
 def ms_text(value_ms: float | None) -> str:
     """A latency in ms without its unit, for example `12.35`, `0.0001000` or `1234`; `-` for None."""
     return "-" if value_ms is None else format(value_ms, ms_form(value_ms))
+
+
+def command(*words: object) -> str:
+    """A command of this program, to be copied: `nas-edge search --resume '/my runs/one'`."""
+    return shlex.join(["nas-edge", *map(str, words)])
 
 
 def reason(error: BaseException) -> str:
