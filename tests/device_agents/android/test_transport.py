@@ -432,7 +432,7 @@ def test_without_an_adb_server_the_way_out_is_named() -> None:
         (
             b"FAIL0015device offline (test)",
             LinkLostError,
-            "device offline (test)); unlock it",
+            r"device offline \(test\)\); unlock it",
         ),
         (b"FAIL0016device 'X' not found  ", LinkLostError, "nas-edge devices"),
         (b"FAIL003ano permissions (user in plugdev group); see [http://x.invalid]", DeviceUnavailableError, "udev"),
