@@ -22,7 +22,7 @@ from device_agents.anchor import builtin_anchor_model
 from device_agents.android.adb_shell_transport import AdbShellTransport
 from device_agents.android.listing import list_phones
 from device_agents.android.setup import set_up
-from device_agents.android.tool import elf_problem, find_tool, install_tool, keep, kept_file
+from device_agents.android.tool import TOOLS, elf_problem, find_tool, install_tool, keep, kept_file
 from device_agents.api import PRESETS
 from device_agents.checks import Check
 from device_agents.devices import open_device
@@ -111,6 +111,8 @@ def test_what_is_advised_where_the_environment_names_a_tool_that_does_not_work_h
     with open_device(ready_phone.address) as agent, pytest.raises(BenchFailedError) as caught:
         agent.measure(builtin_anchor_model(), PRESETS["search"])
     assert "; use another build: name it in NAS_EDGE_BENCHMARK_MODEL; or unset that and: " in str(caught.value)
+    with link_to(ready_phone) as link:
+        link.run(["rm", "-rf", f"{TOOLS}/{hashlib.sha256(broken.read_bytes()).hexdigest()[:16]}"])
     monkeypatch.delenv("NAS_EDGE_BENCHMARK_MODEL")
     run = CliRunner().invoke(nas_edge, advised(caught.value, tool_file))
     assert run.exit_code == 0, run.output
