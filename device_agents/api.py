@@ -58,7 +58,8 @@ class Verdict(str, Enum):
     """What a measurement is worth.
 
     Only `ok` and, within its interval, `corrected` are latencies to rely on; whose fault the others are,
-    `verdicts.OWNERS` says.
+    `verdicts.OWNERS` says. No device answers `not_known`: it is what a table says of
+    what it does not have.
     """
 
     OK = "ok"
@@ -75,6 +76,7 @@ class Verdict(str, Enum):
     TIMEOUT = "timeout"
     DEVICE_LOST = "device_lost"
     BENCH_FAILED = "bench_failed"
+    NOT_KNOWN = "not_known"
 
     def __str__(self) -> str:
         return self.value
@@ -409,7 +411,9 @@ class DeviceAgent(ABC):
             SpecError: If the device does not tell them apart.
             DeviceError: If the device cannot be reached.
         """
-        raise SpecError(f"{self.info().model} does not tell big cores from little ones. Name ids, for example 4-7")
+        raise SpecError(
+            f"{self.info().model} does not tell big cores from little ones", fix="name ids, for example 4-7"
+        )
 
     @abstractmethod
     def close(self) -> None:

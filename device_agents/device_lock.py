@@ -132,15 +132,15 @@ class DeviceLock:
                 return
             if status == _WRITE_FAILED:
                 raise DeviceUnavailableError(
-                    f"{self._folder} cannot be written on {self._device}. Free some storage there, or remove what "
-                    "else has that name"
+                    f"{self._folder} cannot be written on {self._device}",
+                    fix="free some storage there, or remove what else has that name",
                 )
             others = [entry for line in output.splitlines() if (entry := _read_entry(line)) is not None]
             busy = [(age_s, owner) for token, age_s, owner in others if not _is_stale(token, age_s, owner)]
             if busy:
-                raise DeviceUnavailableError(self._refusal(*busy[0]))
+                raise self._refusal(*busy[0])
             stale = others[0][0] if others else ""
-        raise DeviceUnavailableError(f"Several processes are taking {self._device} at this moment. Try again")
+        raise DeviceUnavailableError(f"Several processes are taking {self._device} at this moment", fix="try again")
 
     def release(self, shell: Shell) -> None:
         """Lets others have the device; one that cannot be reached is free once this process is gone."""
@@ -148,12 +148,13 @@ class DeviceLock:
         with contextlib.suppress(DeviceError):
             shell(_RELEASE, self._folder, self._token)
 
-    def _refusal(self, age_s: int, owner: LockOwner | None) -> str:
+    def _refusal(self, age_s: int, owner: LockOwner | None) -> DeviceUnavailableError:
         who = "another process" if owner is None else f"{owner.user}@{owner.host}, process {owner.pid}"
         since = "" if owner is None else f" since {owner.since_utc}"
-        return (
-            f"{self._device} is being measured by {who}{since} (last sign of life {max(0, age_s)} s ago). Wait until "
-            f"that is done, or use another device; if it is gone, wait {STALE_S // 60} minutes or remove {self._folder}"
+        return DeviceUnavailableError(
+            f"{self._device} is being measured by {who}{since} (last sign of life {max(0, age_s)} s ago)",
+            fix=f"wait until that is done, or use another device; if it is gone, wait {STALE_S // 60} minutes or "
+            f"remove {self._folder} there",
         )
 
 

@@ -14,6 +14,7 @@ from device_agents.api import DeviceAgent
 from device_agents.errors import DeviceAddressError, DeviceError, SpecError
 from device_agents.scheme import DeviceRow, Scheme
 from device_agents.schemes import find_scheme, loaded_schemes, schemes
+from device_agents.wording import words_of
 
 __all__ = [
     "DeviceRow",
@@ -79,7 +80,7 @@ def _found_by(scheme: Scheme) -> Sequence[DeviceRow]:
     try:
         return scheme.list()
     except Exception as error:  # another package may raise anything
-        detail = str(error) if isinstance(error, DeviceError) else f"looking for devices failed: {error!r:.200}"
+        detail = str(error) if isinstance(error, DeviceError) else f"looking for devices failed: {words_of(error)}"
         return [DeviceRow(f"{scheme.name}:", scheme.name, "", "unavailable", detail, present=False)]
 
 

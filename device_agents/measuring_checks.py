@@ -7,6 +7,7 @@ from device_agents.checks import Check
 from device_agents.errors import DeviceError
 from device_agents.probe_models import compute_model
 from device_agents.verdicts import FLAGS
+from device_agents.wording import what_happened
 
 # What is promised of a quiet device, and what no search can work with.
 _REPEATS_WITHIN, _REPEATS_BADLY = 0.05, 0.25
@@ -22,7 +23,7 @@ def check_measuring(agent: DeviceAgent, fix: str = "see the other points") -> li
     try:
         first, second = (agent.measure(compute_model(), PRESETS["search"]) for _ in range(2))
     except DeviceError as error:
-        return [failed("measuring", error)]
+        return [failed("measuring", error, fix)]
     checks = [_check_measurement(second if first.ok else first, fix)]
     if first.statistics is None or second.statistics is None:
         return checks
@@ -46,7 +47,12 @@ def _check_measurement(measurement: Measurement, fix: str) -> Check:
     return Check("measuring", "fail", found, fix)
 
 
-def failed(name: str, error: DeviceError) -> Check:
-    """Returns the failed check an error makes; its first sentence says what happened, the others what to do."""
-    found, _, fix = str(error).partition(". ")
-    return Check(name, "fail", found, fix)
+def failed(name: str, error: DeviceError, fix: str = "see the other points") -> Check:
+    """Returns the failed check an error makes.
+
+    Args:
+        name: Of the check.
+        error: What happened.
+        fix: What to do where the error does not say it.
+    """
+    return Check(name, "fail", what_happened(error), error.fix or fix)

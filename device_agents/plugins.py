@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, TypeVar
 
+from device_agents.wording import words_of
+
 _T = TypeVar("_T")
 
 
@@ -55,12 +57,12 @@ class PluginGroup:
         offers = [plugin for plugin in self.plugins() if plugin.name == name]
         if offers and name in self.builtin:
             raise self.error(
-                f"the {self.what} {name!r} is built in, but {offers[0].package} offers one of that name too. "
-                "Uninstall that package, or have its entry point renamed"
+                f"the {self.what} {name!r} is built in, but {offers[0].package} offers one of that name too; "
+                "uninstall that package, or have its entry point renamed"
             )
         if len(offers) > 1:
             packages = " and ".join(plugin.package for plugin in offers)
-            raise self.error(f"the {self.what} {name!r} is offered by {packages}. Uninstall all but one of them")
+            raise self.error(f"the {self.what} {name!r} is offered by {packages}; uninstall all but one of them")
         return offers[0] if offers else None
 
 
@@ -116,7 +118,7 @@ class Plugin:
         except self.group.own_errors:
             raise
         except (Exception, SystemExit) as error:
-            raise self._broken(f"{type(error).__name__}: {error}") from error
+            raise self._broken(f"{words_of(error)}; run again with --debug for the traceback") from error
         return self.checked(made, expected)
 
     def checked(self, made: Any, expected: type[_T]) -> _T:

@@ -228,7 +228,7 @@ class _Group:
     def submit(self, job: _Job) -> Future[Any]:
         with self._changed:
             if self._closed:
-                raise DeviceUnavailableError("The pool is closed. Submit before closing it")
+                raise DeviceUnavailableError("The pool is closed", fix="submit before closing it")
             self._waiting.append(job)
             self._changed.notify_all()
         return job.future

@@ -91,7 +91,8 @@ def _writers() -> tuple[Any, Any]:
         return flatbuffers, importlib.import_module("ai_edge_litert.schema_py_generated")
     except ImportError as error:
         raise DeviceUnavailableError(
-            f"the built-in probe models need ai-edge-litert on the host ({error})", fix="pip install ai-edge-litert"
+            f"The built-in probe models need ai-edge-litert on this machine ({error})",
+            fix="install it: pip install ai-edge-litert flatbuffers",
         ) from error
 
 

@@ -110,8 +110,8 @@ def _loaded(plugin: Plugin) -> Scheme:
         return known  # a function
     if loaded.name != plugin.name:
         raise DeviceAddressError(
-            f"The device scheme {plugin.name!r} of {plugin.package} calls itself {loaded.name!r}. Its entry point must "
-            "have the name of the scheme"
+            f"The device scheme {plugin.name!r} of {plugin.package} calls itself {loaded.name!r}",
+            fix="its entry point must have the name of the scheme",
         )
     return replace(loaded, open=known.open)
 

@@ -106,7 +106,15 @@ class MeasuringSession:
         if measurement.statistics is None:
             broken = measurement.verdict is Verdict.BENCH_FAILED
             raise (BenchFailedError if broken else DeviceUnavailableError)(
-                f"The anchor model cannot be measured ({measurement.verdict}: "
-                f"{measurement.detail}). Check the device, or pass another anchor model"
+                f"The anchor model cannot be measured ({measurement.verdict}: {measurement.detail})",
+                fix=self._what_to_do(measurement.verdict),
             )
         return self._anchor.has_drifted()
+
+    def _what_to_do(self, verdict: Verdict) -> str | None:
+        """About an anchor model that cannot be measured; None where the verdict's detail says it."""
+        if verdict is Verdict.BENCH_FAILED:
+            return None
+        if verdict is Verdict.FALLBACK:
+            return "measure with another --delegate"
+        return f"look at the device: nas-edge devices doctor {self._agent.info().address}"

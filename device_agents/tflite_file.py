@@ -97,8 +97,8 @@ def open_inputs(model: bytes) -> tuple[str, ...]:
 
 def _damaged(model: bytes) -> ModelFileError:
     return ModelFileError(
-        f"The TFLite file is damaged or truncated: an offset leads outside its "
-        f"{len(model)} bytes. Export or download it again"
+        f"The TFLite file is damaged or truncated: an offset leads outside its {len(model)} bytes",
+        fix="export or download it again",
     )
 
 

@@ -43,6 +43,7 @@ OWNERS: Mapping[Verdict, Owner] = {
     Verdict.TIMEOUT: Owner.CANDIDATE,
     Verdict.DEVICE_LOST: Owner.BENCH,
     Verdict.BENCH_FAILED: Owner.BENCH,
+    Verdict.NOT_KNOWN: Owner.NOBODY,
 }
 # What another device, or the same one once it works again, may answer instead.
 DEVICE_FAULTS = frozenset({Verdict.DEVICE_LOST, Verdict.BENCH_FAILED})

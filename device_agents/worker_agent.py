@@ -204,7 +204,8 @@ def cores_of_kind(kind: str, capacities: Mapping[int, int], device: str) -> tupl
     """
     if len(set(capacities.values())) < 2:
         raise SpecError(
-            f"{device} has no {kind} cores: its system does not say that its CPUs differ. Name ids, for example 0,1"
+            f"{device} has no {kind} cores: its system does not say that its CPUs differ",
+            fix="name ids, for example 0,1",
         )
     chosen = (max if kind == "big" else min)(capacities.values())
     return tuple(sorted(core for core, capacity in capacities.items() if capacity == chosen))
@@ -235,5 +236,5 @@ def _check_supported(spec: BenchmarkSpec, info: DeviceInfo) -> None:
     if spec.require_cool or spec.require_charged:
         raise SpecError(
             f"{info.address} does not say whether it is cool or charged, as phones do",
-            fix="leave out require_cool and require_charged",
+            fix="leave out --require-cool and --require-charged",
         )

@@ -29,7 +29,7 @@ from device_agents.devices import list_devices
 from device_agents.host import HostAgent, pick_cores
 from device_agents.probe_models import compute_model
 from device_agents.schemes import loaded_schemes
-from nas_edge.formatting import ms_text, reason
+from nas_edge.formatting import command, ms_text, reason
 
 _PACKAGE = "nas-edge"
 _GIB = 2**30
@@ -296,7 +296,7 @@ def check_devices() -> list[Check]:
         if row.state == "ready":
             checks.append(Check(f"device {row.address}", "pass", words))
         else:
-            fix = f"nas-edge devices doctor {row.address}"
+            fix = command("devices", "doctor", row.address)
             checks.append(Check(f"device {row.address}", "warn", f"{row.state}: {words}", fix))
     return checks
 

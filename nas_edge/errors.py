@@ -4,6 +4,7 @@
     |-- UsageError          the request is wrong (exit code 2)
     |   |-- ConfigError     a setting is unknown, missing or out of range
     |   |-- DataError       the data cannot be used
+    |   |   `-- BadImagesError  some of it cannot be read, and may be left out
     |   `-- SpaceError      an architecture, decision or space that does not exist
     |-- TrainingError       the loss is no longer a number
     |-- ExportError         a model could not be converted, or is not what its label says
@@ -55,6 +56,10 @@ class ConfigError(UsageError):
 
 class DataError(UsageError):
     """The data cannot be used."""
+
+
+class BadImagesError(DataError):
+    """Images or records that cannot be read; they may be left out."""
 
 
 class SpaceError(UsageError):

@@ -1,8 +1,9 @@
-"""How numbers and errors are written for people, in one way everywhere."""
+"""How numbers, errors and commands are written for people, in one way everywhere."""
 
 from __future__ import annotations
 
 import math
+import shlex
 
 from nas_edge.terminal import printable
 
@@ -47,6 +48,11 @@ def with_interval(value: float, interval: tuple[float, float] | None, form: str)
         return shown
     low, high = (format(bound, form).removesuffix("%") for bound in interval)
     return f"{shown} [{low}, {high}]"
+
+
+def command(*words: object) -> str:
+    """A command of this program, to be copied: `nas-edge search --resume '/my runs/one'`."""
+    return shlex.join(["nas-edge", *map(str, words)])
 
 
 def reason(error: BaseException) -> str:

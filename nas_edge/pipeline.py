@@ -17,6 +17,7 @@ from pathlib import Path
 from device_agents.errors import DeviceError
 from nas_edge.config import RunConfig
 from nas_edge.errors import (
+    BadImagesError,
     ConfigError,
     InfeasibleError,
     NasEdgeError,
@@ -25,6 +26,7 @@ from nas_edge.errors import (
     TrainingError,
     UnreliableLatencyError,
 )
+from nas_edge.formatting import command
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.environment import environment
@@ -45,7 +47,7 @@ from nas_edge.stages.delivering import (
 )
 from nas_edge.stages.searching import find_target_ms, make_loop, open_latencies, published_network, run_search
 from nas_edge.stages.selecting import best_of_random, select_winner
-from nas_edge.tasks.base import NetworkTask
+from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
 
 def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
@@ -102,14 +104,27 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
         if "search.steps" in run.changed_settings(config):
             _check_steps(config.search.steps, run)
         task = open_task(config)
-        data = load_data(config, task, reporter)
+        data = _same_data(config, task, reporter)
         space = make_space(config, task, data)
         with open_bench(config, task, space) as bench:
             return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop))
 
 
 def _stopped(folder: Path) -> str:
-    return f"stopped; continue with: nas-edge search --resume {folder}"
+    return f"stopped; continue with: {_resuming(folder)}"
+
+
+def _resuming(folder: Path) -> str:
+    return command("search", "--resume", folder)
+
+
+def _same_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | None:
+    """The data that a run began with: what cannot be read now could be read then, and is not to be left out."""
+    try:
+        return load_data(config, task, reporter)
+    except BadImagesError as error:
+        fix = "restore it from a copy, or start a new run, with --skip-bad if it is to be left out"
+        raise BadImagesError(error.what, fix=fix) from None
 
 
 def _check_steps(steps: int, run: Run) -> None:
@@ -134,13 +149,13 @@ def _carry_out(context: RunContext) -> RunResult:
     except KeyboardInterrupt:
         raise StoppedError(_stopped(run.folder)) from None
     except StoppedError as error:
-        raise StoppedError(str(error), fix=f"continue with: nas-edge search --resume {run.folder}") from None
+        raise StoppedError(str(error), fix=f"continue with: {_resuming(run.folder)}") from None
     except (InfeasibleError, TrainingError):  # continued as it is, the run would come to the same
         raise
     except UnreliableLatencyError:  # says itself how to continue
         raise
     except (NasEdgeError, DeviceError):
-        reporter.say(f"the run is kept; to continue it: nas-edge search --resume {run.folder}")
+        reporter.say(f"the run is kept; to continue it: {_resuming(run.folder)}")
         raise
     return result
 
@@ -212,7 +227,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
     run = Run.open(folder)
     found = read_result(run)
     if found is None:
-        raise RunFolderError(f"{folder} is not finished", fix=f"to finish it: nas-edge search --resume {folder}")
+        raise RunFolderError(f"{folder} is not finished", fix=f"to finish it: {_resuming(folder)}")
     if found.device is None:
         raise RunFolderError(f"{folder} searched a table of results: there is no network to export")
     check_new_bundle(out)  # before anything takes time
@@ -221,7 +236,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
         config = config.model_copy(update={"device": config.device.model_copy(update={"addresses": (device,)})})
     weights = run.read_weights("winner/weights.npz")
     task = open_task(config)
-    data = load_data(config, task, reporter)
+    data = _same_data(config, task, reporter)
     assert data is not None
     assert isinstance(task, NetworkTask)
     space = make_space(config, task, data)

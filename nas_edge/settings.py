@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -19,7 +19,13 @@ class ChoiceSettings(Settings):
 
     A subclass has a field that holds the entry's name, as a `Literal` with that default: `name`, or what else the
     registry's `key` is.
+
+    Attributes:
+        text_field: the setting that is what follows the colon of a short form, `file` of `table:FILE`; "" where nothing
+            may follow.
     """
+
+    text_field: ClassVar[str] = ""
 
     @classmethod
     def from_text(cls, rest: str) -> dict[str, Any]:
@@ -31,6 +37,8 @@ class ChoiceSettings(Settings):
         Raises:
             ValueError: when the entry takes nothing there.
         """
+        if cls.text_field:
+            return {cls.text_field: rest}
         if rest:
             raise ValueError(f"nothing may follow the name, received {rest!r}")
         return {}
@@ -38,7 +46,7 @@ class ChoiceSettings(Settings):
     @classmethod
     def takes_text(cls) -> bool:
         """Whether there is a short form: something may follow the name and a colon."""
-        return cls.from_text.__qualname__ != ChoiceSettings.from_text.__qualname__
+        return bool(cls.text_field) or cls.from_text.__qualname__ != ChoiceSettings.from_text.__qualname__
 
 
 def one_of(names: Collection[str]) -> AfterValidator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
 from pydantic import Field, ValidationError
@@ -32,10 +32,16 @@ class Circle(Shape):
 class File(Shape):
     name: str = "file"
     path: str = Field(min_length=1)
+    text_field: ClassVar[str] = "path"
+
+
+class Pair(Shape):
+    name: str = "pair"
+    sides: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
     def from_text(cls, rest: str) -> dict[str, Any]:
-        return {"path": rest}
+        return {"sides": rest.split("x")}
 
 
 SHAPES: Registry[str] = Registry(
@@ -45,6 +51,7 @@ SHAPES: Registry[str] = Registry(
     {
         "circle": Entry(Circle, lambda settings, unit: f"circle of {settings.radius:g} {unit}"),
         "file": Entry(File, lambda settings, unit: f"{settings.path} in {unit}"),
+        "pair": Entry(Pair, lambda settings, unit: f"{settings.sides} {unit}"),
     },
     made=str,
     adapt=lambda name, make: Entry(Foreign, lambda settings, unit: make(settings.colour, unit)),
@@ -82,6 +89,7 @@ def test_the_first_entry_is_the_default() -> None:
         ({"name": "circle", "radius": 2}, "circle of 2 cm"),
         ({"radius": 2}, "circle of 2 cm"),
         ("file:a:b.svg", "a:b.svg in cm"),
+        ("pair:2x3", "(2.0, 3.0) cm"),
         ({"name": "file:x.svg"}, "x.svg in cm"),
         ({"name": "file", "path": "x.svg"}, "x.svg in cm"),
         (Circle(radius=3), "circle of 3 cm"),
@@ -98,8 +106,8 @@ def test_parts_are_made_of_settings_in_any_form(given: Any, made: str) -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("square", "unknown shape 'square'; supported: circle, file"),
-        ("cirle", "unknown shape 'cirle'; did you mean circle? supported: circle, file"),
+        ("square", "unknown shape 'square'; supported: circle, file, pair"),
+        ("cirle", "unknown shape 'cirle'; did you mean circle? supported: circle, file, pair"),
         ({"name": "circle", "radius": 0}, "radius: input should be greater than 0"),
         ({"name": "circle", "path": "x"}, "unknown setting 'path'; see `nas-edge search --list-settings`"),
         ("circle:2", "nothing may follow the name, received '2'"),
@@ -160,7 +168,7 @@ def wrong(colour, unit):
 def test_entries_of_other_packages(site: Path) -> None:
     entries = {"square": "shapes_of_mine:square", "triangle": "shapes_of_mine:triangle"}
     install(site, "my-shapes", {GROUP: entries}, {"shapes_of_mine": SOURCE})
-    assert SHAPES.names == ("circle", "file", "square", "triangle")
+    assert SHAPES.names == ("circle", "file", "pair", "square", "triangle")
     assert SHAPES.make(drawing({"name": "square", "side": 2}).shape, "cm") == "square of 2 cm"
     assert SHAPES.make(drawing("triangle").shape, "cm") == "red triangle in cm", "a plain function will do"
     kept = drawing({"name": "square", "side": 2}).model_dump(mode="json")

@@ -34,6 +34,7 @@ from device_agents.android.transport import (
     printable,
 )
 from device_agents.errors import DeviceError, DeviceUnavailableError, ProtocolError, SpecError
+from device_agents.wording import words_of
 
 _ANSWER_TIMEOUT_S = 5.0
 _FILE_TIMEOUT_S = 120.0
@@ -240,12 +241,12 @@ def _only_phone() -> str:
     phones = server_phones()
     if not phones:
         raise LinkLostError(
-            "The adb server knows of no phone. Plug one in with USB debugging switched on, or pair one over Wi-Fi: "
-            "adb pair HOST:PORT"
+            "The adb server knows of no phone",
+            fix="plug one in with USB debugging switched on, or pair one over Wi-Fi: adb pair HOST:PORT",
         )
     if len(phones) > 1:
         listed = ", ".join(f"adb:{phone.serial} ({phone.state})" for phone in phones)
-        raise DeviceUnavailableError(f"The adb server knows of several phones. Name one: {listed}")
+        raise DeviceUnavailableError("The adb server knows of several phones", fix=f"name one: {listed}")
     return phones[0].serial
 
 
@@ -283,62 +284,70 @@ class _Client(AdbClient):  # type: ignore[misc]  # adbutils ships no types
 
 # ValueError: what answers is no adb server.
 _FOREIGN = (AdbError, OSError, EOFError, ValueError, struct.error)
-# What the server says, and what it means. The first that fits.
-_ANSWERS: tuple[tuple[str, type[DeviceUnavailableError], str], ...] = (
+# What the server says, what it means, and what to do about it. The first that fits.
+_ANSWERS: tuple[tuple[str, type[DeviceUnavailableError], str, str], ...] = (
     (
         r"unauthorized|authorizing",
         UnauthorizedError,
-        "does not know this computer. Unlock it, tap 'Allow' where it asks 'Allow USB debugging?' (tick 'Always "
-        "allow'), then try again. The key is the adb server's, ~/.android/adbkey",
+        "does not know this computer",
+        "unlock it, tap 'Allow' where it asks 'Allow USB debugging?' (tick 'Always allow'), then try again; the key is "
+        "the adb server's, ~/.android/adbkey",
     ),
     (
         r"no permissions|insufficient permissions",
         DeviceUnavailableError,
-        "may not be opened by the adb server's user. On Linux add a udev rule (package "
-        "android-sdk-platform-tools-common has them), plug the phone in again, and run `adb kill-server`",
+        "may not be opened by the adb server's user",
+        "on Linux add a udev rule (package android-sdk-platform-tools-common has them), plug the phone in again, and "
+        "run `adb kill-server`",
     ),
     (
         r"offline|connecting",
         LinkLostError,
-        "is offline. Unlock it; if that does not help, plug it in again or switch USB debugging off and on",
+        "is offline",
+        "unlock it; if that does not help, plug it in again or switch USB debugging off and on",
     ),
     (
         r"not found|no devices",
         LinkLostError,
-        "is not there. `nas-edge devices` lists the phones the adb server knows of",
+        "is not there",
+        "`nas-edge devices` lists the phones the adb server knows of",
     ),
     (
         r"closed|unknown host service|protocol fault",
         LinkLostError,
-        "closed the connection. Try again; Android 8 or newer and an adb of 2017 or newer are needed",
+        "closed the connection",
+        "try again; Android 8 or newer and an adb of 2017 or newer are needed",
     ),
     (
         r"[Cc]onnection refused",
         LinkLostError,
-        "cannot be reached: no adb server answers. Start one with `adb start-server`, or stop using one: name the "
-        "phone adb-usb:SERIAL",
+        "cannot be reached: no adb server answers",
+        "start one with `adb start-server`, or stop using one: name the phone adb-usb:SERIAL",
     ),
     (
         r"Unknown data: b'(?!')|invalid literal",
         DeviceUnavailableError,
-        "cannot be reached: what answers is no adb server. Check ADB_SERVER_SOCKET and ANDROID_ADB_SERVER_PORT",
+        "cannot be reached: what answers is no adb server",
+        "check ADB_SERVER_SOCKET and ANDROID_ADB_SERVER_PORT",
     ),
     (
         r"time[d ]*out|in time",
         LinkLostError,
-        "does not answer. Check that it is on, unlocked and reachable",
+        "does not answer",
+        "check that it is on, unlocked and reachable",
     ),
     (
         r"",
         LinkLostError,
-        "has lost its connection. The next attempt connects anew; if this goes on, two versions of adb may be ending "
-        "each other's server: use one",
+        "has lost its connection",
+        "the next attempt connects anew; if this goes on, two versions of adb may be ending each other's server: use "
+        "one",
     ),
 )
 
 
 def _ours(error: Exception, address: str, doing: str) -> DeviceError:
     """Returns what an answer of the server means here, and what to do about it."""
-    text = printable(str(error)) or type(error).__name__
-    kind, meaning = next((kind, meaning) for words, kind, meaning in _ANSWERS if re.search(words, text))
-    return kind(f"{address} {meaning} ({doing}: {text:.120})")
+    text = printable(words_of(error))
+    kind, meaning, fix = next((kind, meaning, fix) for words, kind, meaning, fix in _ANSWERS if re.search(words, text))
+    return kind(f"{address} {meaning} ({doing}: {text:.120})", fix=fix)

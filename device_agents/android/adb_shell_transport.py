@@ -47,6 +47,7 @@ from device_agents.android.transport import (
     printable,
 )
 from device_agents.errors import DeviceError, DeviceUnavailableError, ProtocolError
+from device_agents.wording import words_of
 
 _CONNECT_TIMEOUT_S = 5.0
 # How long a person may take to read the question on the phone and tap "Allow".
@@ -233,33 +234,35 @@ class AdbShellTransport(Transport):
 
     def _unauthorized(self) -> UnauthorizedError:
         return UnauthorizedError(
-            f"{self._address} does not know this computer. Unlock it, tap 'Allow' where it asks 'Allow USB "
-            f"debugging?' (tick 'Always allow'), then try again. The key is {self._keys()[0]}"
+            f"{self._address} does not know this computer",
+            fix="unlock it, tap 'Allow' where it asks 'Allow USB debugging?' (tick 'Always allow'), then try again; "
+            f"the key is {self._keys()[0]}",
         )
 
     def _ours(self, error: Exception, doing: str) -> DeviceError:
         """Returns what an exception of somebody else's means here, and what to do about it."""
-        text = printable(str(error)) or type(error).__name__
+        text = printable(words_of(error))
         if isinstance(error, exceptions.DeviceAuthError):
             return self._unauthorized()
         if isinstance(error, exceptions.InvalidCommandError) and "STLS" in text:
             return DeviceUnavailableError(
                 f"{self._address} wants an encrypted connection (wireless debugging with pairing), which this link "
-                "does not speak. Plug it in by USB, run `adb tcpip 5555` once, and use port 5555"
+                "does not speak",
+                fix="plug it in by USB, run `adb tcpip 5555` once, and use port 5555",
             )
         if isinstance(error, _NONSENSE):
             return DeviceUnavailableError(
-                f"What answers at {self._address} is no phone's ADB ({doing}: {text:.120}). Check host and port"
+                f"What answers at {self._address} is no phone's ADB ({doing}: {text:.120})", fix="check host and port"
             )
         if isinstance(error, exceptions.UsbDeviceNotFoundError):
             return LinkLostError(
-                f"No phone at {self._address}. Plug it in, switch on USB debugging in its developer options, and use a "
-                "cable that carries data"
+                f"No phone at {self._address}",
+                fix="plug it in, switch on USB debugging in its developer options, and use a cable that carries data",
             )
         usb = _usb_problem(error)
         if usb:
             return usb
-        return LinkLostError(f"The connection to {self._address} broke ({doing}: {text}). {_link_advice(error)}")
+        return LinkLostError(f"The connection to {self._address} broke ({doing}: {text})", fix=_link_advice(error))
 
 
 def _reason(error: Exception) -> str:
@@ -270,12 +273,12 @@ def _reason(error: Exception) -> str:
 
 def _link_advice(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
-        return "Nothing listens there: check the port, and that the phone allows debugging over the network"
+        return "nothing listens there: check the port, and that the phone allows debugging over the network"
     if isinstance(error, socket.gaierror):
-        return "There is no such host: check its name"
+        return "there is no such host: check its name"
     if isinstance(error, TimeoutError | exceptions.TcpTimeoutException | exceptions.AdbTimeoutError):
-        return "It does not answer: check that it is on, unlocked and reachable"
-    return "Check cable or network; the next attempt connects anew"
+        return "it does not answer: check that it is on, unlocked and reachable"
+    return "check cable or network; the next attempt connects anew"
 
 
 def _usb_problem(error: Exception) -> DeviceError | None:
@@ -284,13 +287,14 @@ def _usb_problem(error: Exception) -> DeviceError | None:
     name = type(inner).__name__
     if name == "USBErrorBusy":
         return DeviceUnavailableError(
-            "Another program holds the phone's USB interface, most likely an adb server. Run `adb kill-server`, or "
-            "quit Android Studio, and try again"
+            "Another program holds the phone's USB interface, most likely an adb server",
+            fix="run `adb kill-server`, or quit Android Studio, and try again",
         )
     if name == "USBErrorAccess":
         return DeviceUnavailableError(
-            "This user may not open the phone's USB interface. On Linux add a udev rule (package "
-            "android-sdk-platform-tools-common has them), plug the phone in again, and try again"
+            "This user may not open the phone's USB interface",
+            fix="on Linux add a udev rule (package android-sdk-platform-tools-common has them), plug the phone in "
+            "again, and try again",
         )
     return None
 
@@ -440,7 +444,8 @@ def _signer(file: Path) -> _Signer:
         signer = _Signer(str(file))
     except (OSError, ValueError, TypeError) as error:
         raise DeviceUnavailableError(
-            f"The key {file} cannot be used: {error}. Delete it and {file}.pub; a new one will be made"
+            f"The key {file} cannot be used: {words_of(error)}",
+            fix=f"delete it and {file}.pub; a new one will be made",
         ) from error
     signer.public_key = signer.public_key.strip()  # a phone keeps what it is sent, line ends included
     return signer
@@ -455,9 +460,10 @@ def usb_serials() -> list[str]:
     try:
         return sorted(str(phone.serial_number) for phone in _usb().find_all_adb_devices())
     except (*_FOREIGN, *_USB_ERROR) as error:
-        text = printable(str(error)) or type(error).__name__
+        text = printable(words_of(error))
         raise _usb_problem(error) or DeviceUnavailableError(
-            f"A phone on USB does not tell its serial number ({text}). Unlock it, plug it in again, and try again"
+            f"A phone on USB does not tell its serial number ({text})",
+            fix="unlock it, plug it in again, and try again",
         ) from error
 
 
@@ -470,10 +476,11 @@ def _usb() -> Any:
     way_out = "or reach the phone over the network, as adb://HOST:PORT"
     if find_spec("usb1") is None:
         raise DeviceUnavailableError(
-            f"USB needs the package libusb1. Install it: pip install 'nas-edge[usb]'; {way_out}"
+            "USB needs the package libusb1", fix=f"install it: pip install 'nas-edge[usb]'; {way_out}"
         )
     raise DeviceUnavailableError(
-        f"USB needs the library libusb 1.0. Install it (Linux: sudo apt install libusb-1.0-0); {way_out}"
+        "USB needs the library libusb 1.0",
+        fix=f"install it (Linux: sudo apt install libusb-1.0-0); {way_out}",
     )
 
 
@@ -482,6 +489,7 @@ def _find_usb(serial: str) -> BaseTransport:
         serials = usb_serials()
         if len(serials) > 1:
             raise DeviceUnavailableError(
-                f"Several phones are plugged in. Name one: {', '.join(f'adb:{printable(s)}' for s in serials)}"
+                "Several phones are plugged in",
+                fix=f"name one: {', '.join(f'adb:{printable(s)}' for s in serials)}",
             )
     return _usb().find_adb(serial or None, None, _CONNECT_TIMEOUT_S)

@@ -70,9 +70,9 @@ def adb_server() -> ModuleType:
         from device_agents.android import adb_server_transport
     except ImportError as error:
         raise DeviceUnavailableError(
-            f"Going through an adb server needs the package adbutils ({error}). Install it: pip install "
-            "'nas-edge[adb-server]'. If a server runs and is not wanted, stop it with `adb kill-server`; the phones "
-            "are on USB then"
+            f"Going through an adb server needs the package adbutils ({error})",
+            fix="install it: pip install 'nas-edge[adb-server]'; if a server runs and is not wanted, stop it with `adb "
+            "kill-server`: the phones are on USB then",
         ) from error
     return adb_server_transport
 

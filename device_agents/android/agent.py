@@ -62,8 +62,9 @@ from device_agents.android.state import (
     state_of,
     why_throttled,
 )
-from device_agents.android.tool import InstalledTool, install_tool, run_folders
+from device_agents.android.tool import InstalledTool, another_build, install_tool, run_folders
 from device_agents.android.transport import (
+    BETTER_LINK,
     Completed,
     LinkLostError,
     RemoteFileError,
@@ -99,6 +100,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RUN_TIMEOUT_S = 60.0
+_OTHERS_OUT = "keep other programs out of /data/local/tmp"
+_NOT_CLEARED = "let nobody clear /data/local/tmp meanwhile; the next attempt puts there again what is missing"
 # A governor that keeps the clock where it is; with any other, a look between two runs says nothing about them.
 _STEADY_GOVERNORS = ("performance", "userspace")
 
@@ -193,7 +196,9 @@ class AndroidAgent(DeviceAgent):
         phone = self._prepared()
         cores = phone.big if kind == "big" else phone.little
         if not cores or phone.big == phone.little:
-            raise SpecError(f"{phone.info.model} does not tell big cores from little ones. Name ids, for example 4-7")
+            raise SpecError(
+                f"{phone.info.model} does not tell big cores from little ones", fix="name ids, for example 4-7"
+            )
         return cores
 
     def run(self, model: bytes, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -202,8 +207,9 @@ class AndroidAgent(DeviceAgent):
         phone = self._prepared()
         if "output_filepath" not in phone.tool.flags:
             raise ModelError(
-                "This build of benchmark_model cannot write the model's outputs. Install one from 2023 or later",
+                "This build of benchmark_model cannot write the model's outputs, as those from 2023 or later can",
                 Verdict.RUN_FAILED.value,
+                fix=another_build(self._transport.address),
             )
         _check_inputs(wanted, inputs)
         folder = f"{phone.folder}/outputs-{secrets.token_hex(4)}"
@@ -255,7 +261,8 @@ class AndroidAgent(DeviceAgent):
         info = _info(self._transport.address, identity, tool)
         if self._fingerprint not in ("", info.fingerprint):
             raise DeviceUnavailableError(
-                f"Another phone answers at {info.address} now ({info.model}). Connect the one the session began with"
+                f"Another phone answers at {info.address} now ({info.model})",
+                fix="connect the one the session began with",
             )
         self._fingerprint = info.fingerprint
         folder = f"{run_folders()}{secrets.token_hex(4)}"
@@ -277,7 +284,7 @@ class AndroidAgent(DeviceAgent):
             data = Path(library).expanduser().read_bytes()
         except OSError as error:
             raise SpecError(
-                f"The delegate library {library!r} cannot be read: {error.strerror}. Check its path"
+                f"The delegate library {library!r} cannot be read: {error.strerror}", fix="check its path"
             ) from None
         path = f"{phone.folder}/delegate-{hashlib.sha256(data).hexdigest()[:16]}.so"
         self._transport.push(data, path, mode=0o755)
@@ -333,7 +340,7 @@ class AndroidAgent(DeviceAgent):
         library = self._library(phone, spec)
         digest = hashlib.sha256(model).hexdigest()
         invocation = block_invocation(spec, _model_path(phone, digest), library)
-        _check_known(invocation, library, phone.tool)
+        _check_known(invocation, library, phone.tool, self._transport.address)
         look = self._look(before)
         visit = self._visit(phone, model, digest, invocation, cores, BLOCKS, spec.timeout_s, look)
         if before is None:
@@ -376,7 +383,7 @@ class AndroidAgent(DeviceAgent):
             self._phone = None
             return (
                 f"benchmark_model on the phone was replaced, changed or removed by somebody else: {phone.tool.path} at "
-                f"{self._transport.address}. Keep other programs out of /data/local/tmp"
+                f"{self._transport.address}; {_OTHERS_OUT}"
             )
         for path in filter(None, [graph, *libraries]):
             expected = digest if path == graph else _library_digest(path)
@@ -384,8 +391,8 @@ class AndroidAgent(DeviceAgent):
                 phone.models.pop(digest, None)
                 phone.libraries.pop(libraries.get(path, ""), None)
                 return (
-                    f"{path} was changed or removed on the phone at {self._transport.address} while it was measured. "
-                    "Keep other programs out of /data/local/tmp"
+                    f"{path} was changed or removed on the phone at {self._transport.address} while it was measured; "
+                    f"{_OTHERS_OUT}"
                 )
         return self._tool_problem(threads)
 
@@ -397,14 +404,14 @@ class AndroidAgent(DeviceAgent):
         path = self._phone.tool.path if self._phone else "benchmark_model"
         self._phone = None
         return (
-            f"benchmark_model on the phone at {self._transport.address} does not run the anchor model ({why}): {path}. "
-            "Install another build: nas-edge devices setup"
+            f"benchmark_model on the phone at {self._transport.address} does not run the anchor model ({why}): {path}; "
+            f"{another_build(self._transport.address)}"
         )
 
     def _pinned(self, phone: _Phone, cores: tuple[int, ...]) -> tuple[int, ...]:
         if cores not in phone.pinnable:
             if not self._pins(cores):
-                raise SpecError(f"{phone.info.model} does not pin to cores {cores}. Choose others, or none")
+                raise SpecError(f"{phone.info.model} does not pin to cores {cores}", fix="choose others, or none")
             phone.pinnable.add(cores)
         return cores
 
@@ -514,20 +521,20 @@ class AndroidAgent(DeviceAgent):
             self._phone = None
             self._claim.renew()  # or it is said who has the phone now
             raise DeviceUnavailableError(
-                f"The lock of the phone at {self._transport.address} was removed. Another process may have measured on "
-                "it meanwhile; the next attempt takes it again"
+                f"The lock of the phone at {self._transport.address} was removed; another process may have measured on "
+                "it meanwhile, and the next attempt takes it again"
             )
         if done.exit_code == _NOT_ARRIVED and arrival == "there":
             raise RemoteFileError(
-                f"{graph} was changed or removed on the phone at {self._transport.address}: {done.last_line}. "
-                "Keep other programs out of /data/local/tmp",
+                f"{graph} was changed or removed on the phone at {self._transport.address}: {done.last_line}",
                 graph,
+                fix=_OTHERS_OUT,
             )
         if done.exit_code == _NOT_ARRIVED:
             raise RemoteFileError(
-                f"{graph} cannot be put in place on {self._transport.address}: {done.last_line}. "
-                f"{advice(done.last_line) or 'Try another cable or a nearer access point'}",
+                f"{graph} cannot be put in place on {self._transport.address}: {done.last_line}",
                 graph,
+                fix=advice(done.last_line) or BETTER_LINK,
             )
         if done.exit_code == _NOT_PINNED:
             raise DeviceUnavailableError(f"{phone.info.model} no longer pins to cores {cores}: {done.last_line}")
@@ -538,7 +545,8 @@ class AndroidAgent(DeviceAgent):
             self._phone = None
             raise DeviceUnavailableError(
                 f"benchmark_model on the phone is gone or cannot be started any more: {phone.tool.path} at "
-                f"{self._transport.address}, exit status {exit_code}. Did somebody clear /data/local/tmp?"
+                f"{self._transport.address}, exit status {exit_code}",
+                fix=_NOT_CLEARED,
             )
 
 
@@ -712,12 +720,12 @@ def _read_visit(text: str, marker: str, address: str) -> _Visit:
         printed, _, ended = block.partition(f"{marker} ended ")
         match = re.match(r"(\d{1,3})\n", ended)
         if match is None:
-            raise ProtocolError(f"A block of the visit to {address} has no end. Received: {printable(block, 80)!r}")
+            raise ProtocolError(f"A block of the visit to {address} has no end", received=f"{printable(block, 80)!r}")
         output, _, result = printed.partition(f"{marker} result\n")
         reports.append(read_report(output).with_result(_read_result(result)))
         exit_codes.append(int(match[1]))
     if not reports:
-        raise DeviceUnavailableError(f"The run's folder on {address} is gone. Did somebody clear /data/local/tmp?")
+        raise DeviceUnavailableError(f"The run's folder on {address} is gone", fix=_NOT_CLEARED)
     return _Visit(tuple(reports), tuple(exit_codes), state_of(split_sections(before)), state_of(split_sections(after)))
 
 
@@ -743,14 +751,15 @@ def _read_result(text: str) -> dict[str, float]:
         return {}
 
 
-def _check_known(invocation: Invocation, library: str, tool: InstalledTool) -> None:
+def _check_known(invocation: Invocation, library: str, tool: InstalledTool, address: str) -> None:
     """Refuses a delegate that the build has no flag for: it would measure the CPU, and say so in a warning only."""
     flags = [flag[2:].partition("=")[0] for flag in delegate_flags(invocation.delegate, library)]
     unknown = [flag for flag in flags if flag not in tool.flags]
     if unknown and invocation.delegate.name not in CPU_DELEGATES:
         raise SpecError(
             f"The benchmark_model on the phone was built without --{unknown[0]}, so it cannot use delegate "
-            f"{invocation.delegate.name}. Install a build that has it, or choose another delegate"
+            f"{invocation.delegate.name}",
+            fix=f"choose another --delegate, or {another_build(address)}",
         )
 
 
@@ -850,13 +859,16 @@ def _info(address: str, identity: PhoneIdentity, tool: InstalledTool) -> DeviceI
 
 def _check_inputs(wanted: Sequence[TensorSignature], inputs: Sequence[NDArray[Any]]) -> None:
     if len(wanted) != len(inputs):
-        raise ModelError(f"Expected {len(wanted)} inputs. Received: {len(inputs)}", Verdict.RUN_FAILED.value)
+        raise ModelError(
+            "Wrong number of inputs", Verdict.RUN_FAILED.value, expected=f"{len(wanted)}", received=f"{len(inputs)}"
+        )
     for tensor, value in zip(wanted, inputs, strict=True):
         if tuple(value.shape) != tensor.shape or str(value.dtype) != tensor.dtype:
             raise ModelError(
-                f"Wrong input {tensor.name!r:.80}. Expected {tensor.dtype} {tensor.shape}. "
-                f"Received: {value.dtype} {value.shape}",
+                f"Wrong input {tensor.name!r:.80}",
                 Verdict.RUN_FAILED.value,
+                expected=f"{tensor.dtype} {tensor.shape}",
+                received=f"{value.dtype} {value.shape}",
             )
 
 
@@ -864,9 +876,10 @@ def _run_flags(inputs: Sequence[TensorSignature], folder: str) -> list[str]:
     for tensor in inputs:
         if "," in tensor.name:
             raise ModelError(
-                f"benchmark_model cannot be given an input of this name. Expected no commas. "
-                f"Received: {tensor.name!r:.80}",
+                "benchmark_model cannot be given an input of this name",
                 Verdict.RUN_FAILED.value,
+                expected="no commas",
+                received=f"{tensor.name!r:.80}",
             )
     flags = [f"--graph={folder}/model.tflite", "--num_runs=1", "--min_secs=0", "--warmup_runs=0", "--warmup_min_secs=0"]
     flags.append(f"--output_filepath={folder}/outputs")
@@ -888,7 +901,7 @@ def _split_outputs(data: bytes, outputs: Sequence[TensorSignature]) -> list[NDAr
     sizes = [math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize for tensor in outputs]
     if sum(sizes) != len(data):
         raise ProtocolError(
-            f"The phone wrote outputs of another size. Expected {sum(sizes)} bytes. Received: {len(data)}"
+            "The phone wrote outputs of another size", expected=f"{sum(sizes)} bytes", received=f"{len(data)}"
         )
     ends = list(itertools.accumulate(sizes))
     return [

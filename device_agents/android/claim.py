@@ -99,7 +99,7 @@ def computer_tag() -> str:
     """
     file = _locked("computer_id", _WAIT_S)
     if isinstance(file, str):
-        raise DeviceUnavailableError(f"{config_folder() / 'computer_id'} is locked by another process. Try again")
+        raise DeviceUnavailableError(f"{config_folder() / 'computer_id'} is locked by another process", fix="try again")
     try:
         tag = file.read(100).strip()
         if not _is_hex(tag, 8):
@@ -126,7 +126,8 @@ def _locked(name: str, wait_s: float = 0.0) -> IO[str] | str:
         file = open(path, "a+", encoding="utf-8", opener=_open_private)  # noqa: SIM115
     except OSError as error:
         raise DeviceUnavailableError(
-            f"{path} cannot be written: {error.strerror}. Make {path.parent} writable, or set XDG_CONFIG_HOME"
+            f"{path} cannot be written: {error.strerror}",
+            fix=f"make {path.parent} writable, or set XDG_CONFIG_HOME",
         ) from error
     while True:
         try:

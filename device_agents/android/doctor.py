@@ -20,7 +20,7 @@ from device_agents.android.state import (
     why_hot,
     why_throttled,
 )
-from device_agents.android.tool import install_tool
+from device_agents.android.tool import how_to_get, install_tool
 from device_agents.android.transport import Transport, UnauthorizedError
 from device_agents.checks import Check
 from device_agents.errors import DeviceError
@@ -49,7 +49,7 @@ def examine_phone(address: str) -> list[Check]:
             return [*checks, failed("state", error)]
         tool = _check_tool(transport, identity)
         checks += [
-            _check_system(identity),
+            _check_system(identity, transport.address),
             tool,
             _check_storage(state),
             _check_battery(state),
@@ -82,14 +82,14 @@ def _check_link(transport: Transport) -> list[Check]:
     return [Check("connection", "warn", found, "a cable, or a nearer access point, makes a search faster"), allowed]
 
 
-def _check_system(identity: PhoneIdentity) -> Check:
+def _check_system(identity: PhoneIdentity, address: str) -> Check:
     android = f"Android {identity.android or '?'} (API level {identity.sdk or '?'})"
     facts = (identity.model or "model unknown", identity.soc, android, identity.abi or "ABI unknown")
     found = ", ".join(filter(None, facts))
     if identity.sdk is not None and identity.sdk < _LEAST_SDK:
         return Check("system", "fail", found, "Android 8 or newer is needed")
     if not identity.abi:
-        return Check("system", "warn", found, "name the right benchmark_model with devices setup")
+        return Check("system", "warn", found, how_to_get("", address))
     return Check("system", "pass", found)
 
 

@@ -18,19 +18,19 @@ def why_weak(state: PhoneState, spec: BenchmarkSpec) -> str:
     battery = state.battery
     level = battery.level_percent
     if state.low_power:
-        return "its battery saver is on, which lowers the clocks. Plug it in and switch the saver off"
+        return "its battery saver is on, which lowers the clocks; plug it in and switch the saver off"
     if level is not None and level < LOW_PERCENT and battery.plugged is False:
-        return f"its battery is at {level}% and it is not plugged in. Charge it"
+        return f"its battery is at {level}% and it is not plugged in; charge it"
     if not spec.require_charged:
         return ""
     if battery.faked:
-        return "its battery shows values set by hand. Run `adb shell dumpsys battery reset`"
+        return "its battery shows values set by hand; run `adb shell dumpsys battery reset`"
     if level is None or battery.plugged is None:
-        return "it does not say how its battery is. Leave out --require-charged"
+        return "it does not say how its battery is; leave out --require-charged"
     if not battery.plugged:
-        return f"it is not plugged in (battery at {level}%). Plug it in"
+        return f"it is not plugged in (battery at {level}%); plug it in"
     if level < CHARGED_PERCENT:
-        return f"its battery is at {level}%, below {CHARGED_PERCENT}%. Charge it"
+        return f"its battery is at {level}%, below {CHARGED_PERCENT}%; charge it"
     return ""
 
 
@@ -41,5 +41,5 @@ def why_not_cool(state: PhoneState, cool: CoolSettings, spec: BenchmarkSpec) -> 
     """
     hot = why_hot(state, cool)
     if not hot and spec.require_cool and state.thermal_status is None and state.hottest_c() is None:
-        return "it does not say how warm it is. Leave out --require-cool"
+        return "it does not say how warm it is; leave out --require-cool"
     return hot

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from device_agents.errors import DeviceUnavailableError
+from device_agents.wording import words_of
 
 
 def config_folder() -> Path:
@@ -49,7 +50,8 @@ def own_key_file() -> Path:
         file.chmod(0o600)
     except OSError as error:
         raise DeviceUnavailableError(
-            f"The key for phones cannot be written: {error}. Make {file.parent} writable, or set XDG_CONFIG_HOME"
+            f"The key for phones cannot be written: {words_of(error)}",
+            fix=f"make {file.parent} writable, or set XDG_CONFIG_HOME",
         ) from error
     return file
 

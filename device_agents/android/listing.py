@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 from device_agents.android.address import adb_server, open_transport
 from device_agents.android.server_socket import server_runs
 from device_agents.android.state import read_identity
-from device_agents.android.tool import find_tool, is_on_phone
+from device_agents.android.tool import find_tool, how_to_get, is_on_phone
 from device_agents.android.transport import UnauthorizedError, printable
 from device_agents.errors import DeviceError
 from device_agents.scheme import DeviceRow
+from device_agents.wording import what_happened
 
 if TYPE_CHECKING:
     from device_agents.android.adb_server_transport import ServerPhone
@@ -86,9 +87,7 @@ def _none(found: str, fix: str) -> DeviceRow:
 
 
 def _unavailable(address: str, error: DeviceError) -> DeviceRow:
-    """The first sentence of an error says what happened, the others what to do."""
-    found, _, fix = str(error).partition(". ")
-    return DeviceRow(address, "adb", "", "unavailable", found, fix)
+    return DeviceRow(address, "adb", "", "unavailable", what_happened(error), error.fix or "")
 
 
 def _at_once(ask: Callable[[_T], DeviceRow], phones: Sequence[_T]) -> list[DeviceRow]:
@@ -119,5 +118,5 @@ def _asked(serial: str) -> DeviceRow:
     facts = ", ".join(filter(None, (identity.soc, android, identity.abi)))
     if has_tool:
         return DeviceRow(address, "adb", identity.model, "ready", facts)
-    missing = f"{facts}; lacks benchmark_model: nas-edge devices setup {address}"
-    return DeviceRow(address, "adb", identity.model, "not set up", missing)
+    missing = f"{facts}; lacks benchmark_model"
+    return DeviceRow(address, "adb", identity.model, "not set up", missing, how_to_get(identity.abi, address))

@@ -18,6 +18,7 @@ from device_agents.android.claim import PhoneClaim
 from device_agents.android.state import PhoneIdentity, read_identity
 from device_agents.android.tool import (
     InstalledTool,
+    another_build,
     elf_problem,
     find_tool,
     how_to_get,
@@ -25,11 +26,13 @@ from device_agents.android.tool import (
     is_on_phone,
     keep,
     kept_file,
+    no_tool,
     run_folders,
 )
 from device_agents.android.transport import Transport
 from device_agents.errors import DeviceUnavailableError, SpecError
 from device_agents.probe_models import compute_model
+from device_agents.wording import words_of
 
 # The tool has some 10 MB; with every delegate linked in, tens.
 MAX_TOOL_BYTES = 256 << 20
@@ -94,7 +97,7 @@ def _set_up(transport: Transport, source: str | None, sha256: str | None) -> Set
     found = None if source else find_tool(identity.abi)
     if source is None and found is None:
         if not is_on_phone(transport):
-            raise DeviceUnavailableError(how_to_get(identity.abi, transport.address))
+            raise no_tool(identity.abi, transport.address)
         tool = install_tool(transport, identity.abi)
         _check_hash(tool.sha256, sha256, tool.path)
         return SetUp(identity, tool, "the phone itself", try_tool(transport, tool), None)
@@ -104,8 +107,8 @@ def _set_up(transport: Transport, source: str | None, sha256: str | None) -> Set
     problem = elf_problem(data, identity.abi)
     if problem:
         raise DeviceUnavailableError(
-            f"{source} is not a benchmark_model for this phone: {problem}. "
-            f"{how_to_get(identity.abi, transport.address)}"
+            f"{source} is not a benchmark_model for this phone: {problem}",
+            fix=how_to_get(identity.abi, transport.address),
         )
     # Installed from a copy of what was checked, and kept only once it has worked.
     with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +140,8 @@ def try_tool(transport: Transport, tool: InstalledTool) -> float:
     if done.exit_code != 0 or report.timed is None:
         raise DeviceUnavailableError(
             f"benchmark_model starts on {transport.address} but does not run a model (status {done.exit_code}: "
-            f"{report.problem or done.last_line}). Use another build"
+            f"{report.problem or done.last_line})",
+            fix=another_build(transport.address),
         )
     return report.timed.mean_us / 1e3
 
@@ -154,7 +158,9 @@ def _read(file: Path) -> bytes:
         with file.open("rb") as stream:
             data = stream.read(MAX_TOOL_BYTES + 1)
     except OSError as error:
-        raise SpecError(f"--benchmark-model cannot be read: {error}") from error
+        raise SpecError(
+            f"the benchmark_model {file} cannot be read: {words_of(error)}", fix="check its path"
+        ) from error
     return _limited(data, str(file))
 
 
@@ -167,7 +173,8 @@ def _fetched(url: str) -> bytes:
             data: bytes = answer.read(MAX_TOOL_BYTES + 1)
     except (OSError, HTTPException, ValueError) as error:
         raise DeviceUnavailableError(
-            f"{url} cannot be fetched: {error}. Fetch it by other means and give the file"
+            f"{url} cannot be fetched: {words_of(error)}",
+            fix="fetch it by other means, and name the file with --benchmark-model",
         ) from error
     return _limited(data, url)
 

@@ -78,8 +78,8 @@ def completed(answer: bytes, address: str, timeout_s: float, took_s: float) -> C
     if took_s >= timeout_s:
         raise RemoteTimeoutError(f"A command on {address} was ended after {timeout_s:g} s")
     raise LinkLostError(
-        f"A command on {address} ended without an exit status ({done.last_line}). The phone may be short of "
-        "memory, or older than Android 8: it needs sh and timeout"
+        f"A command on {address} ended without an exit status ({done.last_line})",
+        fix="the phone may be short of memory, or older than Android 8: it needs sh and timeout",
     )
 
 
@@ -105,4 +105,4 @@ def read_shell_packets(data: bytes, address: str) -> Completed:
         if kind not in outputs:
             raise ProtocolError("Unknown packet of the shell", expected="1, 2 or 3", received=f"{kind} from {address}")
         outputs[kind] += content
-    raise LinkLostError(f"The shell of {address} ended without an exit status. Check that it is still connected")
+    raise LinkLostError(f"The shell of {address} ended without an exit status", fix="check that it is still connected")

@@ -20,6 +20,7 @@ from device_agents.android.claim import BASE, computer_tag
 from device_agents.android.keys import config_folder
 from device_agents.android.transport import PART, Transport
 from device_agents.errors import DeviceUnavailableError
+from device_agents.wording import words_of
 
 TOOLS = f"{BASE}/tools"
 ENVIRONMENT = "NAS_EDGE_BENCHMARK_MODEL"
@@ -28,9 +29,8 @@ _USUAL_PLACE = "/data/local/tmp/benchmark_model"
 _START_TIMEOUT_S = 20.0
 _RECORD_SCHEMA_VERSION = 1
 _HOW_TO_GET = (
-    "TFLite's benchmark_model is needed for the phone (ABI {abi}). TensorFlow's page on performance measurement offers "
-    "it for Android as a native binary (for arm64-v8a android_aarch64_benchmark_model), or build it; then: "
-    "nas-edge devices setup {address} --benchmark-model FILE"
+    "TensorFlow's page on performance measurement offers it for Android as a native binary (for arm64-v8a "
+    "android_aarch64_benchmark_model), or build it; then {name_it}"
 )
 # Android's name of an instruction set, and the class and machine an ELF file has for it (elf.h).
 _ELF = {
@@ -126,7 +126,8 @@ def keep(data: bytes, abi: str, source: str, checked_on: str) -> Path:
         _write(file, data)
     except OSError as error:
         raise DeviceUnavailableError(
-            f"The tool cannot be kept: {error}. Make {file.parent} writable, or set XDG_CONFIG_HOME"
+            f"The tool cannot be kept: {words_of(error)}",
+            fix=f"make {file.parent} writable, or set XDG_CONFIG_HOME",
         ) from error
     return file
 
@@ -150,10 +151,10 @@ def install_tool(transport: Transport, abi: str, file: Path | None = None) -> In
         data = file.read_bytes()
     except OSError as error:
         raise DeviceUnavailableError(
-            f"benchmark_model cannot be read: {error}. {how_to_get(abi, transport.address)}"
+            f"the benchmark_model {file} cannot be read: {words_of(error)}", fix=how_to_get(abi, transport.address)
         ) from error
     digest = hashlib.sha256(data).hexdigest()
-    _check_record(file, digest)
+    _check_record(file, digest, transport.address)
     path = f"{TOOLS}/{digest[:16]}/benchmark_model"
     found = transport.stat(path)
     if found is None or found.size_bytes != len(data) or _hash_of(transport, path) != digest:
@@ -175,9 +176,27 @@ def is_on_phone(transport: Transport) -> bool:
     return transport.stat(_USUAL_PLACE) is not None
 
 
+def no_tool(abi: str, address: str) -> DeviceUnavailableError:
+    """Returns the error of a phone for which there is no tool."""
+    return DeviceUnavailableError(
+        f"TFLite's benchmark_model is needed for the phone (ABI {abi or 'unknown'})", fix=how_to_get(abi, address)
+    )
+
+
 def how_to_get(abi: str, address: str) -> str:
-    """Returns where the tool for the instruction set of a phone comes from."""
-    return _HOW_TO_GET.format(abi=abi or "unknown", address=address)
+    """Returns where the tool for the instruction set of a phone comes from, and how to name it."""
+    return _HOW_TO_GET.format(name_it=_name_it(address))
+
+
+def another_build(address: str) -> str:
+    """Returns how to measure with another build of the tool."""
+    return f"use another build: {_name_it(address)}"
+
+
+def _name_it(address: str) -> str:
+    """Returns how to say which tool to use: one that is named in the environment is preferred to all that is set up."""
+    set_up = f"nas-edge devices setup {address} --benchmark-model FILE"
+    return f"name it in {ENVIRONMENT}; or unset that and: {set_up}" if os.environ.get(ENVIRONMENT) else set_up
 
 
 def elf_problem(data: bytes, abi: str) -> str:
@@ -202,19 +221,21 @@ def _record_file(file: Path) -> Path:
     return file.with_name(file.name + ".json")
 
 
-def _check_record(file: Path, digest: str) -> None:
+def _check_record(file: Path, digest: str, address: str) -> None:
     try:
         recorded = json.loads(_record_file(file).read_text(encoding="utf-8"))["sha256"]
     except FileNotFoundError:
         return  # named by the user, or put there by hand
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DeviceUnavailableError(f"{_record_file(file)} is damaged: {error}. Run nas-edge devices setup") from error
+        raise DeviceUnavailableError(
+            f"{_record_file(file)} is damaged: {words_of(error)}", fix=f"install it again: {_name_it(address)}"
+        ) from error
     if recorded != digest:
         raise DeviceUnavailableError(
             f"{file} is not what was set up",
             expected=f"SHA-256 {recorded:.16}...",
             received=f"{digest[:16]}...",
-            fix="run nas-edge devices setup again",
+            fix=f"install it again: {_name_it(address)}",
         )
 
 
@@ -226,7 +247,7 @@ def _write(file: Path, data: bytes) -> None:
 
 def _already_there(transport: Transport, abi: str) -> InstalledTool:
     if not is_on_phone(transport):
-        raise DeviceUnavailableError(how_to_get(abi, transport.address))
+        raise no_tool(abi, transport.address)
     digest = _hash_of(transport, _USUAL_PLACE)
     return InstalledTool(_USUAL_PLACE, digest, _check(transport, _USUAL_PLACE, abi))
 
@@ -243,6 +264,7 @@ def _check(transport: Transport, path: str, abi: str) -> tuple[str, ...]:
     if done.exit_code not in (0, 1) or "graph" not in flags:
         raise NoToolError(
             f"{path} on {transport.address} is not a benchmark_model for this phone (status {done.exit_code}: "
-            f"{done.last_line}). {how_to_get(abi, transport.address)}"
+            f"{done.last_line})",
+            fix=how_to_get(abi, transport.address),
         )
     return flags

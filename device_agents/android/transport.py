@@ -33,6 +33,7 @@ MAX_OUTPUT_BYTES = 32 << 20
 # In the name of a file that is being written, before the mark of the computer that writes it.
 PART = ".nas_edge-part-"
 _HASHED_DIFFERENTLY = 90
+BETTER_LINK = "try another cable or a nearer access point"
 _TransportT = TypeVar("_TransportT", bound="Transport")
 
 
@@ -51,8 +52,16 @@ class RemoteFileError(DeviceUnavailableError):
         path: The file on the phone.
     """
 
-    def __init__(self, what: str, path: str, *, expected: str | None = None, received: str | None = None) -> None:
-        super().__init__(what, expected=expected, received=received)
+    def __init__(
+        self,
+        what: str,
+        path: str,
+        *,
+        expected: str | None = None,
+        received: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        super().__init__(what, expected=expected, received=received, fix=fix)
         self.path = path
 
 
@@ -219,7 +228,7 @@ class Transport(ABC):
             return self._receive(path, max_bytes)
         except RefusedError as error:
             raise RemoteFileError(
-                f"{path} cannot be read on {self.address}: {error}. {advice(str(error))}", path
+                f"{path} cannot be read on {self.address}: {error}", path, fix=advice(str(error)) or None
             ) from error
 
     @abstractmethod
@@ -254,38 +263,42 @@ class Transport(ABC):
         found = self.stat(part)
         if found is None or found.size_bytes != len(data):
             received = "no file" if found is None else f"{found.size_bytes} bytes"
+            why, fix = self._why_not(part, "no reason given")
             raise RemoteFileError(
-                f"{path} did not arrive on {self.address}: {self._why_not(part, 'no reason given')}",
+                f"{path} did not arrive on {self.address}: {why}",
                 path,
                 expected=f"{len(data)} bytes",
                 received=received,
+                fix=fix,
             )
         digest = hashlib.sha256(data).hexdigest()
         done = self.script(_PUT_IN_PLACE, part, path, digest, f"{mode:o}", timeout_s=60.0)
         if done.exit_code == _HASHED_DIFFERENTLY:
             raise RemoteFileError(
-                f"{path} arrived damaged on {self.address}: its SHA-256 differs from what was sent. "
-                "Try another cable or a nearer access point",
+                f"{path} arrived damaged on {self.address}: its SHA-256 differs from what was sent",
                 path,
+                fix=BETTER_LINK,
             )
         if done.exit_code != 0:
             raise RemoteFileError(
-                f"{path} cannot be put in place on {self.address}: {done.last_line}. {advice(done.last_line)}", path
+                f"{path} cannot be put in place on {self.address}: {done.last_line}",
+                path,
+                fix=advice(done.last_line) or None,
             )
 
     def _cannot_write(self, path: str, refusal: RefusedError) -> RemoteFileError:
         """Returns the error for a file that the phone refused, having removed what is there of it."""
-        why = self._why_not(path, str(refusal))
+        why, fix = self._why_not(path, str(refusal))
         self.script('rm -f "$1"', path)
         named = path.partition(PART)[0]
-        return RemoteFileError(f"{named} cannot be written on {self.address}: {why}", named)
+        return RemoteFileError(f"{named} cannot be written on {self.address}: {why}", named, fix=fix)
 
-    def _why_not(self, path: str, told: str) -> str:
+    def _why_not(self, path: str, told: str) -> tuple[str, str]:
         """Returns why a file cannot be written and what to do: the shell's reason if the file service gave none."""
         if not advice(told):
             done = self.script('mkdir -p "${1%/*}" && head -c 65536 /dev/zero > "$1"; s=$?; rm -f "$1"; exit $s', path)
             told = done.last_line if done.exit_code else told
-        return f"{told}. {advice(told) or 'Use a folder below /data/local/tmp'}"
+        return told, advice(told) or _ADVICE["nonexistent directory"]
 
     def __enter__(self: _TransportT) -> _TransportT:
         return self
@@ -305,15 +318,15 @@ chmod "$4" "$1" && mv -f "$1" "$2"
 """
 
 _ADVICE = {
-    "No space left": "Free some storage on the phone",
-    "Read-only file system": "Use a folder below /data/local/tmp",
-    "Permission denied": "Use a folder below /data/local/tmp, which the shell user may write",
-    "Operation not permitted": "Use a folder below /data/local/tmp, which the shell user may write",
-    "Is a directory": "Give the name of a file, not of a folder",
-    "File exists": "Give a path whose folders are folders",
-    "Not a directory": "Give a path whose folders are folders",
-    "inaccessible or not found": "The phone lacks this tool; Android 8 or newer is needed",
-    "nonexistent directory": "Use a folder below /data/local/tmp",
+    "No space left": "free some storage on the phone",
+    "Read-only file system": "use a folder below /data/local/tmp",
+    "Permission denied": "use a folder below /data/local/tmp, which the shell user may write",
+    "Operation not permitted": "use a folder below /data/local/tmp, which the shell user may write",
+    "Is a directory": "give the name of a file, not of a folder",
+    "File exists": "give a path whose folders are folders",
+    "Not a directory": "give a path whose folders are folders",
+    "inaccessible or not found": "the phone lacks this tool; Android 8 or newer is needed",
+    "nonexistent directory": "use a folder below /data/local/tmp",
 }
 
 

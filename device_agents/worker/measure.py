@@ -140,7 +140,7 @@ def failures_of(stage: str) -> Iterator[None]:
             # The runtime explains every failure but one: tensors it cannot allocate.
             message = "the tensors do not fit into the memory allowed"
             raise CandidateError(stage, "out_of_memory", message) from error
-        raise CandidateError(stage, "error", message or type(error).__name__) from error
+        raise CandidateError(stage, "error", message or "the runtime gave no reason") from error
 
 
 def load(runtime: Runtime, model: bytes, spec: BenchmarkSpec, outcome: Outcome) -> Any:

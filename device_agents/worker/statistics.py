@@ -53,7 +53,7 @@ class Statistics:
 def summarize(samples_ms: Sequence[float]) -> Statistics:
     """Returns the statistics of at least one sample, in milliseconds."""
     if not samples_ms:
-        raise ValueError("No samples to summarize. Expected at least one.")
+        raise ValueError("no samples to summarize; expected at least one")
     ordered = sorted(samples_ms)
     median = quantile(ordered, 0.5)
     return Statistics(

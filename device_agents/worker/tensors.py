@@ -45,7 +45,7 @@ def wanted_shapes(
             shapes[int(detail["index"])] = tuple(1 if d < 0 else d for d in signature)
     for name, shape in overrides:
         if name not in by_name:
-            raise ValueError(f"No input is named {name}. The inputs are {', '.join(sorted(by_name))}")
+            raise ValueError(f"No input is named {name}; the inputs are {', '.join(sorted(by_name))}")
         shapes[int(by_name[name]["index"])] = shape
     return shapes
 

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from device_agents.errors import DeviceAddressError, DeviceError, SpecError
+from device_agents.wording import words_of
 from nas_edge import __version__
 from nas_edge.cli.base import Group
 from nas_edge.cli.benchmark import benchmark
@@ -75,7 +76,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        _fail(f"{type(error).__name__}: {error} (unexpected; run again with --debug for the traceback)", 1)
+        _fail(f"unexpected error: {words_of(error)}; run again with --debug for the traceback", 1)
     else:
         sys.exit(code if isinstance(code, int) else 0)
 

@@ -8,6 +8,7 @@ import click
 
 from nas_edge.cli import completion
 from nas_edge.cli.base import Command, Group, print_checks, print_table
+from nas_edge.formatting import command
 
 
 class _Devices(Group):
@@ -15,7 +16,7 @@ class _Devices(Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if ":" in args[0]:
-            raise click.UsageError(f"to look at a device, run: nas-edge devices doctor {args[0]}", ctx)
+            raise click.UsageError(f"to look at a device, run: {command('devices', 'doctor', args[0])}", ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -82,7 +83,7 @@ def set_up_device(address: str, **options: str | None) -> None:
 
     given = {name.replace("_", "-"): value for name, value in options.items() if value is not None}
     print_table([*set_up(address, given)])
-    click.echo(f"\nNext: nas-edge devices doctor {address}")
+    click.echo(f"\nNext: {command('devices', 'doctor', address)}")
 
 
 @devices.command("doctor")

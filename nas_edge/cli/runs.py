@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from nas_edge.cli import completion
 from nas_edge.cli.base import PATH, Command, check_limit, check_new_file, print_table
 from nas_edge.errors import NasEdgeError
-from nas_edge.formatting import ms_text
+from nas_edge.formatting import command, ms_text
 from nas_edge.terminal import printable
 
 if TYPE_CHECKING:
@@ -35,7 +34,9 @@ def runs(folder: Path) -> None:
     rows: list[tuple[str, ...]] = [("RUN", "STATE", "SPACE", "TARGET MS", "NETWORK", "MS", "QUALITY", "STEPS", "AGE")]
     rows += [summary.row() for summary in list_runs(folder)]
     if len(rows) == 1:
-        click.echo(f"no runs in {folder}; to make one: nas-edge search --preset smoke --out {folder / 'first'}")
+        click.echo(
+            f"no runs in {folder}; to make one: {command('search', '--preset', 'smoke', '--out', folder / 'first')}"
+        )
         return
     print_table(rows)
 
@@ -55,6 +56,7 @@ def select(run: Path, targets: str) -> None:
     from nas_edge.runs.result import read_result
     from nas_edge.runs.run import Run
     from nas_edge.runs.untrusted import milliseconds
+    from nas_edge.tasks import metric_of
 
     try:
         limits = {part.strip(): milliseconds(float(part)) for part in targets.split(",")}
@@ -66,6 +68,7 @@ def select(run: Path, targets: str) -> None:
     known = read_candidates(trials, *stages, quality_drifts=drifts)
     if known.fastest_ms is None:
         raise NasEdgeError(_nothing_to_select(opened, trials))
+    metric = metric_of(opened.config.task)
     answers = {text: known.best_within(limit_ms) for text, limit_ms in limits.items()}
     rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "EVALUATED", "TRIALS", "ARCHITECTURE")]
     for text, found in answers.items():
@@ -76,7 +79,7 @@ def select(run: Path, targets: str) -> None:
             rows.append((text, "-", "-", "-", "-", none))
         else:
             when = "after the search" if found.final else "in the search"
-            facts = (ms_text(found.latency_ms), f"{found.quality:.3f}", when, str(found.trials))
+            facts = (ms_text(found.latency_ms), metric.text(found.quality), when, str(found.trials))
             rows.append((text, *facts, str(found.architecture)))
     print_table(rows)
     click.echo(f"\n{_origins(opened, trials)}")
@@ -95,7 +98,7 @@ def select(run: Path, targets: str) -> None:
 
 def _search_again(run: Path) -> str:
     """The command that begins another search with the settings of a run."""
-    return f"nas-edge search --config {shlex.quote(str(run / 'config.json'))}"
+    return command("search", "--config", run / "config.json")
 
 
 def _origins(run: Run, trials: TrialColumns) -> str:
@@ -111,10 +114,10 @@ def _origins(run: Run, trials: TrialColumns) -> str:
 
 def _nothing_to_select(run: Run, trials: TrialColumns) -> str:
     """Why a run has no trial to choose from, and what to do about it."""
-    from nas_edge.latency.source import CANDIDATE_FAULTS
+    from nas_edge.latency.retry import BENCH_FAULTS
 
     config, folder = run.config, run.folder
-    resume = f"nas-edge search --resume {shlex.quote(str(folder))}"
+    resume = command("search", "--resume", folder)
     ended = (run.checkpoints.newest_step() or 0) >= config.search.steps
     if not len(trials):
         delay = getattr(config.search, "delay_steps", 0)
@@ -123,10 +126,10 @@ def _nothing_to_select(run: Run, trials: TrialColumns) -> str:
     counts = Counter(verdict for verdict in trials.verdict if verdict is not None)
     outcomes = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     says = f"none of the {len(trials)} trials of {folder} has both a reliable latency and a quality ({outcomes})"
-    advice = [f"for the reasons: nas-edge report {shlex.quote(str(folder))} --text"]
+    advice = [f"for the reasons: {command('report', folder, '--text')}"]
     if not ended:
         advice.append(f"to continue the search, on a quiet device: {resume}")
-    if counts.keys() - {"ok", *(fault.value for fault in CANDIDATE_FAULTS)}:
+    if counts.keys() & {fault.value for fault in BENCH_FAULTS}:
         longer = "--set measure.max_duration_s=2 --out FOLDER"
         advice.append(f"to search again with longer measurements: {_search_again(folder)} {longer}")
     return "; ".join([says, *advice])

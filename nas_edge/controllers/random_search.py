@@ -80,7 +80,8 @@ class RandomSearchController(Controller):
             if self._accept is None or self._accept(architecture):
                 return architecture
         raise InfeasibleError(
-            f"none of {self._attempts} random architectures of {self.space.name} was accepted; widen the window"
+            f"none of {self._attempts} random architectures of {self.space.name} was accepted",
+            fix="let `accept` keep more of them",
         )
 
     def _learned(self) -> State:

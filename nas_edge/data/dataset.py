@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_edge.errors import DataError
+from nas_edge.errors import BadImagesError, DataError
 from nas_edge.terminal import printable
 
 Pixels: TypeAlias = NDArray[np.uint8]  # [n, height, width, channels]
@@ -109,16 +109,16 @@ def settle_bad(bad: Sequence[str], total: int, skip_bad: bool, where: str = "") 
         `bad`, for `LeftOut.skipped`.
 
     Raises:
-        DataError: when there is one and `skip_bad` is off.
+        BadImagesError: when there is one and `skip_bad` is off.
     """
     if not bad or skip_bad:
         return tuple(bad)
     begins = f"{where}: " if where else ""
     if len(bad) == 1:
-        raise DataError(f"{begins}{bad[0]}; replace or remove it, or skip it with --skip-bad")
-    raise DataError(
-        f"{begins}{len(bad):,} of {total:,} images cannot be used: {_first_of(bad)}; replace or remove them, or skip "
-        "them with --skip-bad"
+        raise BadImagesError(f"{begins}{bad[0]}", fix="replace or remove it, or skip it with --skip-bad")
+    raise BadImagesError(
+        f"{begins}{len(bad):,} of {total:,} images cannot be used: {_first_of(bad)}",
+        fix="replace or remove them, or skip them with --skip-bad",
     )
 
 

@@ -176,8 +176,8 @@ def check_int8(model: bytes) -> None:
     if offenders:
         named = ", ".join(offenders[:_NAMED_OFFENDERS]) + (" ..." if len(offenders) > _NAMED_OFFENDERS else "")
         raise ExportError(
-            f"not a full-integer int8 file: {len(offenders)} operator(s), inputs or outputs are not int8: {named}; "
-            "quantise the model with a representative set, or export it as float32"
+            f"not a full-integer int8 file: {len(offenders)} operator(s), inputs or outputs are not int8: {named}",
+            fix="deliver float32, by a new run with --precision float32",
         )
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from device_agents.errors import ProtocolError
 from nas_edge.errors import RunError
+from nas_edge.formatting import reason
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate, LatencySource, SourceWrapper, outcome, resolve
 
@@ -241,7 +242,7 @@ class _Store:
         try:
             return LatencyAnswer.from_json(json.loads(text))
         except (LookupError, ValueError, TypeError, ProtocolError) as error:
-            raise self._damaged(f"its measurement of network {network}: {error}") from error
+            raise self._damaged(f"its measurement of network {network}: {reason(error)}") from error
 
     def put(self, network: str, answer: LatencyAnswer) -> None:
         """Stores an answer, in place of an earlier one."""

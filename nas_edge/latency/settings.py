@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nas_edge.settings import ChoiceSettings
 
@@ -37,9 +37,6 @@ class DeviceLatencySettings(LatencySettings):
 class TextSettings(LatencySettings):
     """The settings of a source of another package that is just a function: the text after the colon."""
 
-    rest: str = ""
+    text_field: ClassVar[str] = "rest"
 
-    @classmethod
-    def from_text(cls, rest: str) -> dict[str, Any]:
-        """Whatever follows the colon."""
-        return {"rest": rest}
+    rest: str = ""

@@ -58,9 +58,10 @@ class LatencySource(ABC):
         """Asks for one candidate's latency; may be called from several threads.
 
         Returns:
-            A future of the answer. A candidate that fails is an answer with that verdict. The future raises
+            A future of the answer. A candidate that fails is an answer with that verdict, and an architecture of the
+            space that the source does not know one with the verdict `not_known`. The future raises
             `device_agents.errors.DeviceError` only when the bench itself is broken, and `nas_edge.errors.RunError`
-            when it cannot know: a table asked for a network that is not in it.
+            when it cannot answer: a table asked for a network from outside the space.
         """
 
     def close(self) -> None:  # noqa: B027 - a source may have nothing to free

@@ -24,11 +24,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from device_agents.api import Verdict
 from nas_edge.errors import ConfigError, RunError, SpaceError
+from nas_edge.formatting import reason
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.settings import LatencySettings
 from nas_edge.latency.source import Candidate, LatencySource, resolve
@@ -44,11 +46,11 @@ class TableSource(LatencySource):
     """Answers with what a table says.
 
     Args:
-        latency_ms: looks an architecture of the space up; raises RunError for one that the table does not have.
+        latency_ms: looks an architecture of the space up; None for one that the table does not have.
         name: for reports; tables that differ have other names.
     """
 
-    def __init__(self, latency_ms: Callable[[Architecture], float], name: str) -> None:
+    def __init__(self, latency_ms: Callable[[Architecture], float | None], name: str) -> None:
         self._latency_ms, self._name = latency_ms, name
 
     @property
@@ -57,7 +59,7 @@ class TableSource(LatencySource):
         return self._name
 
     def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
-        """See `LatencySource`; for what the table does not know, the future raises RunError."""
+        """See `LatencySource`; an architecture that the table does not have is the verdict `not_known`."""
         future: Future[LatencyAnswer] = Future()
         try:
             resolve(future, self._look_up(candidate))
@@ -69,21 +71,39 @@ class TableSource(LatencySource):
         if candidate.architecture is None:
             raise RunError(f"{self._name} knows the architectures of its space only", fix="name a target (--target-ms)")
         latency_ms = self._latency_ms(candidate.architecture)
+        if latency_ms is None:
+            missing = f"{self._name} has no latency of {candidate.architecture}"
+            return LatencyAnswer.failed(LatencyKind.LOOKED_UP, Verdict.NOT_KNOWN, missing)
         if not 0 < latency_ms < math.inf:
-            raise RunError(f"{self._name} gives {candidate.architecture} a latency of {latency_ms:g} ms; correct it")
+            raise RunError(
+                f"{self._name} gives {candidate.architecture} a latency of {latency_ms:g} ms",
+                fix="correct it, and start a new run",
+            )
         return LatencyAnswer.estimated(LatencyKind.LOOKED_UP, latency_ms)
+
+
+def check_latencies(name: str, known: Mapping[Architecture, float]) -> None:
+    """Refuses a table before it stops a search half-way.
+
+    Raises:
+        ConfigError: when it gives an architecture a latency that there cannot be.
+    """
+    for architecture, latency_ms in known.items():
+        if not 0 < latency_ms < math.inf:
+            raise ConfigError(
+                f"{name} gives {architecture} a latency that there cannot be",
+                expected="milliseconds above 0",
+                received=f"{latency_ms:g}",
+            )
 
 
 class TableSettings(LatencySettings):
     """Settings of `table`."""
 
+    text_field: ClassVar[str] = "file"
+
     source: str = "table"
     file: str = Field(min_length=1, description="a linear table (JSON), or a CSV file with a row per architecture")
-
-    @classmethod
-    def from_text(cls, rest: str) -> dict[str, Any]:
-        """`table:FILE`."""
-        return {"file": rest}
 
 
 def open_table(file: str, space: SearchSpace) -> TableSource:
@@ -184,7 +204,7 @@ def _check_shape(name: str, input_shape: tuple[int, int, int], space: SearchSpac
         raise ConfigError(f"{name} was measured with inputs of {input_shape}, but this run's are {space.input_shape}")
 
 
-def _read_architectures(text: str, name: str, space: SearchSpace) -> Callable[[Architecture], float]:
+def _read_architectures(text: str, name: str, space: SearchSpace) -> Callable[[Architecture], float | None]:
     known: dict[Architecture, float] = {}
     rows = csv.reader(io.StringIO(text))
     next(rows)  # the columns' names
@@ -194,13 +214,8 @@ def _read_architectures(text: str, name: str, space: SearchSpace) -> Callable[[A
     except (SpaceError, ValueError, csv.Error) as error:
         raise ConfigError(f"line {rows.line_num} of {name} is not an architecture with its latency: {error}") from None
 
-    def latency_ms_of(architecture: Architecture) -> float:
-        try:
-            return known[space.canonical(architecture)]
-        except KeyError:
-            raise RunError(f"{name} has no latency of the architecture {architecture}") from None
-
-    return latency_ms_of
+    check_latencies(name, known)
+    return lambda architecture: known.get(space.canonical(architecture))
 
 
 def read_tunas_pixel1(path: Path, space: SearchSpace) -> LinearTable:
@@ -223,7 +238,7 @@ def read_tunas_pixel1(path: Path, space: SearchSpace) -> LinearTable:
     except OSError as error:
         raise ConfigError(f"cannot read the latency table: {error}") from error
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
-        raise ConfigError(f"{path} does not hold the published Pixel-1 table: {error}") from error
+        raise ConfigError(f"{path} does not hold the published Pixel-1 table: {reason(error)}") from error
     return LinearTable(space, terms, bias_ms)
 
 

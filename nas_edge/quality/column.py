@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from nas_edge.spaces.table import table_of
 class ColumnQualitySettings(QualitySettings):
     """Settings of `column`."""
 
+    text_field: ClassVar[str] = "column"
+
     source: str = "column"
     column: str = Field(min_length=1, description="of the table that is searched")
     scale: float = Field(1.0, gt=0, description="times the column's values; 0.01 turns percent into shares")
@@ -22,11 +24,6 @@ class ColumnQualitySettings(QualitySettings):
     def origin(self) -> str:
         """See `QualitySettings`."""
         return f"from column {self.column!r}"
-
-    @classmethod
-    def from_text(cls, rest: str) -> dict[str, Any]:
-        """`column:NAME`."""
-        return {"column": rest}
 
 
 def open_column(settings: ColumnQualitySettings, context: QualityContext) -> FunctionQuality:

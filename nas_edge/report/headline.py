@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas_edge.formatting import ms_form
+from nas_edge.formatting import command, ms_form
 from nas_edge.report.comparison_sentences import comparison_sentences
 from nas_edge.report.content import Tile, text_of
 from nas_edge.report.reading import RunFacts
@@ -88,7 +88,7 @@ def _progress(facts: RunFacts) -> str:
     else:
         where, after = f"The search has completed {facts.steps_done} of {steps} steps", ""
     if facts.state == "stopped":
-        after += f". To continue it: nas-edge search --resume {facts.folder}"
+        after += f". To continue it: {command('search', '--resume', facts.folder)}"
     return f"{where}{after}."
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
-from nas_edge.formatting import ms_text
+from nas_edge.formatting import command, ms_text
 from nas_edge.report.comparison_sentences import comparison_sentences
 from nas_edge.runs.result import Outcome, RunResult
 from nas_edge.tasks.base import Metric
@@ -68,7 +67,7 @@ def answer(result: RunResult, run: Path, bundle: Path) -> str:
     sentence = f"{line[0].upper()}{line[1:]}"
     if result.device is None or result.outcome is not Outcome.UNKNOWN:
         return sentence
-    return f"{sentence}\nmeasure again on a quiet device: nas-edge export {shlex.quote(str(run))} --out FOLDER"
+    return f"{sentence}\nmeasure again on a quiet device: {command('export', run, '--out', 'FOLDER')}"
 
 
 def table(result: RunResult, run: Path, metric: Metric) -> str:
@@ -79,7 +78,7 @@ def table(result: RunResult, run: Path, metric: Metric) -> str:
         run: its folder.
         metric: of its task.
     """
-    rows = _delivered(result, metric) if result.device is not None else _architectures(result)
+    rows = _delivered(result, metric) if result.device is not None else _architectures(result, metric)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
@@ -110,11 +109,11 @@ def _delivered(result: RunResult, metric: Metric) -> list[tuple[str, ...]]:
     return rows
 
 
-def _architectures(result: RunResult) -> list[tuple[str, ...]]:
+def _architectures(result: RunResult, metric: Metric) -> list[tuple[str, ...]]:
     kind = "" if result.latency_kind is None else f", {result.latency_kind}"
     rows: list[tuple[str, ...]] = [("architecture", "target ms", f"ms{kind}", "quality", "")]
     for row in result.rows:
-        quality = "-" if row.quality is None else f"{row.quality:.4f}"
+        quality = metric.text(row.quality)
         rows.append((row.name, ms_text(result.target_ms), ms_text(row.estimate_ms), quality, row.architecture))
     return rows
 

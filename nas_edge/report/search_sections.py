@@ -35,6 +35,7 @@ VERDICTS = {
     "out_of_memory": "it needs more memory than was available",
     "timeout": "it exceeded its time limit",
     "bench_failed": "what measures on the device did not work",
+    "not_known": "the table of latencies does not have it",
     "device_lost": "the connection to the device was lost",
     _NOT_ASKED: "its latency was not asked for: a warm-up step runs several operators at once, not a single network",
 }

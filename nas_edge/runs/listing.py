@@ -9,10 +9,11 @@ from pathlib import Path
 
 from device_agents.api import Verdict
 from nas_edge.errors import NasEdgeError
-from nas_edge.formatting import ms_text, with_interval
+from nas_edge.formatting import command, ms_text, with_interval
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.result import read_result
 from nas_edge.runs.run import Run, RunFolderError
+from nas_edge.tasks import metric_of
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class RunSummary:
         network: whose figures follow: `delivered`, or the `winner` of a run that delivers none, else `best trial`, that
             of highest reward; "-" before there is one.
         latency: of it in ms; with the verdict where it cannot be relied on, and its kind where it was not measured.
-        quality: of the delivered network on test images; of another as the search scored it.
-        quality_interval: the 95% interval of the former.
+        quality: of the delivered network on test images, with its 95% interval; of another as the search scored it; in
+            the task's metric.
         steps_done: steps with a trial or a checkpoint.
         steps: of the whole search.
         age_s: since the run was last written to.
@@ -40,15 +41,13 @@ class RunSummary:
     target_ms: float | None = None
     network: str = "-"
     latency: str = "-"
-    quality: float | None = None
-    quality_interval: tuple[float, float] | None = None
+    quality: str = "-"
     steps_done: int = 0
     steps: int | None = None
     age_s: float | None = None
 
     def row(self) -> tuple[str, ...]:
         """The run as a row of text."""
-        quality = "-" if self.quality is None else with_interval(self.quality, self.quality_interval, ".3f")
         steps = "-" if self.steps is None else f"{self.steps_done}/{self.steps}"
         return (
             self.name,
@@ -57,7 +56,7 @@ class RunSummary:
             ms_text(self.target_ms),
             self.network,
             self.latency,
-            quality,
+            self.quality,
             steps,
             _age(self.age_s),
         )
@@ -73,7 +72,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
         raise RunFolderError(f"{folder} is not a directory", fix="name the one your runs are in: nas-edge runs FOLDER")
     summaries = [_summary(path.parent) for path in folder.glob("*/config.json")]
     if not summaries and (folder / "config.json").exists():
-        raise RunFolderError(f"{folder} is itself a run", fix=f"try nas-edge runs {folder.resolve().parent}")
+        raise RunFolderError(f"{folder} is itself a run", fix=f"try {command('runs', folder.resolve().parent)}")
     return sorted(summaries, key=lambda summary: (-(summary.age_s or 0.0), summary.name))
 
 
@@ -96,6 +95,8 @@ def _summary(folder: Path) -> RunSummary:
         network, best = "best trial", max(rewarded, key=lambda trial: trial[0])[1]
         latency = _latency(trials.latency_ms[best], trials.verdict[best], trials.kind[best])
         quality = trials.quality[best]
+    metric = metric_of(config.task)
+    quality_text = "-" if quality is None else with_interval(quality, interval, metric.form)
     last = trials.rewarded_step[-1] + 1 if len(trials) else 0
     return RunSummary(
         name=folder.name,
@@ -104,8 +105,7 @@ def _summary(folder: Path) -> RunSummary:
         target_ms=target_ms,
         network=network,
         latency=latency,
-        quality=quality,
-        quality_interval=interval,
+        quality=quality_text,
         steps_done=max(last, run.checkpoints.newest_step() or 0),
         steps=config.search.steps,
         age_s=_age_s(folder),

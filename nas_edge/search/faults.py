@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from device_agents.api import Verdict
 from nas_edge.errors import UnreliableLatencyError
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import CANDIDATE_FAULTS
@@ -28,13 +29,14 @@ class FaultWatch:
         """Takes in an answer.
 
         Args:
-            answer: None for a candidate whose latency was not asked for, which says nothing.
+            answer: None for a candidate whose latency was not asked for, which says nothing, no more than one that is
+                in no table.
             source: what answered.
 
         Raises:
             UnreliableLatencyError: after too many in a row that cannot be used, or that failed in the same way.
         """
-        if answer is None:
+        if answer is None or answer.verdict == Verdict.NOT_KNOWN:
             return
         blamed = answer.verdict in CANDIDATE_FAULTS
         # A candidate's own fault neither counts against the bench nor speaks for it.

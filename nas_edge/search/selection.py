@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from nas_edge.controllers.base import Controller
 from nas_edge.errors import InfeasibleError, NasEdgeError, UnreliableLatencyError
 from nas_edge.formatting import ms_text
-from nas_edge.latency.source import CANDIDATE_FAULTS
+from nas_edge.latency.retry import BENCH_FAULTS
 from nas_edge.search.trials import Trial, late_trials
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
@@ -96,7 +96,7 @@ def _infeasible(trials: Sequence[Trial], target_ms: float, margin: float) -> Nas
         answers = [trial.latency for trial in trials if trial.latency is not None]
         untimed = "none of the candidates of the selection could be timed"
         for answer in answers:
-            if answer.verdict not in CANDIDATE_FAULTS:
+            if answer.verdict in BENCH_FAULTS:
                 problem = f"{untimed}; one of them: {answer.verdict}, {answer.detail}"
                 return UnreliableLatencyError(problem, answer.verdict)
         return InfeasibleError(f"{untimed}: {answers[-1].detail}" if answers else untimed)

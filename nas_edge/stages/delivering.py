@@ -18,6 +18,7 @@ from device_agents.api import BenchmarkSpec, Measurement
 from device_agents.rounds import MeasureFile, measure_in_rounds
 from nas_edge.config import RunConfig
 from nas_edge.errors import TrainingError
+from nas_edge.formatting import command, reason
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.progress import Reporter
@@ -152,7 +153,7 @@ def train_once(context: RunContext, contender: Contender) -> Weights:
             except TrainingError as error:
                 alike = "" if name == "winner" else " (after removing its winner/ and compared/: all are trained alike)"
                 raise TrainingError(
-                    f"{name}: {error}, for example{alike}: nas-edge search --resume {run.folder} "
+                    f"{name}: {error}, for example{alike}: {command('search', '--resume', run.folder)} "
                     f"--set training.learning_rate={config.training.learning_rate / 2:.2g}"
                 ) from None
         return weights
@@ -381,6 +382,8 @@ def write_report(run: Run, reporter: Reporter) -> None:
 
         page = write(run_report(read_run(run.folder)), run.path("report"))
     except Exception as error:  # whatever is wrong with it, hours of work are not to end in an error
-        reporter.say(f"the report could not be written ({error}); to try again: nas-edge report {run.folder}")
+        reporter.say(
+            f"the report could not be written ({reason(error)}); to try again: {command('report', run.folder)}"
+        )
     else:
         reporter.say(f"report: {page}")

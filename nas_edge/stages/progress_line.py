@@ -9,6 +9,7 @@ from nas_edge.formatting import ms_text
 from nas_edge.latency.device import DeviceSource
 from nas_edge.search.loop import StepReport
 from nas_edge.search.trials import Trial
+from nas_edge.tasks.base import Metric
 
 # A candidate seldom takes longer than this; if it does, the user should know what is waited for.
 PATIENCE_S = 5.0
@@ -19,12 +20,13 @@ class SearchLine:
 
     Args:
         target_ms: latency to aim at.
+        metric: how qualities are written.
         source: what measures; None for a search without a device.
         trials: those made before.
     """
 
-    def __init__(self, target_ms: float, source: DeviceSource | None, trials: Iterable[Trial]) -> None:
-        self._target_ms, self._source = target_ms, source
+    def __init__(self, target_ms: float, metric: Metric, source: DeviceSource | None, trials: Iterable[Trial]) -> None:
+        self._target_ms, self._metric, self._source = target_ms, metric, source
         self._best_reward = max((t.reward for t in trials if t.reward is not None), default=None)
         self._report: StepReport | None = None
 
@@ -69,7 +71,7 @@ class SearchLine:
             timed,
             f"reward {_number(trial.reward)}",
             f"best reward {_number(self._best_reward)}",
-            f"quality {_number(trial.quality)}",
+            f"quality {self._metric.text(trial.quality)}",
             "" if temperature_c is None else f"{temperature_c:.0f} °C",
         ]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
+from device_agents.api import Verdict
 from device_agents.verdicts import FLAGS
 from nas_edge.errors import InfeasibleError, UnreliableLatencyError
-from nas_edge.formatting import ms_text
+from nas_edge.formatting import command, ms_text
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, repair
 from nas_edge.latency.retry import RetryingSource
@@ -142,7 +143,7 @@ def _shown(
 
             log = TensorBoardLog(run.path("tensorboard"), loop.step, loop.steps, target_ms)
             stack.enter_context(closing(log))
-        line = SearchLine(target_ms, context.bench.device, recorded.trials)
+        line = SearchLine(target_ms, context.task.metric, context.bench.device, recorded.trials)
         show = stack.enter_context(reporter.stage("search", loop.steps, loop.step, line.facts))
 
         def on_step(report: StepReport) -> None:
@@ -161,12 +162,12 @@ def advising(context: RunContext) -> Iterator[None]:
     try:
         yield
     except UnreliableLatencyError as error:
-        resume = f"nas-edge search --resume {context.run.folder}"
+        resume = command("search", "--resume", context.run.folder)
         if error.verdict in FLAGS:
             advice = f"Close other programs, or measure longer: {resume} {_measure_longer(context)}"
         else:
-            doctor = f"nas-edge devices doctor {context.config.device.addresses[0]}"
-            rehearsal = f"nas-edge search --config {context.run.path('config.json')} --dry-run"
+            doctor = command("devices", "doctor", context.config.device.addresses[0])
+            rehearsal = command("search", "--config", context.run.path("config.json"), "--dry-run")
             alike = f" and the space ({rehearsal})" if error.verdict in CANDIDATE_FAULTS else ""
             advice = f"Check the device ({doctor}){alike}, then continue: {resume}"
         raise UnreliableLatencyError(f"{error}. {advice}", error.verdict) from None
@@ -185,9 +186,11 @@ def _check_timed(context: RunContext, trials: list[Trial]) -> None:
         return
     last = next((trial.latency for trial in reversed(trials) if trial.latency is not None), None)
     why = "" if last is None else f"; the last one: {last.verdict}, {last.detail}"
-    advice = f"Check the device (nas-edge devices doctor {context.config.device.addresses[0]})"
+    advice = f"Check the device ({command('devices', 'doctor', context.config.device.addresses[0])})"
     if last is not None and last.verdict in FLAGS:
         advice = f"Close other programs, or measure longer ({_measure_longer(context)})"
+    if last is not None and last.verdict == Verdict.NOT_KNOWN:
+        advice = "Name a table that has more of the space"
     raise InfeasibleError(
         f"none of the {len(trials)} candidates could be timed reliably on {context.bench.latency_source.name}{why}. "
         f"{advice}, and start a new run"

@@ -33,7 +33,7 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
             nonlocal done
             trial = evaluate(architecture)
             done += 1
-            show(done, answer_text(trial.latency), f"quality {quality_text(trial.quality)}")
+            show(done, answer_text(trial.latency), f"quality {context.task.metric.text(trial.quality)}")
             return trial
 
         limit_ms = target_ms if target.limit == "hard" else None
@@ -52,8 +52,8 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
     winner = selection.winner
     timed = "not timed" if winner.latency_ms is None else f"{ms_text(winner.latency_ms)} ms"
     reporter.say(
-        f"selected from {len(selection.trials)} evaluated again: quality {quality_text(winner.quality)}, {timed}, "
-        f"{winner.architecture}"
+        f"selected from {len(selection.trials)} evaluated again: quality {context.task.metric.text(winner.quality)}, "
+        f"{timed}, {winner.architecture}"
     )
     return winner
 
@@ -78,7 +78,7 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
             meets = trial.latency_ms is not None and trial.latency_ms <= target_ms and trial.quality is not None
             if meets and (best is None or (trial.quality or 0.0) > (best.quality or 0.0)):
                 best = trial
-            show(done + 1, "" if best is None else f"best quality {quality_text(best.quality)}")
+            show(done + 1, "" if best is None else f"best quality {context.task.metric.text(best.quality)}")
     return best
 
 
@@ -104,8 +104,3 @@ def _evaluated_once(context: RunContext, loop: SearchLoop, stage: str) -> Iterat
             return trial
 
         yield evaluate
-
-
-def quality_text(quality: float | None) -> str:
-    """A quality in a line of text."""
-    return "-" if quality is None else f"{quality:.3f}"

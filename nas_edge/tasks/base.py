@@ -115,9 +115,9 @@ class Metric:
     interval: Callable[[float, int], tuple[float, float] | None] = _unknown
     paired_test: PairedTest | None = None
 
-    def text(self, value: float) -> str:
-        """A value as it is shown."""
-        return format(value, self.form)
+    def text(self, value: float | None) -> str:
+        """A value as it is shown; `-` for None."""
+        return "-" if value is None else format(value, self.form)
 
     def allows(self, value: float) -> bool:
         """Whether there can be such a value."""

@@ -152,7 +152,7 @@ def test_open_dimensions_become_one_unless_overridden() -> None:
     ]
     assert wanted_shapes(details, ()) == {3: (1, 4)}
     assert wanted_shapes(details, (("a", (8, 4)), ("b", (2, 4)))) == {3: (8, 4), 5: (2, 4)}
-    with pytest.raises(ValueError, match=r"No input is named c\. The inputs are a, b"):
+    with pytest.raises(ValueError, match=r"No input is named c; the inputs are a, b"):
         wanted_shapes(details, (("c", (1,)),))
 
 

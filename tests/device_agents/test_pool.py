@@ -229,7 +229,7 @@ def test_closing_finishes_what_is_measured_cancels_the_rest_and_closes_the_agent
         return echo(model, spec)
 
     agent = FunctionAgent(measure)
-    pool = DevicePool([agent])
+    pool = DevicePool([agent], PoolSettings(together=1))
     futures = [pool.submit(b"1", SPEC) for _ in range(6)]
     assert measuring.wait(WAIT_S)
     closing = threading.Thread(target=pool.close)

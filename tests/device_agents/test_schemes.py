@@ -103,7 +103,7 @@ def test_a_scheme_that_fails_to_list_costs_a_row(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(SCHEMES, "toy", Scheme("toy", "toy:", "a toy", lambda rest: HostAgent(), list=lambda: 1 / 0))  # type: ignore[arg-type,return-value]
     (row,) = (row for row in devices.list_devices() if row.kind == "toy")
     assert (row.state, row.present) == ("unavailable", False)
-    assert "ZeroDivisionError" in row.detail
+    assert "division by zero" in row.detail
 
 
 @pytest.mark.parametrize("imported", ["nas_edge", "nas_edge.cli", "device_agents.devices", "device_agents.schemes"])

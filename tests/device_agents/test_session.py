@@ -133,6 +133,21 @@ def test_an_anchor_that_cannot_be_measured_is_a_broken_bench() -> None:
         MeasuringSession(agent, BenchmarkSpec(), ANCHOR).measure(b"a")
 
 
+@pytest.mark.parametrize(
+    ("verdict", "fix"),
+    [
+        (Verdict.LOAD_FAILED, "look at the device: nas-edge devices doctor fake:1"),
+        (Verdict.FALLBACK, "measure with another --delegate"),
+        (Verdict.BENCH_FAILED, None),  # whose detail says it
+    ],
+)
+def test_it_is_said_what_can_be_done_about_an_anchor_that_cannot_be_measured(verdict: Verdict, fix: str | None) -> None:
+    agent = FunctionAgent(lambda *_: Measurement(verdict, "why"))
+    with pytest.raises(DeviceUnavailableError) as caught:
+        MeasuringSession(agent, BenchmarkSpec(), ANCHOR).measure(b"a")
+    assert (caught.value.what, caught.value.fix) == (f"The anchor model cannot be measured ({verdict}: why)", fix)
+
+
 def test_finish_without_measurements_measures_nothing() -> None:
     device = Device([1.0])
     assert session(device).finish() == []

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from device_agents.api import PRESETS
-from device_agents.errors import DeviceAddressError
+from device_agents.errors import DeviceAddressError, DeviceError
 from device_agents.pool import DevicePool
 from device_agents.replay import ReplayAgent
-from device_agents.wording import words_of
+from device_agents.wording import what_happened, words_of
 from tests.support.agents import FunctionAgent, steady
 
 
@@ -21,11 +21,20 @@ from tests.support.agents import FunctionAgent, steady
         (ValueError("too\nlong"), "too long"),
         (KeyError("device"), "'device' is missing"),
         (FileNotFoundError(2, "No such file"), "No such file"),
-        (RuntimeError(), "RuntimeError"),
+        (RuntimeError(), "no reason given"),
+        (KeyError(), "an entry is missing"),
+        (TimeoutError(), "no reason given"),
+        (SystemExit("no GPU"), "it ended the program (no GPU)"),
     ],
 )
-def test_words(error: Exception, words: str) -> None:
+def test_words(error: BaseException, words: str) -> None:
     assert words_of(error) == words
+    assert type(error).__name__ not in words_of(error)
+
+
+def test_what_happened_is_all_but_the_fix() -> None:
+    error = DeviceError("It broke. Twice", expected="one", received="two", fix="mend it")
+    assert what_happened(error) == "It broke. Twice; expected one, received two"
 
 
 def test_no_class_of_an_error_is_in_what_users_read(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +23,18 @@ from click.testing import CliRunner
 
 from device_agents import patient
 from device_agents.android.adb_shell_transport import AdbShellTransport
+from device_agents.android.agent import AndroidAgent
 from device_agents.android.benchmark_model import BLOCKS
-from device_agents.api import BenchmarkSpec, Verdict
+from device_agents.android.transport import Completed
+from device_agents.api import PRESETS, BenchmarkSpec, Verdict
 from device_agents.devices import open_device
+from device_agents.errors import DeviceError
 from device_agents.pool import PoolSettings
 from nas_edge import cli
 from nas_edge.benchmarking import Request, run_benchmark
 from nas_edge.benchmarking.report import ModelFile
 from nas_edge.export.bundle import verify_bundle
+from nas_edge.latency import device as device_source
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
@@ -189,6 +195,33 @@ def test_a_benchmark_goes_on_after_its_link_was_cut(phone: Phone, tmp_path: Path
     assert files_of(phone) == []
 
 
+class RuiningLink(AdbShellTransport):
+    """Changes one byte of one model whenever that is sent."""
+
+    ruins: bytes = b""
+
+    def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
+        if file is not None and file[0] == self.ruins:
+            file = bytes([*file[0][:-1], file[0][-1] ^ 1]), file[1]
+        return super()._run(command_line, timeout_s, file)
+
+
+def test_a_push_that_is_ruined_each_time_is_told_of_the_model_it_ruins_alone(phone: Phone) -> None:
+    good, ruined = (models.conv_model(layers=2, channels=8, side=side) for side in (8, 16))
+    link = RuiningLink.tcp("127.0.0.1", phone.port)
+    assert isinstance(link, RuiningLink)
+    link.ruins = ruined
+    agent = patient.PatientAgent(AndroidAgent(link), PoolSettings(quarantine_s=0.1))
+    files = [(ModelFile(name, name, name, 1), data) for name, data in (("good", good), ("ruined", ruined))]
+    request = Request(files, (phone.address,), (1,), "search", PRESETS["search"], rounds=2)
+    rows = {row.model.name: row for row in run_benchmark(request, open_agent=lambda _: agent).rows}
+    assert (rows["good"].measurement.verdict, len(rows["good"].round_runs)) == (Verdict.OK, 2)
+    told = rows["ruined"].measurement
+    assert told.verdict is Verdict.DEVICE_LOST
+    assert f"model-{hashlib.sha256(ruined).hexdigest()[:16]}.tflite cannot be put in place" in told.detail
+    assert "its SHA-256 differs from what was sent" in told.detail
+
+
 def test_a_benchmark_that_is_stopped_leaves_nothing_on_the_phone_and_goes_on(phone: Phone, tmp_path: Path) -> None:
     file, out = tmp_path / "net.tflite", tmp_path / "out.json"
     file.write_bytes(models.conv_model(layers=2, channels=8, side=24))
@@ -210,6 +243,44 @@ def test_a_benchmark_that_is_stopped_leaves_nothing_on_the_phone_and_goes_on(pho
     assert report["complete"] is True
     assert [len(row["round_runs"]) for row in report["rows"]] == [8]
     assert files_of(phone) == []
+
+
+def breaking_script() -> str:
+    """As `sized_script` for as many runs as /data/local/tmp/left says; then it prints nonsense, and ends with 0."""
+    first, rest = sized_script().split("graph=${1#", 1)
+    counts = "left=$(cat /data/local/tmp/left); echo $((left - 1)) > /data/local/tmp/left\n"
+    return f"{first}{counts}[ $left -gt 0 ] || {{ head -c 2000 /dev/urandom; exit 0; }}\ngraph=${{1#{rest}"
+
+
+def let_run(phone: Phone, times: int) -> None:
+    with AdbShellTransport.tcp("127.0.0.1", phone.port) as link:
+        link.script("echo $1 > /data/local/tmp/left", str(times))
+
+
+@pytest.mark.slow
+def test_a_tool_that_breaks_for_good_stops_the_search_and_is_held_against_no_candidate(
+    phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SPACES.entries, "tiny", TINY)
+    monkeypatch.setattr(device_source, "PoolSettings", partial(PoolSettings, quarantine_s=0.2, lost_after_s=1.0))
+    monkeypatch.setenv("NAS_EDGE_BENCHMARK_MODEL", str(write_tool(tmp_path / "breaking", breaking_script())))
+    out = tmp_path / "my run"
+    short = ["--space", "tiny", "--steps", "12", "--target-ms", "50", "--limit", "none", "--set=training.epochs=0.5"]
+    let_run(phone, 10 * BLOCKS)
+    command = ["search", "--preset", "smoke", "--device", phone.address, *short, "--out", str(out)]
+    stopped = CliRunner().invoke(cli.nas_edge, command)
+    assert isinstance(stopped.exception, DeviceError), stopped.output
+    assert "benchmark_model on the phone" in str(stopped.exception)
+    assert "does not run the anchor model" in str(stopped.exception)
+    answers = [Trial.from_json(record).latency for record in Run.open(out).journal()]
+    assert answers
+    assert {answer and answer.verdict for answer in answers} <= {Verdict.OK, Verdict.BENCH_FAILED}
+
+    let_run(phone, 100_000)
+    _, _, advised = stopped.output.partition("to continue it: nas-edge ")
+    run(*shlex.split(advised.splitlines()[0]))
+    assert "ok" in Run.open(out).trials().verdict
+    assert Run.open(out).finished
 
 
 @pytest.mark.slow

@@ -15,6 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nas_edge.runs.run import Run
+from nas_edge.spaces.decisions import Architecture
+from nas_edge.spaces.table import TableSpaceSettings, table_space
+
 WAIT_S = 120
 OPERATORS = ("none", "skip", "pool", "conv1", "conv3")
 
@@ -88,6 +92,34 @@ def test_killed_and_continued_it_ends_bit_identical(table: Path, tmp_path: Path,
     assert result["latency_estimate"]["kind"] == "looked_up"
     assert result["device"] is None
     assert not (run / "bundle").exists()
+
+
+@pytest.mark.parametrize("controller", ["reinforce", "evolution", "optuna:tpe"])
+def test_rows_that_are_missing_are_outcomes_and_end_no_search(table: Path, tmp_path: Path, controller: str) -> None:
+    head, *rows = gzip.decompress(table.read_bytes()).decode().splitlines()
+    kept = np.random.default_rng(1).random(len(rows)) < 0.4
+    gaps = tmp_path / "gaps.csv"
+    gaps.write_text("\n".join([head, *(row for row, there in zip(rows, kept, strict=True) if there)]) + "\n")
+    out = tmp_path / "run"
+    done = subprocess.run(command(gaps, out, controller, 60), capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode in (0, 3), done.stderr
+    trials = Run.open(out).trials()
+    assert len(trials) >= 60
+    assert set(trials.verdict) == {"ok", "not_known"}
+    missing = [i for i, verdict in enumerate(trials.verdict) if verdict == "not_known"]
+    assert {trials.reward[i] for i in missing} == {None}, "the controller is told nothing of them"
+    listed = {tuple(row.split(",")[:4]) for row, there in zip(rows, kept, strict=True) if there}
+    space = table_space(TableSpaceSettings(file=str(gaps), decisions=tuple("abcd")))
+    for i, text in enumerate(trials.architecture):
+        named = tuple(space.describe(Architecture.parse(text)).values())
+        assert (named in listed) == (trials.verdict[i] == "ok")
+    winner = json.loads((out / "result.json").read_text())["rows"][0]
+    assert tuple(space.describe(Architecture.parse(winner["architecture"])).values()) in listed
+    report = subprocess.run(
+        [sys.executable, "-m", "nas_edge.cli", "report", str(out), "--text"], capture_output=True, text=True
+    )
+    assert "not_known" in report.stdout
+    assert report.returncode == 0, report.stderr
 
 
 @pytest.mark.parametrize(

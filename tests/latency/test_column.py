@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_edge.errors import ConfigError, RunError
+from device_agents.api import Verdict
+from nas_edge.errors import ConfigError
 from nas_edge.latency import LATENCY_SOURCES, LatencyContext, LatencySettings, open_latency_source
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.source import Candidate
@@ -33,16 +34,17 @@ def test_a_value_is_looked_up_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("choices", [(1, 0), (2, 1)])  # without a value, without a row
-def test_what_is_not_known_is_an_error_that_names_the_architecture(tmp_path: Path, choices: tuple[int, int]) -> None:
-    space = open_space(write_table(tmp_path))
-    with pytest.raises(RunError, match=f"has no latency of {Architecture(choices)}"):
-        ask(space, "column:phone_ms", *choices)
+def test_what_is_not_known_is_an_answer_that_names_the_architecture(tmp_path: Path, choices: tuple[int, int]) -> None:
+    answer = ask(open_space(write_table(tmp_path)), "column:phone_ms", *choices)
+    assert (answer.kind, answer.verdict, answer.latency_ms) == (LatencyKind.LOOKED_UP, Verdict.NOT_KNOWN, None)
+    assert answer.detail.endswith(f"has no latency of {Architecture(choices)}")
+    assert LatencyAnswer.from_json(answer.to_json()) == answer
 
 
 def test_a_latency_must_be_above_zero(tmp_path: Path) -> None:
     space = open_space(write_table(tmp_path, "op,width,phone_ms\nconv,8,-1\npool,8,2\n"))
-    with pytest.raises(RunError, match="a latency of -1 ms; correct it"):
-        ask(space, "column:phone_ms", 0, 0)
+    with pytest.raises(ConfigError, match=r"gives 0:0 a latency that there cannot be; expected .* received -1$"):
+        ask(space, "column:phone_ms", 1, 0)
 
 
 def test_the_column_must_be_there_and_the_space_a_table(tmp_path: Path) -> None:

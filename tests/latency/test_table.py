@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_agents.api import Verdict
 from nas_edge.errors import ConfigError, RunError
 from nas_edge.latency.source import Candidate
 from nas_edge.latency.table import LinearTable, Term, open_table, read_tunas_pixel1
@@ -70,8 +71,17 @@ def test_a_table_of_architectures_is_read_from_a_file(tmp_path: Path) -> None:
     file.write_text("architecture,latency_ms\r\n1:0:1,12.5\r\n2:1:0,3\r\n")
     assert ask(file, 1, 0, 1) == 12.5
     assert ask(file, 0, 1, 0) == 3.0, "the kernel of a skipped layer does not matter"
-    with pytest.raises(RunError, match=r"table table\.csv .* has no latency of the architecture 0:0:0"):
-        ask(file, 0, 0, 0)
+
+
+def test_an_architecture_without_a_row_is_not_known_and_no_error(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("architecture,latency_ms\n1:0:1,12.5\n")
+    space, architecture = nested_space(), Architecture((0, 0, 0))
+    with open_table(str(file), space) as source:
+        answer = source.submit(Candidate(space.build(architecture), architecture)).result()
+    assert (answer.verdict, answer.latency_ms) == (Verdict.NOT_KNOWN, None)
+    assert answer.detail.startswith("table table.csv ")
+    assert answer.detail.endswith(" has no latency of 0:0:0")
 
 
 def test_tables_that_differ_have_other_names_so_that_a_run_is_not_continued_with_another(tmp_path: Path) -> None:
@@ -95,15 +105,23 @@ def test_a_network_from_outside_the_space_is_not_in_a_table(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (json.dumps({**LINEAR, "bias_ms": -1.0}), "a latency of -1 ms; correct it"),
-        ("architecture,latency_ms\n0:0:0,nan\n", "a latency of nan ms"),
-        ("architecture,latency_ms\n0:0:0,inf\n", "a latency of inf ms"),
+        ("nan", "received nan"),
+        ("inf", "received inf"),
+        ("0", "received 0"),
+        ("-2", "gives 0:0:0 a latency that there cannot be; expected milliseconds above 0, received -2"),
     ],
 )
-def test_a_latency_that_is_none_ends_the_search(tmp_path: Path, content: str, expected: str) -> None:
+def test_a_row_that_holds_no_latency_is_refused_before_the_search(tmp_path: Path, content: str, expected: str) -> None:
     file = tmp_path / "table"
-    file.write_text(content)
-    with pytest.raises(RunError, match=expected):
+    file.write_text(f"architecture,latency_ms\n1:0:1,12.5\n0:0:0,{content}\n")
+    with pytest.raises(ConfigError, match=expected):
+        open_table(str(file), nested_space())
+
+
+def test_a_sum_below_zero_is_an_error_of_the_table(tmp_path: Path) -> None:
+    file = tmp_path / "table"
+    file.write_text(json.dumps({**LINEAR, "bias_ms": -1.0}))
+    with pytest.raises(RunError, match="a latency of -1 ms; correct it, and start a new run"):
         ask(file, 0, 0, 0)
 
 

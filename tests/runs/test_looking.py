@@ -121,9 +121,9 @@ def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
     }
     assert "received 'four'" in runs["odd"].state
     assert "line 8" in runs["damaged"].state
-    assert runs["stopped"].row()[2:-1] == ("proxylessnas", "4.000", "best trial", "6.000", "0.800", "7/24")
-    assert runs["done"].row()[2:-1] == ("proxylessnas", "4.000", "delivered", "3.900 (unsteady)", "0.700", "7/24")
-    assert runs["later"].row()[6] == "0.700 [0.671, 0.728]"
+    assert runs["stopped"].row()[2:-1] == ("proxylessnas", "4.000", "best trial", "6.000", "80.00%", "7/24")
+    assert runs["done"].row()[2:-1] == ("proxylessnas", "4.000", "delivered", "3.900 (unsteady)", "70.00%", "7/24")
+    assert runs["later"].row()[6] == "70.00% [67.08, 72.76]"
     assert runs["new"].row()[3:-1] == ("-", "-", "-", "-", "0/24")
 
 
@@ -152,7 +152,7 @@ def test_the_commands_answer_without_tensorflow(tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert "no trial was that fast; the fastest of all took 0.5000 ms" in lines[1]
-    assert lines[2].split() == ["3", "3.000", "0.600", "in", "the", "search", "2", "1:0"]
+    assert lines[2].split() == ["3", "3.000", "60.00%", "in", "the", "search", "2", "1:0"]
     assert "For 3 ms, this is not the winner of" in out
     assert "config.json --target-ms 0.1 --out FOLDER" in out
     code, out, err = command("select", str(tmp_path / "run"), "--target-ms", "2")

@@ -54,11 +54,13 @@ def test_a_candidates_own_fault_does_not_speak_for_the_bench() -> None:
         watch.take(fault(Verdict.UNSTEADY, "noise"), "a phone")
 
 
-def test_what_was_not_asked_for_says_nothing() -> None:
+@pytest.mark.parametrize("silent", [None, fault(Verdict.NOT_KNOWN, "the table has no latency of 0:1")])
+def test_what_was_not_asked_for_or_is_in_no_table_says_nothing(silent: LatencyAnswer | None) -> None:
     watch = FaultWatch()
     for _ in range(UNUSABLE_IN_A_ROW - 1):
         watch.take(fault(Verdict.UNSTEADY, "noise"), "a phone")
-    watch.take(None, "a phone")
+    for _ in range(2 * UNUSABLE_IN_A_ROW):
+        watch.take(silent, "a phone")
     with pytest.raises(RunError):
         watch.take(fault(Verdict.UNSTEADY, "noise"), "a phone")
 

@@ -18,6 +18,8 @@ from nas_edge.search.loop import StepReport
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.stages.progress_line import PATIENCE_S, SearchLine, trouble
+from nas_edge.tasks.base import Metric
+from nas_edge.tasks.classification import ACCURACY
 from tests.support.agents import FunctionAgent, fake_info, steady
 from tests.support.candidates import candidate
 from tests.support.sources import failed
@@ -45,19 +47,25 @@ def source(measure: Callable[[bytes, BenchmarkSpec], Measurement], devices: int 
 def test_facts_of_a_step() -> None:
     timed = replace(steady(0.1034), conditions=CONDITIONS)
     with source(lambda *_: steady(1.0)) as devices:
-        line = SearchLine(0.11, devices, [trial(timed, 0.5), trial(None, None)])
+        line = SearchLine(0.11, ACCURACY, devices, [trial(timed, 0.5), trial(None, None)])
         assert line.facts() == ["compiling the first step", "device idle", "queue 0"]
         line.show(report())
         assert line.facts() == ["loss 1.250 (weights only)", "entropy 49.1", "device idle", "queue 0"]
         line.show(report(trial(steady(9.0), 0.6), trial(timed, 0.4)))
         assert line.facts() == [
-            *("0.1034/0.1100 ms", "reward 0.400", "best reward 0.600", "quality 0.970", "54 °C"),
+            *("0.1034/0.1100 ms", "reward 0.400", "best reward 0.600", "quality 97.00%", "54 °C"),
             *("entropy 49.1", "device idle", "queue 0"),
         ]
         line.show(report(trial(failed(Verdict.TIMEOUT), None)))
-        assert line.facts()[:4] == ["timeout", "reward -", "best reward 0.600", "quality 0.970"]
+        assert line.facts()[:4] == ["timeout", "reward -", "best reward 0.600", "quality 97.00%"]
         line.show(report(trial(None, None)))
         assert line.facts()[0] == "not timed"
+
+
+def test_a_quality_is_written_as_its_task_says() -> None:
+    line = SearchLine(0.11, Metric("negative error", ".1f"), None, [])
+    line.show(report(trial(steady(0.1), 0.6)))
+    assert "quality 1.0" in line.facts()
 
 
 def test_what_the_devices_do_is_asked_at_every_look() -> None:
@@ -69,7 +77,7 @@ def test_what_the_devices_do_is_asked_at_every_look() -> None:
         return steady(1.0)
 
     with source(measure, devices=2) as devices:
-        line = SearchLine(1.0, devices, [])
+        line = SearchLine(1.0, ACCURACY, devices, [])
         line.show(report())
         futures = [devices.submit(candidate(0)) for _ in range(7)]
         assert asked.wait(WAIT_S)
@@ -117,5 +125,5 @@ def test_a_pool_tells_how_long_a_device_is_in_its_state() -> None:
 @pytest.mark.parametrize("devices", [1, 3])
 def test_an_untouched_bench_is_idle(devices: int) -> None:
     with source(lambda *_: steady(1.0), devices) as bench:
-        facts = SearchLine(1.0, bench, []).facts()
+        facts = SearchLine(1.0, ACCURACY, bench, []).facts()
     assert facts[1] == ("device idle" if devices == 1 else "0 of 3 devices measuring")

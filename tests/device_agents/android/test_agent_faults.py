@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import stat
@@ -235,6 +236,44 @@ def test_a_kept_model_that_is_spoilt_is_said_to_be_and_sent_again(
         agent.measure(models.conv_model(), fast_spec)
     assert "cable" not in str(caught.value)
     assert agent.measure(models.conv_model(), fast_spec).ok
+
+
+class RuiningLink(AdbShellTransport):
+    """Changes one byte of what is sent to the phone while `ruins` is set."""
+
+    ruins = False
+
+    def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
+        return super()._run(command_line, timeout_s, file and (self._ruined(file[0]), file[1]))
+
+    def _send(self, data: bytes, path: str) -> None:
+        super()._send(self._ruined(data), path)
+
+    def _ruined(self, data: bytes) -> bytes:
+        middle = len(data) // 2
+        return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :] if self.ruins else data
+
+
+@pytest.mark.parametrize("channels", [8, 200], ids=["with its command", "on its own"])
+def test_a_ruined_push_names_the_model_that_was_ruined_and_runs_none(
+    phone: Phone, tmp_path: Path, fast_spec: BenchmarkSpec, channels: int
+) -> None:
+    tool = write_tool(tmp_path, canned_script(transcript("tf_2_14")))
+    kept, ruined = models.conv_model(), models.conv_model(layers=1, channels=channels, side=4)
+    names = [f"model-{hashlib.sha256(model).hexdigest()[:16]}.tflite" for model in (kept, ruined)]
+    link = RuiningLink.tcp("127.0.0.1", phone.port)
+    assert isinstance(link, RuiningLink)
+    with AndroidAgent(link, AndroidSettings(tool=tool)) as agent:
+        assert agent.measure(kept, fast_spec).ok
+        link.ruins = True
+        with pytest.raises(DeviceUnavailableError) as caught:
+            agent.measure(ruined, fast_spec)
+        assert f"{names[1]} cannot be put in place" in caught.value.what
+        assert caught.value.what.endswith(": its SHA-256 differs from what was sent")
+        assert caught.value.fix == "try another cable or a nearer access point"
+        assert names[0] not in str(caught.value)
+        link.ruins = False
+        assert agent.measure(ruined, fast_spec).ok
 
 
 def test_so_many_models_are_kept_and_no_more(

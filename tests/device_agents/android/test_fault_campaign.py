@@ -214,7 +214,7 @@ def test_a_search_comes_to_the_same_whatever_happens_to_its_phone(
     if said:
         # Only what lasts and leaves no other phone may stop it, and then with the reason and what to do.
         assert (kind in LASTING, alone) == (True, True), said
-        assert {"fill": "Free some storage", "revoke": "Allow"}[kind] in said
+        assert {"fill": "free some storage", "revoke": "Allow"}[kind] in said
         found, faults = search(bench, tmp_path / "run", used, tool)
         assert faults == 0
     elif alone and kind in IN_A_PUSH:  # the others may strike where nobody notices

@@ -21,10 +21,13 @@ from hypothesis import strategies as st
 from device_agents.android.adb_shell_transport import AdbShellTransport
 from device_agents.android.listing import list_phones
 from device_agents.android.setup import set_up
-from device_agents.android.tool import elf_problem, find_tool, install_tool, keep, kept_file
+from device_agents.android.tool import TOOLS, elf_problem, find_tool, install_tool, keep, kept_file
+from device_agents.api import PRESETS
 from device_agents.checks import Check
+from device_agents.devices import open_device
 from device_agents.doctor import examine
-from device_agents.errors import DeviceUnavailableError, SpecError
+from device_agents.errors import BenchFailedError, DeviceUnavailableError, SpecError
+from device_agents.probe_models import compute_model
 from nas_edge.cli import nas_edge
 from tests.support.android.adb_server import AdbServer
 from tests.support.android.phone import Phone, PhoneFactory, start, write_overlay
@@ -66,11 +69,60 @@ def test_the_tool_is_installed_tried_and_kept(ready_phone: Phone, tool_file: Pat
 def test_a_kept_tool_that_was_changed_is_not_used(phone: Phone, settings: Path) -> None:
     kept = keep(b"one", "arm64-v8a", "a file", "a phone")
     kept.write_bytes(b"other")
-    with link_to(phone) as link, pytest.raises(DeviceUnavailableError, match=r"not what was set up.*setup again"):
+    with (
+        link_to(phone) as link,
+        pytest.raises(DeviceUnavailableError, match=r"not what was set up.*; install it again"),
+    ):
         install_tool(link, "arm64-v8a")
     kept.with_name(f"{kept.name}.json").write_text("{")
     with link_to(phone) as link, pytest.raises(DeviceUnavailableError, match=r"damaged.*devices setup"):
         install_tool(link, "arm64-v8a")
+
+
+def advised(error: DeviceUnavailableError, tool: Path) -> list[str]:
+    """The command that an error advises, with this file for FILE."""
+    return str(error).partition("nas-edge ")[2].replace("FILE", str(tool)).split()
+
+
+@pytest.mark.parametrize("record", [None, "{"], ids=["the tool was changed", "its record is damaged"])
+def test_what_is_advised_about_a_kept_tool_that_was_changed_helps(
+    ready_phone: Phone, tool_file: Path, settings: Path, record: str | None
+) -> None:
+    with link_to(ready_phone) as link:
+        done = set_up(link, str(tool_file))
+        assert done.kept is not None
+        if record is None:
+            done.kept.write_bytes(done.kept.read_bytes() + b"more")
+        else:
+            done.kept.with_name(f"{done.kept.name}.json").write_text(record)
+        with pytest.raises(DeviceUnavailableError) as caught:
+            install_tool(link, done.identity.abi)
+    run = CliRunner().invoke(nas_edge, advised(caught.value, tool_file))
+    assert run.exit_code == 0, run.output
+    with link_to(ready_phone) as link:
+        assert install_tool(link, done.identity.abi).sha256 == done.tool.sha256
+
+
+def test_what_is_advised_where_the_environment_names_a_tool_that_does_not_work_helps(
+    ready_phone: Phone, tool_file: Path, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = write_tool(tmp_path, canned_script("ERROR: nothing works", exit_code=3))
+    monkeypatch.setenv("NAS_EDGE_BENCHMARK_MODEL", str(broken))
+    with open_device(ready_phone.address) as agent, pytest.raises(BenchFailedError) as caught:
+        agent.measure(compute_model(), PRESETS["search"])
+    assert "; use another build: name it in NAS_EDGE_BENCHMARK_MODEL; or unset that and: " in str(caught.value)
+    with link_to(ready_phone) as link:
+        link.run(["rm", "-rf", f"{TOOLS}/{hashlib.sha256(broken.read_bytes()).hexdigest()[:16]}"])
+    monkeypatch.delenv("NAS_EDGE_BENCHMARK_MODEL")
+    run = CliRunner().invoke(nas_edge, advised(caught.value, tool_file))
+    assert run.exit_code == 0, run.output
+    with open_device(ready_phone.address) as agent:
+        assert agent.measure(compute_model(), PRESETS["search"]).samples_ms
+    monkeypatch.setenv("NAS_EDGE_BENCHMARK_MODEL", str(tmp_path / "nowhere"))
+    with open_device(ready_phone.address) as agent, pytest.raises(DeviceUnavailableError) as caught:
+        agent.info()
+    assert caught.value.what == f"the benchmark_model {tmp_path / 'nowhere'} cannot be read: No such file or directory"
+    assert "name it in NAS_EDGE_BENCHMARK_MODEL" in str(caught.value.fix)
 
 
 @pytest.mark.parametrize("abi", ["../../evil", "", "a/b", "x" * 40, ".."])
@@ -230,9 +282,8 @@ def test_phones_of_the_server_are_listed_with_what_is_missing(
         assert set(rows) == {f"adb:{known}", f"adb:{locked}"}
         row = rows[f"adb:{known}"]
         assert (row.model, row.state) == ("Google Pixel 6 Pro", "not set up")
-        assert row.detail.startswith(
-            "Tensor, Android 14, arm64-v8a; lacks benchmark_model: nas-edge devices setup adb:"
-        )
+        assert row.detail == "Tensor, Android 14, arm64-v8a; lacks benchmark_model"
+        assert row.fix.endswith(f"nas-edge devices setup adb:{known} --benchmark-model FILE")
         assert rows[f"adb:{locked}"].state == "unauthorised"
         assert "tap 'Allow'" in rows[f"adb:{locked}"].detail
         keep(b"", "arm64-v8a", "a file", "a phone")
@@ -322,7 +373,7 @@ def test_where_there_is_no_phone_the_list_says_why(monkeypatch: pytest.MonkeyPat
             return []
 
     monkeypatch.setattr("device_agents.android.adb_shell_transport.find_spec", lambda _: None)
-    assert "adb: fix: Install it: pip install 'nas-edge[usb]'" in listed(monkeypatch, None)
+    assert "adb: fix: install it: pip install 'nas-edge[usb]'" in listed(monkeypatch, None)
     monkeypatch.setattr("device_agents.android.adb_shell_transport.find_spec", lambda _: "there")
     assert "apt install libusb-1.0-0" in listed(monkeypatch, None)
     assert "udev rule" in listed(monkeypatch, NotAllowed)
@@ -388,11 +439,11 @@ def test_a_phone_that_cannot_be_reached_fails_at_once(new_phone: PhoneFactory, m
     monkeypatch.setattr("device_agents.android.adb_shell_transport.PROMPT_TIMEOUT_S", 1.0)
     (connection,) = examine("adb://127.0.0.1:1")
     assert (connection.name, connection.state) == ("connection", "fail")
-    assert "Nothing listens there" in connection.fix
+    assert "nothing listens there" in connection.fix
     monkeypatch.setattr("adb_shell.adb_device.UsbTransport", None)
     (connection,) = examine("adb:")
     assert connection.found.startswith("USB needs the")
-    assert connection.fix.startswith("Install it")
+    assert connection.fix.startswith("install it")
     connection, authorisation = examine(new_phone(auth=True).address)
     assert (connection.state, authorisation.state) == ("pass", "fail")
     assert "tap 'Allow'" in authorisation.fix
@@ -406,6 +457,7 @@ def test_a_tool_that_does_not_work_fails_the_measuring(
     checks = by_name(examine(phone.address))
     assert checks["benchmark_model"].state == "pass"
     assert checks["measuring"].state == "fail"
+    assert "use another build: name it in NAS_EDGE_BENCHMARK_MODEL" in checks["measuring"].found
 
 
 # The command line
