@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from device_agents.quiet import VisitSettings, VisitTime, agreed, share_at_least
+from device_agents.worker.statistics import quantile
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class ProbeState:
         median_level: Median of its last visits over the floor.
         quiet_share: Share of its last visits that were quiet.
         visits: How many these are.
+        high_level: 90th percentile of its last visits over the floor: how far they spread.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ProbeState:
     median_level: float | None
     quiet_share: float
     visits: int
+    high_level: float | None = None
 
 
 @dataclass
@@ -192,4 +195,5 @@ class ProbeWatch:
             None if known is None else statistics.median(times_ms) / known,
             one.quiet(self._settings) / len(times_ms) if times_ms else 0.0,
             len(times_ms),
+            None if known is None else quantile(sorted(times_ms), 0.9) / known,
         )
