@@ -46,7 +46,7 @@ class BusyWatch:
         self._before, self._started_s = _processes(root), clock()
 
     def programs(self) -> list[BusyProgram]:
-        """Returns the programs that were busy since then, the busiest first; this process and its children are left out."""
+        """Returns the programs that were busy since then, the busiest first, but not this process and its children."""
         elapsed_s = max(self._clock() - self._started_s, 1e-9)
         after = _processes(self._root)
         cores: dict[str, float] = {}

@@ -343,7 +343,7 @@ def by_name(checks: list[Check]) -> dict[str, Check]:
 def test_a_healthy_phone_passes(ready_phone: Phone, tool_file: Path, settings: Path) -> None:
     with link_to(ready_phone) as link:
         set_up(link, str(tool_file))
-    checks = by_name(examine(ready_phone.address))
+    checks = by_name(examine(ready_phone.address, watch_s=1.0))
     passing = (
         "connection", "authorisation", "system", "benchmark_model", "storage", "battery", "battery saver", "screen",
         "airplane mode", "heat", "cpus", "clocks",
@@ -360,7 +360,7 @@ def test_a_healthy_phone_passes(ready_phone: Phone, tool_file: Path, settings: P
 def doctored(overlay: Path) -> dict[str, Check]:
     phone = start(overlay)
     try:
-        return by_name(examine(phone.address))
+        return by_name(examine(phone.address, watch_s=0.0))
     finally:
         phone.close()
 
