@@ -113,11 +113,11 @@ def watch_noise(
         rounds += 1
         if _clearly_quiet(watch.states()):
             break
-    now_s = clock()
+    now_s, states = clock(), tuple(watch.states())
     visits = rounds * len(watch.probes)
     each_s = (now_s - calibrated_s) / visits if visits else 0.0
     costs = VisitCosts(_loading_s(agent, spec), max(0.0, each_s - agent.settings.probe_duration_s))
-    return Noise(tuple(watch.states()), now_s - started_s, costs)
+    return Noise(states, now_s - started_s, costs)
 
 
 def _clearly_quiet(states: Sequence[ProbeState]) -> bool:

@@ -353,6 +353,7 @@ def test_a_healthy_phone_passes(ready_phone: Phone, tool_file: Path, settings: P
     # What this machine does meanwhile decides how steady it is; but it measures.
     assert checks["measuring"].state in ("pass", "warn")
     assert "ms for the same model" in checks["repeatability"].found
+    assert {"compute probe", "cache probe", "memory probe", "quiet visits", "candidate"} <= set(checks)
     with link_to(ready_phone) as link:
         assert link.run(["ls", "/data/local/tmp/nas_edge"]).output.split() == ["tools"]
 
