@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_agents.worker.probes import allowed_cores, busy_s
+
 # What takes less of a core is not worth closing; more names than these nobody reads.
 _LEAST_CORES, _MOST_NAMES = 0.1, 4
+_IDLE = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,22 @@ class BusyWatch:
     def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
         self._root, self._clock = root, clock
         self._before, self._started_s = _processes(root), clock()
+        self._used_s = {core: busy_s((core,), root) for core in allowed_cores() or ()}
+
+    def idle_core(self, measured: Collection[int]) -> int | None:
+        """Returns the CPU that was idle since then, the idlest if there are several; None if there is none.
+
+        Args:
+            measured: CPU ids that are not asked for.
+        """
+        elapsed_s = max(self._clock() - self._started_s, 1e-9)
+        shares = {}
+        for core, before_s in self._used_s.items():
+            after_s = busy_s((core,), self._root)
+            if core not in measured and before_s is not None and after_s is not None:
+                shares[core] = (after_s - before_s) / elapsed_s
+        idlest = min(shares, key=lambda core: shares[core], default=None)
+        return idlest if idlest is not None and shares[idlest] < _IDLE else None
 
     def programs(self) -> list[BusyProgram]:
         """Returns the programs that were busy since then, the busiest first, but not this process and its children."""

@@ -81,7 +81,8 @@ def check_noise(agent: DeviceAgent, watch_s: float = WATCH_S, root: Path = Path(
         if info.measures_on_host:
             spec, busy = spec.replace(cores=pick_cores(spec.threads)), BusyWatch(root)
         noise = watch_noise(visiting, spec, watch_s)
-        checks = noise_checks(noise, spec, info.address, None if busy is None else busy.programs())
+        programs, idle = (None, None) if busy is None else (busy.programs(), busy.idle_core(spec.cores or ()))
+        checks = noise_checks(noise, spec, info.address, programs, idle)
         if info.measures_on_host:
             checks += _check_cores(agent, spec, root)
     return [*checks, *check_kept(info, floors)]

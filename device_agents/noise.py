@@ -37,6 +37,9 @@ _DEPENDS_ON = {
     "memory": "stop what moves much data: training, copying, browsers, virtual machines",
 }
 
+# What no choice of cores protects: all of them share it.
+_BEYOND_ONE_CORE = ("memory",)
+
 
 @dataclass(frozen=True)
 class VisitCosts:
@@ -51,6 +54,10 @@ class VisitCosts:
     overhead_s: float = 0.0
 
 
+USUAL_COSTS = VisitCosts(loading_s=0.01, overhead_s=0.01)
+"""Of a small network and a worker on a machine that is quiet, for where nothing better is known."""
+
+
 @dataclass(frozen=True)
 class Noise:
     """What was seen of a device while it was watched.
@@ -63,7 +70,7 @@ class Noise:
 
     states: tuple[ProbeState, ...]
     watched_s: float
-    costs: VisitCosts = VisitCosts()
+    costs: VisitCosts = USUAL_COSTS
 
 
 @dataclass(frozen=True)
@@ -151,9 +158,9 @@ def outlook(
         states: Of all probes of a device.
         spec: How candidates are measured.
         settings: How they are visited; None for the usual ones.
-        costs: What a visit costs beside its timed runs; None for nothing.
+        costs: What a candidate costs beside its timed runs; None for the usual.
     """
-    settings, costs = settings or VisitSettings(), costs or VisitCosts()
+    settings, costs = settings or VisitSettings(), costs or USUAL_COSTS
     visit_s = settings.of_visit(spec).min_duration_s
     needed = max(visits_needed(_cautious_share(states, settings), settings), math.ceil(spec.min_duration_s / visit_s))
     most = max(settings.fewest_before_giving_up, math.ceil(spec.max_duration_s / visit_s))
@@ -202,10 +209,11 @@ def noise_line(
     expected = outlook(states, spec, settings, costs)
     takes = f"a candidate takes about {_seconds(expected.candidate_s)}"
     if not states:
-        return f"{name}: not watched by probes, so how quiet it is is not known; {takes}"
+        return f"{name}: not watched by probes, so its noise is not known; {takes}"
     levels = ", ".join(map(_level, _most_disturbed(states)))
     if expected.quiet_share is None:
-        return f"{name}: how many visits are undisturbed is not known yet, {takes}; {levels}"
+        longest = _seconds(expected.candidate_s)
+        return f"{name}: how many visits are undisturbed is not known yet, a candidate takes up to {longest}; {levels}"
     share = f"{expected.quiet_share:.0%} of the visits undisturbed"
     if not expected.is_enough:
         limit = _seconds(spec.max_duration_s)
@@ -234,6 +242,7 @@ def noise_checks(
     spec: BenchmarkSpec,
     address: str,
     busy: Sequence[BusyProgram] | None = None,
+    idle_core: int | None = None,
     settings: VisitSettings | None = None,
 ) -> list[Check]:
     """Returns what a doctor says of a device that was watched, with advice that can be followed.
@@ -243,6 +252,7 @@ def noise_checks(
         spec: How candidates will be measured.
         address: Of the device.
         busy: The programs that were busy meanwhile, where the device is this very machine; None elsewhere.
+        idle_core: A CPU beside the measured one that was idle meanwhile; None if there is none, or that is not known.
         settings: How candidates will be visited; None for the usual ones.
     """
     settings = settings or VisitSettings()
@@ -250,14 +260,14 @@ def noise_checks(
         return [Check("probes", "warn", "none could be run, so how quiet it is is not known", "repeat measurements")]
     expected = outlook(noise.states, spec, settings, noise.costs)
     return [
-        *(_probe_check(state, settings) for state in noise.states),
+        *(_probe_check(state, settings, idle_core) for state in noise.states),
         *_speed_check(noise.states, settings, address),
         _quiet_check(noise, expected, busy),
         _time_check(noise, spec, expected),
     ]
 
 
-def _probe_check(state: ProbeState, settings: VisitSettings) -> Check:
+def _probe_check(state: ProbeState, settings: VisitSettings, idle_core: int | None) -> Check:
     name = f"{state.name} probe"
     again = "watch it for longer, or when less is running"
     if not state.visits:
@@ -274,7 +284,10 @@ def _probe_check(state: ProbeState, settings: VisitSettings) -> Check:
         return Check(name, "warn", f"{found}; one took {state.level:.2f}x, so that may be less yet", again)
     if state.quiet_share >= _EASY and state.level <= 1 + settings.probe_tolerance:
         return Check(name, "pass", found)
-    return Check(name, "warn", found, _DEPENDS_ON.get(state.name, "stop what else is running"))
+    fix = _DEPENDS_ON.get(state.name, "stop what else is running")
+    if idle_core is not None and state.name not in _BEYOND_ONE_CORE:
+        fix += f"; or measure on CPU {idle_core}, which was idle: --cores {idle_core}"
+    return Check(name, "warn", found, fix)
 
 
 def _speed_check(states: Sequence[ProbeState], settings: VisitSettings, address: str) -> list[Check]:

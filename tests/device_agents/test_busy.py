@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from device_agents.busy import BusyProgram, BusyWatch
+from device_agents.worker.probes import allowed_cores
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -67,6 +68,28 @@ def test_processes_that_are_their_own_ancestors_are_followed_once(tmp_path: Path
     put(tmp_path, 10, "egg", 11, 0.1)
     put(tmp_path, 11, "hen", 10, 0.1)
     assert [program.name for program in watched(tmp_path, {10: ("egg", 11, 9.0)})] == ["egg"]
+
+
+@pytest.mark.skipif(allowed_cores() is None, reason="needs a system that pins programs to CPUs")
+def test_the_idlest_cpu_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device_agents.busy.allowed_cores", lambda: (0, 1, 2, 3))
+    stat = tmp_path / "proc" / "stat"
+    stat.parent.mkdir()
+
+    def used(*seconds: float) -> None:
+        rows = [f"cpu{core} {int(one * TICKS)} 0 0 9 0 0 0 0 0 0" for core, one in enumerate(seconds)]
+        stat.write_text("\n".join(["cpu 1 2 3 4 5 6 7 8 9 10", *rows]))
+
+    used(50, 50, 50, 50)
+    now_s = 100.0
+    watch = BusyWatch(tmp_path, lambda: now_s)
+    now_s = 110.0
+    used(59, 50.3, 50.1, 50)
+    assert watch.idle_core([3]) == 2
+    assert watch.idle_core([2, 3]) == 1
+    assert watch.idle_core([1, 2, 3]) is None
+    stat.unlink()
+    assert watch.idle_core([]) is None
 
 
 def test_a_system_without_proc_names_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from device_agents.busy import BusyProgram
 from device_agents.checks import Check, healthy
 from device_agents.errors import DeviceUnavailableError
 from device_agents.noise import (
+    USUAL_COSTS,
     WATCH_SETTINGS,
     Noise,
     VisitCosts,
@@ -59,7 +60,9 @@ def test_on_a_quiet_device_a_candidate_takes_what_its_settings_ask_for() -> None
 
 
 def test_visits_and_probes_and_loading_all_count() -> None:
-    bare, dear = outlook([QUIET], SPEC), outlook([QUIET], SPEC, costs=VisitCosts(loading_s=1.0, overhead_s=0.1))
+    bare = outlook([QUIET], SPEC, costs=VisitCosts())
+    dear = outlook([QUIET], SPEC, costs=VisitCosts(loading_s=1.0, overhead_s=0.1))
+    assert outlook([QUIET], SPEC) == outlook([QUIET], SPEC, costs=USUAL_COSTS) != bare
     assert bare.candidate_s == pytest.approx(3 * (VISITS.duration_s + VISITS.probe_duration_s))
     assert dear.candidate_s == pytest.approx(bare.candidate_s + 1.0 + 3 * 2 * 0.1)
 
@@ -74,7 +77,7 @@ def test_the_probe_that_is_disturbed_most_decides() -> None:
 def test_what_does_not_fit_into_the_limit_is_given_up_there() -> None:
     short = SPEC.replace(max_duration_s=0.1)
     assert outlook([BUSY], short).most == VISITS.fewest_before_giving_up
-    expected = outlook([DROWNED, QUIET], SPEC)
+    expected = outlook([DROWNED, QUIET], SPEC, costs=VisitCosts())
     assert not expected.is_enough
     assert expected.candidate_s == pytest.approx(80 * 0.042)
 
@@ -94,7 +97,7 @@ def test_an_unknown_probe_is_neither_quiet_nor_busy(states: list[ProbeState]) ->
     [
         (
             [QUIET, replace(QUIET, name="memory", median_level=1.0, quiet_share=0.83)],
-            "this machine: 83% of the visits undisturbed, a candidate takes about 0.2 s; "
+            "this machine: 83% of the visits undisturbed, a candidate takes about 0.3 s; "
             "compute probe 1.02x its floor, memory probe 1.00x its floor",
         ),
         (
@@ -104,10 +107,10 @@ def test_an_unknown_probe_is_neither_quiet_nor_busy(states: list[ProbeState]) ->
         ),
         (
             [QUIET, UNKNOWN],
-            "this machine: how many visits are undisturbed is not known yet, a candidate takes about 3.4 s; "
+            "this machine: how many visits are undisturbed is not known yet, a candidate takes up to 5.0 s; "
             "compute probe 1.02x its floor, memory probe not known yet",
         ),
-        ([], "this machine: not watched by probes, so how quiet it is is not known; a candidate takes about 0.3 s"),
+        ([], "this machine: not watched by probes, so its noise is not known; a candidate takes about 0.4 s"),
     ],
 )
 def test_one_line_for_the_start_of_a_search(states: list[ProbeState], line: str) -> None:
@@ -148,6 +151,14 @@ def test_what_disturbs_is_named() -> None:
 def test_where_nothing_here_is_busy_the_disturbance_is_outside() -> None:
     assert "outside of what this system can see" in said_of(BUSY, busy=[])["quiet visits"].fix
     assert "close apps" in said_of(BUSY, busy=None)["quiet visits"].fix, "on a phone"
+
+
+def test_another_cpu_is_offered_where_it_can_help() -> None:
+    slow = replace(BUSY, name="compute")
+    found = by_name(noise_checks(Noise((slow, BUSY), 12.0), SPEC, "host:", [], idle_core=2))
+    assert found["compute probe"].fix.endswith("; or measure on CPU 2, which was idle: --cores 2")
+    assert "--cores" not in found["memory probe"].fix, "all CPUs share the memory"
+    assert "--cores" not in said_of(slow)["compute probe"].fix
 
 
 def test_how_long_to_measure_is_a_setting_that_is_enough() -> None:
