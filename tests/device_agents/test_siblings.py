@@ -131,7 +131,10 @@ def _burns(core: int) -> bool:
 
 
 @needs_two
-def test_on_this_machine_a_pair_is_measured_and_nothing_burns_on(agent: HostAgent) -> None:
+def test_on_this_machine_a_pair_is_measured_and_nothing_burns_on(
+    agent: HostAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(siblings, "_LONGEST_S", 1e6)  # so long it would be waited for, if it were not ended
     usable = allowed_cores() or ()
     pair = watch_pair(agent, PRESETS["search"].replace(cores=pick_cores(1)), usable)
     assert pair.measured == usable[-1]
@@ -143,11 +146,12 @@ def test_on_this_machine_a_pair_is_measured_and_nothing_burns_on(agent: HostAgen
 
 
 @needs_two
-def test_what_burns_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_burning", [True, False])
+def test_what_burns_ends_with_the_process_that_started_it(is_burning: bool) -> None:
     code = (
         "import os, signal, sys\nfrom device_agents import siblings\n"
         "with siblings._burner(int(sys.argv[1])) as burn:\n"
-        "    burn(True)\n"
+        f"    burn({is_burning})\n"
         "    child = open(f'/proc/self/task/{os.getpid()}/children').read()\n"
         "    print(child, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
