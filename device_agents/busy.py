@@ -14,6 +14,8 @@ from device_agents.worker.probes import allowed_cores, busy_s
 # What takes less of a core is not worth closing; more names than these nobody reads.
 _LEAST_CORES, _MOST_NAMES = 0.1, 4
 _IDLE = 0.05
+# Whose children the kernel's threads are; in a container another process may have the number.
+_KERNEL = (2, "kthreadd")
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,18 @@ class BusyWatch:
         return idlest if idlest is not None and shares[idlest] < _IDLE else None
 
     def programs(self) -> list[BusyProgram]:
-        """Returns the programs that were busy since then, the busiest first, but not this process and its children."""
+        """Returns the programs that were busy since then, the busiest first.
+
+        Without this process and its children, and without the kernel's own threads, which nobody can close.
+        """
         elapsed_s = max(self._clock() - self._started_s, 1e-9)
         after = _processes(self._root)
+        left_out = [os.getpid(), *(pid for pid, process in after.items() if (pid, process.name) == _KERNEL)]
         cores: dict[str, float] = {}
         for pid, process in after.items():
             earlier = self._before.get(pid)
             used_s = process.used_s - (earlier.used_s if earlier is not None and earlier.name == process.name else 0.0)
-            if not _is_of(pid, os.getpid(), after):
+            if not any(_is_of(pid, ancestor, after) for ancestor in left_out):
                 cores[process.name] = cores.get(process.name, 0.0) + used_s / elapsed_s
         found = [BusyProgram(name, used) for name, used in cores.items() if used >= _LEAST_CORES]
         return sorted(found, key=lambda program: -program.cores)[:_MOST_NAMES]

@@ -48,6 +48,12 @@ def test_neither_this_process_nor_what_it_started_is_named(tmp_path: Path) -> No
     assert watched(tmp_path, after) == []
 
 
+@pytest.mark.parametrize(("second", "expected"), [("kthreadd", ["miner"]), ("sh", ["kworker", "miner"])])
+def test_threads_of_the_kernel_are_not_named(tmp_path: Path, second: str, expected: list[str]) -> None:
+    after = {2: (second, 0, 0.0), 10: ("kworker", 2, 9.0), 11: ("miner", 1, 8.0)}
+    assert [program.name for program in watched(tmp_path, after)] == expected
+
+
 def test_a_process_that_got_the_number_of_another_is_not_confused_with_it(tmp_path: Path) -> None:
     put(tmp_path, 10, "old", 1, 500.0)
     assert watched(tmp_path, {10: ("new", 1, 5.0)}) == [BusyProgram("new", 0.5)]
