@@ -1,4 +1,4 @@
-"""What can be done with a device address: open it, look at it, set it up, complete it; and the list of devices.
+"""What can be done with a device address: open, set up, clean, complete it; and the list of devices.
 
     host:              this machine
     replay:TIMES.json  recorded times, each answered after as long as it says
@@ -19,6 +19,7 @@ from device_agents.wording import words_of
 __all__ = [
     "DeviceRow",
     "Scheme",
+    "clean_device",
     "completions",
     "list_devices",
     "open_device",
@@ -115,6 +116,23 @@ def set_up_device(address: str, options: Mapping[str, str] | None = None) -> Seq
             received=f"address {address!r}",
         )
     return scheme.setup.run(rest, options or {})
+
+
+def clean_device(address: str) -> Sequence[str] | None:
+    """Removes what stays on a device for measuring, or is kept about it.
+
+    Args:
+        address: The device.
+
+    Returns:
+        A line for each thing that was removed; None if nothing ever stays on devices of this kind.
+
+    Raises:
+        DeviceAddressError: If the address is malformed or unknown.
+        DeviceError: If it fails.
+    """
+    scheme, rest = scheme_of(address)
+    return None if scheme.clean is None else scheme.clean(rest)
 
 
 def completions(typed: str) -> list[str]:

@@ -2,6 +2,9 @@
 
 A session that begins while something else is busy would take the disturbed times of its probes for undisturbed ones;
 what an earlier session has seen tells. Floors expire, because devices change.
+
+The file is replaced as a whole, so it is never seen half written; processes that write at the same time wait for each
+other, so that what one of them has learnt is not lost.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -21,6 +25,9 @@ from device_agents.api import BenchmarkSpec, DeviceInfo
 EXPIRE_AFTER = timedelta(hours=12)
 SCHEMA_VERSION = 1
 _MAX_BYTES = 4 << 20
+_LOCK_TRIES, _LOCK_PAUSE_S = 200, 0.01
+
+_Floors = dict[str, dict[str, tuple[float, datetime]]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,25 @@ class FloorKey:
         return json.dumps([self.device, self.runtime, self.threads, self.delegate, self.cores])
 
 
+@dataclass(frozen=True)
+class KeptFloor:
+    """A floor as it is kept.
+
+    Attributes:
+        probe: Name of the probe.
+        floor_ms: Its undisturbed time in milliseconds.
+        measured: When that was measured.
+        threads: What it was measured with, see `FloorKey`.
+        cores: The same.
+    """
+
+    probe: str
+    floor_ms: float
+    measured: datetime
+    threads: int
+    cores: tuple[int, ...] | None
+
+
 def default_floors() -> Path:
     """Returns the file that floors are kept in, below XDG_STATE_HOME."""
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
@@ -57,64 +83,130 @@ class FloorStore:
     """
 
     def __init__(self, file: Path | None) -> None:
-        self._file = file
+        self.file = file
 
     def read(self, key: FloorKey, now: datetime | None = None) -> dict[str, float]:
         """Returns the floors that have not expired, in milliseconds by the probe's name."""
         now = now or datetime.now(timezone.utc)
         kept = self._load().get(str(key), {})
-        return {name: floor_ms for name, (floor_ms, measured) in kept.items() if now - measured < EXPIRE_AFTER}
+        return {name: floor_ms for name, (floor_ms, measured) in kept.items() if _is_fresh(measured, now)}
+
+    def kept(self, info: DeviceInfo, now: datetime | None = None) -> list[KeptFloor]:
+        """Returns the floors of a device that have not expired, with whatever settings they were measured."""
+        now = now or datetime.now(timezone.utc)
+        found = []
+        for text, floors in self._load().items():
+            device, _, threads, _, cores = json.loads(text)
+            if device == info.fingerprint:
+                pinned = None if cores is None else tuple(cores)
+                found += [KeptFloor(name, *floor, threads, pinned) for name, floor in floors.items()]
+        return [floor for floor in found if _is_fresh(floor.measured, now)]
 
     def keep(self, key: FloorKey, floors_ms: Mapping[str, float], now: datetime | None = None) -> None:
         """Keeps floors in place of those that the file has for these probes; drops what has expired."""
-        if self._file is None or not floors_ms:
+        if self.file is None or not floors_ms:
             return
         now = now or datetime.now(timezone.utc)
-        every = self._load()
-        every.setdefault(str(key), {}).update({name: (floor_ms, now) for name, floor_ms in floors_ms.items()})
-        fresh = {
-            text: {name: kept for name, kept in floors.items() if now - kept[1] < EXPIRE_AFTER}
-            for text, floors in every.items()
-        }
-        self._write({text: floors for text, floors in fresh.items() if floors})
+        with self._alone():
+            every = self._load()
+            every.setdefault(str(key), {}).update({name: (floor_ms, now) for name, floor_ms in floors_ms.items()})
+            fresh = {
+                text: {name: kept for name, kept in floors.items() if _is_fresh(kept[1], now)}
+                for text, floors in every.items()
+            }
+            self._write({text: floors for text, floors in fresh.items() if floors})
 
     def forget(self, info: DeviceInfo) -> int:
-        """Forgets the floors of a device, and returns of how many probes there were some."""
-        every = self._load()
-        of_device = {text: floors for text, floors in every.items() if json.loads(text)[0] == info.fingerprint}
-        if of_device:
-            self._write({text: floors for text, floors in every.items() if text not in of_device})
+        """Forgets the floors of a device, and returns how many there were."""
+        if self.file is None or not self.file.exists():
+            return 0
+        with self._alone():
+            every = self._load()
+            of_device = {text: floors for text, floors in every.items() if json.loads(text)[0] == info.fingerprint}
+            if of_device:
+                self._write({text: floors for text, floors in every.items() if text not in of_device})
+                # It may not be writable; what is still there has not been forgotten.
+                of_device = {text: floors for text, floors in of_device.items() if text not in self._load()}
         return sum(map(len, of_device.values()))
 
-    def _load(self) -> dict[str, dict[str, tuple[float, datetime]]]:
+    def _load(self) -> _Floors:
         try:
-            if self._file is None or self._file.stat().st_size > _MAX_BYTES:
+            if self.file is None or self.file.stat().st_size > _MAX_BYTES:
                 return {}
-            raw = json.loads(self._file.read_text(encoding="utf-8"))
+            raw = json.loads(self.file.read_text(encoding="utf-8"))
             if raw["schema"] != SCHEMA_VERSION:
                 return {}
             return {
-                str(text): {str(name): _read_floor(kept) for name, kept in floors.items()}
+                _read_key(text): {str(name): _read_floor(kept) for name, kept in floors.items()}
                 for text, floors in raw["floors"].items()
-                if isinstance(json.loads(text), list)
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return {}
 
-    def _write(self, every: Mapping[str, Mapping[str, tuple[float, datetime]]]) -> None:
-        assert self._file is not None
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Makes other processes that write wait; where the system has no such locks, the last one wins."""
+        with contextlib.ExitStack() as held:
+            # Measuring does not depend on it: where there is no lock to be had, it is written without.
+            with contextlib.suppress(ImportError, OSError):
+                import fcntl
+
+                assert self.file is not None
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context((self.file.parent / f".{self.file.name}.lock").open("ab"))
+                for _ in range(_LOCK_TRIES):
+                    try:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        time.sleep(_LOCK_PAUSE_S)  # writing takes milliseconds, unless that process was stopped
+                    else:
+                        break
+            yield
+
+    def _write(self, every: _Floors) -> None:
+        assert self.file is not None
         floors = {
             text: {name: [floor_ms, measured.isoformat()] for name, (floor_ms, measured) in kept.items()}
             for text, kept in every.items()
         }
-        # Measuring does not depend on it, and another process may write at the same time.
-        with contextlib.suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", dir=self._file.parent, prefix=".floors.", delete=False
-            ) as written:
-                json.dump({"schema": SCHEMA_VERSION, "floors": floors}, written)
-            Path(written.name).replace(self._file)
+        text = json.dumps({"schema": SCHEMA_VERSION, "floors": floors}, allow_nan=False)
+        with contextlib.suppress(OSError):  # measuring does not depend on it
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, new = tempfile.mkstemp(dir=self.file.parent, prefix=".floors.")
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(text)
+                Path(new).replace(self.file)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    Path(new).unlink()
+                raise
+
+
+def forget_floors(info: DeviceInfo, store: FloorStore | None = None) -> list[str]:
+    """Forgets what is kept of a device on this machine, and returns lines that say so, for `Scheme.clean`.
+
+    Args:
+        info: The device.
+        store: Where it is kept; None for where it is by default.
+    """
+    store = store or FloorStore(default_floors())
+    count = store.forget(info)
+    return [f"{count} undisturbed times of the probes, kept in {store.file}"] if count else []
+
+
+def _is_fresh(measured: datetime, now: datetime) -> bool:
+    """Whether a floor counts; one of the future was kept under a clock that has been wrong since or was wrong then."""
+    return abs(now - measured) < EXPIRE_AFTER
+
+
+def _read_key(text: str) -> str:
+    device, runtime, threads, delegate, cores = json.loads(text)
+    if not all(isinstance(one, str) for one in (device, runtime, delegate)) or not isinstance(threads, int):
+        raise ValueError(f"not a device and settings: {text!r:.80}")
+    if cores is not None and not all(isinstance(core, int) for core in cores):
+        raise ValueError(f"not CPU ids: {cores!r:.80}")
+    return text
 
 
 def _read_floor(kept: Any) -> tuple[float, datetime]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from device_agents.api import DeviceAgent, DeviceInfo
 from device_agents.errors import DeviceError
+from device_agents.floors import forget_floors
 from device_agents.results import read_device_info
 from device_agents.scheme import DeviceRow, Scheme
 from device_agents.worker.probes import allowed_cores, cpu_capacities, describe
@@ -63,6 +64,10 @@ def _list() -> Sequence[DeviceRow]:
     return [DeviceRow(info.address, info.kind, info.model, "ready", detail)]
 
 
+def _clean(_: str) -> Sequence[str]:
+    return forget_floors(host_info())
+
+
 def _open(_: str) -> DeviceAgent:
     return HostAgent()
 
@@ -75,5 +80,6 @@ SCHEMES = (
         open=_open,
         problem=lambda rest: "nothing may follow 'host:'" if rest else "",
         list=_list,
+        clean=_clean,
     ),
 )

@@ -9,12 +9,12 @@ from device_agents.probe_models import compute_model
 from device_agents.verdicts import FLAGS
 from device_agents.wording import what_happened
 
-# What is promised of a quiet device, and what no search can work with.
-_REPEATS_WITHIN, _REPEATS_BADLY = 0.05, 0.25
+# What is promised of a quiet device. Where it is not quiet, measuring in visits still works; how well, noise tells.
+_REPEATS_WITHIN = 0.05
 
 
 def check_measuring(agent: DeviceAgent, fix: str = "see the other points") -> list[Check]:
-    """Measures the anchor model twice: whether that works, and whether both agree.
+    """Measures a small model twice, each time in one go: whether that works, and whether both agree.
 
     Args:
         agent: The device.
@@ -33,7 +33,7 @@ def check_measuring(agent: DeviceAgent, fix: str = "see the other points") -> li
     if difference <= _REPEATS_WITHIN:
         return [*checks, Check("repeatability", "pass", found)]
     advice = "close other programs, let it cool, fix its clock if it can be, and try again"
-    return [*checks, Check("repeatability", "warn" if difference <= _REPEATS_BADLY else "fail", found, advice)]
+    return [*checks, Check("repeatability", "warn", found, advice)]
 
 
 def _check_measurement(measurement: Measurement, fix: str) -> Check:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from device_agents.api import QuietLatency
 from device_agents.quiet import VisitSettings, VisitTime, agreed, corrected, likely_share
+from device_agents.worker.statistics import quantile
 
 REFERENCE = "reference"
 """The name of the probe that is a network of the kind being measured."""
@@ -46,6 +47,7 @@ class ProbeState:
         median_level: Median of its last visits over the floor.
         quiet_share: Share of its last visits that were quiet.
         visits: How many these are.
+        high_level: 90th percentile of its last visits over the floor: how far they spread.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ProbeState:
     median_level: float | None
     quiet_share: float
     visits: int
+    high_level: float | None = None
 
 
 @dataclass
@@ -225,4 +228,5 @@ class ProbeWatch:
             None if known is None else statistics.median(times_ms) / known,
             one.quiet(one.recent, self._settings) / len(times_ms) if times_ms else 0.0,
             len(times_ms),
+            None if known is None else quantile(sorted(times_ms), 0.9) / known,
         )

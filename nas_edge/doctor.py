@@ -1,6 +1,7 @@
-"""`nas-edge doctor`: what this machine lacks for searching, and the fix.
+"""`nas-edge doctor`: what this machine lacks for searching, how quiet it is, and the fix.
 
-Each check is a function that looks at one thing and changes nothing. TensorFlow is imported in a child process: it may
+Each check is a function that looks at one thing and changes nothing, but that the undisturbed times it finds are kept
+for the sessions that follow. TensorFlow is imported in a child process: it may
 crash on a processor it was not built for, and takes seconds, in which other checks are made.
 """
 
@@ -26,7 +27,9 @@ from packaging.specifiers import SpecifierSet
 from device_agents.api import PRESETS, Measurement
 from device_agents.checks import Check
 from device_agents.devices import list_devices
+from device_agents.doctor import check_noise
 from device_agents.host import HostAgent, pick_cores
+from device_agents.noise import WATCH_S
 from device_agents.probe_models import compute_model
 from device_agents.schemes import loaded_schemes
 from nas_edge.formatting import command, ms_text, reason
@@ -42,14 +45,16 @@ _HIGHEST_LOAD = 0.5  # per core
 _HIGHEST_TEMPERATURE_C = 85.0
 
 
-def examine(folder: Path, root: Path = Path("/")) -> list[Check]:
+def examine(folder: Path, root: Path = Path("/"), watch_s: float = WATCH_S) -> list[Check]:
     """Looks at everything.
 
     Args:
         folder: where runs are to be kept.
         root: where /proc and /sys are; tests may supply their own.
+        watch_s: how long to watch at most how quiet this machine is, in seconds; 0 for not at all.
     """
     measurement = _measure_anchor()  # before anything else makes this machine busy
+    noise = [] if watch_s <= 0 else _found("noise", lambda: check_noise(HostAgent(), watch_s, root))
     with ThreadPoolExecutor() as meanwhile:
         tensorflow = meanwhile.submit(check_tensorflow)
         looks: dict[str, Callable[[], Check | Sequence[Check]]] = {
@@ -57,6 +62,7 @@ def examine(folder: Path, root: Path = Path("/")) -> list[Check]:
             "packages": check_packages,
             "tflite runtime": lambda: check_runtime(measurement),
             "cpu": lambda: check_cpu(measurement, root),
+            "noise": lambda: noise,
             "memory": lambda: check_memory(root),
             "disk": lambda: check_disk(folder),
             "devices": check_devices,

@@ -78,6 +78,8 @@ def _quoted(text: str) -> str:
     ("line", "expected", "options"),
     [
         ("nas-edge doc", ["doctor"], ""),
+        ("nas-edge devices cl", ["clean"], ""),
+        ("nas-edge devices clean ho", ["host:"], "compopt -o nospace"),
         ("nas-edge search --pres", ["--preset"], ""),
         ("nas-edge search --preset ", ["smoke", "demo", "laptop", "full"], ""),
         ("nas-edge search --space prox", ["proxylessnas", "proxylessnas-enlarged"], ""),
@@ -115,6 +117,7 @@ def test_what_follows_a_colon_replaces_only_that(monkeypatch: pytest.MonkeyPatch
         "nas-edge search --device=adb:R5": "plain,R58M1",
         "nas-edge search --device adb:0A:": "plain,2",
         "nas-edge devices doctor adb-usb:R": "plain,R58M1",
+        "nas-edge devices clean adb-usb:R": "plain,R58M1",
         "nas-edge search --device 'adb:R": "plain,R58M1",
     }.items():
         monkeypatch.setenv("COMP_WORDS", line)

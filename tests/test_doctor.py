@@ -41,7 +41,7 @@ def test_this_machine_has_what_the_tests_need(tmp_path: Path) -> None:
     """Everything on the real thing, without loading TensorFlow in the process that asks."""
     code = (
         "import json, pathlib, sys; from nas_edge import doctor\n"
-        "print(json.dumps([vars(check) for check in doctor.examine(pathlib.Path.cwd())]))\n"
+        "print(json.dumps([vars(check) for check in doctor.examine(pathlib.Path.cwd(), watch_s=1.0)]))\n"
         "assert not {'tensorflow', 'keras', 'pandas', 'sklearn'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
@@ -53,6 +53,7 @@ def test_this_machine_has_what_the_tests_need(tmp_path: Path) -> None:
     assert "imported in" in found["tensorflow"].found
     assert str(tmp_path) in found["disk"].found
     assert "device host:" in found
+    assert {"compute probe", "cache probe", "memory probe", "quiet visits", "candidate"} <= set(found)
     assert all(check.fix for check in checks if check.state != "pass")
     assert not list(tmp_path.iterdir())
 
@@ -189,8 +190,10 @@ def test_a_check_that_cannot_be_made_fails_and_the_others_go_on(
 
     monkeypatch.setattr(doctor, "list_devices", broken)
     monkeypatch.setattr(doctor, "_measure_anchor", lambda: GOOD)
+    monkeypatch.setattr(doctor, "check_noise", lambda *_: broken())
     monkeypatch.setattr(doctor, "check_tensorflow", lambda: Check("tensorflow", "pass", "2.21.0"))
     found = by_name(doctor.examine(tmp_path))
+    assert (found["noise"].state, bool(found["noise"].fix)) == ("fail", True)
     assert (found["devices"].state, found["tensorflow"].state) == ("fail", "pass")
     assert "adb_shell" in found["devices"].found
     assert found["devices"].fix
@@ -219,10 +222,34 @@ def test_edgetpu_compiler(
     assert expected in check.found
 
 
+@pytest.mark.parametrize(("given", "seconds"), [([], 30.0), (["--watch", "2.5"], 2.5), (["--watch", "0"], 0.0)])
+def test_how_long_it_watches_is_an_option(monkeypatch: pytest.MonkeyPatch, given: list[str], seconds: float) -> None:
+    asked: list[tuple[str, float]] = []
+
+    def examine(what: str | Path, watch_s: float) -> list[Check]:
+        asked.append((str(what), watch_s))
+        return [Check("point", "pass", "found this")]
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    monkeypatch.setattr("device_agents.doctor.examine", examine)
+    for command in (["doctor", *given], ["devices", "doctor", "host:", *given]):
+        assert CliRunner().invoke(cli.nas_edge, command, standalone_mode=False).return_value == 0
+    assert asked == [(str(Path.cwd()), seconds), ("host:", seconds)]
+    refused = CliRunner().invoke(cli.nas_edge, ["doctor", "--watch", "-1"])
+    assert refused.exit_code == 2
+
+
+def test_where_it_does_not_watch_it_says_nothing_of_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_measure_anchor", lambda: GOOD)
+    monkeypatch.setattr(doctor, "check_tensorflow", lambda: Check("tensorflow", "pass", "2.21.0"))
+    found = by_name(doctor.examine(tmp_path, watch_s=0.0))
+    assert not {"noise", "quiet visits", "memory probe"} & set(found)
+
+
 @pytest.mark.parametrize(("states", "code"), [(("pass", "warn"), 0), (("pass", "warn", "fail"), 1)])
 def test_what_is_printed(monkeypatch: pytest.MonkeyPatch, states: tuple[str, ...], code: int) -> None:
     checks = [Check(f"point {state}", state, "found this", f"do {state}") for state in states]  # type: ignore[arg-type]
-    monkeypatch.setattr(doctor, "examine", lambda _: checks)
+    monkeypatch.setattr(doctor, "examine", lambda folder, watch_s: checks)
     assert healthy(checks) == (code == 0)
 
     as_text = CliRunner().invoke(cli.nas_edge, ["doctor"], standalone_mode=False)

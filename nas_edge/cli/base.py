@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -43,6 +44,21 @@ class Group(Command, click.Group):
 
     command_class = Command
     group_class = type  # this very class
+
+
+watch_option = click.option(
+    "--watch",
+    "watch_s",
+    type=click.FloatRange(min=0.0),
+    metavar="SECONDS",
+    help="Watch for at most so long how quiet it is; 0: not at all. By default 30, and less where it is clearly quiet.",
+)
+
+
+def tell_watching(watch_s: float) -> None:
+    """Says to who sits in front of it why nothing is printed for a while."""
+    if watch_s > 0 and sys.stderr.isatty():
+        click.echo(f"watching how quiet it is, for {watch_s:.0f} s at most ...", err=True)
 
 
 def check_new_file(out: Path) -> None:

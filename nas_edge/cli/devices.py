@@ -1,4 +1,4 @@
-"""Commands about devices: the list, set-up, doctor."""
+"""Commands about devices: the list, set-up, doctor, cleaning."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import Command, Group, print_checks, print_table
+from nas_edge.cli.base import Command, Group, print_checks, print_table, tell_watching, watch_option
 from nas_edge.formatting import command
+from nas_edge.terminal import printable
 
 
 class _Devices(Group):
@@ -88,9 +89,36 @@ def set_up_device(address: str, **options: str | None) -> None:
 
 @devices.command("doctor")
 @click.argument("address", shell_complete=completion.devices)
+@watch_option
 @click.option("--json", "as_json", is_flag=True, help="For other programs.")
-def examine_device(address: str, as_json: bool) -> int:
-    """Checks whether the device at ADDRESS is fit to be measured, and says what to do where it is not."""
-    from device_agents.doctor import examine
+def examine_device(address: str, watch_s: float | None, as_json: bool) -> int:
+    """Checks whether the device at ADDRESS is fit to be measured, and says what to do where it is not.
 
-    return print_checks(examine(address), as_json)
+    Says how quiet it is, too, what that means for a search, and what is kept of it.
+    """
+    from device_agents.doctor import examine
+    from device_agents.noise import WATCH_S
+
+    watch_s = WATCH_S if watch_s is None else watch_s
+    tell_watching(watch_s)
+    return print_checks(examine(address, watch_s), as_json)
+
+
+@devices.command("clean")
+@click.argument("address", shell_complete=completion.devices)
+def clean_device(address: str) -> None:
+    """Removes what stays on the device at ADDRESS for measuring, and what is kept about it.
+
+    Whatever is needed again is put there again by the next measurement.
+    """
+    from device_agents.devices import clean_device as clean
+    from device_agents.devices import scheme_of
+
+    removed = clean(address)
+    if removed is None:
+        scheme, _ = scheme_of(address)
+        click.echo(f"nothing stays on {scheme.name}: devices ({scheme.what})")
+    elif not removed:
+        click.echo(f"nothing is kept for {address}")
+    for line in removed or ():
+        click.echo(f"removed  {printable(line)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import Command, print_checks, print_table
+from nas_edge.cli.base import Command, print_checks, print_table, tell_watching, watch_option
 
 
 @click.command("completion", cls=Command)
@@ -33,15 +33,19 @@ def print_completion(shell: str) -> None:
 
 
 @click.command(cls=Command)
+@watch_option
 @click.option("--json", "as_json", is_flag=True, help="For other programs.")
-def doctor(as_json: bool) -> int:
-    """Checks whether this machine is ready.
+def doctor(watch_s: float | None, as_json: bool) -> int:
+    """Checks whether this machine is ready, and how quiet it is for measuring.
 
     Where it is not, says what to do.
     """
+    from device_agents.noise import WATCH_S
     from nas_edge.doctor import examine
 
-    return print_checks(examine(Path.cwd()), as_json)
+    watch_s = WATCH_S if watch_s is None else watch_s
+    tell_watching(watch_s)
+    return print_checks(examine(Path.cwd(), watch_s=watch_s), as_json)
 
 
 @click.command(cls=Command)

@@ -133,7 +133,8 @@ _TAKEN_OPTIONS = ("address", "debug", "help")
 def check_device_scheme(scheme: Scheme, rest: str, malformed: Sequence[str] = ()) -> None:
     """Checks a device scheme; the agent it opens has a suite of its own, `check_device_agent`.
 
-    Nothing is set up. The device at `rest` must be there: it is opened, and its `doctor` looks at it.
+    Nothing is set up. The device at `rest` must be there: it is opened, its `doctor` looks at it, and its `clean`
+    removes what stays on it.
 
     Args:
         scheme: the scheme.
@@ -162,6 +163,7 @@ def check_device_scheme(scheme: Scheme, rest: str, malformed: Sequence[str] = ()
         _check_checks("doctor", partial(scheme.doctor, rest))
     if scheme.check_host is not None:
         _check_checks("check_host", scheme.check_host)
+    _check_cleaning(scheme, rest)
 
 
 def _check_description(scheme: Scheme) -> None:
@@ -220,6 +222,21 @@ def _check_setup(scheme: Scheme) -> None:
         not example or example.startswith(f"{scheme.name}:") or ":" in example.split()[0],
         f"`setup.example` must begin with an address, received {example!r}",
     )
+
+
+def _check_cleaning(scheme: Scheme, rest: str) -> None:
+    if scheme.clean is None:
+        return
+    with expect_no_error("`clean` of a device that is there"):
+        removed, again = scheme.clean(rest), scheme.clean(rest)
+    for lines in (removed, again):
+        expect(
+            isinstance(lines, (list, tuple)) and all(isinstance(line, str) for line in lines),
+            f"`clean` must give a line for each thing that was removed, received {lines!r:.80}",
+        )
+        for line in lines:
+            expect(bool(line) and "\n" not in line, f"`clean` must give single lines, received {line!r:.80}")
+    expect(not again, f"`clean` removes again what it has removed: {', '.join(again)}")
 
 
 def _check_checks(name: str, look: Callable[[], Sequence[Check]]) -> None:

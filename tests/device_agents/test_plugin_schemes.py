@@ -36,13 +36,19 @@ def nas_edge(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 SCHEME = """
+from pathlib import Path
+
 from device_agents.probe_models import compute_model
 from device_agents.checks import Check
 from device_agents.host import HostAgent
 from device_agents.scheme import DeviceRow, Scheme, Setup, SetupOption
 
 
+KEPT = Path("kept-by-toys")
+
+
 def set_up(rest, options):
+    KEPT.write_text("oil")
     return [("oiled", f"board {rest} with {options['oil']}")]
 
 
@@ -56,18 +62,26 @@ toy = Scheme(
     doctor=lambda rest: [Check("springs", "pass", f"those of board {rest} are tight")],
     setup=Setup(set_up, (SetupOption("oil", "KIND", "What to oil it with."),)),
     complete=lambda rest: ["7", "77"],
+    clean=lambda rest: [f"oil of board {rest}"] if KEPT.exists() and not KEPT.unlink() else [],
 )
 other = toy
 """
 
 
-def test_a_scheme_of_another_package_is_used_everywhere(site: Path) -> None:
+def test_a_scheme_of_another_package_is_used_everywhere(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     install(site, "my-toys", {DEVICES: {"toy": "toys:toy"}}, {"toys": SCHEME})
     listed = nas_edge("devices").stdout
     assert re.search(r"toy:7 +toy +Toy 7 +ready +2 cores", listed)
     done = nas_edge("devices", "setup", "toy:7", "--oil", "olive oil")
     assert "oiled  board 7 with olive oil" in done.stdout, done.stderr
-    assert "those of board 7 are tight" in nas_edge("devices", "doctor", "toy:7").stdout
+    examined = nas_edge("devices", "doctor", "toy:7", "--watch", "1").stdout
+    assert "those of board 7 are tight" in examined
+    assert "memory probe" in examined, "how quiet a device is, is watched whatever its own doctor says"
+    assert nas_edge("devices", "clean", "toy:7").stdout == "removed  oil of board 7\n"
+    assert nas_edge("devices", "clean", "toy:7").stdout == "nothing is kept for toy:7\n"
     refused = nas_edge("devices", "doctor", "toy:x")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     assert "a number must follow toy:" in refused.stderr

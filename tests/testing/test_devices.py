@@ -205,6 +205,7 @@ def make_scheme(**changes: Any) -> Scheme:
         setup=Setup(run, (SetupOption("tool", "FILE", "The tool."),), "toy:1 --tool hammer"),
         complete=lambda rest: ["1", "12"],
         check_host=lambda: [Check("toys", "pass", "all there")],
+        clean=lambda rest, kept=["tool"]: [kept.pop()] if kept else [],  # type: ignore[misc]
     )
     return replace(good, **changes)
 
@@ -260,6 +261,11 @@ def test_a_scheme_that_keeps_its_promises_passes() -> None:
         ({"doctor": lambda rest: [Check("heat", "fail", "hot")]}, "`doctor` says of 'heat' that it is fail, not what"),
         ({"check_host": failing}, "`check_host` says in a check what is wrong, and raises nothing"),
         ({"check_host": lambda: [Check("usb", "warn", "missing")]}, "`check_host` says of 'usb' that it is warn"),
+        ({"clean": failing}, "`clean` of a device that is there: DeviceUnavailableError: gone"),
+        ({"clean": lambda rest: None}, "`clean` must give a line for each thing that was removed, received None"),
+        ({"clean": lambda rest: "tool"}, "`clean` must give a line for each thing that was removed, received 'tool'"),
+        ({"clean": lambda rest: ["a\nb"]}, "`clean` must give single lines, received"),
+        ({"clean": lambda rest: ["tool"]}, "`clean` removes again what it has removed: tool"),
     ],
 )
 def test_a_promise_that_a_scheme_breaks_is_named(changes: dict[str, Any], promise: str) -> None:
