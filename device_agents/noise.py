@@ -17,7 +17,7 @@ from device_agents.checks import Check
 from device_agents.errors import DeviceUnavailableError
 from device_agents.probe_models import compute_model
 from device_agents.probe_watch import ProbeState
-from device_agents.quiet import VisitSettings, share_at_least, visits_needed
+from device_agents.quiet import VisitSettings, likely_share, visits_needed
 from device_agents.visiting import VisitedFile, VisitingAgent
 
 WATCH_S = 30.0
@@ -129,7 +129,7 @@ def watch_noise(
 
 def _clearly_quiet(states: Sequence[ProbeState]) -> bool:
     return all(
-        state.visits >= _ENOUGH_VISITS and share_at_least(_quiet_visits(state), state.visits) >= _QUIET
+        state.visits >= _ENOUGH_VISITS and likely_share(_quiet_visits(state), state.visits) >= _QUIET
         for state in states
     )
 
@@ -186,7 +186,7 @@ def _quiet_visits(state: ProbeState) -> int:
 def _cautious_share(states: Sequence[ProbeState], settings: VisitSettings) -> float:
     """Returns the share that measuring will reckon with, which looks at the last visits only."""
     counts = [(state, min(state.visits, settings.probe_window)) for state in states]
-    shares = [share_at_least(round(state.quiet_share * n), n) if _is_known(state) else 0.0 for state, n in counts]
+    shares = [likely_share(round(state.quiet_share * n), n) if _is_known(state) else 0.0 for state, n in counts]
     return min(shares, default=_GUESS)
 
 
