@@ -31,7 +31,7 @@ class PatientAgent(DeviceAgent):
 
     def __init__(self, agent: DeviceAgent, settings: PoolSettings = PATIENT) -> None:
         self._agent = agent
-        self.recorded = agent.recorded
+        self.recorded, self.rounds_at_once = agent.recorded, agent.rounds_at_once
         try:
             self._pool = DevicePool([agent], settings)
         except BaseException:

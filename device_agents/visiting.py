@@ -2,6 +2,8 @@
 
     round 1: c P a b   round 2: a c b P   ...   until the lowest visits of each agree, or its time is over
 
+Where the way to the device takes long, a few rounds are asked for at once.
+
 Files that are measured together share rounds, so whatever disturbs hits all of them alike, and ratios within a round
 are known better than any latency. Probes (P, see `probe_watch`) tell how quiet the device is, and so how many visits it
 takes to believe the lowest ones.
@@ -13,6 +15,7 @@ import contextlib
 import logging
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,8 +57,8 @@ class VisitedFile:
 
     @property
     def timed_s(self) -> float:
-        """Seconds in timed runs so far."""
-        return math.fsum(sum(visit.samples_ms) for visit in self.visits) / 1e3
+        """Seconds in timed runs so far, at least."""
+        return math.fsum(sum(visit.samples_ms) * (visit.runs_per_sample or 1) for visit in self.visits) / 1e3
 
     @property
     def runs(self) -> int:
@@ -63,11 +66,11 @@ class VisitedFile:
         return sum(visit.runs or 0 for visit in self.visits)
 
     def times(self, settings: VisitSettings) -> list[VisitTime]:
-        """Returns the time of each visit."""
+        """Returns the time of each visit in which the device was not seen throttling."""
         return [
             VisitTime(time_of(visit.samples_ms, settings), number)
             for visit, number in zip(self.visits, self.rounds, strict=True)
-            if visit.samples_ms
+            if visit.samples_ms and visit.verdict is not Verdict.THROTTLED
         ]
 
     def joined(self) -> Measurement:
@@ -103,17 +106,19 @@ class VisitingAgent(DeviceAgent):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent, self._probes, self._floors = agent, probes, floors or FloorStore(None)
-        self.recorded = agent.recorded
+        self.recorded, self.rounds_at_once = agent.recorded, agent.rounds_at_once
         self.settings = settings or VisitSettings()
         self._random = random.Random(seed)
         self._on_drift, self._clock = on_drift, clock
         self._watches: dict[FloorKey, ProbeWatch] = {}
         self._round = 0
+        self._known: DeviceInfo | None = None
         self._settled_s = clock()
 
     def info(self) -> DeviceInfo:
         """See `DeviceAgent`."""
-        return self._agent.info()
+        self._known = self._agent.info()
+        return self._known
 
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
@@ -135,7 +140,7 @@ class VisitingAgent(DeviceAgent):
         return [file.answer for file in files if file.answer is not None]
 
     def rounds(self, files: Sequence[VisitedFile]) -> Iterator[int]:
-        """Visits files until each has its answer, and yields the number of each round after it.
+        """Visits files until each has its answer, and yields the number of the last round after each it asked for.
 
         Files may come with visits of an earlier session.
 
@@ -151,7 +156,7 @@ class VisitingAgent(DeviceAgent):
         self._round = max([self._round, *(number for file in files for number in file.rounds)])
         while active := [file for file in files if file.answer is None]:
             watch = self._calibrated(active[0].spec)
-            self._visit(active, watch, started_s)
+            self._visit(active, active[0].spec, watch, self.rounds_at_once, started_s)
             for file in active:
                 file.answer = self._answer(file, watch)
             yield self._round
@@ -167,8 +172,8 @@ class VisitingAgent(DeviceAgent):
             DeviceError: If the bench itself is broken.
         """
         watch = self._calibrated(spec)
-        for _ in range(rounds):
-            self._visit_probes(watch, spec)
+        for count in self._at_once(rounds):
+            self._visit([], spec, watch, count)
         return watch
 
     def close(self) -> None:
@@ -182,16 +187,21 @@ class VisitingAgent(DeviceAgent):
 
     def _calibrated(self, spec: BenchmarkSpec) -> ProbeWatch:
         """Returns the probes' watch for these settings; the first time, visits them until their floors are known."""
-        key = FloorKey.of(self.info(), spec)
+        key = FloorKey.of(self._known or self.info(), spec)
         if key not in self._watches:
             watch = ProbeWatch(self._builtin_or_given(), self.settings, self._floors.read(key), self._clock)
-            for _ in range(self.settings.calibration_rounds):
+            for count in self._at_once(self.settings.calibration_rounds):
                 if watch.is_calibrated and (watch.quiet_share() or 1.0) > 0.5:
                     break
-                self._visit_probes(watch, spec)
+                self._visit([], spec, watch, count)
             self._watches[key] = watch
             self._keep_floors()
         return self._watches[key]
+
+    def _at_once(self, rounds: int) -> Iterator[int]:
+        """Shares out rounds among as few calls as the device is asked in."""
+        for done in range(0, rounds, self.rounds_at_once):
+            yield min(self.rounds_at_once, rounds - done)
 
     def _builtin_or_given(self) -> Sequence[Probe]:
         if self._probes is not None:
@@ -200,48 +210,51 @@ class VisitingAgent(DeviceAgent):
             return [Probe(name, model()) for name, model in PROBE_MODELS.items()]
         return []
 
-    def _visit_probes(self, watch: ProbeWatch, spec: BenchmarkSpec) -> None:
-        self._round += 1
-        probes = list(watch.probes)
-        self._random.shuffle(probes)
-        measured = self._agent.measure_all([(probe.model, self._probe_spec(spec)) for probe in probes])
-        for probe, measurement in zip(probes, measured, strict=True):
-            self._take_probe(watch, probe, measurement)
-
-    def _visit(self, files: Sequence[VisitedFile], watch: ProbeWatch, started_s: float) -> None:
-        """Makes one round: each file once and some of the probes, in random order."""
-        self._round += 1
-        probes = list(watch.probes)
-        if len(files) < len(probes):  # in turns, so that they do not take longer than what is measured
-            probes = [probes[(self._round + i) % len(probes)] for i in range(len(files))]
-        plan: list[VisitedFile | Probe] = [*files, *probes]
-        self._random.shuffle(plan)
-        probe_spec = self._probe_spec(files[0].spec)
+    def _visit(
+        self, files: Sequence[VisitedFile], spec: BenchmarkSpec, watch: ProbeWatch, rounds: int, started_s: float = 0.0
+    ) -> None:
+        """Makes rounds: in each every file once, and some of the probes, in random order."""
+        plan: list[tuple[VisitedFile | Probe, int]] = []
+        for _ in range(rounds):
+            self._round += 1
+            visited: list[VisitedFile | Probe] = [*files, *self._probes_of_round(watch, len(files))]
+            self._random.shuffle(visited)
+            plan += [(one, self._round) for one in visited]
+        probe_spec, began_s = self._probe_spec(spec), self._clock()
         measured = self._agent.measure_all(
             [
                 (one.model, self.settings.of_visit(one.spec) if isinstance(one, VisitedFile) else probe_spec)
-                for one in plan
+                for one, _ in plan
             ]
         )
-        for one, measurement in zip(plan, measured, strict=True):
+        took_s = self._clock() - began_s
+        for done, ((one, number), measurement) in enumerate(zip(plan, measured, strict=True), 1):
             if isinstance(one, VisitedFile):
                 one.visits.append(measurement)
-                one.rounds.append(self._round)
-                one.at_s.append(max(0.0, self._clock() - started_s))
+                one.rounds.append(number)
+                # When each ended is not known; that they follow one another is.
+                one.at_s.append(max(0.0, began_s - started_s + took_s * done / len(plan)))
             else:
-                self._take_probe(watch, one, measurement)
+                self._take_probe(watch, one, measurement, number)
+
+    def _probes_of_round(self, watch: ProbeWatch, files: int) -> list[Probe]:
+        """All of them; but in turns among few files, so that they do not take longer than what is measured."""
+        probes = list(watch.probes)
+        if not 0 < files < len(probes):
+            return probes
+        return [probes[(self._round + i) % len(probes)] for i in range(files)]
 
     def _probe_spec(self, spec: BenchmarkSpec) -> BenchmarkSpec:
         duration_s = self.settings.probe_duration_s
         of_visit = self.settings.of_visit(spec.replace(input_shapes=()))
         return of_visit.replace(min_duration_s=duration_s, max_duration_s=duration_s)
 
-    def _take_probe(self, watch: ProbeWatch, probe: Probe, measurement: Measurement) -> None:
+    def _take_probe(self, watch: ProbeWatch, probe: Probe, measurement: Measurement, number: int) -> None:
         if is_failure(measurement):
             if measurement.verdict not in DEVICE_FAULTS:
                 watch.drop(probe.name)
             return
-        if watch.take(probe.name, time_of(measurement.samples_ms, self.settings), self._round):
+        if watch.take(probe.name, time_of(measurement.samples_ms, self.settings), number):
             _LOG.warning(
                 "%s has settled at another speed: %.2f times the time of the session's start", self.info().model,
                 watch.drift_ratio() or math.nan,
@@ -251,9 +264,9 @@ class VisitingAgent(DeviceAgent):
 
     def _answer(self, file: VisitedFile, watch: ProbeWatch) -> Measurement | None:
         """Returns the measurement of a file if there is enough."""
-        last = file.visits[-1]
-        if is_failure(last):
-            return file.joined().with_verdict(last.verdict, last.detail)
+        failed = next((visit for visit in file.visits[-self.rounds_at_once :] if is_failure(visit)), None)
+        if failed is not None:
+            return file.joined().with_verdict(failed.verdict, failed.detail)
         if file.timed_s < file.spec.min_duration_s or file.runs < file.spec.min_runs:
             return None
         over = file.timed_s >= file.spec.max_duration_s and len(file.visits) >= self.settings.fewest_before_giving_up
@@ -264,6 +277,9 @@ class VisitingAgent(DeviceAgent):
         assessed = assess_visits(measurement, file.times(self.settings), file.spec, self.settings, watch)
         if assessed.verdict in (Verdict.CORRECTED, Verdict.CONTENDED) and not over:
             return None
+        hot = next((visit for visit in reversed(file.visits) if visit.verdict is Verdict.THROTTLED), None)
+        if hot is not None and not assessed.ok:  # what the device says of itself is more than what its probes suggest
+            return assessed.with_verdict(hot.verdict, hot.detail)
         return assessed
 
 
@@ -277,6 +293,7 @@ def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequ
     """
     blocks = [visit.runs_per_sample for visit in visits if visit.samples_ms]
     peaks = [visit.peak_memory_bytes for visit in visits if visit.peak_memory_bytes is not None]
+    startups_ms = [visit.startup_ms for visit in visits if visit.startup_ms is not None]
     loads = [visit for visit in visits if visit.init_ms is not None] or [visits[0]]
     first, last = visits[0].conditions, visits[-1].conditions
     conditions = None
@@ -297,6 +314,7 @@ def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequ
         samples_ms=tuple(sample for visit in visits for sample in visit.samples_ms),
         runs_per_sample=None if None in blocks else min(filter(None, blocks), default=1),
         init_ms=loads[0].init_ms,
+        startup_ms=statistics.median(startups_ms) if startups_ms else None,
         first_inference_ms=loads[0].first_inference_ms,
         warmup_runs=sum(visit.warmup_runs or 0 for visit in visits),
         busy_s=math.fsum(visit.busy_s for visit in visits),
