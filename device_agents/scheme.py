@@ -88,6 +88,8 @@ class Scheme:
         rest_is_file: Whether REST is the path of a file.
         check_host: Returns what this machine lacks for reaching such devices, for `nas-edge doctor`; None if it always
             can.
+        clean: Removes what stays for measuring on the device at REST, or is kept about it, and returns a line for each
+            thing that was removed; the next time, there is none. None if nothing ever stays.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Scheme:
     complete: Callable[[str], Sequence[str]] | None = None
     rest_is_file: bool = False
     check_host: Callable[[], Sequence[Check]] | None = None
+    clean: Callable[[str], Sequence[str]] | None = None
 
     def __call__(self, rest: str) -> DeviceAgent:
         """Opens a device: a scheme can stand wherever a function from REST to an agent can."""

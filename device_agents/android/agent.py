@@ -59,10 +59,10 @@ from device_agents.android.gate import why_not_cool, why_weak
 from device_agents.android.signature import TensorSignature, read_signature
 from device_agents.android.state import (
     CoolSettings,
-    PhoneIdentity,
     PhoneState,
     big_cores,
     core_mask,
+    info_of,
     little_cores,
     read_cpu_list,
     read_phone,
@@ -314,7 +314,7 @@ class AndroidAgent(DeviceAgent):
         self._transport.script(_SWEEP, f"{BASE}/run-", timeout_s=20.0)
         identity, state = read_phone(self._transport)
         tool = install_tool(self._transport, identity.abi, self._settings.tool)
-        info = _info(self._transport.address, identity, tool)
+        info = info_of(self._transport.address, identity, tool.version)
         if self._fingerprint not in ("", info.fingerprint):
             raise DeviceUnavailableError(
                 f"Another phone answers at {info.address} now ({info.model}). Connect the one the session began with"
@@ -881,21 +881,6 @@ def _startup_ms(process: ProcessReport) -> float | None:
 
 def _milliseconds(microseconds: float | None) -> float | None:
     return None if microseconds is None else microseconds / 1e3
-
-
-def _info(address: str, identity: PhoneIdentity, tool: InstalledTool) -> DeviceInfo:
-    return DeviceInfo(
-        address=address,
-        kind="adb",
-        model=identity.model or "unknown phone",
-        soc=identity.soc or identity.abi or "unknown",
-        cores=len(identity.cpus) or 1,
-        memory_bytes=identity.memory_bytes,
-        # Not the build: a security update does not make it another device.
-        os=f"Android {identity.android}" if identity.android else f"Linux {identity.kernel}".strip(),
-        runtime="benchmark_model",
-        runtime_version=tool.version,
-    )
 
 
 def _check_inputs(wanted: Sequence[TensorSignature], inputs: Sequence[NDArray[Any]]) -> None:

@@ -16,9 +16,11 @@ import re
 from dataclasses import dataclass
 
 from device_agents.android.claim import BASE, PhoneClaim
+from device_agents.android.state import info_of, read_identity
 from device_agents.android.tool import TOOLS
-from device_agents.android.transport import Transport, printable
+from device_agents.android.transport import Transport
 from device_agents.errors import DeviceUnavailableError
+from device_agents.floors import FloorStore, default_floors
 from device_agents.probe_models import PROBE_MODELS
 
 PROBES = f"{TOOLS}/probes"
@@ -27,7 +29,6 @@ PROBES = f"{TOOLS}/probes"
 # A size in bytes and a name for each file; names of other forms are not ours.
 _LIST = 'cd "$1" 2>/dev/null && find . -type f -exec stat -c "%s %n" {} +; :'
 _REMOVE = 'rm -rf "$1/tools" "$1"/run-*'
-_REMOVE_REST = 'rmdir "$1" 2>/dev/null; ls -A "$1" 2>/dev/null; :'
 # Prints the probe models that are whole, and removes the others.
 CHECK_PROBES = """
 for f in "$1"/*; do
@@ -104,15 +105,24 @@ def remove_stored(transport: Transport) -> list[str]:
     """Removes all of it, unless somebody is measuring; what the user put on the phone himself stays.
 
     Returns:
-        What was removed, a line for each kind; and what was not, if anything.
+        What was removed, a line for each kind.
 
     Raises:
         DeviceUnavailableError: If the phone does not answer, or somebody measures on it.
     """
     with PhoneClaim(transport):
-        removed = [str(one) for one in stored_on(transport) if one.kind != LOCK]
+        found = [one for one in stored_on(transport) if one.kind != LOCK]
         done = transport.script(_REMOVE, BASE, timeout_s=30.0)
         if done.exit_code != 0:
             raise DeviceUnavailableError(f"{BASE} cannot be removed on {transport.address}: {done.last_line}")
-    left = transport.script(_REMOVE_REST, BASE).output.split()
-    return [*removed, *(f"left, as nobody here put it there: {BASE}/{printable(name)}" for name in left)]
+        left = {one.kind for one in stored_on(transport)}
+    transport.script('rmdir "$1" 2>/dev/null; :', BASE)
+    return [str(one) for one in found if one.kind not in left]
+
+
+def forget_phone(transport: Transport) -> list[str]:
+    """Removes all that lies on a phone, and what is kept of it on this machine; as `remove_stored`."""
+    removed = remove_stored(transport)
+    floors = default_floors()
+    count = FloorStore(floors).forget(info_of(transport.address, read_identity(transport), ""))
+    return [*removed, *([f"{count} undisturbed times of the probes, kept in {floors}"] if count else [])]
