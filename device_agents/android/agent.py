@@ -298,7 +298,7 @@ class AndroidAgent(DeviceAgent):
         sizes: dict[str, int] = {}
         for count, (model, spec) in enumerate(requests):
             sizes[_digest(model)] = len(model)
-            is_full = len(sizes) > _KEPT_MODELS or sum(sizes.values()) > _KEPT_BYTES
+            is_full = len(sizes) > _KEPT_MODELS or sum(sizes.values()) > _KEPT_BYTES or count == _MOST_PROCESSES
             if count and (is_full or _asked_of_phone(spec) != _asked_of_phone(requests[0][1])):
                 return count
         return len(requests)
@@ -676,6 +676,8 @@ _STREAMED_BYTES = 1000 << 10
 _KEPT_BYTES = 256 << 20
 # And so many models: the names of those that go are arguments of one command.
 _KEPT_MODELS = 64
+# An errand is named by its script, and an adb server takes names of at most 64 KiB.
+_MOST_PROCESSES = 128
 _NOT_STARTED = (126, 127)  # of the shell; the tool ends so by itself never
 
 # $1 the run's folder, $2 the tool. Prints what tells this very file from another that is put in its place.
