@@ -98,7 +98,7 @@ def stored_on(transport: Transport) -> list[Stored]:
     for size_bytes, name in lines:
         kind = next(kind for form, kind in _KINDS if re.fullmatch(form, name))
         sizes.setdefault(kind, []).append(int(size_bytes))
-    return [Stored(kind, len(these), sum(these)) for kind, these in sizes.items()]
+    return [Stored(kind, len(sizes[kind]), sum(sizes[kind])) for _, kind in _KINDS if kind in sizes]
 
 
 def remove_stored(transport: Transport) -> list[str]:
