@@ -318,7 +318,20 @@ def test_a_phone_on_which_all_is_slow_is_throttled(watched: tuple[Phone, Visitin
     on_phone(phone, "echo '* 1500' > /data/local/tmp/slow")
     measurement = agent.measure(model(), SPEC)
     assert (measurement.verdict, measurement.best_ms) == (Verdict.THROTTLED, 1.5)
-    assert "all probes take at least 1.50 times as long" in measurement.detail
+    assert "all probes took at least 1.50 times as long" in measurement.detail
+
+
+def test_a_phone_that_becomes_slow_in_the_middle_of_a_session_is_throttled(
+    watched: tuple[Phone, VisitingAgent],
+) -> None:
+    phone, agent = watched
+    for channels in (4, 8, 12, 16):
+        assert agent.measure(model(channels), SPEC).verdict is Verdict.OK
+    on_phone(phone, "echo '* 1500' > /data/local/tmp/slow")
+    slow = agent.measure(model(20), SPEC)
+    assert (slow.verdict, slow.best_ms, slow.latency_ms) == (Verdict.THROTTLED, 1.5, None)
+    on_phone(phone, "rm /data/local/tmp/slow")
+    assert agent.measure(model(20), SPEC).latency_ms == 1.0
 
 
 def test_what_the_phone_says_of_its_heat_wins(tmp_path: Path, connect: Connect) -> None:
