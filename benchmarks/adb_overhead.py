@@ -1,21 +1,22 @@
 """Claim: measuring a candidate on a phone costs at most 150 ms beyond what `benchmark_model` itself takes, and at most
 five round trips if its file has at most 256 KiB.
 
-Different random candidates of `mobilenet-v3-like` at 224 px, int8, are measured through AOSP's real ADB daemon, which
-runs on this machine in namespaces of its own (tools/prepare_adbd.py): model packed, pushed, unpacked and verified,
-state of the phone read, nine blocks of the tool, state read again, verdict. Overhead is wall time minus what the tool
-notes to have taken.
+Different random candidates of `mobilenet-v3-like` at 224 px, int8, are measured in visits, as a search does it, through
+AOSP's real ADB daemon, which runs on this machine in namespaces of its own (tools/prepare_adbd.py): model packed,
+pushed, unpacked and verified, state of the phone read, three rounds of the model and the probes in turn, a process of
+the tool each, state read again, verdict. Overhead is wall time minus what the tool notes to have taken.
 
 The tool is a stand-in by default: a script that prints what a real one once printed and runs no model. That leaves our
 own part the same. With NAS_EDGE_BENCHMARK_BUNDLE (the folder that tools/build_benchmark_model.py prints) the script
 runs the real tool.
 
 For comparison, in turn with ours, a stock adb-shell client does the same steps with its own methods: push, without
-verification; one command to look at the state, one to run the tool and look again, one to clean up.
+verification; one command to look at the state, one to run the tool three times and look again, one to clean up.
 
 Round trips are counted by a proxy that delays everything by 50 ms in each direction: one is counted when the client
-sends something after something has come back. Candidates of 256 KiB whose weights do not pack are measured, every
-other one after a pause, when the phone's state has to be read again.
+sends something after something has come back. Candidates of 256 KiB whose weights do not pack are measured, with
+all the visits that it takes, every other one after a pause, when the phone's state has to be read again. What the
+probes take at first, until it is known how fast the phone is, is not counted.
 
 A daemon on loopback is not a phone: no USB, no Android services (`dumpsys` costs some 40 ms each), this machine's CPU.
 What is shown is our part.
@@ -46,9 +47,11 @@ from adb_shell.adb_device import AdbDeviceTcp
 
 from device_agents.android.adb_shell_transport import AdbShellTransport
 from device_agents.android.agent import AndroidAgent, AndroidSettings
-from device_agents.android.benchmark_model import BLOCKS, block_invocation
+from device_agents.android.benchmark_model import block_invocation
 from device_agents.android.state import QUICK_SCRIPT
 from device_agents.api import BenchmarkSpec
+from device_agents.quiet import VisitSettings
+from device_agents.visiting import VisitingAgent
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.spaces import find_space
 from tests.support.android.proxy import Proxy
@@ -61,15 +64,15 @@ DELAY_S = 0.05
 PAUSE_S = 1.1
 NOTES = "/data/local/tmp/tool_times"
 PREPARE = Path(__file__).parents[1] / "tools/prepare_adbd.py"
+# On a quiet phone.
+VISITS = 3
 # A short look is enough: the tool's own time is taken out.
-SPEC = BenchmarkSpec(
-    min_runs=BLOCKS, min_duration_s=0.0, warmup_min_runs=1, warmup_min_duration_s=0.0, max_relative_half_width=100.0
-)
+SPEC = BenchmarkSpec(min_duration_s=0.0, max_relative_half_width=100.0)
 CANNED = """INFO: Loaded model m
 INFO: Initialized session in 0.403ms.
 INFO: count=1 curr=13880
 
-INFO: count=1 curr=12300
+INFO: count=3 curr=12300(all same)
 
 INFO: Inference timings in us: Init: 403, First inference: 13880, Warmup (avg): 13880, Inference (avg): 12300"""
 
@@ -126,8 +129,8 @@ class StockClient:
         path = "/data/local/tmp/stock.tflite"
         self._device.push(BytesIO(model), path)
         self._shell(QUICK_SCRIPT)
-        command = " ".join([self._tool, *block_invocation(SPEC, path).flags])
-        self._shell(f"for i in {' '.join(map(str, range(BLOCKS)))}; do {command}; done\n{QUICK_SCRIPT}")
+        command = " ".join([self._tool, *block_invocation(VisitSettings().of_visit(SPEC), path, blocks=1).flags])
+        self._shell(f"for i in {' '.join(map(str, range(VISITS)))}; do {command}; done\n{QUICK_SCRIPT}")
         self._shell(f"rm {path}")
 
     def close(self) -> None:
@@ -171,11 +174,12 @@ def compare(port: int, tool: Path, candidates: list[bytes]) -> dict[str, Any]:
     ours: list[float] = []
     stock: list[float] = []
     verdicts: Counter[str] = Counter()
+    visits: list[int] = []
     with (
         AdbShellTransport.tcp("127.0.0.1", port) as notes,
-        AndroidAgent(AdbShellTransport.tcp("127.0.0.1", port), AndroidSettings(tool=tool)) as agent,
+        VisitingAgent(AndroidAgent(AdbShellTransport.tcp("127.0.0.1", port), AndroidSettings(tool=tool))) as agent,
     ):
-        agent.info()
+        agent.measure(small_model(-1), SPEC)
         path = notes.script("ls /data/local/tmp/nas_edge/tools/*/benchmark_model").output.strip()
         client = StockClient(port, path)
         tool_s(notes)
@@ -184,6 +188,7 @@ def compare(port: int, tool: Path, candidates: list[bytes]) -> dict[str, Any]:
             measurement = agent.measure(model, SPEC)
             wall_s = time.perf_counter() - start_s
             verdicts[str(measurement.verdict)] += 1
+            visits.append(len(measurement.visits))
             ours.append((wall_s - tool_s(notes)) * 1e3)
             start_s = time.perf_counter()
             client.measure(model)
@@ -191,7 +196,7 @@ def compare(port: int, tool: Path, candidates: list[bytes]) -> dict[str, Any]:
             stock.append((wall_s - tool_s(notes)) * 1e3)
         client.close()
     size_kb = statistics.median(len(model) for model in candidates) / 1e3
-    print(f"{len(candidates)} candidates of {size_kb:.0f} kB (median); verdicts: {dict(verdicts)}")
+    print(f"{len(candidates)} candidates of {size_kb:.0f} kB (median); {dict(verdicts)}; visits: {max(visits)}")
     for name, times_ms in (("ours", ours), ("stock adb-shell", stock)):
         print(f"{name:>16}: {describe(times_ms)} ms beyond the tool, per candidate")
     return {
@@ -200,6 +205,7 @@ def compare(port: int, tool: Path, candidates: list[bytes]) -> dict[str, Any]:
         "overhead_ms": describe(ours),
         "stock_overhead_ms": describe(stock),
         "verdicts": dict(verdicts),
+        "visits": {"median": statistics.median(visits), "max": max(visits)},
     }
 
 
@@ -210,9 +216,11 @@ def distant(port: int, tool: Path, count: int) -> dict[str, Any]:
     times_ms: list[float] = []
     with (
         Proxy(port, DELAY_S) as proxy,
-        AndroidAgent(AdbShellTransport.tcp("127.0.0.1", proxy.port), AndroidSettings(tool=tool)) as agent,
+        VisitingAgent(
+            AndroidAgent(AdbShellTransport.tcp("127.0.0.1", proxy.port), AndroidSettings(tool=tool))
+        ) as agent,
     ):
-        agent.info()
+        agent.measure(small_model(count), SPEC)
         for number, model in enumerate(candidates):
             time.sleep(PAUSE_S * (number % 2))
             before, start_s = proxy.round_trips, time.perf_counter()
@@ -233,7 +241,7 @@ def distant(port: int, tool: Path, count: int) -> dict[str, Any]:
 
 def small_model(number: int) -> bytes:
     """A model of nearly 256 KiB, of weights that do not pack."""
-    rng = np.random.default_rng(number)
+    rng = np.random.default_rng(number + 1)
     model = conv_model(layers=1, channels=84, side=4)
     weights = rng.integers(0, 256, len(model), np.uint8).tobytes()
     # The weights are the middle of the file.

@@ -236,8 +236,10 @@ class Measurement:
         samples_ms: What was timed, in order, in milliseconds: single runs, or blocks of them.
         runs_per_sample: Runs that each sample stands for, the fewest of any where they differ: 1 where single runs are
             timed; the size of a block where the tool on the device prints no single runs, and the sample is the
-            block's median, or else its mean. None: not known.
+            block's median, or else its mean; of a visit, its fastest run. None: not known.
         init_ms: Time to create the interpreter and allocate tensors.
+        startup_ms: What a process of the tool took beyond running the model: to start, to load it and to end; of
+            several the median. None where the process stays.
         first_inference_ms: Time of the first inference.
         warmup_runs: Untimed runs after the first inference.
         busy_s: Seconds in which the device warmed up or timed, over all attempts.
@@ -256,6 +258,7 @@ class Measurement:
     samples_ms: tuple[float, ...] = ()
     runs_per_sample: int | None = 1
     init_ms: float | None = None
+    startup_ms: float | None = None
     first_inference_ms: float | None = None
     warmup_runs: int | None = None
     busy_s: float = 0.0
@@ -345,9 +348,12 @@ class DeviceAgent(ABC):
 
     Attributes:
         recorded: Whether answers are recordings: measured again, a model would give the same samples.
+        rounds_at_once: So many rounds of visits are best asked for in one `measure_all`: more than one where the way
+            there and back takes long.
     """
 
     recorded: bool = False
+    rounds_at_once: int = 1
 
     @abstractmethod
     def info(self) -> DeviceInfo:
@@ -446,7 +452,8 @@ def _read_measurement(data: Mapping[str, Any]) -> Measurement:
             received=f"{received!r}",
         )
     # Records from before there were blocks hold single runs, those from before there were visits none.
-    raw = {"runs_per_sample": 1, "visits": [], "quiet": None, **{k: v for k, v in data.items() if k != "schema"}}
+    later = {"runs_per_sample": 1, "visits": [], "quiet": None, "startup_ms": None}
+    raw = {**later, **{k: v for k, v in data.items() if k != "schema"}}
     _check_names("measurement", raw, Measurement)
     profile = _list("profile", raw["profile"])
     conditions = raw["conditions"]
@@ -456,6 +463,7 @@ def _read_measurement(data: Mapping[str, Any]) -> Measurement:
         samples_ms=tuple(_number("samples_ms", x) for x in _list("samples_ms", raw["samples_ms"])),
         runs_per_sample=_optional_count("runs_per_sample", raw["runs_per_sample"]),
         init_ms=_optional_number("init_ms", raw["init_ms"]),
+        startup_ms=_optional_number("startup_ms", raw["startup_ms"]),
         first_inference_ms=_optional_number("first_inference_ms", raw["first_inference_ms"]),
         warmup_runs=_optional_count("warmup_runs", raw["warmup_runs"]),
         busy_s=_number("busy_s", raw["busy_s"]),

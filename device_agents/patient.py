@@ -31,7 +31,7 @@ class PatientAgent(DeviceAgent):
 
     def __init__(self, agent: DeviceAgent, settings: PoolSettings = PATIENT) -> None:
         self._agent = agent
-        self.recorded = agent.recorded
+        self.recorded, self.rounds_at_once = agent.recorded, agent.rounds_at_once
         try:
             self._pool = DevicePool([agent], settings)
         except BaseException:
@@ -48,8 +48,7 @@ class PatientAgent(DeviceAgent):
 
     def measure_all(self, requests: Sequence[MeasureRequest]) -> list[Measurement]:
         """See `DeviceAgent`; raises DeviceUnavailableError if the device is gone and does not come back."""
-        asked = [self._pool.submit(model, spec) for model, spec in requests]
-        return [future.result() for future in asked]
+        return [future.result() for future in self._pool.submit_all(requests)]
 
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""

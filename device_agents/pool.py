@@ -22,7 +22,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, Verdict
+from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, MeasureRequest, Verdict
 from device_agents.errors import BenchFailedError, DeviceError, DeviceUnavailableError, ModelError, SpecError
 from device_agents.verdicts import DEVICE_FAULTS, verdict_of_error
 from device_agents.wording import words_of
@@ -125,7 +125,22 @@ class DevicePool:
         Raises:
             DeviceUnavailableError: If there is no such kind or the pool is closed.
         """
-        return self._group(kind).submit(_Job(model, spec))
+        return self._group(kind).submit([_Job(model, spec)])[0]
+
+    def submit_all(self, requests: Sequence[MeasureRequest], kind: str | None = None) -> list[Future[Measurement]]:
+        """Queues models that are visited together, as far as `PoolSettings.together` allows.
+
+        Args:
+            requests: What is asked of `DeviceAgent.measure_all`, also for those that are left to be tried again.
+            kind: See `submit`.
+
+        Returns:
+            A future of each measurement, see `submit`.
+
+        Raises:
+            DeviceUnavailableError: If there is no such kind or the pool is closed.
+        """
+        return self._group(kind).submit([_Job(model, spec, is_visit=True) for model, spec in requests])
 
     def run(self, model: bytes, inputs: Sequence[NDArray[Any]], kind: str | None = None) -> Future[list[NDArray[Any]]]:
         """Queues one run of a model, for checking its outputs; see `DeviceAgent.run`.
@@ -134,7 +149,7 @@ class DevicePool:
             A future of the outputs. It raises ModelError if the model or the inputs do not work, and
             DeviceUnavailableError as that of `submit` does.
         """
-        return self._group(kind).submit(_Job(model, BenchmarkSpec(), inputs))
+        return self._group(kind).submit([_Job(model, BenchmarkSpec(), inputs)])[0]
 
     def status(self) -> list[DeviceStatus]:
         """Returns the state of every device."""
@@ -172,6 +187,7 @@ class _Job:
     model: Model
     spec: BenchmarkSpec
     inputs: Sequence[NDArray[Any]] | None = None  # to be run with, instead of being measured
+    is_visit: bool = False  # never measured in one go, not even alone
     future: Future[Any] = field(default_factory=Future)
     data: bytes = b""
     tries: int = 0
@@ -225,13 +241,13 @@ class _Group:
             self._threads.append(thread)
             thread.start()
 
-    def submit(self, job: _Job) -> Future[Any]:
+    def submit(self, jobs: Sequence[_Job]) -> list[Future[Any]]:
         with self._changed:
             if self._closed:
                 raise DeviceUnavailableError("The pool is closed", fix="submit before closing it")
-            self._waiting.append(job)
+            self._waiting.extend(jobs)
             self._changed.notify_all()
-        return job.future
+        return [job.future for job in jobs]
 
     def status(self) -> list[DeviceStatus]:
         with self._changed:
@@ -467,7 +483,7 @@ def _asked(agent: DeviceAgent, jobs: Sequence[_Job]) -> Sequence[Any]:
     """Asks an agent for what the jobs are."""
     if jobs[0].inputs is not None:
         return [agent.run(jobs[0].data, jobs[0].inputs)]
-    if len(jobs) == 1:
+    if len(jobs) == 1 and not jobs[0].is_visit:
         return [agent.measure(jobs[0].data, jobs[0].spec)]
     return agent.measure_all([(job.data, job.spec) for job in jobs])
 

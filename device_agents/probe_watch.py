@@ -203,6 +203,22 @@ class ProbeWatch:
             return f"only about {share:.0%} of the visits are undisturbed: other programs are busy"
         return ""
 
+    def slow_since(self, round_number: int) -> str:
+        """Returns how slow all probes were in each visit from a round on, in words; "" if one was undisturbed.
+
+        What the last visits say is too late for what is measured just after a device has become slow for long. "" also
+        where there were too few visits to tell.
+        """
+        levels = [
+            visit.time_ms / one.floor_ms
+            for one in self._watched.values()
+            for visit in one.recent
+            if one.floor_ms is not None and visit.round >= round_number
+        ]
+        if len(levels) < self._settings.agreeing or min(levels) <= 1 + self._settings.probe_tolerance:
+            return ""
+        return f"all probes took at least {min(levels):.2f} times as long as when undisturbed"
+
     @property
     def is_throttled(self) -> bool:
         """Whether every probe, the compute-bound one too, is slow: throttling rather than contention."""

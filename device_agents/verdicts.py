@@ -86,8 +86,9 @@ def assess_visits(
 ) -> Measurement:
     """Returns a measurement made of visits with its quiet latency, and the verdict it deserves.
 
-    `ok` takes visits that agree, and enough of them for how quiet the probes say that the device is. Where it is only
-    the last that is missing the latency is kept, but flagged.
+    `ok` takes visits that agree, enough of them for how quiet the probes say that the device is, and that not every
+    visit of a probe since the first of them was slow. Where it is only the last two that are missing the latency is
+    kept, but flagged.
 
     Args:
         measurement: All visits, joined.
@@ -99,7 +100,8 @@ def assess_visits(
     share = watch.quiet_share(min((visit.round for visit in visits), default=None))
     # Without a probe nothing says how quiet the device is; half of the visits is a guess.
     needed = visits_needed(0.5 if share is None else share, settings)
-    enough = len(visits) >= needed
+    slow = watch.slow_since(min((visit.round for visit in visits), default=0))
+    enough = len(visits) >= needed and not slow
     quiet, near = agreed(visits, settings), nearly_agreed(visits, settings)
     measurement = replace(measurement, quiet=quiet or near)
     problem = _work_problem(measurement, spec)
@@ -115,8 +117,8 @@ def assess_visits(
     if by_reference is not None:
         detail = "by its ratio to the reference network" + (f"; {seen}" if seen else "")
         return replace(measurement, quiet=by_reference).with_verdict(Verdict.CORRECTED, detail)
-    if watch.is_throttled:
-        return measurement.with_verdict(Verdict.THROTTLED, seen)
+    if watch.is_throttled or slow:
+        return measurement.with_verdict(Verdict.THROTTLED, slow or seen)
     apart = f"the lowest of {len(visits)} visits do not agree"
     few = f"{len(visits)} visits are too few to trust their lowest"
     detail = (few if quiet is not None else apart) + (f": {seen}" if seen else "")

@@ -2,6 +2,8 @@
 
     round 1: c P a b   round 2: a c b P   ...   until the lowest visits of each agree, or its time is over
 
+Where the way to the device takes long, a few rounds are asked for at once.
+
 Files that are measured together share rounds, so whatever disturbs hits all of them alike, and ratios within a round
 are known better than any latency. Probes (P, see `probe_watch`) tell how quiet the device is, and so how many visits it
 takes to believe the lowest ones.
@@ -13,6 +15,7 @@ import contextlib
 import logging
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,8 +58,8 @@ class VisitedFile:
 
     @property
     def timed_s(self) -> float:
-        """Seconds in timed runs so far."""
-        return math.fsum(sum(visit.samples_ms) for visit in self.visits) / 1e3
+        """Seconds in timed runs so far, at least."""
+        return math.fsum(sum(visit.samples_ms) * (visit.runs_per_sample or 1) for visit in self.visits) / 1e3
 
     @property
     def runs(self) -> int:
@@ -64,11 +67,11 @@ class VisitedFile:
         return sum(visit.runs or 0 for visit in self.visits)
 
     def times(self, settings: VisitSettings) -> list[VisitTime]:
-        """Returns the time of each visit."""
+        """Returns the time of each visit in which the device was not seen throttling."""
         return [
             VisitTime(time_of(visit.samples_ms, settings), number)
             for visit, number in zip(self.visits, self.rounds, strict=True)
-            if visit.samples_ms
+            if visit.samples_ms and visit.verdict is not Verdict.THROTTLED
         ]
 
     def joined(self) -> Measurement:
@@ -106,17 +109,19 @@ class VisitingAgent(DeviceAgent):
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._agent, self._probes, self._floors = agent, probes, floors or FloorStore(None)
-        self.recorded = agent.recorded
+        self.recorded, self.rounds_at_once = agent.recorded, agent.rounds_at_once
         self.settings = settings or VisitSettings()
         self._random = random.Random(seed)
         self._on_drift, self._clock, self._sleep = on_drift, clock, sleep
         self._watches: dict[FloorKey, ProbeWatch] = {}
         self._round = 0
+        self._known: DeviceInfo | None = None
         self._settled_s = clock()
 
     def info(self) -> DeviceInfo:
         """See `DeviceAgent`."""
-        return self._agent.info()
+        self._known = self._agent.info()
+        return self._known
 
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
@@ -138,7 +143,7 @@ class VisitingAgent(DeviceAgent):
         return [file.answer for file in files if file.answer is not None]
 
     def rounds(self, files: Sequence[VisitedFile]) -> Iterator[int]:
-        """Visits files until each has its answer, and yields the number of each round after it.
+        """Visits files until each has its answer, and yields the number of the last round after each it asked for.
 
         Files may come with visits of an earlier session.
 
@@ -155,7 +160,7 @@ class VisitingAgent(DeviceAgent):
         self._round = max([self._round, *(number for file in files for number in file.rounds)])
         while active := [file for file in files if file.answer is None]:
             watch = self._calibrated(active[0].spec)
-            if self._visit(active, watch, started_s):
+            if self._visit(active, active[0].spec, watch, self.rounds_at_once, started_s):
                 # What was believed before this round may have been disturbed.
                 active = [file for file in files if file.answer is None or file.answer.ok]
             answers = [self._answer(file, watch) for file in active]
@@ -180,8 +185,8 @@ class VisitingAgent(DeviceAgent):
             DeviceError: If the bench itself is broken.
         """
         watch = self._calibrated(spec)
-        for _ in range(rounds):
-            self._visit_probes(watch, spec)
+        for count in self._at_once(rounds):
+            self._visit([], spec, watch, count)
         return watch
 
     def close(self) -> None:
@@ -195,16 +200,21 @@ class VisitingAgent(DeviceAgent):
 
     def _calibrated(self, spec: BenchmarkSpec) -> ProbeWatch:
         """Returns the probes' watch for these settings; the first time, visits them until their floors are known."""
-        key = FloorKey.of(self.info(), spec)
+        key = FloorKey.of(self._known or self.info(), spec)
         if key not in self._watches:
             known = self._floors.read(key)
             watch = ProbeWatch(self._builtin_or_given(), self.settings, known, self._clock)
             is_known = all(probe.name in known for probe in watch.probes)
-            for _ in range(self.settings.agreeing if is_known else self.settings.calibration_rounds):
-                self._visit_probes(watch, spec)
+            for count in self._at_once(self.settings.agreeing if is_known else self.settings.calibration_rounds):
+                self._visit([], spec, watch, count)
             self._watches[key] = watch
             self._keep_floors()
         return self._watches[key]
+
+    def _at_once(self, rounds: int) -> Iterator[int]:
+        """Shares out rounds among as few calls as the device is asked in."""
+        for done in range(0, rounds, self.rounds_at_once):
+            yield min(self.rounds_at_once, rounds - done)
 
     def _builtin_or_given(self) -> Sequence[Probe]:
         if self._probes is not None:
@@ -213,55 +223,57 @@ class VisitingAgent(DeviceAgent):
             return [Probe(name, model()) for name, model in PROBE_MODELS.items()]
         return []
 
-    def _visit_probes(self, watch: ProbeWatch, spec: BenchmarkSpec) -> None:
-        self._round += 1
-        probes = list(watch.probes)
-        self._random.shuffle(probes)
-        measured = self._agent.measure_all([(probe.model, self._probe_spec(spec)) for probe in probes])
-        for probe, measurement in zip(probes, measured, strict=True):
-            self._take_probe(watch, probe, measurement)
-
-    def _visit(self, files: Sequence[VisitedFile], watch: ProbeWatch, started_s: float) -> bool:
-        """Makes one round: each file once and some of the probes, in random order.
+    def _visit(
+        self, files: Sequence[VisitedFile], spec: BenchmarkSpec, watch: ProbeWatch, rounds: int, started_s: float = 0.0
+    ) -> bool:
+        """Makes rounds: in each every file once, and some of the probes, in random order.
 
         Returns:
             Whether the probes say that what was measured before is not comparable with what comes.
         """
-        self._round += 1
-        probes = list(watch.probes)
-        if len(files) < len(probes):  # in turns, so that they do not take longer than what is measured
-            chosen = {probes[(self._round + i) % len(probes)].name for i in range(len(files))}
-            probes = [probe for probe in probes if probe.name in chosen or probe.name == REFERENCE]
-        plan: list[VisitedFile | Probe] = [*files, *probes]
-        self._random.shuffle(plan)
-        probe_spec = self._probe_spec(files[0].spec)
+        plan: list[tuple[VisitedFile | Probe, int]] = []
+        for _ in range(rounds):
+            self._round += 1
+            visited: list[VisitedFile | Probe] = [*files, *self._probes_of_round(watch, len(files))]
+            self._random.shuffle(visited)
+            plan += [(one, self._round) for one in visited]
+        probe_spec, began_s = self._probe_spec(spec), self._clock()
         measured = self._agent.measure_all(
             [
                 (one.model, self.settings.of_visit(one.spec) if isinstance(one, VisitedFile) else probe_spec)
-                for one in plan
+                for one, _ in plan
             ]
         )
-        changed = False
-        for one, measurement in zip(plan, measured, strict=True):
+        took_s, changed = self._clock() - began_s, False
+        for done, ((one, number), measurement) in enumerate(zip(plan, measured, strict=True), 1):
             if isinstance(one, VisitedFile):
                 one.visits.append(measurement)
-                one.rounds.append(self._round)
-                one.at_s.append(max(0.0, self._clock() - started_s))
+                one.rounds.append(number)
+                # When each ended is not known; that they follow one another is.
+                one.at_s.append(max(0.0, began_s - started_s + took_s * done / len(plan)))
             else:
-                changed |= self._take_probe(watch, one, measurement)
+                changed |= self._take_probe(watch, one, measurement, number)
         return changed
+
+    def _probes_of_round(self, watch: ProbeWatch, files: int) -> list[Probe]:
+        """All of them; but in turns among few files, so that they do not take longer than what is measured."""
+        probes = list(watch.probes)
+        if not 0 < files < len(probes):
+            return probes
+        chosen = {probes[(self._round + i) % len(probes)].name for i in range(files)}
+        return [probe for probe in probes if probe.name in chosen or probe.name == REFERENCE]
 
     def _probe_spec(self, spec: BenchmarkSpec) -> BenchmarkSpec:
         duration_s = self.settings.probe_duration_s
         of_visit = self.settings.of_visit(spec.replace(input_shapes=()))
         return of_visit.replace(min_duration_s=duration_s, max_duration_s=duration_s)
 
-    def _take_probe(self, watch: ProbeWatch, probe: Probe, measurement: Measurement) -> bool:
+    def _take_probe(self, watch: ProbeWatch, probe: Probe, measurement: Measurement, number: int) -> bool:
         if is_failure(measurement):
             if measurement.verdict not in DEVICE_FAULTS:
                 watch.drop(probe.name)
             return False
-        changed = watch.take(probe.name, time_of(measurement.samples_ms, self.settings), self._round)
+        changed = watch.take(probe.name, time_of(measurement.samples_ms, self.settings), number)
         if changed and watch in self._watches.values():  # while they are calibrated, nothing was measured yet
             _LOG.warning("%s is at another speed than before: %s", self.info().model, changed)
             self._on_drift(self._settled_s)
@@ -270,9 +282,9 @@ class VisitingAgent(DeviceAgent):
 
     def _answer(self, file: VisitedFile, watch: ProbeWatch) -> Measurement | None:
         """Returns the measurement of a file if there is enough."""
-        last = file.visits[-1]
-        if is_failure(last):
-            return file.joined().with_verdict(last.verdict, last.detail)
+        failed = next((visit for visit in file.visits[-self.rounds_at_once :] if is_failure(visit)), None)
+        if failed is not None:
+            return file.joined().with_verdict(failed.verdict, failed.detail)
         if file.timed_s < file.spec.min_duration_s or file.runs < file.spec.min_runs:
             return None
         over = file.timed_s >= file.spec.max_duration_s and len(file.visits) >= self.settings.fewest_before_giving_up
@@ -283,6 +295,9 @@ class VisitingAgent(DeviceAgent):
         assessed = assess_visits(measurement, file.times(self.settings), file.spec, self.settings, watch)
         if assessed.verdict in (Verdict.CORRECTED, *_WAITING) and not over:
             return None
+        hot = next((visit for visit in reversed(file.visits) if visit.verdict is Verdict.THROTTLED), None)
+        if hot is not None and not assessed.ok:  # what the device says of itself is more than what its probes suggest
+            return assessed.with_verdict(hot.verdict, hot.detail)
         return assessed
 
 
@@ -296,6 +311,7 @@ def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequ
     """
     blocks = [visit.runs_per_sample for visit in visits if visit.samples_ms]
     peaks = [visit.peak_memory_bytes for visit in visits if visit.peak_memory_bytes is not None]
+    startups_ms = [visit.startup_ms for visit in visits if visit.startup_ms is not None]
     loads = [visit for visit in visits if visit.init_ms is not None] or [visits[0]]
     first, last = visits[0].conditions, visits[-1].conditions
     conditions = None
@@ -316,6 +332,7 @@ def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequ
         samples_ms=tuple(sample for visit in visits for sample in visit.samples_ms),
         runs_per_sample=None if None in blocks else min(filter(None, blocks), default=1),
         init_ms=loads[0].init_ms,
+        startup_ms=statistics.median(startups_ms) if startups_ms else None,
         first_inference_ms=loads[0].first_inference_ms,
         warmup_runs=sum(visit.warmup_runs or 0 for visit in visits),
         busy_s=math.fsum(visit.busy_s for visit in visits),

@@ -1,35 +1,32 @@
 """An Android phone as a `DeviceAgent`.
 
-    measure: wait until cool -> one visit: send the model if it is not there, packed if the link is slow, verify it,
-             look at the phone, N blocks of benchmark_model, look again -> judge -> failed? examine tool and files
+    measure: wait until cool -> one errand: send the models that are not there, packed if the link is slow, verify all,
+             look at the phone, run benchmark_model N times, look again -> judge -> failed? examine tool and files
 
-One visit is one command on the phone, and the model comes on its standard input, so that a candidate costs as few round
-trips as ADB allows and nothing but the tool runs between two blocks. The state after a visit is the state before the
-next if that follows at once. A phone that was cool is believed to be so still; if the visit finds it was not, it is
-waited for and visited again.
+An errand is one command on the phone, and the models come on its standard input, so that a candidate costs as few
+round trips as ADB allows and nothing but the tool runs between two of its processes (`errand`). The state after an
+errand is the state before the next if that follows at once. A phone that was cool is believed to be so still; if the
+errand finds it was not, it is waited for and the errand done again.
 
-`Measurement.samples_ms` holds one sample per block, see `benchmark_model`. Models stay on the phone for a while,
-because those that are compared are measured in turns, and the anchor again and again. The run's folder is removed when
-the agent closes, and what a crashed run left behind when the next one connects. The tool stays: it is what was
-installed.
+A model that is measured in one go is run in several processes, and `Measurement.samples_ms` holds one sample for each.
+Models that are visited are run in one process each, many of them in one errand; see `benchmark_model`. They stay on
+the phone for a while, because they are visited again and again. The run's folder is removed when the agent closes, and
+what a crashed run left behind when the next one connects. The tool and the probe models stay, see `stored`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
+import functools
 import gzip
 import hashlib
 import itertools
 import math
-import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,24 +41,36 @@ from device_agents.android.benchmark_model import (
     read_report,
 )
 from device_agents.android.claim import BASE, PhoneClaim
+from device_agents.android.errand import (
+    AT,
+    CHANGED,
+    NOT_ARRIVED,
+    NOT_CLEARED,
+    NOT_PINNED,
+    Done,
+    Errand,
+    Look,
+    Parcel,
+    Process,
+    ProcessReport,
+    first_changed,
+    read_errand,
+)
 from device_agents.android.gate import why_not_cool, why_weak
-from device_agents.android.result_file import read_result_file
 from device_agents.android.signature import TensorSignature, read_signature
 from device_agents.android.state import (
-    STATE_FUNCTIONS,
     CoolSettings,
-    PhoneIdentity,
     PhoneState,
     big_cores,
     core_mask,
+    info_of,
     little_cores,
     read_cpu_list,
     read_phone,
     read_quick_state,
-    split_sections,
-    state_of,
     why_throttled,
 )
+from device_agents.android.stored import CHECK_PROBES, PROBES, probe_digests, read_probes
 from device_agents.android.tool import InstalledTool, another_build, install_tool, run_folders
 from device_agents.android.transport import (
     BETTER_LINK,
@@ -71,7 +80,6 @@ from device_agents.android.transport import (
     RemoteTimeoutError,
     Transport,
     advice,
-    printable,
 )
 from device_agents.api import (
     CPU_DELEGATES,
@@ -81,11 +89,11 @@ from device_agents.api import (
     DeviceAgent,
     DeviceInfo,
     Measurement,
-    OpTime,
+    MeasureRequest,
     Verdict,
 )
-from device_agents.attempts import measure_fairly, probe
-from device_agents.device_lock import NOT_OURS, RENEW
+from device_agents.attempts import measure_fairly, probe, refuse
+from device_agents.device_lock import NOT_OURS
 from device_agents.errors import (
     BenchFailedError,
     DeviceError,
@@ -94,14 +102,13 @@ from device_agents.errors import (
     ProtocolError,
     SpecError,
 )
-from device_agents.verdicts import assess
+from device_agents.verdicts import assess, blames_candidate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RUN_TIMEOUT_S = 60.0
 _OTHERS_OUT = "keep other programs out of /data/local/tmp"
-_NOT_CLEARED = "let nobody clear /data/local/tmp meanwhile; the next attempt puts there again what is missing"
 # A governor that keeps the clock where it is; with any other, a look between two runs says nothing about them.
 _STEADY_GOVERNORS = ("performance", "userspace")
 
@@ -134,11 +141,16 @@ class AndroidAgent(DeviceAgent):
     have no equivalent, and `memory_limit_bytes` is left to Android, whose allocator reserves more address space than
     any limit would allow.
 
+    Attributes:
+        rounds_at_once: A command takes round trips, so three rounds, which are enough on a quiet phone, go into one.
+
     Args:
         transport: The phone; closed with the agent.
         settings: See `AndroidSettings`.
         sleep: Waits for so many seconds; tests may pass their own.
     """
+
+    rounds_at_once = 3
 
     def __init__(
         self,
@@ -157,7 +169,7 @@ class AndroidAgent(DeviceAgent):
         self._whole: PhoneState | None = None  # the whole state, until it has been judged
         self._doubtful = False  # whether the tool failed last
         self._refused: tuple[BenchmarkSpec, int] | None = None  # with what, and how many bytes, the phone failed last
-        self._seen: tuple[float, PhoneState] | None = None  # when the last visit ended, and the state then
+        self._seen: tuple[float, PhoneState] | None = None  # when the last errand ended, and the state then
 
     def info(self) -> DeviceInfo:
         """See `DeviceAgent`; asks the phone, so it fails if that does not answer, or cannot be measured still."""
@@ -182,14 +194,33 @@ class AndroidAgent(DeviceAgent):
 
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """See `DeviceAgent`."""
-        try:
-            return measure_fairly(model, spec, self._attempt, lambda failure: self._examine(model, spec.threads))
-        except LinkLostError as error:  # while the bench was being examined
-            self._phone = None
-            return Measurement(Verdict.DEVICE_LOST, str(error))
-        except BenchFailedError:
-            self._doubtful = True
-            raise
+        return self._fairly(model, spec, BLOCKS)
+
+    def measure_all(self, requests: Sequence[MeasureRequest]) -> list[Measurement]:
+        """See `DeviceAgent`; a visit is one process of the tool, and one errand makes as many as it may.
+
+        A model with which that fails is visited on its own, so that the right one is blamed.
+        """
+        found: dict[int, Measurement] = {}
+        alone: dict[MeasureRequest, Measurement | None] = {}  # those that are suspected, and what was found of them
+        while len(found) < len(requests):
+            for position, request in enumerate(requests):
+                if position not in found and (request in alone or self._is_hopeless(request[0])):
+                    found[position] = alone.get(request) or self._fairly(*request, 1)
+                    # Guilty once is guilty in each of its visits.
+                    alone[request] = found[position] if blames_candidate(found[position].verdict) else None
+            remaining = [position for position in range(len(requests)) if position not in found]
+            together = remaining[: self._together([requests[position] for position in remaining])]
+            done = self._attempt_all([requests[position] for position in together], 1) if together else {}
+            for number, measurement in done.items():
+                if blames_candidate(measurement.verdict):
+                    alone[requests[together[number]]] = None
+                else:
+                    found[together[number]] = measurement
+            lost = next((one for one in found.values() if one.verdict is Verdict.DEVICE_LOST), None)
+            if lost is not None:  # whoever asks decides how long it is waited for
+                found = {position: found.get(position, lost) for position in range(len(requests))}
+        return [found[position] for position in range(len(requests))]
 
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
@@ -247,6 +278,37 @@ class AndroidAgent(DeviceAgent):
             claim.release()
         self._transport.close()
 
+    def _fairly(self, model: bytes, spec: BenchmarkSpec, blocks: int) -> Measurement:
+        """Measures a model in so many blocks, and blames it only if the bench is sound."""
+        try:
+            return measure_fairly(
+                model,
+                spec,
+                lambda model, spec: self._attempt(model, spec, blocks),
+                lambda failure: self._examine(model, spec.threads),
+            )
+        except LinkLostError as error:  # while the bench was being examined
+            self._phone = None
+            return Measurement(Verdict.DEVICE_LOST, str(error))
+        except BenchFailedError:
+            self._doubtful = True
+            raise
+
+    def _is_hopeless(self, model: bytes) -> bool:
+        """Whether a model need not be run to be assessed."""
+        known = self._phone is not None and _digest(model) in self._phone.models
+        return not known and refuse(model) is not None
+
+    def _together(self, requests: Sequence[MeasureRequest]) -> int:
+        """Returns how many of the next requests go into one errand: those that ask the same of the phone, and fit."""
+        sizes: dict[str, int] = {}
+        for count, (model, spec) in enumerate(requests):
+            sizes[_digest(model)] = len(model)
+            is_full = len(sizes) > _KEPT_MODELS or sum(sizes.values()) > _KEPT_BYTES or count == _MOST_PROCESSES
+            if count and (is_full or _asked_of_phone(spec) != _asked_of_phone(requests[0][1])):
+                return count
+        return len(requests)
+
     def _prepared(self) -> _Phone:
         if self._phone is not None:
             return self._phone
@@ -258,7 +320,7 @@ class AndroidAgent(DeviceAgent):
         self._transport.script(_SWEEP, f"{BASE}/run-", timeout_s=20.0)
         identity, state = read_phone(self._transport)
         tool = install_tool(self._transport, identity.abi, self._settings.tool)
-        info = _info(self._transport.address, identity, tool)
+        info = info_of(self._transport.address, identity, tool.version)
         if self._fingerprint not in ("", info.fingerprint):
             raise DeviceUnavailableError(
                 f"Another phone answers at {info.address} now ({info.model})",
@@ -268,10 +330,12 @@ class AndroidAgent(DeviceAgent):
         folder = f"{run_folders()}{secrets.token_hex(4)}"
         big, little = big_cores(identity, state), little_cores(identity, state)
         made = self._transport.script(_MAKE_FOLDER, folder, tool.path)
+        probes = read_probes(self._transport.script(CHECK_PROBES, PROBES).output)
         cores = big if self._pins(big) else None
         self._phone = _Phone(
             info, tool, made.output.strip(), folder, self._claim.file, big, little, cores, made.exit_code == 0
         )
+        self._phone.models.update({digest: size for digest, size in probes.items() if digest in probe_digests()})
         self._whole, self._seen = state, (time.monotonic(), state)
         return self._phone
 
@@ -298,32 +362,50 @@ class AndroidAgent(DeviceAgent):
         done = self._transport.run(["taskset", core_mask(cores), "grep", "Cpus_allowed_list:", "/proc/self/status"])
         return done.exit_code == 0 and read_cpu_list(done.output.partition(":")[2].strip()) == cores
 
-    def _attempt(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
+    def _attempt(self, model: bytes, spec: BenchmarkSpec, blocks: int = BLOCKS) -> Measurement:
+        return self._attempt_all([(model, spec)], blocks)[0]
+
+    def _attempt_all(self, requests: Sequence[MeasureRequest], blocks: int) -> dict[int, Measurement]:
+        """Measures models once, in so many blocks each; the phone is asked for the same by all of them.
+
+        Returns:
+            What was measured by its position: not all where there was no time for more, or one has failed.
+        """
         started_utc = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        spec = requests[0][1]
         try:
             phone = self._prepared()
             while True:
                 before, hot = self._cooled(phone, spec)
                 if hot:
-                    return Measurement(Verdict.THROTTLED, f"{hot}, after waiting {self._settings.cool.wait_s:g} s")
-                measurement = self._measured(phone, model, spec, before, started_utc)
-                if measurement is not None:
-                    return measurement
+                    given_up = Measurement(Verdict.THROTTLED, f"{hot}, after waiting {self._settings.cool.wait_s:g} s")
+                    return dict.fromkeys(range(len(requests)), given_up)
+                measured = self._measured(phone, requests, blocks, before, started_utc)
+                if measured is not None:
+                    return measured
         except LinkLostError as error:
             self._phone = None
-            return Measurement(Verdict.DEVICE_LOST, str(error))
+            return dict.fromkeys(range(len(requests)), Measurement(Verdict.DEVICE_LOST, str(error)))
         except _ModelTimeoutError as error:
+            position = self._position_at(error.processes)
             self._forget_models()
-            return Measurement(Verdict.TIMEOUT, str(error))
+            return {position: Measurement(Verdict.TIMEOUT, str(error))}
         except ProtocolError:
             self._forget_models()
             raise
         except DeviceUnavailableError as error:
             self._forget_models()
-            self._refused = spec, len(model)
+            self._refused = spec, max(len(model) for model, _ in requests)
             if isinstance(error, RemoteFileError):
                 self._phone = None  # its folder may be gone
             raise
+
+    def _position_at(self, processes: Sequence[Process]) -> int:
+        """Returns which model was running when an errand was ended; the first if the phone does not say."""
+        with contextlib.suppress(DeviceError, ValueError, IndexError):
+            folder = self._phone.folder if self._phone else ""
+            return processes[int(self._transport.script(AT, folder, timeout_s=5.0).output)].position
+        return processes[0].position
 
     def _forget_models(self) -> None:
         """Removes all models: after a fault nobody knows what is whole, and storage that was full needs the room."""
@@ -333,36 +415,62 @@ class AndroidAgent(DeviceAgent):
                 self._transport.script('rm -rf "$1"/model-*', self._phone.folder, timeout_s=5.0)
 
     def _measured(
-        self, phone: _Phone, model: bytes, spec: BenchmarkSpec, before: PhoneState | None, started_utc: str
-    ) -> Measurement | None:
-        """Measures once; returns None if the visit, which looks if `before` is None, found the phone too hot."""
-        cores = phone.cores if spec.cores is None else self._pinned(phone, spec.cores)
-        library = self._library(phone, spec)
-        digest = hashlib.sha256(model).hexdigest()
-        invocation = block_invocation(spec, _model_path(phone, digest), library)
-        _check_known(invocation, library, phone.tool, self._transport.address)
+        self,
+        phone: _Phone,
+        requests: Sequence[MeasureRequest],
+        blocks: int,
+        before: PhoneState | None,
+        started_utc: str,
+    ) -> dict[int, Measurement] | None:
+        """Measures once; returns None if the errand, which looks if `before` is None, found the phone too hot."""
+        first = requests[0][1]
+        cores = phone.cores if first.cores is None else self._pinned(phone, first.cores)
+        processes: list[Process] = []
+        for position, (model, spec) in enumerate(requests):
+            graph, library = phone.path_of(_digest(model)), self._library(phone, spec)
+            invocation = block_invocation(spec, graph, library, blocks)
+            _check_known(invocation, library, phone.tool, self._transport.address)
+            processes += [Process(position, graph, invocation)] * blocks
         look = self._look(before)
-        visit = self._visit(phone, model, digest, invocation, cores, BLOCKS, spec.timeout_s, look)
+        done = self._run_errand(phone, requests, processes, cores, look)
         if before is None:
-            before = visit.before
-            if look is _Look.WHOLE:
-                self._check_power(phone, spec, before)
-            if why_not_cool(before, self._settings.cool, spec):
+            before = done.before
+            if look is Look.WHOLE:
+                self._check_power(phone, first, before)
+            if why_not_cool(before, self._settings.cool, first):
                 return None
-        measurement = _assemble(visit, spec, phone, cores, invocation, before, started_utc)
-        if not spec.profile_ops:
-            return measurement
-        invocation = profile_invocation(spec, _model_path(phone, digest), library)
-        profiled = self._visit(phone, model, digest, invocation, cores, 1, spec.timeout_s, _Look.NONE)
-        rows: tuple[OpTime, ...] = profiled.reports[-1].profile if profiled.reports else ()
-        note = "" if rows else "benchmark_model printed no times of operators"
-        return replace(measurement, profile=rows, profile_note=note)
+        measured = {}
+        for position, (model, spec) in enumerate(requests):
+            count = sum(process.position == position for process in processes[: len(done.processes)])
+            if count == 0:
+                continue
+            at = next(number for number, process in enumerate(processes) if process.position == position)
+            own = replace(done, processes=done.processes[at : at + count], before=before)
+            one = _assembled(own, processes[at].invocation, spec, phone, cores, started_utc, is_visit=blocks == 1)
+            measured[position] = self._profiled(phone, model, spec, cores, one) if spec.profile_ops else one
+        return measured
 
-    def _look(self, before: PhoneState | None) -> _Look:
-        """Returns what a visit has to look at first."""
+    def _profiled(
+        self,
+        phone: _Phone,
+        model: bytes,
+        spec: BenchmarkSpec,
+        cores: tuple[int, ...] | None,
+        measurement: Measurement,
+    ) -> Measurement:
+        """Returns a measurement with the times of single operators, from an errand of its own."""
+        graph = phone.path_of(_digest(model))
+        process = Process(0, graph, profile_invocation(spec, graph, self._library(phone, spec)))
+        rows = self._run_errand(phone, [(model, spec)], [process], cores, Look.NONE).processes[-1].report.profile
+        return replace(
+            measurement, profile=rows, profile_note="" if rows else "benchmark_model printed no times of operators"
+        )
+
+    def _look(self, before: PhoneState | None) -> Look:
+        """Returns what an errand has to look at first."""
         if before is not None:
-            return _Look.NONE
-        return _Look.WHOLE if time.monotonic() - self._looked_s >= self._settings.look_s else _Look.QUICK
+            return Look.NONE
+        return Look.WHOLE if time.monotonic() - self._looked_s >= self._settings.look_s else Look.QUICK
 
     def _examine(self, model: bytes | None, threads: int) -> str:
         """Returns why a failure is not the model's, "" if nothing speaks against that; what is wrong is put right next.
@@ -372,8 +480,8 @@ class AndroidAgent(DeviceAgent):
             threads: With how many it ran.
         """
         phone = self._prepared()
-        digest = "" if model is None else hashlib.sha256(model).hexdigest()
-        graph = _model_path(phone, digest) if digest in phone.models else ""
+        digest = "" if model is None else _digest(model)
+        graph = phone.path_of(digest) if digest in phone.models else ""
         libraries = {path: name for name, path in phone.libraries.items()}
         found = _read_files(
             self._transport.script(_EXAMINE, phone.tool.path, *filter(None, [graph, *libraries]), timeout_s=30.0).output
@@ -415,19 +523,19 @@ class AndroidAgent(DeviceAgent):
             phone.pinnable.add(cores)
         return cores
 
-    def _sendable(self, phone: _Phone, model: bytes) -> tuple[bytes, str]:
-        """Returns what is sent of a model, and whether it is "sent" as it is or "packed"."""
-        if phone.unpacks and len(model) / self._bytes_per_s > _UNPACKING_S:
-            packed = gzip.compress(model, compresslevel=1, mtime=0)
+    def _sendable(self, phone: _Phone, models: bytes) -> tuple[bytes, bool]:
+        """Returns what is sent of models, and whether that is packed."""
+        if phone.unpacks and len(models) / self._bytes_per_s > _UNPACKING_S:
+            packed = gzip.compress(models, compresslevel=1, mtime=0)
             # What a search measures packs to a fiftieth; trained weights to nothing worth the phone's time.
-            if len(packed) <= len(model) // 2:
-                return packed, "packed"
-        return model, "sent"
+            if len(packed) <= len(models) // 2:
+                return packed, True
+        return models, False
 
     def _cooled(self, phone: _Phone, spec: BenchmarkSpec) -> tuple[PhoneState | None, str]:
         """Waits until the phone is cool; returns its state, and why it is still too hot, "" if it is not.
 
-        The state is None for a phone that was cool when it was last seen: the visit looks again on the way.
+        The state is None for a phone that was cool when it was last seen: the errand looks again on the way.
 
         Raises:
             DeviceUnavailableError: If it has not the power to be measured.
@@ -455,68 +563,66 @@ class AndroidAgent(DeviceAgent):
             raise DeviceUnavailableError(f"{phone.info.model} at {phone.info.address} cannot be measured: {weak}")
         self._looked_s = time.monotonic()
 
-    def _visit(
+    def _run_errand(
         self,
         phone: _Phone,
-        model: bytes,
-        digest: str,
-        invocation: Invocation,
+        requests: Sequence[MeasureRequest],
+        processes: Sequence[Process],
         cores: tuple[int, ...] | None,
-        blocks: int,
-        timeout_s: float,
-        look: _Look,
-    ) -> _Visit:
-        graph, file, arrival = _model_path(phone, digest), None, "there"
-        if digest not in phone.models:
-            data, arrival = self._sendable(phone, model)
-            file = data, f"{graph}.sent"
-        gone = phone.make_room(digest, len(model))
+        look: Look,
+    ) -> Done:
+        models = {_digest(model): model for model, _ in requests}
+        new = {digest: model for digest, model in models.items() if digest not in phone.models}
+        gone = phone.make_room({digest: len(model) for digest, model in models.items()})
+        file, parcel = None, None
+        if new:
+            data, packed = self._sendable(phone, b"".join(new.values()))
+            parcel = Parcel(
+                f"{phone.folder}/parcel", packed, {phone.path_of(digest): len(model) for digest, model in new.items()}
+            )
+            file = data, parcel.file
         if file is not None and len(file[0]) > _STREAMED_BYTES:
             started_s = time.monotonic()
             self._transport.send(*file)
             self._note_speed(len(file[0]), time.monotonic() - started_s)
             file = None
-        marker = f"@@{secrets.token_hex(8)}"
-        result = f"{phone.folder}/result" if "result_file_path" in phone.tool.flags else ""
+        timeout_s = max(spec.timeout_s for _, spec in requests)
+        # Each model may take its time, also one that comes last.
+        begin_within_s = max(1, round(timeout_s / 2)) if len(requests) > 1 else 0
+        errand = Errand(
+            folder=phone.folder,
+            marker=f"@@{secrets.token_hex(8)}",
+            lock=phone.lock,
+            tool=phone.tool.path,
+            models={phone.path_of(digest): digest for digest in models},
+            processes=processes,
+            parcel=parcel,
+            gone=[phone.path_of(digest) for digest in gone],
+            cores=cores,
+            result=f"{phone.folder}/result" if "result_file_path" in phone.tool.flags else "",
+            look=look,
+            begin_within_s=begin_within_s,
+        )
         try:
-            done = self._transport.script(
-                _VISIT,
-                phone.folder,
-                marker,
-                graph,
-                digest,
-                arrival,
-                " ".join(_model_path(phone, other) for other in gone),
-                core_mask(cores) if cores else "",
-                str(blocks),
-                result,
-                phone.lock,
-                str(look.value),
-                phone.tool.path,
-                *invocation.flags,
-                *([f"--result_file_path={result}"] if result else []),
-                timeout_s=timeout_s,
-                file=file,
-            )
+            done = self._transport.script(*errand.script(), timeout_s=timeout_s + begin_within_s, file=file)
         except RemoteTimeoutError as error:
-            raise _ModelTimeoutError(str(error)) from error
+            raise _ModelTimeoutError(str(error), processes) from error
         if file is not None and done.sent_s is not None:
             self._note_speed(len(file[0]), done.sent_s)
-        self._check_visited(phone, done, graph, arrival, cores)
-        visit = _read_visit(done.output, marker, self._transport.address)
-        self._check_tool(phone, visit.exit_codes[-1], visit.reports[-1])
-        phone.models[digest] = len(model)
-        self._seen = time.monotonic(), visit.after
-        return visit
+        self._check_done(phone, done, errand)
+        read = read_errand(done.output, errand.marker, self._transport.address)
+        self._check_tool(phone, read.processes[-1].exit_code, read.processes[-1].report)
+        phone.models.update({digest: len(model) for digest, model in models.items()})
+        self._seen = time.monotonic(), read.after
+        return read
 
     def _note_speed(self, size_bytes: int, seconds: float) -> None:
         if size_bytes >= _TELLING_BYTES:
             self._bytes_per_s = size_bytes / max(seconds, 1e-9)
 
-    def _check_visited(
-        self, phone: _Phone, done: Completed, graph: str, arrival: str, cores: tuple[int, ...] | None
-    ) -> None:
+    def _check_done(self, phone: _Phone, done: Completed, errand: Errand) -> None:
         """Raises what kept the tool from being run at all."""
+        new = () if errand.parcel is None else errand.parcel.sizes
         if done.exit_code == NOT_OURS and self._claim is not None:
             self._phone = None
             self._claim.renew()  # or it is said who has the phone now
@@ -524,20 +630,23 @@ class AndroidAgent(DeviceAgent):
                 f"The lock of the phone at {self._transport.address} was removed; another process may have measured on "
                 "it meanwhile, and the next attempt takes it again"
             )
-        if done.exit_code == _NOT_ARRIVED and arrival == "there":
+        if done.exit_code == NOT_PINNED:
+            raise DeviceUnavailableError(f"{phone.info.model} no longer pins to cores {errand.cores}: {done.last_line}")
+        if done.exit_code not in (NOT_ARRIVED, CHANGED):
+            return
+        graph = next(iter(new), "") if done.exit_code == NOT_ARRIVED else first_changed(done.output, errand.models)
+        why = done.last_line if done.exit_code == NOT_ARRIVED else "its SHA-256 differs from what was sent"
+        if graph not in new:
             raise RemoteFileError(
-                f"{graph} was changed or removed on the phone at {self._transport.address}: {done.last_line}",
+                f"{graph} was changed or removed on the phone at {self._transport.address}: {why}",
                 graph,
                 fix=_OTHERS_OUT,
             )
-        if done.exit_code == _NOT_ARRIVED:
-            raise RemoteFileError(
-                f"{graph} cannot be put in place on {self._transport.address}: {done.last_line}",
-                graph,
-                fix=advice(done.last_line) or BETTER_LINK,
-            )
-        if done.exit_code == _NOT_PINNED:
-            raise DeviceUnavailableError(f"{phone.info.model} no longer pins to cores {cores}: {done.last_line}")
+        raise RemoteFileError(
+            f"{graph} cannot be put in place on {self._transport.address}: {why}",
+            graph,
+            fix=advice(why) or BETTER_LINK,
+        )
 
     def _check_tool(self, phone: _Phone, exit_code: int, report: ToolReport) -> None:
         """Blames no model for a tool that the shell cannot start; it is installed again the next time."""
@@ -546,20 +655,20 @@ class AndroidAgent(DeviceAgent):
             raise DeviceUnavailableError(
                 f"benchmark_model on the phone is gone or cannot be started any more: {phone.tool.path} at "
                 f"{self._transport.address}, exit status {exit_code}",
-                fix=_NOT_CLEARED,
+                fix=NOT_CLEARED,
             )
 
 
 class _ModelTimeoutError(RemoteTimeoutError):
-    """A visit took longer than the model may."""
+    """An errand took longer than a model may.
 
+    Attributes:
+        processes: What was to be run in it.
+    """
 
-class _Look(Enum):
-    """What a visit reads of the phone's state before the tool runs."""
-
-    NONE = 0
-    QUICK = 1
-    WHOLE = 2
+    def __init__(self, what: str, processes: Sequence[Process]) -> None:
+        super().__init__(what)
+        self.processes = processes
 
 
 # How long a look at the phone holds good, in seconds.
@@ -571,53 +680,13 @@ _UNPACKING_S = 0.1
 _TELLING_BYTES = 256 << 10
 # What is larger is sent on its own: it takes several packets anyway.
 _STREAMED_BYTES = 1000 << 10
-# So much of what was measured last stays on the phone.
-_KEPT_BYTES = 64 << 20
+# So much of what was measured last stays on the phone, and is measured in one errand.
+_KEPT_BYTES = 256 << 20
 # And so many models: the names of those that go are arguments of one command.
 _KEPT_MODELS = 64
-_NOT_ARRIVED, _NOT_PINNED = 91, 92
+# An errand is named by its script, and an adb server takes names of at most 64 KiB.
+_MOST_PROCESSES = 128
 _NOT_STARTED = (126, 127)  # of the shell; the tool ends so by itself never
-# $1 folder, $2 marker, $3 model, $4 its SHA-256, $5 whether it was sent, sent packed, or is there, $6 models to remove
-# first, $7 mask, $8 blocks, $9 result file if there is one, then the lock, a `_Look`, the tool and its arguments.
-# What is printed goes in one piece: the phone waits for an answer to every packet, between two blocks as well.
-_VISIT = f"""
-cd "$1" || exit 125
-marker=$2 model=$3 hash=$4 arrival=$5 gone=$6 mask=$7 blocks=$8 result=$9
-shift 9
-lock=$1 look=$2
-shift 2
-trap 'rm -f "$model.sent" $result' EXIT
-fail() {{ echo "$1" >&2; exit {_NOT_ARRIVED}; }}
-{RENEW}
-[ -z "$gone" ] || rm -rf $gone
-case $arrival in
-  packed) zcat "$model.sent" > "$model" || fail;;
-  sent) mv "$model.sent" "$model" || fail;;
-esac
-sum=$(sha256sum < "$model") || fail
-[ "${{sum%% *}}" = "$hash" ] || fail "its SHA-256 differs from what was sent"
-[ -z "$mask" ] || taskset -p "$mask" $$ >/dev/null || exit {_NOT_PINNED}
-{STATE_FUNCTIONS}
-visit() {{
-  echo "$marker before"
-  [ "$look" = {_Look.NONE.value} ] || quick_state 2>/dev/null
-  [ "$look" != {_Look.WHOLE.value} ] || power_state 2>/dev/null
-  while [ "$blocks" -gt 0 ]; do
-    blocks=$((blocks - 1))
-    echo "$marker block"
-    "$@" 2>&1
-    status=$?
-    echo
-    [ -z "$result" ] || {{ echo "$marker result"; base64 < "$result"; rm -f "$result"; }} 2>/dev/null
-    echo "$marker ended $status"
-    [ "$status" = 0 ] || break
-  done
-  echo "$marker after"
-  quick_state 2>/dev/null
-}}
-printed=$(visit "$@")
-print -r -- "$printed"
-"""
 
 # $1 the run's folder, $2 the tool. Prints what tells this very file from another that is put in its place.
 _MAKE_FOLDER = """
@@ -683,50 +752,35 @@ class _Phone:
     pinnable: set[tuple[int, ...]] = field(default_factory=set)
     models: dict[str, int] = field(default_factory=dict)
 
-    def make_room(self, digest: str, size_bytes: int) -> tuple[str, ...]:
-        """Forgets what has to go for a model of this size, those measured longest ago first, and returns them."""
-        self.models.pop(digest, None)
+    def path_of(self, digest: str) -> str:
+        """Where a model is on it: the probes stay there, all else is in the run's folder."""
+        return f"{PROBES if digest in probe_digests() else self.folder}/model-{digest[:16]}.tflite"
+
+    def make_room(self, needed: Mapping[str, int]) -> list[str]:
+        """Forgets what has to go for models of these sizes, those measured longest ago first, and returns them."""
+        for digest in needed:
+            if digest in self.models:
+                self.models[digest] = self.models.pop(digest)
+        others = [digest for digest in self.models if digest not in needed and digest not in probe_digests()]
+        count, size_bytes = len(others) + len(needed), sum(needed.values()) + sum(self.models[one] for one in others)
         gone = []
-        while self.models and (
-            len(self.models) >= _KEPT_MODELS or sum(self.models.values()) + size_bytes > _KEPT_BYTES
-        ):
-            oldest = next(iter(self.models))
-            del self.models[oldest]
-            gone.append(oldest)
-        return tuple(gone)
+        for digest in others:
+            if count <= _KEPT_MODELS and size_bytes <= _KEPT_BYTES:
+                break
+            count, size_bytes = count - 1, size_bytes - self.models.pop(digest)
+            gone.append(digest)
+        return gone
 
 
-def _model_path(phone: _Phone, digest: str) -> str:
-    """Where a model is on the phone."""
-    return f"{phone.folder}/model-{digest[:16]}.tflite"
+@functools.lru_cache(maxsize=64)
+def _digest(model: bytes) -> str:
+    """SHA-256 of a model, which may have megabytes and is asked for at every visit."""
+    return hashlib.sha256(model).hexdigest()
 
 
-@dataclass(frozen=True)
-class _Visit:
-    """What one visit brought: a report and an exit status per block, and the states before, if asked for, and after."""
-
-    reports: tuple[ToolReport, ...]
-    exit_codes: tuple[int, ...]
-    before: PhoneState
-    after: PhoneState
-
-
-def _read_visit(text: str, marker: str, address: str) -> _Visit:
-    reports: list[ToolReport] = []
-    exit_codes: list[int] = []
-    blocks, _, after = text.partition(f"{marker} after\n")
-    before = blocks.partition(f"{marker} block\n")[0].partition(f"{marker} before\n")[2]
-    for block in blocks.split(f"{marker} block\n")[1:]:
-        printed, _, ended = block.partition(f"{marker} ended ")
-        match = re.match(r"(\d{1,3})\n", ended)
-        if match is None:
-            raise ProtocolError(f"A block of the visit to {address} has no end", received=f"{printable(block, 80)!r}")
-        output, _, result = printed.partition(f"{marker} result\n")
-        reports.append(read_report(output).with_result(_read_result(result)))
-        exit_codes.append(int(match[1]))
-    if not reports:
-        raise DeviceUnavailableError(f"The run's folder on {address} is gone", fix=_NOT_CLEARED)
-    return _Visit(tuple(reports), tuple(exit_codes), state_of(split_sections(before)), state_of(split_sections(after)))
+def _asked_of_phone(spec: BenchmarkSpec) -> tuple[object, ...]:
+    """What all models of one errand have in common."""
+    return spec.cores, spec.require_cool, spec.require_charged
 
 
 def _read_files(text: str) -> dict[str, tuple[str, str]]:
@@ -743,14 +797,6 @@ def _library_digest(path: str) -> str:
     return path.rpartition("/delegate-")[2].removesuffix(".so")
 
 
-def _read_result(text: str) -> dict[str, float]:
-    """Reads a result file that was sent as base64."""
-    try:
-        return read_result_file(base64.b64decode(text, validate=False))
-    except binascii.Error:
-        return {}
-
-
 def _check_known(invocation: Invocation, library: str, tool: InstalledTool, address: str) -> None:
     """Refuses a delegate that the build has no flag for: it would measure the CPU, and say so in a warning only."""
     flags = [flag[2:].partition("=")[0] for flag in delegate_flags(invocation.delegate, library)]
@@ -763,54 +809,55 @@ def _check_known(invocation: Invocation, library: str, tool: InstalledTool, addr
         )
 
 
-def _assemble(
-    visit: _Visit,
+def _assembled(
+    done: Done,
+    invocation: Invocation,
     spec: BenchmarkSpec,
     phone: _Phone,
     cores: tuple[int, ...] | None,
-    invocation: Invocation,
-    before: PhoneState,
     started_utc: str,
+    is_visit: bool,
 ) -> Measurement:
-    """Returns the judged measurement of a visit."""
-    first = visit.reports[0]
-    timed = [report.timed for report in visit.reports if report.timed is not None]
+    """Returns the judged measurement of one model; a visit is too short to be judged but for what went wrong."""
+    reports = [process.report for process in done.processes]
+    first = reports[0]
+    timed = [report.timed for report in reports if report.timed is not None]
     measurement = Measurement(
         verdict=Verdict.OK,
-        samples_ms=tuple(block.sample_us / 1e3 for block in timed),
+        samples_ms=tuple((block.quiet_us if is_visit else block.sample_us) / 1e3 for block in timed),
         # The oldest builds do not say how many.
         runs_per_sample=min((block.count for block in timed), default=0) or None,
         init_ms=_milliseconds(first.init_us),
         first_inference_ms=_milliseconds(first.first_inference_us),
         # The tool counts the first inference as a part of its warm-up.
         warmup_runs=max(0, first.warmup.count - 1) if first.warmup else None,
-        busy_s=sum(_busy_us(report) for report in visit.reports) / 1e6,
+        busy_s=sum(_busy_us(report) for report in reports) / 1e6,
+        startup_ms=_startup_ms(done.processes[0]),
         peak_memory_bytes=first.overall_memory_bytes,
-        conditions=_conditions(visit, spec, phone, cores, invocation, before, started_utc),
+        conditions=_conditions(done, spec, phone, cores, invocation, started_utc),
     )
-    for report, exit_code in zip(visit.reports, visit.exit_codes, strict=True):
-        verdict, detail = judge_report(report, exit_code, invocation, spec.require_delegate)
+    for process in done.processes:
+        verdict, detail = judge_report(process.report, process.exit_code, invocation, spec.require_delegate)
         if verdict is not Verdict.OK:
             return measurement.with_verdict(verdict, detail)
-    throttled = why_throttled(before, visit.after, cores or ())
-    judged = assess(measurement, spec)
+    throttled = why_throttled(done.before, done.after, cores or ())
+    judged = measurement if is_visit else assess(measurement, spec)
     if throttled and judged.verdict in (Verdict.OK, Verdict.UNSTEADY):
         return judged.with_verdict(Verdict.THROTTLED, throttled)
     return judged
 
 
 def _conditions(
-    visit: _Visit,
+    done: Done,
     spec: BenchmarkSpec,
     phone: _Phone,
     cores: tuple[int, ...] | None,
     invocation: Invocation,
-    before: PhoneState,
     started_utc: str,
 ) -> Conditions:
-    used = visit.reports[0].use_of(invocation.delegate)
+    used = done.processes[0].report.use_of(invocation.delegate)
     library = invocation.delegate.library
-    governor = before.governor(cores or ())
+    governor = done.before.governor(cores or ())
     steady = governor in _STEADY_GOVERNORS
     return Conditions(
         device_fingerprint=phone.info.fingerprint,
@@ -824,12 +871,12 @@ def _conditions(
         delegate_kernels=None if used is None else used.kernels,
         cores=cores,
         governor=governor,
-        cpu_mhz_before=before.clock_mhz(cores or ()) if steady else None,
-        cpu_mhz_after=visit.after.clock_mhz(cores or ()) if steady else None,
-        temperature_c_before=before.hottest_c(),
-        temperature_c_after=visit.after.hottest_c(),
-        load_average_before=before.load_average,
-        load_average_after=visit.after.load_average,
+        cpu_mhz_before=done.before.clock_mhz(cores or ()) if steady else None,
+        cpu_mhz_after=done.after.clock_mhz(cores or ()) if steady else None,
+        temperature_c_before=done.before.hottest_c(),
+        temperature_c_after=done.after.hottest_c(),
+        load_average_before=done.before.load_average,
+        load_average_after=done.after.load_average,
     )
 
 
@@ -838,23 +885,13 @@ def _busy_us(report: ToolReport) -> float:
     return sum(statistics.count * statistics.mean_us for statistics in runs)
 
 
+def _startup_ms(process: ProcessReport) -> float | None:
+    """What a process took beyond running the model."""
+    return None if process.took_s is None else max(0.0, process.took_s * 1e3 - _busy_us(process.report) / 1e3)
+
+
 def _milliseconds(microseconds: float | None) -> float | None:
     return None if microseconds is None else microseconds / 1e3
-
-
-def _info(address: str, identity: PhoneIdentity, tool: InstalledTool) -> DeviceInfo:
-    return DeviceInfo(
-        address=address,
-        kind="adb",
-        model=identity.model or "unknown phone",
-        soc=identity.soc or identity.abi or "unknown",
-        cores=len(identity.cpus) or 1,
-        memory_bytes=identity.memory_bytes,
-        # Not the build: a security update does not make it another device.
-        os=f"Android {identity.android}" if identity.android else f"Linux {identity.kernel}".strip(),
-        runtime="benchmark_model",
-        runtime_version=tool.version,
-    )
 
 
 def _check_inputs(wanted: Sequence[TensorSignature], inputs: Sequence[NDArray[Any]]) -> None:

@@ -1,9 +1,11 @@
 """TFLite's `benchmark_model`: its command line, and what it prints.
 
 The tool prints no single runs, only their count, mean, extremes and deviation (newer builds: quantiles, too). So a
-model is timed in several short processes, called blocks here, and each block gives one sample: the median of its runs
-where the tool prints it, else their mean. What differs from one process to the next (where memory lies, what the
-scheduler does) is then part of the spread, and the interval of the median over blocks is an honest one.
+model that is measured in one go is timed in several short processes, called blocks here, and each block gives one
+sample: the median of its runs where the tool prints it, else their mean. What differs from one process to the next
+(where memory lies, what the scheduler does) is then part of the spread, and the interval of the median over blocks is
+an honest one. A visit is one process, and gives one sample, too: its fastest run, which is what a neighbour disturbs
+least; the mean of a visit under contention was seen to be twice as much, and to repeat hardly ever.
 
 Sources: tensorflow/lite/tools/benchmark of TensorFlow 1.15 to 2.21 and google-ai-edge/LiteRT; traps by number:
 1. A statistics line is `count=1 curr=N` for one run and `count=N curr=X(all same)` for equal ones.
@@ -66,6 +68,11 @@ class RunStatistics:
     def sample_us(self) -> float:
         """What stands for the block: the median if the tool prints it, else the mean."""
         return self.mean_us if self.median_us is None else self.median_us
+
+    @property
+    def quiet_us(self) -> float:
+        """What stands for a visit: its fastest run if the tool prints it, else what stands for a block."""
+        return self.sample_us if self.min_us is None else self.min_us
 
 
 @dataclass(frozen=True)
@@ -180,18 +187,19 @@ class Invocation:
     runs: int
 
 
-def block_invocation(spec: BenchmarkSpec, graph: str, library: str = "") -> Invocation:
-    """Returns how one block of a measurement is run.
+def block_invocation(spec: BenchmarkSpec, graph: str, library: str = "", blocks: int = BLOCKS) -> Invocation:
+    """Returns how one block of a measurement is run, or with a single block a visit.
 
     Args:
         spec: How to measure; its runs and times are shared out among the blocks.
         graph: The model file on the phone.
         library: Where the spec's external delegate is on the phone, if it asks for one.
+        blocks: How many there are.
 
     Raises:
         SpecError: If the settings cannot be expressed.
     """
-    runs = max(1, math.ceil(spec.min_runs / BLOCKS))
+    runs = max(1, math.ceil(spec.min_runs / blocks))
     return _invocation(
         spec,
         graph,
@@ -200,7 +208,7 @@ def block_invocation(spec: BenchmarkSpec, graph: str, library: str = "") -> Invo
         # Exactly as often, and as long, as was asked: the tool's own minimum times would be 1 s and 0.5 s. Its maximum
         # would end a slow model before its runs are in.
         [
-            f"--min_secs={_decimal(spec.min_duration_s / BLOCKS)}",
+            f"--min_secs={_decimal(spec.min_duration_s / blocks)}",
             f"--max_secs={_decimal(spec.timeout_s)}",
             f"--warmup_runs={max(1, spec.warmup_min_runs)}",
             f"--warmup_min_secs={_decimal(spec.warmup_min_duration_s)}",
@@ -492,7 +500,7 @@ def judge_report(
     if report.timed is None:
         missing = "the warm-up, but no timed runs" if report.warmup else "no runs"
         return Verdict.RUN_FAILED, f"benchmark_model reported {missing}; {report.problem or 'it says not why'}"
-    # No model is too slow for this: the tool may take as long as the whole visit.
+    # No model is too slow for this: the tool may take as long as the whole measurement.
     if 0 < report.timed.count < invocation.runs:
         return Verdict.RUN_FAILED, (
             f"benchmark_model ran the model {report.timed.count} times, {invocation.runs} were asked for"

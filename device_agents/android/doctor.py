@@ -20,6 +20,7 @@ from device_agents.android.state import (
     why_hot,
     why_throttled,
 )
+from device_agents.android.stored import stored_on
 from device_agents.android.tool import how_to_get, install_tool
 from device_agents.android.transport import Transport, UnauthorizedError
 from device_agents.checks import Check
@@ -59,6 +60,7 @@ def examine_phone(address: str) -> list[Check]:
             _check_heat(state),
             _check_cpus(identity, state),
             _check_load(identity, state),
+            *_check_stored(transport),
         ]
         return checks if tool.state == "fail" else [*checks, *_check_measuring(transport, identity)]
 
@@ -196,6 +198,18 @@ def _check_load(identity: PhoneIdentity, state: PhoneState) -> Check:
     if busy or tight or not facts:
         return Check("load", "warn", found, "close apps and wait until updates and synchronisation are done")
     return Check("load", "pass", found)
+
+
+def _check_stored(transport: Transport) -> list[Check]:
+    """Lists what lies on the phone for measuring, and how it is removed."""
+    try:
+        stored = stored_on(transport)
+    except DeviceError as error:
+        return [failed("kept on it", error)]
+    if not stored:
+        return []
+    kinds = ", ".join(map(str, stored))
+    return [Check("kept on it", "pass", f"{kinds}; nas-edge devices clean {transport.address} removes it")]
 
 
 def _check_measuring(transport: Transport, identity: PhoneIdentity) -> list[Check]:

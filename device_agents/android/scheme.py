@@ -27,6 +27,17 @@ def _doctor(name: str) -> Callable[[str], Sequence[Check]]:
     return doctor
 
 
+def _clean(name: str) -> Callable[[str], Sequence[str]]:
+    def clean(rest: str) -> Sequence[str]:
+        from device_agents.android.address import open_transport
+        from device_agents.android.stored import forget_phone
+
+        with open_transport(f"{name}:{rest}") as transport:
+            return forget_phone(transport)
+
+    return clean
+
+
 def _complete(name: str) -> Callable[[str], Sequence[str]]:
     def complete(_: str) -> Sequence[str]:
         from device_agents.android.address import known_serials
@@ -89,6 +100,7 @@ SCHEMES = (
         doctor=_doctor("adb"),
         setup=_setup("adb"),
         complete=_complete("adb"),
+        clean=_clean("adb"),
         check_host=_check_host,
     ),
     Scheme(
@@ -100,6 +112,7 @@ SCHEMES = (
         doctor=_doctor("adb-usb"),
         setup=_setup("adb-usb"),
         complete=_complete("adb-usb"),
+        clean=_clean("adb-usb"),
     ),
     Scheme(
         name="adb-server",
@@ -110,5 +123,6 @@ SCHEMES = (
         doctor=_doctor("adb-server"),
         setup=_setup("adb-server"),
         complete=_complete("adb-server"),
+        clean=_clean("adb-server"),
     ),
 )

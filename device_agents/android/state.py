@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from device_agents.android.transport import Transport, printable
+from device_agents.api import DeviceInfo
 
 # Needs only sh and what every Android has. `read` is built in, so that a dozen files cost no dozen processes.
 _FUNCTIONS = """
@@ -204,6 +205,28 @@ def read_identity(transport: Transport, timeout_s: float = 10.0) -> PhoneIdentit
         DeviceUnavailableError: If it does not answer.
     """
     return identity_of(split_sections(transport.script(IDENTITY_SCRIPT, timeout_s=timeout_s).output))
+
+
+def info_of(address: str, identity: PhoneIdentity, tool_version: str) -> DeviceInfo:
+    """Returns what a phone is, in the words of every device.
+
+    Args:
+        address: The address that opens it.
+        identity: What it says of itself.
+        tool_version: Version of the benchmark_model on it.
+    """
+    return DeviceInfo(
+        address=address,
+        kind="adb",
+        model=identity.model or "unknown phone",
+        soc=identity.soc or identity.abi or "unknown",
+        cores=len(identity.cpus) or 1,
+        memory_bytes=identity.memory_bytes,
+        # Not the build: a security update does not make it another device.
+        os=f"Android {identity.android}" if identity.android else f"Linux {identity.kernel}".strip(),
+        runtime="benchmark_model",
+        runtime_version=tool_version,
+    )
 
 
 def read_quick_state(transport: Transport) -> PhoneState:

@@ -298,11 +298,12 @@ def test_a_killed_daemon_costs_a_retry_and_no_candidate(
     new_phone: PhoneFactory, connect: Connect, fast_spec: BenchmarkSpec
 ) -> None:
     phone = new_phone()
-    agent = connect(port=phone.port, seconds=0.02)
+    agent = connect(port=phone.port, seconds=0.2)
     settings = PoolSettings(quarantine_s=0.2, lost_after_s=30.0, max_faults=2)
     with DevicePool([agent], settings) as pool:
         futures = [pool.submit(models.conv_model(), fast_spec) for _ in range(6)]
-        futures[0].result(30)
+        while not any("/model-" in name for name in files_of(phone)):
+            time.sleep(0.02)
         phone.order("kill")
         time.sleep(0.5)
         phone.order("start")

@@ -172,7 +172,7 @@ def test_a_tool_that_is_replaced_is_no_models_fault(
     struck = []
 
     class Link(AdbShellTransport):
-        """Replaces the tool before the first visit after `struck` was filled, and may put it back after."""
+        """Replaces the tool before the first errand after `struck` was filled, and may put it back after."""
 
         def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
             swap = bool(struck) and "quick_state" in command_line
@@ -203,7 +203,7 @@ def test_a_tool_that_is_replaced_is_no_models_fault(
 def test_a_model_that_is_deleted_while_it_is_measured_is_sent_again(
     phone: Phone, connect: Connect, fast_spec: BenchmarkSpec
 ) -> None:
-    # The first block of the first visit finds its model removed.
+    # The first block of the first errand finds its model removed.
     gone = "[ -f /data/local/tmp/once ] && rm /data/local/tmp/once ${1#--graph=} && echo ERROR && exit 1"
     agent = connect(script=canned_script(transcript("tf_2_14"), before=gone))
     assert agent.measure(models.conv_model(), fast_spec).ok
@@ -299,7 +299,7 @@ def test_an_answer_that_makes_no_sense_leaves_no_model_to_be_relied_on(
         raise ProtocolError("no end")
 
     with monkeypatch.context() as patch:
-        patch.setattr(agent_module, "_read_visit", fail)
+        patch.setattr(agent_module, "read_errand", fail)
         with pytest.raises(ProtocolError):
             agent.measure(models.conv_model(), fast_spec)
     assert [name for name in files_of(phone) if "model-" in name] == []
