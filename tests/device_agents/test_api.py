@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agents.api import DeviceInfo, Measurement, Verdict
+from device_agents.api import DeviceInfo, Measurement, QuietLatency, Verdict, Visit
 from device_agents.errors import ProtocolError
 from tests.support.measurements import MEASUREMENT
 
@@ -36,14 +36,50 @@ def test_measurement_survives_json(
     assert Measurement.from_json(json.loads(json.dumps(measurement.to_json()))) == measurement
 
 
-@pytest.mark.parametrize("verdict", [v for v in Verdict if v is not Verdict.OK])
-def test_only_an_ok_measurement_has_a_latency(verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", [v for v in Verdict if v not in (Verdict.OK, Verdict.CORRECTED)])
+def test_only_a_measurement_to_rely_on_has_a_latency(verdict: Verdict) -> None:
     flagged = MEASUREMENT.with_verdict(verdict, "why")
     assert MEASUREMENT.latency_ms == 2.0
     assert flagged.latency_ms is None
     assert not flagged.ok
     assert flagged.statistics is not None
     assert flagged.statistics.median_ms == 2.0
+
+
+def test_the_latency_of_visits_is_the_quiet_one_and_the_statistics_are_of_all_samples() -> None:
+    quiet = QuietLatency(1.0, (0.98, 1.03), 3)
+    visits = tuple(Visit(samples=1, round=number, at_s=float(number), wait_share=None) for number in (1, 2, 3))
+    measured = replace(MEASUREMENT, samples_ms=(1.0, 2.0, 3.0), visits=visits, quiet=quiet)
+    assert (measured.latency_ms, measured.interval_ms) == (1.0, (0.98, 1.03))
+    assert measured.with_verdict(Verdict.CORRECTED, "why").latency_ms == 1.0
+    contended = measured.with_verdict(Verdict.CONTENDED, "why")
+    assert (contended.latency_ms, contended.best_ms) == (None, 1.0)
+    assert measured.statistics is not None
+    assert measured.statistics.median_ms == 2.0
+    assert Measurement.from_json(json.loads(json.dumps(measured.to_json()))) == measured
+
+
+def test_records_from_before_there_were_visits_are_read() -> None:
+    record = MEASUREMENT.to_json()
+    del record["visits"], record["quiet"]
+    assert Measurement.from_json(record) == MEASUREMENT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"visits": [[1, 2, 3]]},
+        {"visits": [[-1, 1, 0.0, None]]},
+        {"visits": [[1, 1, float("nan"), None]]},
+        {"visits": "none"},
+        {"quiet": {"latency_ms": 1.0, "interval_ms": [1.0], "visits": 3}},
+        {"quiet": {"latency_ms": -1.0, "interval_ms": [1.0, 2.0], "visits": 3}},
+        {"quiet": {"latency_ms": 1.0}},
+    ],
+)
+def test_visits_are_untrusted(change: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        Measurement.from_json({**MEASUREMENT.to_json(), **change})
 
 
 def test_failed_measurement_has_neither_latency_nor_statistics() -> None:

@@ -77,7 +77,7 @@ def scripted_times(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], N
         interpreter.invoke()
         return script.pop(0) if len(script) > 1 else script[0]
 
-    monkeypatch.setattr(measure, "_invoke_ms", invoke_ms)
+    monkeypatch.setattr(measure, "invoke_ms", invoke_ms)
 
     def use(times: list[float]) -> None:
         script[:] = times

@@ -8,9 +8,9 @@ from device_agents.api import BenchmarkSpec, Verdict
 from device_agents.probe_watch import Probe, ProbeWatch
 from device_agents.quiet import VisitSettings
 from device_agents.visiting import VisitingAgent
-from tests.device_agents.test_rounds_at_once import PROBES, DistantAgent, visit
+from tests.support.visits import PROBES, DistantAgent, visit
 
-SPEC = BenchmarkSpec(min_runs=9, min_duration_s=0.06, max_duration_s=0.1)
+SPEC = BenchmarkSpec(min_runs=9, min_duration_s=0.06, max_duration_s=0.1, patience_s=0.0)
 
 
 def test_what_is_measured_on_it_is_throttled_and_not_believed() -> None:

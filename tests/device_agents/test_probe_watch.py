@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+
+from device_agents.probe_watch import REFERENCE, Probe, ProbeWatch
+from device_agents.quiet import VisitSettings, VisitTime
+
+SETTINGS = VisitSettings()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def watch(*names: str, floors_ms: dict[str, float] | None = None, clock: Clock | None = None) -> ProbeWatch:
+    return ProbeWatch([Probe(name, name.encode()) for name in names], SETTINGS, floors_ms, clock or Clock())
+
+
+def take(watched: ProbeWatch, name: str, *times_ms: float, first_round: int = 1) -> list[str]:
+    return [watched.take(name, time_ms, first_round + number) for number, time_ms in enumerate(times_ms)]
+
+
+def test_a_floor_is_what_the_lowest_visits_agree_on() -> None:
+    watched = watch("compute")
+    take(watched, "compute", 1.5, 1.0)
+    assert watched.floors_ms == {}
+    take(watched, "compute", 1.7, 1.02, 1.01)
+    assert watched.floors_ms == {"compute": 1.01}
+
+
+def test_a_device_whose_visits_are_all_at_their_floors_is_quiet() -> None:
+    watched = watch("compute", "memory")
+    for name in ("compute", "memory"):
+        take(watched, name, *[1.0, 1.01] * 10)
+    share = watched.quiet_share()
+    assert share is not None
+    assert share > 0.85
+    assert watched.disturbance() == ""
+    assert watched.is_calibrated
+
+
+def test_the_probe_that_is_disturbed_most_counts() -> None:
+    watched = watch("compute", "memory")
+    take(watched, "compute", *[1.0] * 20)
+    take(watched, "memory", *[1.0, 1.5, 1.6, 1.0, 1.8, 1.0, 1.4, 1.7, 1.9, 1.5] * 2)
+    share = watched.quiet_share()
+    assert share is not None
+    assert 0.2 < share < 0.4
+    assert "other programs are busy" in watched.disturbance()
+    assert not watched.is_throttled
+
+
+def test_a_disturbance_that_has_just_begun_counts_more_than_the_quiet_before() -> None:
+    watched = watch("memory")
+    take(watched, "memory", *[1.0] * 20)
+    take(watched, "memory", *[1.5] * 6, first_round=21)
+    now, since = watched.quiet_share(), watched.quiet_share(since_round=21)
+    assert now is not None
+    assert since is not None
+    assert since < 0.25 < now
+
+
+def test_without_probes_nothing_is_known() -> None:
+    assert watch().quiet_share() is None
+    assert watch().disturbance() == ""
+    assert not watch().is_throttled
+
+
+def test_a_floor_of_an_earlier_session_tells_that_all_of_this_one_is_disturbed() -> None:
+    known, unknown = watch("memory", floors_ms={"memory": 1.0}), watch("memory")
+    for watched in (known, unknown):
+        take(watched, "memory", *[1.3] * 20)
+    assert (known.quiet_share() or 0) < 0.05
+    assert (unknown.quiet_share() or 0) > 0.85
+    assert "1.30 times" in known.disturbance()
+
+
+def test_all_probes_slow_is_throttling_and_one_of_them_is_contention() -> None:
+    floors_ms = {"compute": 1.0, "memory": 1.0}
+    contended, throttled = (
+        watch("compute", "memory", floors_ms=floors_ms),
+        watch("compute", "memory", floors_ms=floors_ms),
+    )
+    for watched, compute_ms in ((contended, 1.0), (throttled, 1.4)):
+        take(watched, "compute", *[compute_ms] * 5)
+        take(watched, "memory", *[1.4] * 5)
+    assert (contended.is_throttled, throttled.is_throttled) == (False, True)
+    assert "the memory probe takes 1.40 times" in contended.disturbance()
+    assert "all probes take at least 1.40 times" in throttled.disturbance()
+
+
+def test_a_device_that_stays_slow_has_settled_at_another_speed() -> None:
+    clock = Clock()
+    watched = watch("compute", clock=clock)
+    take(watched, "compute", *[1.0] * 5)
+    told = []
+    for number in range(60):
+        clock.now_s += SETTINGS.settle_s / 30
+        told += take(watched, "compute", 1.5, first_round=10 + number)
+    assert [word for word in told if word] == [f"all probes have been slow for {SETTINGS.settle_s:.0f} s"]
+    assert watched.floors_ms == {"compute": 1.5}
+    assert watched.drift_ratio() == pytest.approx(1.5)
+
+
+def test_contention_that_lasts_is_not_taken_for_another_speed() -> None:
+    clock = Clock()
+    watched = watch("compute", "memory", clock=clock)
+    for number in range(100):
+        clock.now_s += SETTINGS.settle_s / 20
+        take(watched, "compute", 1.0, first_round=number)
+        assert take(watched, "memory", 1.0 if number < 10 else 1.5, first_round=number) == [""]
+    assert watched.floors_ms == {"compute": 1.0, "memory": 1.0}
+
+
+def test_a_floor_that_falls_tells_that_what_was_measured_before_was_disturbed() -> None:
+    watched = watch("compute")
+    assert not any(take(watched, "compute", *[1.5] * 5))
+    told = take(watched, "compute", 1.0, 1.0, 1.0, first_round=6)
+    assert [bool(word) for word in told] == [False, False, True]
+    assert "the compute probe takes 0.67 times its time so far" in told[-1]
+
+
+def test_a_probe_that_the_device_does_not_run_says_nothing() -> None:
+    watched = watch("compute", "memory")
+    watched.drop("memory")
+    assert [probe.name for probe in watched.probes] == ["compute"]
+    assert watched.take("memory", 1.0, 1) == ""
+
+
+def test_a_network_is_corrected_by_the_reference_of_the_same_rounds() -> None:
+    watched = watch(REFERENCE, floors_ms={REFERENCE: 2.0})
+    take(watched, REFERENCE, *[2.2] * 10)
+    found = watched.corrected([VisitTime(3.3, number) for number in range(1, 11)])
+    assert found is not None
+    assert found.latency_ms == pytest.approx(3.0)
+    assert watch("compute", floors_ms={"compute": 1.0}).corrected([VisitTime(3.3, 1)] * 10) is None
