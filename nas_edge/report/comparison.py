@@ -190,7 +190,7 @@ def _row(facts: RunFacts) -> tuple[Cell, ...]:
         None if measured is None or measured.ok else str(measured.verdict),
         None if result is None else result.winner.accuracy.get(result.precision),
         None if winner is None else winner.quality,
-        None if winner is None else winner.median_ms("float32"),
+        None if winner is None else winner.best_ms("float32"),
         None if best is None else best.quality,
         len(facts.trials),
         facts.steps_done,

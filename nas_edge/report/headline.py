@@ -80,7 +80,7 @@ def _relation(facts: RunFacts, result: RunResult, ms: float) -> str:
 
 def _beside(network: ResultRow, facts: RunFacts, result: RunResult) -> str:
     """Accuracy and latency of a network that the winner is compared with."""
-    ms, accuracy = network.median_ms(result.precision), network.accuracy.get(result.precision)
+    ms, accuracy = network.best_ms(result.precision), network.accuracy.get(result.precision)
     reached = f"an unknown {facts.metric.name}" if accuracy is None else facts.quality_text(accuracy)
     return f"{network.name} reaches {reached}" + ("" if ms is None else f" in {_ms(ms, facts)}")
 
@@ -124,13 +124,15 @@ def tiles(facts: RunFacts) -> tuple[Tile, ...]:
 
 def _delivered_tiles(facts: RunFacts, result: RunResult) -> list[Tile]:
     shown, winner = [], result.winner
-    statistics = None if result.measurement is None else result.measurement.statistics
-    if statistics is not None:
-        form = ms_form(result.target_ms)
-        low, high = statistics.interval_ms or (statistics.min_ms, statistics.max_ms)
-        what = "range" if statistics.interval_ms is None else "95% interval"
+    measured = result.measurement
+    if measured is not None and measured.statistics is not None:
+        form, statistics = ms_form(result.target_ms), measured.statistics
+        low, high = measured.interval_ms or (statistics.min_ms, statistics.max_ms)
+        what = "range" if measured.interval_ms is None else "95% interval"
         note = f"measured; {what} {low:{form}} to {high:{form}} ms"
-        shown.append(Tile(f"{result.precision} latency", _ms(statistics.median_ms, facts), note))
+        if measured.quiet is not None:
+            note += f"; observed {statistics.median_ms:{form}} ms, p90 {statistics.p90_ms:{form}} ms"
+        shown.append(Tile(f"{result.precision} latency", _ms(measured.best_ms, facts), note))
     for precision, accuracy in sorted(winner.accuracy.items(), key=lambda item: item[0] != result.precision):
         label = f"{precision} {facts.metric.name}"
         shown.append(Tile(label, facts.quality_text(accuracy), "on held-out test images"))
