@@ -256,7 +256,7 @@ class OneShotSearch(SearchLoop):
 
     def _measure_together(self, waiting: Sequence[_Pending]) -> None:
         """Has everything measured that waits, if the first of it has to be, and waits for all of it."""
-        if not any(_unasked(waiting[0])):
+        if not _unasked(waiting[0]):
             return
         for pending in waiting:
             self._ask(pending)
