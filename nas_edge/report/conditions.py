@@ -18,7 +18,7 @@ _CONDITIONS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ("cpu_mhz", "Clock", "MHz", "d", ("cpu_mhz_after", "cpu_mhz_before")),
     (
         "drift",
-        "Drift: latency of the anchor model relative to its first measurement",
+        "Drift: latency of a small fixed model relative to its first measurement",
         "ratio",
         ".3f",
         ("anchor_ratio",),
@@ -46,7 +46,7 @@ def device_section(facts: RunFacts) -> Section | None:
             shown.append(plots.over_steps(column, title, unit, form))
             if column == "drift":
                 says.append(
-                    f"An anchor model, measured periodically, took between {min(values):.1%} and {max(values):.1%} of "
+                    f"A small fixed model, measured between the candidates, took between {min(values):.1%} and {max(values):.1%} of "
                     "its first latency: this is how much the speed of the device itself changed."
                 )
             elif column == "temperature_c":

@@ -40,6 +40,8 @@ def _delivery(facts: RunFacts, result: RunResult) -> str:
     flag = (
         "" if measured is None or measured.ok else f" Unreliable measurement ({measured.verdict}): {measured.detail}."
     )
+    if result.warning:
+        flag = f" Warning: {result.warning}."
     says = (
         f"The delivered {result.precision} network has a measured latency of {_ms(ms, facts)} on {result.device}, "
         f"{_relation(facts, result, ms)}.{flag}"
