@@ -46,8 +46,8 @@ def device_section(facts: RunFacts) -> Section | None:
             shown.append(plots.over_steps(column, title, unit, form))
             if column == "drift":
                 says.append(
-                    f"A small fixed model, measured between the candidates, took between {min(values):.1%} and {max(values):.1%} of "
-                    "its first latency: this is how much the speed of the device itself changed."
+                    f"A small fixed model, measured periodically, took between {min(values):.1%} and "
+                    f"{max(values):.1%} of its first latency: this is how much the speed of the device itself changed."
                 )
             elif column == "temperature_c":
                 says.append(f"Its temperature was between {min(values):.0f} and {max(values):.0f} °C.")

@@ -200,9 +200,10 @@ def failures_section(facts: RunFacts) -> Section | None:
     ]
     adjusted = sum(map(_is_adjusted, facts.trials))
     if adjusted:
+        was = "was" if adjusted == 1 else "were"
         says.append(
-            f"{adjusted:,} noisy latencies were adjusted by a model of latency over decisions, fitted to this run's "
-            "other candidates; the table of all trials has both."
+            f"{adjusted:,} of the noisy latencies {was} adjusted by a model of latency over decisions, fitted to this "
+            "run's other candidates; the table of all trials has both."
         )
     unscored = sum(trial.latency_ms is not None and trial.quality is None for trial in facts.trials)
     if unscored:
