@@ -248,6 +248,6 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
     with open_devices(config) as source:
         network = space.build(architecture).needed_network()
         model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
-        rows = measure_models(config, source, source.measure_file, [model], reporter)
+        rows = measure_models(config, source, source.measure_files, [model], reporter)
         bundling = Bundling(config, task, space, data, source, found.target_ms)
         return bundling.write(out, architecture, [model], rows, found.latency_estimate)

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from device_agents.api import Measurement
+from device_agents.api import Measurement, Verdict
 from nas_edge.formatting import ms_text
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 
 
 def answer_text(answer: LatencyAnswer | None, unit: str = " ms") -> str:
-    """A latency in a line of text, flagged where it may not be relied on."""
+    """A latency in a line of text, flagged where it may not be relied on, or within its interval only."""
     if answer is None:
         return "-"
-    if answer.median_ms is None:
+    if answer.best_ms is None:
         return str(answer.verdict)
-    return f"{ms_text(answer.median_ms)}{unit}{'' if answer.ok else f' ({answer.verdict})'}"
+    return f"{ms_text(answer.best_ms)}{unit}{'' if answer.verdict == Verdict.OK else f' ({answer.verdict})'}"
+
+
+def observed_text(measurement: Measurement | None) -> str:
+    """What the runs took in the middle, with whatever else ran: `observed 2.1 ms, p90 3.0 ms`; empty if that is all.
+
+    Said where a latency was made of visits, and so is the one that nothing disturbs.
+    """
+    if measurement is None or measurement.quiet is None or measurement.statistics is None:
+        return ""
+    statistics = measurement.statistics
+    return f"observed {ms_text(statistics.median_ms)} ms, p90 {ms_text(statistics.p90_ms)} ms"
 
 
 def measurement_text(measurement: Measurement | None, unit: str = "") -> str:
@@ -33,7 +44,7 @@ def slower_int8(times_ms: Mapping[str, float | None]) -> str:
     """A line that says so where quantisation makes the model slower; otherwise empty.
 
     Args:
-        times_ms: median latency by precision.
+        times_ms: latency by precision.
     """
     int8_ms, float_ms = times_ms.get("int8"), times_ms.get("float32")
     if int8_ms is None or float_ms is None or int8_ms <= float_ms:

@@ -68,7 +68,8 @@ class DeliveredModel:
         file: the TFLite file's bytes.
         quality: on the test split, in the task's metric, of exactly this file; None if not tested.
         latency: the measurement with its conditions (device, runtime, threads ...), as JSON values; the README shows
-            its `median_ms`. Its `samples_ms`, if any, go to `measurements.json`. None if not measured.
+            its `latency_ms`, or else its `median_ms`. Its `samples_ms`, if any, go to `measurements.json`. None if not
+            measured.
         on_device_check: result of running it on the device, as JSON values; None if that was not tried.
         quality_interval: 95% interval of the quality; None if that is not known.
     """
@@ -394,7 +395,7 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
     details = manifest["details"]
     colours = "1 channel" if channels == 1 else f"{channels} channels"
     models, interval = manifest["models"].items(), f"{metric.name}_interval"
-    slower = slower_int8({name: (facts["latency"] or {}).get("median_ms") for name, facts in models})
+    slower = slower_int8({name: _latency_ms(facts) for name, facts in models})
     measured_on = f"The latency was measured on {details['device']}. " if "device" in details else ""
     lines = [
         f"# {manifest['space']} {section.title}, {precision}",
@@ -481,8 +482,15 @@ def _table_row(facts: Mapping[str, Any], test_images: int | None, metric: Metric
     of = "" if test_images is None else f" of {test_images} images"
     quality, interval = facts[metric.name], f"{metric.name}_interval"
     tested = "" if quality is None else f"{with_interval(quality, facts[interval], metric.form)}{of}"
-    latency = facts["latency"] or {}
-    shown = ms_text(latency["median_ms"]) if latency.get("median_ms") is not None else ""
+    latency, latency_ms = facts["latency"] or {}, _latency_ms(facts)
+    shown = "" if latency_ms is None else ms_text(latency_ms)
     if latency.get("verdict", "ok") != "ok":
         shown = f"{shown} ({latency['verdict']})".strip()
     return f"| `{facts['file']}` | {facts['size_bytes']} | {tested} | {shown} |"
+
+
+def _latency_ms(facts: Mapping[str, Any]) -> float | None:
+    """Latency of a model of a manifest; earlier ones have the median of what was measured in one go."""
+    latency = facts["latency"] or {}
+    latency_ms: float | None = latency.get("latency_ms", latency.get("median_ms"))
+    return latency_ms

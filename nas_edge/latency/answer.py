@@ -24,15 +24,45 @@ class LatencyKind(str, Enum):
 
 
 @dataclass(frozen=True)
+class AdjustedLatency:
+    """What a noisy latency becomes beside those of other candidates; see `latency.pooled`.
+
+    Attributes:
+        latency_ms: in milliseconds.
+        interval_ms: its 95% interval.
+        verdict: what it is worth now: `ok` or `corrected`.
+    """
+
+    latency_ms: float
+    interval_ms: tuple[float, float]
+    verdict: Verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """As a journal keeps it."""
+        return {"latency_ms": self.latency_ms, "interval_ms": [*self.interval_ms], "verdict": self.verdict.value}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> AdjustedLatency:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError, KeyError, TypeError: when it is something else.
+        """
+        low_ms, high_ms = record["interval_ms"]
+        return cls(float(record["latency_ms"]), (float(low_ms), float(high_ms)), Verdict(record["verdict"]))
+
+
+@dataclass(frozen=True)
 class LatencyAnswer:
     """The latency of a candidate, or why there is none. Use one of the class methods.
 
     Attributes:
         kind: how it is known.
-        verdict: `ok`, or what went wrong; only a latency of verdict `ok` may be relied on.
+        verdict: `ok`, `corrected`, or what went wrong; only latencies of the first two may be relied on, of the second
+            within their interval.
         detail: why the verdict is not `ok`.
         estimate_ms: what was looked up, predicted or simulated; None for what was measured, or failed.
-        interval_ms: the estimate's 95% interval, where the source gives one.
+        estimate_interval_ms: its 95% interval, where the source gives one.
         measurement: samples, statistics and conditions of what was measured; None for all else.
     """
 
@@ -40,7 +70,7 @@ class LatencyAnswer:
     verdict: Verdict
     detail: str = ""
     estimate_ms: float | None = None
-    interval_ms: tuple[float, float] | None = None
+    estimate_interval_ms: tuple[float, float] | None = None
     measurement: Measurement | None = None
 
     @classmethod
@@ -53,7 +83,7 @@ class LatencyAnswer:
         cls, kind: LatencyKind, latency_ms: float, interval_ms: tuple[float, float] | None = None
     ) -> LatencyAnswer:
         """An answer that no device gave."""
-        return cls(kind, Verdict.OK, estimate_ms=latency_ms, interval_ms=interval_ms)
+        return cls(kind, Verdict.OK, estimate_ms=latency_ms, estimate_interval_ms=interval_ms)
 
     @classmethod
     def failed(cls, kind: LatencyKind, verdict: Verdict, detail: str) -> LatencyAnswer:
@@ -63,15 +93,17 @@ class LatencyAnswer:
     @property
     def ok(self) -> bool:
         """Whether there is a latency that may be relied on."""
-        return self.verdict == Verdict.OK
+        return self.verdict in (Verdict.OK, Verdict.CORRECTED)
 
     @property
-    def median_ms(self) -> float | None:
-        """The latency, also one that was flagged; None when there is none."""
-        if self.measurement is None:
-            return self.estimate_ms
-        statistics = self.measurement.statistics
-        return None if statistics is None else statistics.median_ms
+    def best_ms(self) -> float | None:
+        """The latency, also one that was flagged; of what was measured the quiet one. None when there is none."""
+        return self.estimate_ms if self.measurement is None else self.measurement.best_ms
+
+    @property
+    def interval_ms(self) -> tuple[float, float] | None:
+        """The 95% interval of `best_ms`, where it is known."""
+        return self.estimate_interval_ms if self.measurement is None else self.measurement.interval_ms
 
     @property
     def latency_ms(self) -> float | None:
@@ -89,7 +121,7 @@ class LatencyAnswer:
             "verdict": self.verdict.value,
             "detail": self.detail,
             "latency_ms": self.estimate_ms,
-            "interval_ms": None if self.interval_ms is None else list(self.interval_ms),
+            "interval_ms": None if self.estimate_interval_ms is None else list(self.estimate_interval_ms),
         }
 
     @classmethod

@@ -7,8 +7,9 @@ answered from here. That repeats a measurement's error instead of averaging it, 
 anew, past the cache. Keep the file with the run: the same device differs from one session to the next by more than
 its measurements scatter.
 
-Only the verdict `ok` is kept. A failure costs little (a file that is refused is refused at once) and may outlive its
-cause: a writer that was corrected, a limit of time or memory that was raised, neither of which is in the key.
+Only the verdict `ok` is kept. One that is `corrected` is measured again: two such tell more than one. A failure costs
+little (a file that is refused is refused at once) and may outlive its cause: a writer that was corrected, a limit of
+time or memory that was raised, neither of which is in the key.
 
 Every row has a checksum, and all are checked when the file is opened: SQLite does not notice a changed digit. A file
 that is damaged is never used; `repair` sets it aside and makes another.
@@ -27,6 +28,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from device_agents.api import Verdict
 from device_agents.errors import ProtocolError
 from nas_edge.errors import RunError
 from nas_edge.formatting import reason
@@ -193,7 +195,7 @@ class CachedSource(SourceWrapper):
 
     def _keep(self, network: str, done: Future[LatencyAnswer]) -> LatencyAnswer | BaseException:
         answer = outcome(done)
-        if isinstance(answer, LatencyAnswer) and answer.ok:
+        if isinstance(answer, LatencyAnswer) and answer.verdict == Verdict.OK:
             try:
                 self._store.put(network, answer)
             except RunError as error:

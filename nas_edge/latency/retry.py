@@ -10,8 +10,10 @@ from device_agents.verdicts import OWNERS, Owner
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate, LatencySource, SourceWrapper, outcome, resolve
 
-# A device that is lost, broken, unsteady, drifted or throttled: another time may be better.
+# A device that is lost, broken, contended, unsteady, drifted or throttled: another time may be better.
 BENCH_FAULTS = frozenset(verdict for verdict in Verdict if OWNERS[verdict] is Owner.BENCH)
+# One that was contended was so for as long as was allowed; the same again would cost as much for as little.
+_ASKED_AGAIN = BENCH_FAULTS - {Verdict.CONTENDED}
 
 
 class RetryingSource(SourceWrapper):
@@ -48,7 +50,7 @@ class RetryingSource(SourceWrapper):
             answer = outcome(done)
             if isinstance(answer, LatencyAnswer):
                 answer = _with_effort_of(earlier, answer)
-                if answer.verdict in BENCH_FAULTS and left > 0:
+                if answer.verdict in _ASKED_AGAIN and left > 0:
                     try:
                         again = self._source.submit(candidate)
                     except Exception as error:  # the source was closed meanwhile

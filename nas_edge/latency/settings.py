@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from nas_edge.settings import ChoiceSettings
 
 
@@ -32,6 +34,12 @@ class DeviceLatencySettings(LatencySettings):
     asks_device: ClassVar[bool] = True
 
     source: str = "device"
+    pooled: bool = Field(True, description="steady noisy latencies by those of the run's other candidates")
+
+    @property
+    def text(self) -> str:
+        """`device`."""
+        return self.source
 
 
 class TextSettings(LatencySettings):

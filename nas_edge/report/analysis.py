@@ -9,6 +9,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_edge.latency.pooled import chosen
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
 FloatArray = NDArray[np.float64]
@@ -86,7 +87,7 @@ def predict(space: SearchSpace, measured: Sequence[tuple[Architecture, float]]) 
         groups.setdefault(architecture, []).append(latency_ms)
     if len(groups) < FEWEST_FOR_PREDICTION:
         return None
-    features = _features(space, list(groups))
+    features = chosen(space, list(groups))
     latencies = np.array([median(values) for values in groups.values()])
     known, measured_ms = latencies[::2], latencies[1::2]
     centre, base = features[::2].mean(axis=0), known.mean()
@@ -94,17 +95,3 @@ def predict(space: SearchSpace, measured: Sequence[tuple[Architecture, float]]) 
     penalty = _PENALTY * np.eye(matrix.shape[1])
     times = np.linalg.solve(matrix.T @ matrix + penalty, matrix.T @ (known - base))
     return Prediction(len(known), measured_ms, base + (features[1::2] - centre) @ times)
-
-
-def _features(space: SearchSpace, architectures: Sequence[Architecture]) -> FloatArray:
-    """One column per choice of each decision: 1 where it is chosen and matters. `[architectures, choices]`."""
-    choices = np.array([a.choices for a in architectures], dtype=np.int64)
-    columns = []
-    for i, decision in enumerate(space.decisions):
-        # As `SearchSpace.active`, for all architectures at once.
-        active = np.zeros(len(choices), dtype=bool)
-        for guard in decision.guards:
-            reached = [choices[:, space.index[path]] == index for path, index in guard]
-            active |= np.logical_and.reduce(reached) if reached else True
-        columns += [(choices[:, i] == choice) & active for choice in range(len(decision.choices))]
-    return np.stack(columns, axis=1).astype(np.float64)

@@ -218,7 +218,7 @@ def _row(facts: RunFacts, quality_form: str) -> tuple[Cell, ...]:
         None if measured is None or measured.ok else str(measured.verdict),
         *_accuracy(result, quality_form),
         None if winner is None else winner.quality,
-        None if winner is None else winner.median_ms("float32"),
+        None if winner is None else winner.best_ms("float32"),
         None if best is None else best.quality,
         len(facts.trials),
         facts.steps_done,

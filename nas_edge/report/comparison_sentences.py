@@ -42,7 +42,7 @@ def _sentence(result: RunResult, row: ResultRow, name: str, metric: str, form: s
 
 
 def _latency_part(result: RunResult, row: ResultRow, name: str) -> str:
-    winner_ms, other_ms = result.latency_ms, row.median_ms(result.precision)
+    winner_ms, other_ms = result.latency_ms, row.best_ms(result.precision)
     if winner_ms is None or other_ms is None:
         return f"Whether the winner is faster than {name} is not known: one of them could not be measured"
     differs = result.latency_differs(row)

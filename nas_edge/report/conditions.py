@@ -18,7 +18,7 @@ _CONDITIONS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ("cpu_mhz", "Clock", "MHz", "d", ("cpu_mhz_after", "cpu_mhz_before")),
     (
         "drift",
-        "Drift: latency of the anchor model relative to its first measurement",
+        "Drift: latency of a small fixed model relative to its first measurement",
         "ratio",
         ".3f",
         ("anchor_ratio",),
@@ -46,8 +46,8 @@ def device_section(facts: RunFacts) -> Section | None:
             shown.append(plots.over_steps(column, title, unit, form))
             if column == "drift":
                 says.append(
-                    f"An anchor model, measured periodically, took between {min(values):.1%} and {max(values):.1%} of "
-                    "its first latency: this is how much the speed of the device itself changed."
+                    f"A small fixed model, measured periodically, took between {min(values):.1%} and "
+                    f"{max(values):.1%} of its first latency: this is how much the speed of the device itself changed."
                 )
             elif column == "temperature_c":
                 says.append(f"Its temperature was between {min(values):.0f} and {max(values):.0f} °C.")

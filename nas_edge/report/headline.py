@@ -41,6 +41,8 @@ def _delivery(facts: RunFacts, result: RunResult) -> str:
     flag = (
         "" if measured is None or measured.ok else f" Unreliable measurement ({measured.verdict}): {measured.detail}."
     )
+    if result.warning:
+        flag = f" Warning: {result.warning}."
     says = (
         f"The delivered {result.precision} network has a measured latency of {_ms(ms, facts)} on {result.device}, "
         f"{_relation(facts, result, ms)}.{flag}"
@@ -117,13 +119,15 @@ def tiles(facts: RunFacts) -> tuple[Tile, ...]:
 
 def _delivered_tiles(facts: RunFacts, result: RunResult) -> list[Tile]:
     shown, winner = [], result.winner
-    statistics = None if result.measurement is None else result.measurement.statistics
-    if statistics is not None:
-        form = ms_form(result.target_ms)
-        low, high = statistics.interval_ms or (statistics.min_ms, statistics.max_ms)
-        what = "range" if statistics.interval_ms is None else "95% interval"
+    measured = result.measurement
+    if measured is not None and measured.statistics is not None:
+        form, statistics = ms_form(result.target_ms), measured.statistics
+        low, high = measured.interval_ms or (statistics.min_ms, statistics.max_ms)
+        what = "range" if measured.interval_ms is None else "95% interval"
         note = f"measured; {what} {low:{form}} to {high:{form}} ms"
-        shown.append(Tile(f"{result.precision} latency", _ms(statistics.median_ms, facts), note))
+        if measured.quiet is not None:
+            note += f"; observed {statistics.median_ms:{form}} ms, p90 {statistics.p90_ms:{form}} ms"
+        shown.append(Tile(f"{result.precision} latency", _ms(measured.best_ms, facts), note))
     images = "held-out test images" if result.test_images is None else f"{result.test_images:,} held-out test images"
     for precision, accuracy in sorted(winner.accuracy.items(), key=lambda item: item[0] != result.precision):
         note, interval = f"on {images}", winner.accuracy_interval.get(precision)

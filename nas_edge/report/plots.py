@@ -33,6 +33,8 @@ SERIES = {
 _SCALE = {"zero": False, "nice": False, "padding": 14}
 # How a network that matters is marked.
 _MARKED = {"type": "point", "filled": True, "size": 190, "opacity": 1, "stroke": "$page", "strokeWidth": 1}
+# Trials with a latency that can be relied on.
+_TIMED = {"filter": "isValid(datum.latency_ms)"}
 _POINT = {"type": "point", "filled": True, "size": 28, "opacity": 0.5}
 
 
@@ -113,7 +115,7 @@ def _trial_layers(axes: Axes, looks: Spec) -> list[Spec]:
     return [
         {
             "data": trials,
-            "transform": [_where("verdict", "ok")],
+            "transform": [_TIMED],
             "mark": {"type": "point", "filled": True},
             "encoding": {**where, **looks, **points, "tooltip": [_hover("step", "step"), *facts]},
         },
@@ -200,7 +202,7 @@ def target_hits(axes: Axes) -> Plot:
     facts = [_hover("step", "step"), *axes.hover(), _hover("of_target", "of target", ".1%")]
     points = {
         "data": {"name": "trials"},
-        "transform": [_where("verdict", "ok")],
+        "transform": [_TIMED],
         "mark": _POINT,
         "encoding": {
             "x": _number("step", "search step"),
@@ -222,7 +224,7 @@ def rolling_hits(window: int) -> Plot:
     """Share of recent trials within the target."""
     line = {
         "data": {"name": "trials"},
-        "transform": [_where("verdict", "ok")],
+        "transform": [_TIMED],
         "mark": {"type": "line", "color": "$blue", "strokeWidth": 2},
         "encoding": {
             "x": _number("step", "search step"),

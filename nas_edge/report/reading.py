@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from device_agents.api import Verdict
 from nas_edge.config import RunConfig
 from nas_edge.errors import NasEdgeError, RunError
 from nas_edge.formatting import ms_form
@@ -47,8 +46,11 @@ class TrialFacts:
         kind: how its latency is known; None when latency was not asked for.
         verdict: of the latency; likewise.
         detail: why it is not `ok`.
-        median_ms: median of the samples, whatever the verdict; None without samples.
-        interval_ms: its 95% interval.
+        latency_ms: what the reward is made with; None unless it can be relied on.
+        interval_ms: its 95% interval, or that of `measured_ms`.
+        measured_ms: the latency as it was answered, whatever the verdict, before it was adjusted.
+        measured_verdict: of that.
+        observed_ms: median and 90th percentile of all samples.
         conditions: of the measurement, see `device_agents.api.Conditions`.
     """
 
@@ -59,14 +61,12 @@ class TrialFacts:
     kind: LatencyKind | None
     verdict: str | None
     detail: str
-    median_ms: float | None
+    latency_ms: float | None
     interval_ms: tuple[float, float] | None
+    measured_ms: float | None
+    measured_verdict: str | None
+    observed_ms: tuple[float, float] | None
     conditions: Json
-
-    @property
-    def latency_ms(self) -> float | None:
-        """The median, when it can be relied on."""
-        return self.median_ms if self.verdict == Verdict.OK else None
 
     @property
     def ms(self) -> float:
@@ -274,8 +274,11 @@ def _trials(run: Run, name: str) -> tuple[TrialFacts, ...]:
             kind=_kind(columns, i),
             verdict=columns.verdict[i],
             detail=str(mapping(columns.measurement[i]).get("detail", ""))[:_LONGEST_TEXT],
-            median_ms=columns.median_ms[i],
+            latency_ms=columns.latency_ms[i],
             interval_ms=columns.interval_ms[i],
+            measured_ms=columns.measured_ms[i],
+            measured_verdict=columns.measured_verdict[i],
+            observed_ms=columns.observed_ms[i],
             conditions=mapping(mapping(columns.measurement[i]).get("conditions")),
         )
         for i in range(len(columns))

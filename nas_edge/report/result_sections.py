@@ -50,8 +50,8 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
     rows: list[tuple[Cell, ...]] = []
     for network in result.rows:
         for precision, measured in sorted(network.latency.items(), key=lambda item: item[0] != result.precision):
-            low, high = (measured.statistics and measured.statistics.interval_ms) or (None, None)
-            ms = network.median_ms(precision)
+            low, high = measured.interval_ms or (None, None)
+            ms, observed = network.best_ms(precision), measured.statistics
             rows.append(
                 (
                     network.name,
@@ -60,6 +60,8 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
                     ms,
                     low,
                     high,
+                    None if observed is None else observed.median_ms,
+                    None if observed is None else observed.p90_ms,
                     None if ms is None else "measured",
                     network.accuracy_text(precision, facts.quality_form) if precision in network.accuracy else None,
                     network.accuracy.get(precision),
@@ -78,6 +80,8 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
         ("latency_ms", "ms", form),
         ("low_ms", "95% from", form),
         ("high_ms", "95% to", form),
+        ("observed_median_ms", "observed ms", form),
+        ("observed_p90_ms", "observed p90", form),
         ("latency_kind", "latency is", ""),
         ("accuracy_text", f"test {metric}", ""),
         ("accuracy", f"test {metric}", None),
@@ -144,7 +148,7 @@ def precision_section(facts: RunFacts) -> Section | None:
     shown: list[tuple[float | None, float | None]] = []
     rows: list[tuple[Cell, ...]] = []
     for network in result.rows:
-        int8, real = network.median_ms("int8"), network.median_ms("float32")
+        int8, real = network.best_ms("int8"), network.best_ms("float32")
         accuracies = network.accuracy.get("int8"), network.accuracy.get("float32")
         gained = None if None in accuracies else scale * (accuracies[0] or 0) - scale * (accuracies[1] or 0)
         speed = real / int8 if int8 and real else None

@@ -8,7 +8,7 @@ from nas_edge.formatting import command, ms_text
 from nas_edge.report.comparison_sentences import comparison_sentences
 from nas_edge.runs.result import Outcome, RunResult
 from nas_edge.tasks.base import Metric
-from nas_edge.text import measurement_text, origin_text, slower_int8
+from nas_edge.text import measurement_text, observed_text, origin_text, slower_int8
 
 _PRECISIONS = (("int8", "int8"), ("float32", "float"))
 
@@ -87,8 +87,14 @@ def table(result: RunResult, run: Path, metric: Metric) -> str:
         intervals = ", with 95% intervals" if any(row.accuracy_interval for row in result.rows) else ""
         notes.append(f"{metric.name}: on {result.test_images} test images{intervals}")
     notes += [f"{precision} on {result.device}: {check}" for precision, check in result.on_device_check.items()]
-    times_ms = {precision: result.winner.median_ms(precision) for precision in result.winner.latency}
-    notes += filter(None, [slower_int8(times_ms)])
+    times_ms = {precision: result.winner.best_ms(precision) for precision in result.winner.latency}
+    notes += [
+        f"{row.name}, {name}: {observed}"
+        for row in result.rows
+        for precision, name in _PRECISIONS
+        if (observed := observed_text(row.latency.get(precision)))
+    ]
+    notes += filter(None, [slower_int8(times_ms), result.warning and f"warning: {result.warning}"])
     notes += [] if result.device is None else comparison_sentences(result, metric.name, metric.form)
     return "\n".join([*lines, "", *notes, answer(result, run, run / "bundle")])
 

@@ -13,7 +13,7 @@ from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_sha
 from nas_edge.report.conditions import condition_columns
 from nas_edge.report.content import Cell, Column, ColumnSpec, Drawing, Section, Table, make_table
 from nas_edge.report.drawing import draw, slots_of
-from nas_edge.report.reading import RunFacts, series_of
+from nas_edge.report.reading import RunFacts, TrialFacts, series_of
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
 from nas_edge.text import origin_text
@@ -25,6 +25,8 @@ _NOT_ASKED = "not asked"
 
 VERDICTS = {
     "ok": "its latency is reliable",
+    "corrected": "its latency is reliable within its interval, which is wider than usual",
+    "contended": "other programs disturbed the device for as long as it was measured",
     "unsteady": "the samples vary too much",
     "drifted": "the device became slower or faster during the measurement",
     "throttled": "the device lowered its clock because of heat",
@@ -79,7 +81,7 @@ def _marked(facts: RunFacts) -> Table:
         kind = None if result.latency_kind is None else str(result.latency_kind)
         for network in result.rows:
             measured = network.latency.get(result.precision)
-            low, high = (measured and measured.statistics and measured.statistics.interval_ms) or (None, None)
+            low, high = (measured and measured.interval_ms) or (None, None)
             ms = result.latency_of(network)
             verdict = None if measured is None else str(measured.verdict)
             rows.append((network.name, series_of(network), ms, kind, network.quality, low, high, verdict))
@@ -189,7 +191,7 @@ def failures_section(facts: RunFacts) -> Section | None:
         details = Counter(t.detail for t in facts.trials if (t.verdict or _NOT_ASKED) == verdict and t.detail)
         example = details.most_common(1)[0][0] if details else None
         rows.append((verdict, count, count / len(facts.trials), VERDICTS.get(verdict, ""), example))
-    failed = len(facts.trials) - counts["ok"]
+    failed = sum(trial.latency_ms is None for trial in facts.trials)
     says = [
         "Every candidate has a reliable latency."
         if not failed
@@ -197,6 +199,13 @@ def failures_section(facts: RunFacts) -> Section | None:
         "latency. Candidates that failed themselves are rewarded as bad ones; those that failed for another reason are "
         "left out."
     ]
+    adjusted = sum(map(_is_adjusted, facts.trials))
+    if adjusted:
+        was = "was" if adjusted == 1 else "were"
+        says.append(
+            f"{adjusted:,} of the noisy latencies {was} adjusted by a model of latency over decisions, fitted to this "
+            "run's other candidates; the table of all trials has both."
+        )
     unscored = sum(trial.latency_ms is not None and trial.quality is None for trial in facts.trials)
     if unscored:
         says.append(f"{unscored:,} with a reliable latency have no quality, and are rewarded as bad ones.")
@@ -253,6 +262,7 @@ def trials_section(facts: RunFacts) -> Section | None:
 def trials_table(facts: RunFacts) -> Table:
     """All trials, with the columns that the plots need."""
     trials, target_ms, front = facts.trials, facts.target_ms, set(map(id, facts.front))
+    observed = [t.observed_ms or (None, None) for t in trials]
     form = ms_form(target_ms)
     of_target = [t.latency_ms / target_ms if t.latency_ms is not None and target_ms else None for t in trials]
     hits = [share <= 1 for share in of_target if share is not None]
@@ -262,11 +272,15 @@ def trials_table(facts: RunFacts) -> Table:
         Column("latency_ms", "ms", form, [t.latency_ms for t in trials]),
         Column("low_ms", "95% from", form, [t.interval_ms[0] if t.interval_ms else None for t in trials]),
         Column("high_ms", "95% to", form, [t.interval_ms[1] if t.interval_ms else None for t in trials]),
+        Column("measured_ms", "before adjusting", form, [t.measured_ms if _is_adjusted(t) else None for t in trials]),
+        Column("observed_median_ms", "observed ms", form, [middle for middle, _ in observed]),
+        Column("observed_p90_ms", "observed p90", form, [high for _, high in observed]),
         Column("latency_kind", "latency is", "", [None if t.kind is None else str(t.kind) for t in trials]),
         Column("of_target", "of target", ".1%", of_target),
         Column("quality", facts.metric.name, facts.quality_form, [t.quality for t in trials]),
         Column("reward", "reward", ".4f", [t.reward for t in trials]),
         Column("verdict", "verdict", "", [t.verdict for t in trials]),
+        Column("measured_verdict", "", "", [t.measured_verdict for t in trials], shown=False),
         Column("detail", "detail", "", [t.detail or None for t in trials]),
         Column("architecture", "architecture", "", [t.architecture for t in trials]),
         Column("series", "", "", ["Pareto front" if id(t) in front else "trial" for t in trials], shown=False),
@@ -275,6 +289,11 @@ def trials_table(facts: RunFacts) -> Table:
         *condition_columns(facts),
     )
     return Table("trials", "", columns, brief=False)
+
+
+def _is_adjusted(trial: TrialFacts) -> bool:
+    """Whether the reward was made with another latency than was answered; see `latency.pooled`."""
+    return trial.latency_ms is not None and trial.latency_ms != trial.measured_ms
 
 
 def _hit(of_target: float | None) -> str | None:

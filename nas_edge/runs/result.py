@@ -3,7 +3,7 @@
 schema 1    no schema_version; `judged` for what the search went by
 schema 2    `latency_estimate`, with its kind; quality without bounds; runs that deliver nothing; later `outcome`, too,
             of which `meets_target` is what earlier readers knew; later intervals and tests of accuracies, too, without
-            which nothing is said of whether networks differ
+            which nothing is said of whether networks differ; later `observed_ms` and `warning`
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Measurement
 from device_agents.errors import ProtocolError
-from nas_edge.formatting import with_interval
+from nas_edge.formatting import ms_text, with_interval
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.latency_difference import latency_differs
 from nas_edge.runs.paired_result import PairedResult
@@ -77,10 +77,10 @@ class ResultRow:
         accuracy = self.accuracy.get(precision)
         return "-" if accuracy is None else with_interval(accuracy, self.accuracy_interval.get(precision), form)
 
-    def median_ms(self, precision: str) -> float | None:
-        """Median latency, also when it is flagged: better a flagged number than none."""
+    def best_ms(self, precision: str) -> float | None:
+        """Latency that nothing disturbs, also when it is flagged: better a flagged number than none."""
         measurement = self.latency.get(precision)
-        return None if measurement is None or measurement.statistics is None else measurement.statistics.median_ms
+        return None if measurement is None else measurement.best_ms
 
 
 @dataclass(frozen=True)
@@ -193,19 +193,20 @@ class RunResult:
     def latency_ms(self) -> float | None:
         """Latency of the winner: that of the delivered file, else what the search went by."""
         if self.device is not None:
-            return self.winner.median_ms(self.precision)
+            return self.winner.best_ms(self.precision)
         return None if self.latency_estimate is None else self.latency_estimate.latency_ms
 
     @property
     def interval_ms(self) -> tuple[float, float] | None:
         """Between which the winner's latency is, with 95% confidence; None where that is not known.
 
+        Of what was measured, it is the latency that nothing disturbs.
         A latency that was looked up is taken at its word where it comes without an interval; one that was measured is
         not, nor is a measurement that is flagged.
         """
         if self.device is not None:
             measured = self.measurement
-            return measured.statistics.interval_ms if measured and measured.ok and measured.statistics else None
+            return measured.interval_ms if measured and measured.ok else None
         estimate = self.latency_estimate
         if estimate is None or estimate.latency_ms is None:
             return None
@@ -220,6 +221,22 @@ class RunResult:
         if high_ms <= self.target_ms:
             return Outcome.MET
         return Outcome.MISSED if low_ms > self.target_ms else Outcome.UNKNOWN
+
+    @property
+    def observed_ms(self) -> float | None:
+        """Median over all runs of the winner, whatever disturbed them; None where nothing was measured."""
+        statistics = None if self.measurement is None else self.measurement.statistics
+        return None if statistics is None else statistics.median_ms
+
+    @property
+    def warning(self) -> str:
+        """A line where the target is met only by what nothing disturbs; else empty."""
+        if self.outcome is not Outcome.MET or self.observed_ms is None or self.observed_ms <= self.target_ms:
+            return ""
+        return (
+            f"the target of {ms_text(self.target_ms)} ms is met where nothing disturbs the model; half of the runs "
+            f"took {ms_text(self.observed_ms)} ms or more, because other programs were busy"
+        )
 
     @property
     def latency_kind(self) -> LatencyKind | None:
@@ -240,7 +257,7 @@ class RunResult:
                 "accuracy": row.accuracy.get(self.precision),
                 "accuracy_interval": row.accuracy_interval.get(self.precision),
                 "accuracy_vs_winner": None if row.accuracy_vs_winner is None else asdict(row.accuracy_vs_winner),
-                "median_ms": row.median_ms(self.precision),
+                "latency_ms": row.best_ms(self.precision),
                 "latency_differs": self.latency_differs(row),
             }
             for row in self.rows[1:]
@@ -248,7 +265,7 @@ class RunResult:
 
     def latency_of(self, row: ResultRow) -> float | None:
         """Latency of any row, known as that of the winner."""
-        return row.estimate_ms if self.device is None else row.median_ms(self.precision)
+        return row.estimate_ms if self.device is None else row.best_ms(self.precision)
 
     @property
     def meets_target(self) -> bool:
@@ -270,6 +287,8 @@ class RunResult:
             "outcome": self.outcome.value,
             "meets_target": self.meets_target,
             "latency_ms": self.latency_ms,
+            "observed_ms": self.observed_ms,
+            "warning": self.warning,
             "device": self.device,
             "on_device_check": {precision: asdict(check) for precision, check in self.on_device_check.items()},
             "latency_estimate": None if self.latency_estimate is None else _plain_estimate(self.latency_estimate),

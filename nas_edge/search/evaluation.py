@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 from nas_edge.errors import ConfigError
-from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
+from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
 from nas_edge.quality.source import Quality, QualitySource
@@ -25,6 +26,7 @@ class Evaluator:
         latency: what says how long they take. May be exchanged, so that finalists are measured anew.
         objectives: resources with targets; the reward joins them with quality.
         reward: the form of that.
+        pooled: what steadies noisy latencies by those of other candidates; None takes all as they are.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class Evaluator:
         latency: LatencySource,
         objectives: Sequence[Objective],
         reward: Reward,
+        pooled: PooledLatency | None = None,
     ) -> None:
         self.space, self.quality, self.latency = space, quality, latency
-        self.objectives, self._reward = tuple(objectives), reward
+        self.objectives, self._reward, self._pooled = tuple(objectives), reward, pooled
 
     def candidate(self, architecture: Architecture) -> Candidate:
         """The design of an architecture, in its canonical form."""
@@ -50,13 +53,24 @@ class Evaluator:
             architecture: any point of the space.
             step: to record.
         """
-        candidate = self.candidate(architecture)
-        asked = self.latency.submit(candidate)
+        return self.evaluate_all([architecture], step)[0]
+
+    def evaluate_all(self, architectures: Sequence[Architecture], step: int) -> list[Trial]:
+        """Scores and measures architectures, which may share rounds of visits.
+
+        Args:
+            architectures: any points of the space.
+            step: to record.
+        """
+        candidates = [self.candidate(architecture) for architecture in architectures]
+        asked = [self.latency.submit(candidate) for candidate in candidates]
         if self.latency.measures_on_host:
-            answer = asked.result()
-            return self.assess(candidate, self.quality.evaluate(candidate), answer, step, step)
-        quality = self.quality.evaluate(candidate)
-        return self.assess(candidate, quality, asked.result(), step, step)
+            wait(asked)
+        qualities = [self.quality.evaluate(candidate) for candidate in candidates]
+        return [
+            self.assess(candidate, quality, future.result(), step, step)
+            for candidate, quality, future in zip(candidates, qualities, asked, strict=True)
+        ]
 
     def assess(
         self, candidate: Candidate, quality: Quality, answer: LatencyAnswer | None, step: int, rewarded_step: int
@@ -71,12 +85,18 @@ class Evaluator:
             rewarded_step: in which the controller learns of it.
         """
         assert candidate.architecture is not None
-        usage = self._usage(candidate.design, answer)
+        adjusted = None if self._pooled is None else self._pooled.adjust(candidate.architecture, answer)
+        usage = self._usage(candidate.design, answer if adjusted is None else adjusted)
         known = usage is not None and quality.value is not None
         reward = self._reward(quality.value, usage, self.objectives) if known else None  # type: ignore[arg-type]
-        return Trial(step, rewarded_step, candidate.architecture, quality.value, answer, usage, reward)
+        return Trial(step, rewarded_step, candidate.architecture, quality.value, answer, usage, reward, adjusted)
 
-    def _usage(self, design: Design, answer: LatencyAnswer | None) -> dict[str, float] | None:
+    def take(self, trial: Trial) -> None:
+        """Takes in the latency of a trial, for those that come after it: trials of a search, in their order."""
+        if self._pooled is not None:
+            self._pooled.take(trial.architecture, trial.latency)
+
+    def _usage(self, design: Design, answer: LatencyAnswer | AdjustedLatency | None) -> dict[str, float] | None:
         """Value of each resource, or None when the latency is not to be relied on."""
         latency_ms = None if answer is None else answer.latency_ms
         if latency_ms is None:

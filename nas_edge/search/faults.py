@@ -25,13 +25,14 @@ class FaultWatch:
         self._alike = 0
         self._fault = ""
 
-    def take(self, answer: LatencyAnswer | None, source: str) -> None:
+    def take(self, answer: LatencyAnswer | None, source: str, adjusted: bool = False) -> None:
         """Takes in an answer.
 
         Args:
             answer: None for a candidate whose latency was not asked for, which says nothing, no more than one that is
                 in no table.
             source: what answered.
+            adjusted: whether it could be used after all, beside those of other candidates.
 
         Raises:
             UnreliableLatencyError: after too many in a row that cannot be used, or that failed in the same way.
@@ -40,7 +41,7 @@ class FaultWatch:
             return
         blamed = answer.verdict in CANDIDATE_FAULTS
         # A candidate's own fault neither counts against the bench nor speaks for it.
-        self._unusable = 0 if answer.ok else self._unusable + (not blamed)
+        self._unusable = 0 if answer.ok or adjusted else self._unusable + (not blamed)
         # Addresses and sizes differ from one candidate to the next.
         fault = f"{answer.verdict} {re.sub(r'[0-9]+', '#', answer.detail)}" if blamed else ""
         self._alike = self._alike + 1 if fault and fault == self._fault else int(bool(fault))

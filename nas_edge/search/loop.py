@@ -86,7 +86,11 @@ class SearchLoop(ABC):
 
     def evaluate(self, architecture: Architecture) -> Trial:
         """Scores and measures one architecture as the search has left things, outside the loop."""
-        return self.evaluator.evaluate(architecture, self.step)
+        return self.evaluate_all([architecture])[0]
+
+    def evaluate_all(self, architectures: Sequence[Architecture]) -> list[Trial]:
+        """Likewise of several, which may be measured side by side."""
+        return self.evaluator.evaluate_all(architectures, self.step)
 
     def state(self) -> State:
         """Everything the next step depends on but `arrays`, as JSON values. Subclasses add theirs."""
@@ -145,7 +149,8 @@ class SearchLoop(ABC):
             UnreliableLatencyError: when the bench keeps giving answers that cannot be used, see `FaultWatch`.
         """
         for trial in trials:
-            self._faults.take(trial.latency, self.evaluator.latency.name)
+            self._faults.take(trial.latency, self.evaluator.latency.name, trial.adjusted is not None)
+            self.evaluator.take(trial)
         outcomes = [
             Outcome(proposal, trial.reward)
             for proposal, trial in zip(proposals, trials, strict=True)
@@ -158,7 +163,5 @@ def _is_told(trial: Trial) -> bool:
     """Whether a controller is to learn from a trial: it has a reward, or the candidate itself failed."""
     if trial.reward is not None:
         return True
-    if trial.latency is None:
-        return False
     # One that has a latency and yet no quality could not be trained.
-    return trial.latency.verdict in CANDIDATE_FAULTS or (trial.latency.ok and trial.quality is None)
+    return trial.verdict in CANDIDATE_FAULTS or (trial.latency_ms is not None and trial.quality is None)

@@ -16,6 +16,7 @@ from typing import Any
 
 from nas_edge.controllers import CONTROLLERS, SearchPlan
 from nas_edge.controllers.base import Controller
+from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.source import LatencySource
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.quality.source import QualityContext
@@ -42,6 +43,7 @@ class SearchContext:
         latency: where latencies of candidates come from.
         objectives: resources with targets.
         seed: of the run; every purpose has its own stream, see `seeds`.
+        pooled: what steadies noisy latencies, see `Evaluator`.
     """
 
     space: SearchSpace
@@ -50,6 +52,7 @@ class SearchContext:
     latency: LatencySource
     objectives: Sequence[Objective]
     seed: int
+    pooled: PooledLatency | None = None
 
 
 def make_controller(settings: SearchSettings, context: SearchContext) -> Controller:
@@ -87,8 +90,9 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     )
     size = min(settings.validation_batch_size, len(parts.validation))
     validation = Batches(data.dataset, parts.validation, size, generator(seed, "validation"), preprocessing)
+    reward = REWARDS[settings.reward]
     evaluator = Evaluator(
-        space, SharedWeightsQuality(shared, data), context.latency, context.objectives, REWARDS[settings.reward]
+        space, SharedWeightsQuality(shared, data), context.latency, context.objectives, reward, context.pooled
     )
     rng = generator(seed, "controller")
     return OneShotSearch(make_controller(settings, context), evaluator, shared, train, validation, rng, settings)
@@ -98,7 +102,8 @@ def _multi_trial(settings: MultiTrialSettings, context: SearchContext) -> Search
     quality = QUALITY_SOURCES.make(
         settings.quality, QualityContext(context.space, context.task, context.data, context.seed)
     )
-    evaluator = Evaluator(context.space, quality, context.latency, context.objectives, REWARDS[settings.reward])
+    reward = REWARDS[settings.reward]
+    evaluator = Evaluator(context.space, quality, context.latency, context.objectives, reward, context.pooled)
     rng = generator(context.seed, "controller")
     return MultiTrialSearch(make_controller(settings, context), evaluator, rng, settings)
 

@@ -3,7 +3,7 @@
 One step:
 
 1. propose architectures (during warm-up, some decisions run all their choices or their widest);
-2. ask the device for their latencies; when the device is this very host, wait for them before anything trains;
+2. ask the device for their latencies, unless the device is this very host;
 3. train the shared weights, one batch per proposal, one after another: on one machine that is worth more than
    averaging the gradients of all proposals as a TPU pod must;
 4. score each proposal on a validation batch with the updated weights;
@@ -12,6 +12,9 @@ One step:
 So a remote device measures while the weights train. With `reward_delay_steps` it may go on doing so over the next
 steps: a reward then reaches the controller exactly that many steps late, whatever the device's pace, so results do not
 depend on timing; every trial records both steps.
+
+This host is asked only when an answer is due, and then for all candidates that wait for theirs, so that they share
+rounds of visits; until they are there nothing trains.
 
 While the controller rests (the delay) only step 3 is done: rewards of an untrained supernet would teach nothing.
 
@@ -107,15 +110,19 @@ class Batches(Protocol):
         """Continues from what `state()` returned."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Pending:
-    """Proposals of one step whose latencies are being measured."""
+    """Proposals of one step that wait for their latencies, which are None where they are not asked for.
+
+    On this host they are asked for when they are due; until then, a future is there only for what was answered before
+    the run was stopped.
+    """
 
     step: int
     proposals: Sequence[Proposal]
     candidates: Sequence[Candidate]
-    latencies: Sequence[Future[LatencyAnswer] | None]
-    qualities: Sequence[float]
+    latencies: list[Future[LatencyAnswer] | None]
+    qualities: Sequence[float] = ()
 
 
 class OneShotSearch(SearchLoop):
@@ -153,15 +160,15 @@ class OneShotSearch(SearchLoop):
         replaced = {kind: warmup.probability(step, math.floor(settings.steps * f)) for kind, f in fractions.items()}
         proposals = warmup.propose(self.controller, settings.samples_per_step, self.rng, replaced)
         candidates = [self.evaluator.candidate(p.architecture) for p in proposals] if learning else []
-        latencies = [self._ask(proposal, one) for proposal, one in zip(proposals, candidates, strict=False)]
-        if self.evaluator.latency.measures_on_host:
-            wait([future for future in latencies if future is not None])
+        pending = _Pending(step, proposals, candidates, [None] * len(candidates))
+        if not self.evaluator.latency.measures_on_host:
+            self._ask(pending)
 
         losses = self._train(proposals)
         if learning:
             inputs, targets = next(self.validation)
-            qualities = [self.score(inputs, targets, _masks(proposal)) for proposal in proposals]
-            self._pending.append(_Pending(step, proposals, candidates, latencies, qualities))
+            pending.qualities = [self.score(inputs, targets, _masks(proposal)) for proposal in proposals]
+            self._pending.append(pending)
         trials: list[Trial] = []
         is_last = step + 1 == settings.steps
         while self._pending and (is_last or step - self._pending[0].step >= settings.reward_delay_steps):
@@ -230,14 +237,16 @@ class OneShotSearch(SearchLoop):
     def _restored(self, pending: Mapping[str, Any]) -> _Pending:
         proposals = [Proposal.from_json(row) for row in pending["proposals"]]
         candidates = [self.evaluator.candidate(proposal.architecture) for proposal in proposals]
-        latencies = [
-            self._ask(proposal, candidate) if measured is None else known(LatencyAnswer.from_json(measured))
-            for proposal, candidate, measured in zip(proposals, candidates, pending["measured"], strict=True)
-        ]
-        return _Pending(pending["step"], proposals, candidates, latencies, pending["qualities"])
+        latencies = [None if row is None else known(LatencyAnswer.from_json(row)) for row in pending["measured"]]
+        restored = _Pending(pending["step"], proposals, candidates, latencies, pending["qualities"])
+        if not self.evaluator.latency.measures_on_host:
+            self._ask(restored)
+        return restored
 
     def _settle(self, pending: _Pending) -> list[Trial]:
         """Waits for the latencies of an earlier step (or this one) and lets the controller learn from them."""
+        if self.evaluator.latency.measures_on_host:
+            self._measure_together([pending, *self._pending])
         trials = []
         for candidate, future, quality in zip(pending.candidates, pending.latencies, pending.qualities, strict=True):
             answer = None if future is None else future.result()
@@ -245,9 +254,27 @@ class OneShotSearch(SearchLoop):
         self.learn(pending.proposals, trials)
         return trials
 
-    def _ask(self, proposal: Proposal, candidate: Candidate) -> Future[LatencyAnswer] | None:
-        """Asks for a proposal's latency. One that runs several operators at once is not a single network."""
-        return None if proposal.mixed else self.evaluator.latency.submit(candidate)
+    def _measure_together(self, waiting: Sequence[_Pending]) -> None:
+        """Has everything measured that waits, if the first of it has to be, and waits for all of it."""
+        if not _unasked(waiting[0]):
+            return
+        for pending in waiting:
+            self._ask(pending)
+        wait([future for pending in waiting for future in pending.latencies if future is not None])
+
+    def _ask(self, pending: _Pending) -> None:
+        """Asks for the latencies that are not there yet."""
+        for i in _unasked(pending):
+            pending.latencies[i] = self.evaluator.latency.submit(pending.candidates[i])
+
+
+def _unasked(pending: _Pending) -> list[int]:
+    """Positions of what has to be asked for: a proposal that runs several operators at once is not a single network."""
+    return [
+        i
+        for i, (proposal, latency) in enumerate(zip(pending.proposals, pending.latencies, strict=False))
+        if latency is None and not proposal.mixed
+    ]
 
 
 def _masks(proposal: Proposal) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -30,7 +30,7 @@ class Selection:
 def select(
     space: SearchSpace,
     controller: Controller,
-    evaluate: Callable[[Architecture], Trial],
+    evaluate: Callable[[Sequence[Architecture]], Sequence[Trial]],
     target_ms: float | None,
     margin: float = 0.0,
     earlier: Sequence[Trial] = (),
@@ -43,7 +43,7 @@ def select(
     Args:
         space: where the search was.
         controller: after the search.
-        evaluate: scores and measures an architecture.
+        evaluate: scores and measures architectures.
         target_ms: the latency that may not be exceeded; None returns the raw winner.
         margin: share of it to stay below, because the delivered file is measured another time.
         earlier: trials of the search; the best of those under the limit are evaluated again too.
@@ -57,9 +57,9 @@ def select(
     evaluated: dict[Architecture, Trial] = {}
 
     def measure(architectures: Iterable[Architecture]) -> None:
-        for architecture in map(space.canonical, architectures):
-            if architecture not in evaluated:
-                evaluated[architecture] = evaluate(architecture)
+        distinct = dict.fromkeys(map(space.canonical, architectures))
+        new = [architecture for architecture in distinct if architecture not in evaluated]
+        evaluated.update(zip(new, evaluate(new), strict=True))
 
     most_likely = space.canonical(controller.most_likely())
     measure([most_likely])

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from device_agents.api import Measurement
-from nas_edge.latency.answer import LatencyAnswer
+from device_agents.api import Measurement, Verdict
+from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
 from nas_edge.spaces.decisions import Architecture
 
 _T = TypeVar("_T")
@@ -22,9 +22,11 @@ class Trial:
         rewarded_step: step in which the controller learned from it.
         architecture: its canonical form.
         quality: on validation data, in the task's metric; None when it was not scored.
-        latency: its latency and how that is known; None when it was not asked for.
+        latency: its latency as it was answered, and how that is known; None when it was not asked for.
         usage: value of each resource the objectives name, when all are known.
         reward: what the controller was told; None for a failed candidate or one the bench could not time.
+        adjusted: what a noisy latency became beside those of other candidates, and what the reward is made with; None
+            where the latency was taken as it is.
     """
 
     step: int
@@ -34,10 +36,20 @@ class Trial:
     latency: LatencyAnswer | None
     usage: Mapping[str, float] | None
     reward: float | None
+    adjusted: AdjustedLatency | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What its latency is worth; None when that was not asked for."""
+        if self.adjusted is not None:
+            return self.adjusted.verdict
+        return None if self.latency is None else self.latency.verdict
 
     @property
     def latency_ms(self) -> float | None:
         """Latency, when it can be relied on."""
+        if self.adjusted is not None:
+            return self.adjusted.latency_ms
         return None if self.latency is None else self.latency.latency_ms
 
     @property
@@ -47,6 +59,7 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """The journal record."""
+        adjusted = {} if self.adjusted is None else {"adjusted": self.adjusted.to_json()}
         return {
             "step": self.step,
             "rewarded_step": self.rewarded_step,
@@ -55,12 +68,13 @@ class Trial:
             "measurement": None if self.latency is None else self.latency.to_json(),
             "usage": None if self.usage is None else dict(self.usage),
             "reward": self.reward,
+            **adjusted,
         }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Trial:
         """Reads a journal record."""
-        latency = record["measurement"]
+        latency, adjusted = record["measurement"], record.get("adjusted")
         return cls(
             step=record["step"],
             rewarded_step=record["rewarded_step"],
@@ -69,6 +83,7 @@ class Trial:
             latency=None if latency is None else LatencyAnswer.from_json(latency),
             usage=record["usage"],
             reward=record["reward"],
+            adjusted=None if adjusted is None else AdjustedLatency.from_json(adjusted),
         )
 
 

@@ -6,16 +6,15 @@ import hashlib
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from device_agents.api import BenchmarkSpec, Measurement
-from device_agents.rounds import MeasureFile, measure_in_rounds
+from device_agents.api import BenchmarkSpec, Measurement, MeasureRequest
 from nas_edge.config import RunConfig
 from nas_edge.errors import TrainingError
 from nas_edge.formatting import command, reason
@@ -34,8 +33,8 @@ from nas_edge.tasks.base import Array, NetworkTask, TaskData
 from nas_edge.text import measurement_text
 from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
 
-# Rounds in which the delivered files are measured side by side.
-FINAL_ROUNDS = 5
+MeasureFiles: TypeAlias = Callable[[Sequence[MeasureRequest]], Sequence[Measurement]]
+
 # Test images with which the delivered files are run on the device and here.
 CHECKED_IMAGES = 4
 
@@ -189,38 +188,39 @@ def convert(
 
 
 @contextmanager
-def _measured_once(context: RunContext) -> Iterator[MeasureFile]:
-    """Yields what measures a file, or answers with what was measured of it before the run was interrupted."""
+def _measured_once(context: RunContext) -> Iterator[MeasureFiles]:
+    """Yields what measures files side by side, but for those that were measured before the run was interrupted."""
     device = context.bench.required_device
     with closing(context.run.open_journal(context.reporter.say, "stages/final.jsonl")) as journal:
+        # What earlier versions measured in parts has other settings, or none, and is measured again.
         known: dict[tuple[str, str | None], deque[Measurement]] = {}
-        for key, part in journal.read(
+        for key, measured in journal.read(
             lambda record: ((record["file"], record.get("spec")), Measurement.from_json(record["measurement"]))
         ):
-            known.setdefault(key, deque()).append(part)
+            known.setdefault(key, deque()).append(measured)
 
-        def measure(file: bytes, spec: BenchmarkSpec) -> Measurement:
-            name, settings = hashlib.sha256(file).hexdigest(), _digest(spec)
-            # Earlier versions, in which settings could not change, did not note them.
-            earlier = known.get((name, settings)) or known.get((name, None))
-            if earlier:
-                return earlier.popleft()
-            measurement = device.measure_file(file, spec)
-            journal.append({"file": name, "spec": settings, "measurement": measurement.to_json()})
-            return measurement
+        def measure(files: Sequence[MeasureRequest]) -> list[Measurement]:
+            keys = [(hashlib.sha256(file).hexdigest(), _digest(spec)) for file, spec in files]
+            found = [known[key].popleft() if known.get(key) else None for key in keys]
+            missing = [i for i, measured in enumerate(found) if measured is None]
+            for i, measured in zip(missing, device.measure_files([files[i] for i in missing]), strict=True):
+                name, settings = keys[i]
+                journal.append({"file": name, "spec": settings, "measurement": measured.to_json()})
+                found[i] = measured
+            return [measured for measured in found if measured is not None]
 
         yield measure
 
 
 def _digest(spec: BenchmarkSpec) -> str:
-    """All settings, the effort included: rounds of one measurement are made alike."""
+    """All settings, the effort included: another effort is another measurement."""
     return hashlib.sha256(json.dumps(spec.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def measure_models(
-    config: RunConfig, device: DeviceSource, measure: MeasureFile, models: Sequence[TrainedModel], reporter: Reporter
+    config: RunConfig, device: DeviceSource, measure: MeasureFiles, models: Sequence[TrainedModel], reporter: Reporter
 ) -> tuple[ResultRow, ...]:
-    """Measures the delivered files, with more care than in the loop: in rounds, side by side.
+    """Measures the delivered files, with more care than in the loop, all of them side by side.
 
     Args:
         config: of the run.
@@ -234,18 +234,13 @@ def measure_models(
     """
     whole = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
     files = [(model, precision) for model in models for precision in model.files]
-    with reporter.stage("measuring", FINAL_ROUNDS * len(files)) as show:
-
-        def shown(done: int, position: int, measurement: Measurement) -> None:
-            model, precision = files[position]
-            show(done, f"{model.contender.name} {precision} {measurement_text(measurement, ' ms')}")
-
-        measured = measure_in_rounds(
-            [(model.files[precision], whole) for model, precision in files], FINAL_ROUNDS, measure, progress=shown
-        )
+    with reporter.stage("measuring", len(files)) as show:
+        measured = measure([(model.files[precision], whole) for model, precision in files])
+        show(len(files))
     latency: dict[str, dict[str, Measurement]] = {model.contender.name: {} for model in models}
     for (model, precision), found in zip(files, measured, strict=True):
-        latency[model.contender.name][precision] = found.whole
+        latency[model.contender.name][precision] = found
+        reporter.say(f"{model.contender.name}, {precision}: {measurement_text(found, ' ms')}")
     return tuple(
         ResultRow(
             model.contender.name,
@@ -339,6 +334,7 @@ class Bundling:
             "target_ms": self.target_ms,
             "outcome": result.outcome.value,
             "meets_target": result.meets_target,
+            "warning": result.warning,
             "device": self.device.info.model,
             "test_images": len(self.data.split.test),
             "latency_estimate": result.to_json()["latency_estimate"],
@@ -369,9 +365,10 @@ class Bundling:
 
 
 def _latency_facts(measurement: Measurement) -> dict[str, Any]:
-    """A measurement for a manifest: its statistics first, then every sample and the conditions."""
+    """A measurement for a manifest: latency, statistics of all runs, then every sample and the conditions."""
     statistics = {} if measurement.statistics is None else asdict(measurement.statistics)
-    return {**statistics, **measurement.to_json()}
+    known = {"latency_ms": measurement.best_ms, "latency_interval_ms": measurement.interval_ms}
+    return {**known, **statistics, **measurement.to_json()}
 
 
 def write_report(run: Run, reporter: Reporter) -> None:

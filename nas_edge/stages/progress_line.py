@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from device_agents.api import Verdict
 from device_agents.pool import DeviceStatus
 from nas_edge.formatting import ms_text
 from nas_edge.latency.device import DeviceSource
@@ -62,9 +63,10 @@ class SearchLine:
         """The step's last trial."""
         trial = report.trials[-1]
         if trial.latency_ms is not None:
-            timed = f"{ms_text(trial.latency_ms)}/{ms_text(self._target_ms)} ms"
+            flag = "" if trial.verdict == Verdict.OK else f" ({trial.verdict})"
+            timed = f"{ms_text(trial.latency_ms)}/{ms_text(self._target_ms)} ms{flag}"
         else:
-            timed = "not timed" if trial.latency is None else str(trial.latency.verdict)
+            timed = "not timed" if trial.verdict is None else str(trial.verdict)
         conditions = None if trial.measurement is None else trial.measurement.conditions
         temperature_c = None if conditions is None else conditions.temperature_c_after
         return [

@@ -67,6 +67,8 @@ class RecordedSearch:
         self._ahead = deque(trial.to_json() for trial in found[count:])  # as this version writes them
         loop.evaluator.latency = _Remembering(loop.evaluator.latency, found[count:])
         loop.remember(found)
+        for trial in self.trials:
+            loop.evaluator.take(trial)
         if checkpoint is not None:
             loop.restore_arrays(checkpoint.arrays)
             loop.restore(checkpoint.state["search"])

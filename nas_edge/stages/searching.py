@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 from device_agents.api import Verdict
+from device_agents.probe_watch import ProbeState
 from device_agents.verdicts import FLAGS
 from nas_edge.errors import InfeasibleError, UnreliableLatencyError
 from nas_edge.formatting import command, ms_text
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, repair
+from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
 from nas_edge.networks.graph import NetworkSpec
@@ -43,7 +45,7 @@ def open_latencies(context: RunContext) -> Iterator[tuple[LatencySource, Latency
 def _journalled(context: RunContext) -> Iterator[tuple[str, LatencyAnswer]]:
     """Latencies that can be relied on, by fingerprint of the design, as the search's journal has them."""
     for trial in map(Trial.from_json, context.run.journal()):
-        if trial.latency is not None and trial.latency.ok:
+        if trial.latency is not None and trial.latency.verdict == Verdict.OK:
             yield context.space.build(trial.architecture).fingerprint, trial.latency
 
 
@@ -75,14 +77,13 @@ def find_target_ms(context: RunContext) -> float:
     with reporter.stage(f"timing {name}", 1) as show:
         answer = device.submit(Candidate(Design(network))).result()
         show(1)
-    median_ms = answer.median_ms
-    if median_ms is None:
+    if answer.best_ms is None:
         raise InfeasibleError(
             f"no --target-ms was given and the reference network {name} could not be timed on {device.name}: "
             f"{answer.verdict}, {answer.detail}",
             fix="start a new run with --target-ms",
         )
-    target_ms = median_ms * config.target.reference_share
+    target_ms = answer.best_ms * config.target.reference_share
     share = "" if config.target.reference_share == 1 else f"{config.target.reference_share:g} of it, "
     reporter.say(f"{name} takes {answer_text(answer)} on {device.name}; target: {share}{ms_text(target_ms)} ms")
     return target_ms
@@ -96,7 +97,8 @@ def make_loop(context: RunContext, latency: LatencySource, target_ms: float) -> 
     """
     config = context.config
     objectives = (Objective("latency_ms", target_ms, config.target.beta), *config.target.objectives)
-    parts = SearchContext(context.space, context.task, context.data, latency, objectives, config.seed)
+    pooled = PooledLatency(context.space) if getattr(config.latency, "pooled", False) else None
+    parts = SearchContext(context.space, context.task, context.data, latency, objectives, config.seed, pooled)
     return make_search(config.search, parts)
 
 
@@ -114,6 +116,8 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
         f"searching {space.name}: {float(space.size):.3g} architectures, target {ms_text(target_ms)} ms "
         f"({config.export.precision}), latencies from {context.bench.latency_source.name}"
     )
+    if context.bench.device is not None and (states := context.bench.device.probe_states()):
+        reporter.say(device_line(states))
     with ExitStack() as stack:
         journal = stack.enter_context(closing(run.open_journal(reporter.say)))
         recorded = RecordedSearch(loop, journal, run.checkpoints, config.runs.checkpoint_steps, reporter.say)
@@ -124,6 +128,16 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
             recorded.run(on_step, context.stop)
     _check_timed(context, recorded.trials)
     return recorded.trials
+
+
+def device_line(states: Sequence[ProbeState]) -> str:
+    """What the probes say of the device, in one line."""
+    said = [
+        f"{state.name} {state.level:.2f} times its undisturbed time, {state.quiet_share:.0%} of visits quiet"
+        for state in states
+        if state.level is not None
+    ]
+    return f"probes of the device: {'; '.join(said) or 'not known yet'}"
 
 
 @contextmanager

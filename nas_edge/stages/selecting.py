@@ -17,6 +17,9 @@ from nas_edge.stages.context import RunContext
 from nas_edge.stages.searching import advising
 from nas_edge.text import answer_text
 
+# Random architectures that are measured side by side.
+TOGETHER = 16
+
 
 def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trials: Sequence[Trial]) -> Trial:
     """The winner, evaluated again and checked against the limit.
@@ -29,12 +32,13 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
     with _evaluated_once(context, loop, "selection") as evaluate, reporter.stage("selection", None) as show:
         done = 0
 
-        def shown(architecture: Architecture) -> Trial:
+        def shown(architectures: Sequence[Architecture]) -> Sequence[Trial]:
             nonlocal done
-            trial = evaluate(architecture)
-            done += 1
-            show(done, answer_text(trial.latency), f"quality {context.task.metric.text(trial.quality)}")
-            return trial
+            trials = evaluate(architectures)
+            for trial in trials:
+                done += 1
+                show(done, answer_text(trial.latency), f"quality {context.task.metric.text(trial.quality)}")
+            return trials
 
         limit_ms = target_ms if target.limit == "hard" else None
         # Head-room is for the delivered file, which is measured another time.
@@ -73,18 +77,21 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
     best: Trial | None = None
     reporter = context.reporter
     with _evaluated_once(context, loop, "random") as evaluate, reporter.stage("random baseline", count) as show:
-        for done in range(count):
-            trial = evaluate(context.space.sample(rng))
-            meets = trial.latency_ms is not None and trial.latency_ms <= target_ms and trial.quality is not None
-            if meets and (best is None or (trial.quality or 0.0) > (best.quality or 0.0)):
-                best = trial
-            show(done + 1, "" if best is None else f"best quality {context.task.metric.text(best.quality)}")
+        for done in range(0, count, TOGETHER):
+            sampled = [context.space.sample(rng) for _ in range(min(TOGETHER, count - done))]
+            for trial in evaluate(sampled):
+                meets = trial.latency_ms is not None and trial.latency_ms <= target_ms and trial.quality is not None
+                if meets and (best is None or (trial.quality or 0.0) > (best.quality or 0.0)):
+                    best = trial
+            show(done + len(sampled), "" if best is None else f"best quality {context.task.metric.text(best.quality)}")
     return best
 
 
 @contextmanager
-def _evaluated_once(context: RunContext, loop: SearchLoop, stage: str) -> Iterator[Callable[[Architecture], Trial]]:
-    """Yields what scores and measures an architecture outside the loop.
+def _evaluated_once(
+    context: RunContext, loop: SearchLoop, stage: str
+) -> Iterator[Callable[[Sequence[Architecture]], Sequence[Trial]]]:
+    """Yields what scores and measures architectures outside the loop.
 
     The answers go into a journal of the stage, from which a resumed run takes them, so that none is measured twice.
     Where the bench was to blame for one that cannot be used, it is asked again.
@@ -92,15 +99,16 @@ def _evaluated_once(context: RunContext, loop: SearchLoop, stage: str) -> Iterat
     with closing(context.run.open_journal(context.reporter.say, f"stages/{stage}.jsonl")) as journal:
         known: dict[Architecture, deque[Trial]] = {}
         for trial in journal.read(Trial.from_json):
-            if trial.latency is None or trial.latency.verdict not in BENCH_FAULTS:
+            if trial.verdict not in BENCH_FAULTS:
                 known.setdefault(trial.architecture, deque()).append(trial)
 
-        def evaluate(architecture: Architecture) -> Trial:
-            earlier = known.get(loop.space.canonical(architecture))
-            if earlier:
-                return earlier.popleft()
-            trial = loop.evaluate(architecture)
-            journal.append(trial.to_json())
-            return trial
+        def evaluate(architectures: Sequence[Architecture]) -> list[Trial]:
+            earlier = [known.get(loop.space.canonical(architecture)) for architecture in architectures]
+            found = [trials.popleft() if trials else None for trials in earlier]
+            missing = [i for i, trial in enumerate(found) if trial is None]
+            for i, trial in zip(missing, loop.evaluate_all([architectures[i] for i in missing]), strict=True):
+                journal.append(trial.to_json())
+                found[i] = trial
+            return [trial for trial in found if trial is not None]
 
         yield evaluate

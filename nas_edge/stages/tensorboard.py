@@ -20,6 +20,7 @@ from typing import Any
 from nas_edge.controllers.base import Controller
 from nas_edge.runs.files import writing
 from nas_edge.search.loop import StepReport
+from nas_edge.search.trials import Trial
 from nas_edge.stages.policy_log import is_noted
 
 _NAME = re.compile(r"events\.out\.tfevents\.([0-9]{6,})\.nas_edge")
@@ -66,6 +67,7 @@ class TensorBoardLog:
             "search/reward": _mean(trial.reward for trial in trials),
             "search/quality": _mean(trial.quality for trial in trials),
             "search/latency_ms": latency_ms,
+            "search/observed_median_ms": _mean(_observed_ms(trial) for trial in trials),
             "search/latency_of_target": None if latency_ms is None else latency_ms / self._target_ms,
             "controller/entropy": report.entropy,
             "controller/learning_rate": controller.learning_rate(report.step),
@@ -109,6 +111,12 @@ def _policy(controller: Controller) -> Mapping[str, float]:
         if len(probabilities) > 1
         for i, (choice, probability) in enumerate(zip(choices[path], probabilities, strict=True))
     }
+
+
+def _observed_ms(trial: Trial) -> float | None:
+    """Median over all runs, where the latency is the one that nothing disturbs."""
+    measured = trial.measurement
+    return measured.statistics.median_ms if measured and measured.visits and measured.statistics else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -95,8 +95,8 @@ def _check_kind(answer: LatencyAnswer, candidate: Candidate) -> None:
             answer.measurement is None,
             f"{what} is called {answer.kind} but has a measurement; use LatencyAnswer.estimated",
         )
-    if answer.interval_ms is not None:
-        low_ms, high_ms = answer.interval_ms
+    if answer.estimate_interval_ms is not None:
+        low_ms, high_ms = answer.estimate_interval_ms
         expect(
             answer.estimate_ms is not None and 0 <= low_ms <= answer.estimate_ms <= high_ms < float("inf"),
             f"{what} has the interval {low_ms} to {high_ms} ms around {answer.estimate_ms} ms",

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from device_agents.anchor_watch import AnchorSettings
-from device_agents.anchored import AnchoredAgent
 from device_agents.host import host_info
 from nas_edge import cli
 from nas_edge.latency.table import LinearTable, Term
@@ -40,8 +37,6 @@ def test_a_search_goes_by_a_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(SPACES.entries, "tiny", TINY)
-    undrifting = partial(AnchoredAgent, settings=AnchorSettings(max_drift=float("inf")))
-    monkeypatch.setattr("nas_edge.latency.device.AnchoredAgent", undrifting)
     space = tiny_space(16, 1, 10)
     # Milliseconds that no network of this size takes here, so that they cannot be taken for measured ones.
     terms = [Term({d.path: choice}, 100.0 * i) for d in space.decisions for i, choice in enumerate(d.choices)]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from device_agents.anchor_watch import AnchorSettings
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
-from device_agents.probe_models import compute_model
+from device_agents.probe_models import PROBE_MODELS
+from device_agents.quiet import VisitSettings
 from nas_edge.errors import ConfigError
-from nas_edge.latency.answer import LatencyKind
-from nas_edge.latency.cache import CachedSource
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.device import DeviceSource
-from nas_edge.latency.retry import RetryingSource
 from nas_edge.networks.tflite_model import tflite_model
 from tests.support.agents import FunctionAgent, fake_info
 from tests.support.candidates import candidate
@@ -36,17 +33,32 @@ def test_a_candidate_is_measured_as_the_file_that_is_written_of_it() -> None:
     files: list[bytes] = []
 
     def measure(model: bytes, spec: BenchmarkSpec) -> Measurement:
-        assert spec == SPEC
+        assert spec.settings_hash == VisitSettings().of_visit(SPEC).settings_hash
         files.append(model)
         return steady(1.0)
 
     with device_source(measure) as source:
         answer = source.submit(candidate(0)).result(timeout=30)
-    assert files[:2] == [compute_model(), tflite_model(candidate(0).network, "int8")]
+    written = tflite_model(candidate(0).network, "int8")
+    assert written in files
+    assert set(files) - {written} == {model() for model in PROBE_MODELS.values()}
     assert answer.kind is LatencyKind.MEASURED
+    assert (answer.verdict, answer.latency_ms, answer.interval_ms) == (Verdict.OK, 1.0, (1.0, 1.0))
     assert answer.measurement is not None
-    assert answer.measurement.conditions is not None
-    assert answer.measurement.conditions.anchor_ratio == 1.0
+    assert len(answer.measurement.visits) >= VisitSettings().agreeing
+    assert LatencyAnswer.from_json(answer.to_json()) == answer
+
+
+def test_candidates_that_are_asked_for_together_share_rounds() -> None:
+    def measure(model: bytes, spec: BenchmarkSpec) -> Measurement:
+        return steady(1.0)
+
+    with device_source(measure) as source:
+        asked = [source.submit(candidate(index)) for index in range(4)]
+        measured = [future.result(timeout=30).measurement for future in asked]
+    rounds = [{visit.round for visit in one.visits} for one in measured if one is not None]
+    assert len(rounds) == 4
+    assert all(one == rounds[0] for one in rounds)
 
 
 def test_key_names_everything_but_the_network() -> None:
@@ -55,24 +67,7 @@ def test_key_names_everything_but_the_network() -> None:
     assert key.precision == "int8"
     assert key.device == fake_info().fingerprint
     assert key.runtime == "litert 1"
-    assert key.settings == SPEC.settings_hash
-
-
-def test_after_a_drift_the_cache_forgets_and_the_search_gets_what_is_measured_again(tmp_path: Path) -> None:
-    slowdown = 1.0
-    with device_source(lambda *_: steady(slowdown)) as device:
-        cached = CachedSource(RetryingSource(device), tmp_path / "cache.sqlite", device.key)
-        device.on_drift(cached.forget_since)
-        every = AnchorSettings().every
-        for index in range(every):
-            assert cached.submit(candidate(index)).result(timeout=30).ok
-        assert cached.hits == 0
-        slowdown = 2.0
-        assert cached.submit(candidate(every)).result(timeout=30).verdict is Verdict.DRIFTED
-        slowdown = 1.01
-        again = cached.submit(candidate(0)).result(timeout=30)
-        assert again.latency_ms == 1.01
-        cached.close()
+    assert key.settings == f"{SPEC.settings_hash} {VisitSettings().digest}"
 
 
 @pytest.mark.parametrize("other", [{"model": "another phone"}, {"runtime_version": "2"}])

@@ -69,7 +69,7 @@ def measure(model: bytes, spec: BenchmarkSpec) -> Measurement:
 
 
 def at_once() -> LatencySource:
-    return DeviceSource([FunctionAgent(measure)], "int8", BenchmarkSpec())
+    return DeviceSource([FunctionAgent(measure, recorded=True)], "int8", BenchmarkSpec())
 
 
 def late_and_out_of_order() -> LatencySource:
@@ -84,7 +84,7 @@ def late_and_out_of_order() -> LatencySource:
         return measure(model, spec)
 
     return DeviceSource(
-        [FunctionAgent(measure_late, fake_info(f"fake:{i}")) for i in range(4)], "int8", BenchmarkSpec()
+        [FunctionAgent(measure_late, fake_info(f"fake:{i}"), recorded=True) for i in range(4)], "int8", BenchmarkSpec()
     )
 
 

@@ -13,13 +13,13 @@ from tests.support.sources import FunctionSource, failed, timed
 
 
 def test_every_failure_is_either_the_candidates_or_the_benchs_but_for_what_nobody_knows() -> None:
-    bench = {Verdict.DEVICE_LOST, Verdict.BENCH_FAILED, Verdict.UNSTEADY, Verdict.DRIFTED, Verdict.THROTTLED}
-    assert bench == BENCH_FAULTS
-    assert BENCH_FAULTS | CANDIDATE_FAULTS | {Verdict.OK, Verdict.NOT_KNOWN} == set(Verdict)
+    lost, noise = {Verdict.DEVICE_LOST, Verdict.BENCH_FAILED}, {Verdict.UNSTEADY, Verdict.DRIFTED, Verdict.THROTTLED}
+    assert lost | noise | {Verdict.CONTENDED} == BENCH_FAULTS
+    assert BENCH_FAULTS | CANDIDATE_FAULTS | {Verdict.OK, Verdict.CORRECTED, Verdict.NOT_KNOWN} == set(Verdict)
     assert not BENCH_FAULTS & CANDIDATE_FAULTS
 
 
-@pytest.mark.parametrize("verdict", sorted(BENCH_FAULTS))
+@pytest.mark.parametrize("verdict", sorted(BENCH_FAULTS - {Verdict.CONTENDED}))
 def test_what_the_bench_failed_is_measured_again(verdict: Verdict) -> None:
     answers = iter([failed(verdict), timed(1.0)])
     inner = FunctionSource(lambda _: next(answers))
@@ -30,8 +30,8 @@ def test_what_the_bench_failed_is_measured_again(verdict: Verdict) -> None:
     assert [one.network for one in inner.asked] == [candidate(0).network] * 2
 
 
-@pytest.mark.parametrize("verdict", [Verdict.OK, *sorted(CANDIDATE_FAULTS)])
-def test_what_is_the_candidates_own_doing_is_not(verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", [Verdict.OK, Verdict.CONTENDED, *sorted(CANDIDATE_FAULTS)])
+def test_what_is_the_candidates_own_doing_or_was_given_all_its_time_is_not(verdict: Verdict) -> None:
     inner = FunctionSource(lambda _: failed(verdict))
     assert RetryingSource(inner).submit(candidate(0)).result(timeout=60).verdict is verdict
     assert len(inner.asked) == 1

@@ -25,7 +25,7 @@ from nas_edge import cli
 from nas_edge.config import load_config
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.errors import NasEdgeError, RunError
-from nas_edge.latency.answer import LatencyAnswer, LatencyKind
+from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer, LatencyKind
 from nas_edge.report import compare_report, read_run, run_report, to_page, to_text, write_report
 from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, pareto_front, predict, rolling_share
 from nas_edge.report.content import Column, Report, Table, text_of
@@ -39,6 +39,7 @@ from nas_edge.spaces import find_space
 from nas_edge.spaces.reference import point, reference_network
 from nas_edge.stages.policy_log import PolicyLog
 from tests.support.finished_runs import HOSTILE, finished_run, forget_tests, space_of, timed, write_policy
+from tests.support.sources import visited
 from tests.support.synthetic_run import make_run
 
 
@@ -194,6 +195,31 @@ def test_trials_are_as_in_the_journal(finished: Run, report: Report) -> None:
     temperatures = column(report, "trials", "temperature_c")
     assert temperatures[0] == 31.0
     assert temperatures[-1] is None
+
+
+def test_what_was_observed_and_what_was_adjusted_stand_beside_the_latency(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 5)
+    architecture = Trial.from_json(list(run.journal())[-1]).architecture
+    last = run.config.search.steps
+    with closing(run.open_journal(print)) as journal:
+        quiet = LatencyAnswer.measured(visited(0.4))
+        journal.append(Trial(last, last, architecture, 0.7, quiet, {"latency_ms": 0.4}, 0.7).to_json())
+        noisy = LatencyAnswer.measured(visited(0.5, Verdict.CONTENDED))
+        adjusted = AdjustedLatency(0.41, (0.38, 0.44), Verdict.CORRECTED)
+        journal.append(Trial(last, last, architecture, 0.7, noisy, {"latency_ms": 0.41}, 0.7, adjusted).to_json())
+    report = run_report(read_run(run.folder))
+    expected = {
+        "latency_ms": [0.4, 0.41],
+        "low_ms": [pytest.approx(0.396), 0.38],
+        "high_ms": [pytest.approx(0.404), 0.44],
+        "measured_ms": [None, 0.5],
+        "verdict": ["ok", "corrected"],
+        "measured_verdict": ["ok", "contended"],
+        "observed_median_ms": [0.8, 1.0],
+        "observed_p90_ms": [0.8, 1.0],
+    }
+    assert {key: list(column(report, "trials", key)[-2:]) for key in expected} == expected
+    assert "1 of the noisy latencies was adjusted" in section_text(report, "failures")
 
 
 def test_candidates_are_counted_by_verdict_with_examples(finished: Run, report: Report) -> None:

@@ -16,13 +16,14 @@ from device_agents.api import Measurement, Verdict
 from nas_edge import cli
 from nas_edge.config import load_config
 from nas_edge.errors import RunError
-from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
+from nas_edge.runs.columns import read_trials
 from nas_edge.runs.listing import list_runs
 from nas_edge.runs.reselect import read_candidates
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
-from tests.support.sources import failed, timed
+from tests.support.sources import failed, timed, visited
 from tests.support.synthetic_run import make_run as synthetic_run
 
 
@@ -234,8 +235,31 @@ def test_columns_say_the_same_as_the_records(tmp_path: Path) -> None:
     assert columns.latency_ms == [trial.latency_ms for trial in trials]
     assert {"ok", "timeout"} <= set(columns.verdict)
     for measured, record in zip(columns.measurement, records, strict=True):
-        del record["measurement"]["samples_ms"]
+        for name in ("samples_ms", "visits", "quiet"):  # what they come to is in columns of its own
+            del record["measurement"][name]
         assert measured == record["measurement"]
+
+
+def test_columns_have_quiet_adjusted_and_observed_latencies(tmp_path: Path) -> None:
+    """With and without a look at the samples; what was adjusted is what counts, and what was measured is beside it."""
+    adjusted = AdjustedLatency(1.9, (1.8, 2.0), Verdict.CORRECTED)
+    trials = [
+        Trial(0, 0, Architecture((0,)), 0.5, LatencyAnswer.measured(visited(2.0)), {"latency_ms": 2.0}, 0.1),
+        Trial(1, 1, Architecture((1,)), 0.5, LatencyAnswer.measured(visited(2.5, Verdict.CONTENDED)), None, None),
+        Trial(2, 2, Architecture((2,)), 0.5, LatencyAnswer.measured(visited(2.0, Verdict.CORRECTED)), None, 0.1),
+        Trial(
+            3, 3, Architecture((3,)), 0.5, LatencyAnswer.measured(visited(2.5, Verdict.CONTENDED)), None, 0.1, adjusted
+        ),
+        Trial(4, 4, Architecture((4,)), 0.5, LatencyAnswer.measured(timed(3.0)), {"latency_ms": 3.0}, 0.1),
+    ]
+    run = make_run(tmp_path / "run", trials)
+    for columns in (run.trials(), read_trials(run.path("journal.jsonl"), samples=True)):
+        assert columns.latency_ms == [trial.latency_ms for trial in trials] == [2.0, None, 2.0, 1.9, 3.0]
+        assert columns.verdict == ["ok", "contended", "corrected", "corrected", "ok"]
+        assert columns.measured_ms == [2.0, 2.5, 2.0, 2.5, 3.0]
+        assert columns.measured_verdict == ["ok", "contended", "corrected", "contended", "ok"]
+        assert columns.interval_ms[2:4] == [(1.98, 2.02), (1.8, 2.0)]
+    assert columns.observed_ms == [(4.0, 4.0), (5.0, 5.0), (4.0, 4.0), (5.0, 5.0), (3.0, 3.0)]
 
 
 def test_texts_that_look_like_samples_are_left_alone(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agents.api import Measurement, Verdict
+from device_agents.api import Measurement, QuietLatency, Verdict, Visit
 from nas_edge.cli.base import check_limit
 from nas_edge.errors import NasEdgeError
 from nas_edge.latency.answer import LatencyKind
@@ -20,6 +20,13 @@ RUN, METRIC = Path("runs/one"), ACCURACY
 def measured(low_ms: float, high_ms: float, verdict: Verdict = Verdict.OK) -> Measurement:
     """One whose median's interval has these ends, and whose median is in the middle of them."""
     return Measurement(verdict, "" if verdict is Verdict.OK else "noise", samples_ms=(low_ms,) * 10 + (high_ms,) * 10)
+
+
+def visited(low_ms: float, high_ms: float, observed_ms: float, verdict: Verdict = Verdict.OK) -> Measurement:
+    """One whose quiet latency has this interval, while half of its runs took `observed_ms`."""
+    quiet = QuietLatency((low_ms + high_ms) / 2, (low_ms, high_ms), 3)
+    samples_ms = (low_ms, *[observed_ms] * 8)
+    return Measurement(verdict, "noise", samples_ms=samples_ms, visits=(Visit(9, 1, 0.0),), quiet=quiet)
 
 
 def result(measurement: Measurement | None, hard: bool = True) -> RunResult:
@@ -44,6 +51,13 @@ CASES = [
     (result(Measurement(Verdict.OK, samples_ms=(0.5,) * 5)), Outcome.UNKNOWN, 4),
     (result(Measurement(Verdict.DEVICE_LOST, "gone")), Outcome.UNKNOWN, 4),
     (result(None), Outcome.UNKNOWN, 4),
+    (result(visited(0.8, 0.9, 0.95)), Outcome.MET, 0),
+    (result(visited(0.8, 0.9, 1.5)), Outcome.MET, 0),
+    (result(visited(0.9, 1.05, 0.95)), Outcome.UNKNOWN, 4),
+    (result(visited(1.1, 1.2, 0.9)), Outcome.MISSED, 3),
+    (result(visited(0.8, 0.9, 1.5, Verdict.CORRECTED)), Outcome.MET, 0),
+    (result(visited(0.9, 1.05, 1.5, Verdict.CORRECTED)), Outcome.UNKNOWN, 4),
+    (result(visited(0.1, 0.2, 0.3, Verdict.CONTENDED)), Outcome.UNKNOWN, 4),
     (result(measured(1.1, 1.2), hard=False), Outcome.MISSED, 0),
     (result(measured(0.9, 1.2), hard=False), Outcome.UNKNOWN, 0),
     (estimated(0.99), Outcome.MET, 0),
@@ -69,6 +83,26 @@ def test_outcome_and_exit_code(found: RunResult, outcome: Outcome, code: int) ->
             check_limit(found)
         assert ended.value.exit_code == code
         assert str(ended.value) not in shown, "the same line is not printed twice"
+
+
+def test_a_limit_that_is_met_only_where_nothing_disturbs_comes_with_a_warning() -> None:
+    """The quiet latency decides, and the page, the table and the file say what was observed."""
+    for found, warned in (
+        (result(visited(0.8, 0.9, 1.5)), True),
+        (result(visited(0.8, 0.9, 0.95)), False),
+        (result(visited(1.1, 1.2, 1.5)), False),
+        (result(measured(0.8, 0.9)), False),
+        (estimated(0.9), False),
+    ):
+        expected = "half of the runs took 1.500 ms or more, because other programs were busy" if warned else ""
+        assert found.warning.endswith(expected) if warned else found.warning == ""
+        assert found.to_json()["warning"] == found.warning
+        assert (f"warning: {found.warning}" in result_text.table(found, RUN, METRIC)) == warned
+    written = result(visited(0.8, 0.9, 1.5)).to_json()
+    assert (written["latency_ms"], written["observed_ms"]) == (pytest.approx(0.85), 1.5)
+    assert "winner, int8: observed 1.500 ms, p90 1.500 ms" in result_text.table(
+        result(visited(0.8, 0.9, 1.5)), RUN, METRIC
+    )
 
 
 def test_what_an_earlier_version_wrote_is_looked_at_again() -> None:

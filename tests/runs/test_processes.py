@@ -29,13 +29,7 @@ from tests.support.spaces import tiny_space
 WAIT_S = 240
 COMMAND = """
 import sys
-from functools import partial
-from device_agents.anchor_watch import AnchorSettings
-from device_agents.anchored import AnchoredAgent
 from tests.support.spaces import TINY
-import nas_edge.latency.device
-# The machines that run tests are shared, and drift.
-nas_edge.latency.device.AnchoredAgent = partial(AnchoredAgent, settings=AnchorSettings(max_drift=float("inf")))
 from nas_edge import cli
 from nas_edge.spaces import SPACES
 SPACES.entries["tiny"] = TINY

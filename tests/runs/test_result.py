@@ -88,7 +88,7 @@ def test_intervals_and_tests_are_data() -> None:
             "accuracy": 0.6,
             "accuracy_interval": (0.57, 0.63),
             "accuracy_vs_winner": {"test": "McNemar", "examples": 1000, "p_value": 0.001},
-            "median_ms": None,
+            "latency_ms": None,
             "latency_differs": None,
         }
     ]
@@ -117,8 +117,8 @@ def test_what_is_delivered_is_what_was_measured() -> None:
     assert DELIVERED.latency_ms == 2.0, "of the device, not of what the search went by"
     assert DELIVERED.outcome is Outcome.UNKNOWN, "three samples have no interval"
     assert not DELIVERED.meets_limit
-    assert RIVAL.median_ms("int8") is None
-    assert RIVAL.median_ms("float32") is None
+    assert RIVAL.best_ms("int8") is None
+    assert RIVAL.best_ms("float32") is None
 
 
 def test_what_is_found_takes_as_long_as_the_search_was_told() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Timer
 from typing import Any
 
 import keras
@@ -12,9 +14,12 @@ import pytest
 from device_agents.api import Measurement, Verdict
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.errors import RunError
+from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.pooled import PooledLatency, PooledSettings
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
 from nas_edge.rewards import Objective
+from nas_edge.search.evaluation import Evaluator
 from nas_edge.search.faults import UNUSABLE_IN_A_ROW
 from nas_edge.search.loop import StepReport
 from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
@@ -23,7 +28,7 @@ from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
 from tests.support.batches import batches
 from tests.support.searches import one_shot_search
-from tests.support.sources import FunctionSource, failed, timed
+from tests.support.sources import FunctionSource, failed, timed, visited
 from tests.support.spaces import tiny_space
 from tests.support.tasks import CLASSIFICATION, OPTIMIZATION
 
@@ -141,6 +146,69 @@ def test_a_late_reward_is_late_by_the_same_number_of_steps_and_none_is_lost(shar
     trials = [trial for report in reports for trial in report.trials]
     assert [trial.step for trial in trials] == [2, 3, 4, 5, 6, 7]
     assert [trial.rewarded_step for trial in trials] == [4, 5, 6, 7, 7, 7]
+
+
+def test_candidates_on_this_host_are_measured_together_when_the_first_of_them_is_due(shared: SharedWeights) -> None:
+    source = FunctionSource(lambda _: timed(1.0), on_host=True)
+    search = make_search(shared, lambda _: timed(1.0), reward_delay_steps=2, samples_per_step=2)
+    search.evaluator.latency = source
+    asked: list[int] = []
+    reports: list[StepReport] = []
+    search.run(lambda report: (asked.append(len(source.asked)), reports.append(report)))  # type: ignore[func-returns-value]
+    assert asked == [0, 0, 0, 0, 6, 6, 6, 12]
+    assert [len(report.trials) for report in reports] == [0, 0, 0, 0, 2, 2, 2, 6]
+    trials = [trial for report in reports for trial in report.trials]
+    assert [trial.architecture for trial in trials] == [candidate.architecture for candidate in source.asked]
+
+
+def test_nothing_trains_while_this_host_measures(shared: SharedWeights) -> None:
+    search = make_search(shared, lambda _: timed(1.0), reward_delay_steps=1)
+    measuring: list[Future[LatencyAnswer]] = []
+
+    class Slow(FunctionSource):
+        def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
+            future: Future[LatencyAnswer] = Future()
+            measuring.append(future)
+            Timer(0.02, lambda: future.set_result(LatencyAnswer.measured(timed(1.0)))).start()
+            return future
+
+    search.evaluator.latency = Slow(lambda _: timed(1.0), on_host=True)
+    train, idle = shared.train_step, []
+
+    def trained(*arguments: Any) -> float:
+        idle.append(all(future.done() for future in measuring))
+        return train(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared, "train_step", trained)
+        run(search)
+    assert len(measuring) == 6
+    assert all(idle)
+
+
+def test_a_noisy_latency_is_steadied_by_those_of_other_candidates_and_the_trial_has_both(shared: SharedWeights) -> None:
+    answers = iter([*[Verdict.OK] * 20, *[Verdict.CORRECTED] * 10])
+
+    def measure(candidate: Candidate) -> Measurement:
+        verdict = next(answers)
+        noise = 1.0 if verdict is Verdict.OK else 1.05
+        return visited(noise * analyze(candidate.network).macs / 1e5, verdict, 0.01 if noise == 1.0 else 0.04)
+
+    search = make_search(shared, measure, steps=40, delay_fraction=0.25)
+    search.evaluator = Evaluator(
+        SPACE, search.evaluator.quality, search.evaluator.latency, search.evaluator.objectives,
+        search.evaluator._reward, PooledLatency(SPACE, PooledSettings(fewest=5)),
+    )  # fmt: skip
+    trials = [trial for report in run(search) for trial in report.trials]
+    assert all(trial.adjusted is None for trial in trials[:20])
+    steadied = [trial for trial in trials[20:] if trial.adjusted is not None]
+    assert len(steadied) >= 5
+    for trial in steadied:
+        assert trial.latency is not None
+        assert trial.usage == {"latency_ms": trial.latency_ms}
+        assert trial.latency_ms != trial.latency.latency_ms
+        assert trial.reward == pytest.approx((trial.quality or 0) - 0.1 * abs((trial.latency_ms or 0) - 1.0))
+        assert Trial.from_json(trial.to_json()) == trial
 
 
 def test_trial_survives_the_journal(shared: SharedWeights) -> None:

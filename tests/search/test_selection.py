@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -23,9 +23,12 @@ SPACE = small_space()
 
 def judge_by(
     latency_ms: Callable[[Architecture], float], quality: Callable[[Architecture], float]
-) -> Callable[[Architecture], Trial]:
-    def judge(architecture: Architecture) -> Trial:
-        return Trial(0, 0, architecture, quality(architecture), timed(latency_ms(architecture)), None, None)
+) -> Callable[[Sequence[Architecture]], list[Trial]]:
+    def judge(architectures: Sequence[Architecture]) -> list[Trial]:
+        return [
+            Trial(0, 0, architecture, quality(architecture), timed(latency_ms(architecture)), None, None)
+            for architecture in architectures
+        ]
 
     return judge
 
@@ -90,8 +93,8 @@ def test_an_infeasible_limit_names_the_fastest_and_its_time() -> None:
 
 
 def test_nothing_measurable_is_said_plainly() -> None:
-    def judge(architecture: Architecture) -> Trial:
-        return Trial(0, 0, architecture, 0.5, None, None, None)
+    def judge(architectures: Sequence[Architecture]) -> list[Trial]:
+        return [Trial(0, 0, architecture, 0.5, None, None, None) for architecture in architectures]
 
     with pytest.raises(InfeasibleError, match="could be timed"):
         select(SPACE, settled_controller(), judge, 1.0)

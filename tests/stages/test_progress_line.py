@@ -11,7 +11,7 @@ import pytest
 
 from device_agents.api import BenchmarkSpec, Conditions, Measurement, Verdict
 from device_agents.errors import DeviceUnavailableError
-from device_agents.pool import DeviceStatus
+from device_agents.pool import DeviceStatus, PoolSettings
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.device import DeviceSource
 from nas_edge.search.loop import StepReport
@@ -41,7 +41,7 @@ def report(*trials: Trial) -> StepReport:
 
 def source(measure: Callable[[bytes, BenchmarkSpec], Measurement], devices: int = 1) -> DeviceSource:
     agents = [FunctionAgent(measure, fake_info(f"fake:{i}")) for i in range(devices)]
-    return DeviceSource(agents, "int8", SPEC)
+    return DeviceSource(agents, "int8", SPEC, PoolSettings(together=1))
 
 
 def test_facts_of_a_step() -> None:

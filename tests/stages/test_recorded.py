@@ -15,6 +15,7 @@ from device_agents.api import Measurement, Verdict
 from nas_edge.errors import RunError, StoppedError
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import CachedSource, MeasuringKey
+from nas_edge.latency.pooled import PooledSettings
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
 from nas_edge.runs.interrupts import StopSignals
@@ -22,7 +23,7 @@ from nas_edge.runs.journal import read_journal
 from nas_edge.search.faults import UNUSABLE_IN_A_ROW
 from nas_edge.search.one_shot import OneShotSearch
 from tests.support.faults import Bench, FaultyFiles, Killed, Stop, adam_weights, continued, disk_full
-from tests.support.sources import FunctionSource, failed, timed
+from tests.support.sources import FunctionSource, failed, timed, visited
 
 KEY = MeasuringKey("int8", "device", "litert", "settings")
 
@@ -118,6 +119,37 @@ def test_with_a_cache_nothing_at_all_is_measured_twice(bench: Bench, tmp_path: P
                 continue
     assert len(read_journal(tmp_path / "run" / "journal.jsonl").records) == 14
     assert len(log) == len(set(log))
+
+
+@pytest.mark.parametrize("on_host", [False, True])
+def test_steadied_latencies_come_out_the_same_wherever_it_was_killed(
+    bench: Bench, tmp_path: Path, on_host: bool
+) -> None:
+    """The model that steadies them is that of the trials before, which are in the journal."""
+    settings: Any = {"pooled": PooledSettings(fewest=4), "steps": 12, "reward_delay_steps": 2}
+
+    def source() -> FunctionSource:
+        """Of an architecture it always says the same, as a cache would have it; every third is noisy."""
+
+        def measure(candidate: Candidate) -> Measurement:
+            true_ms = analyze(candidate.network).macs / 1e5
+            if sum(candidate.architecture.choices if candidate.architecture else ()) % 3 == 0:
+                return visited(1.05 * true_ms, Verdict.CORRECTED, 0.04)
+            return visited(true_ms)
+
+        return FunctionSource(measure, on_host)
+
+    search = bench.recorded(tmp_path / "whole", bench.loop(source(), **settings))
+    search.run()
+    assert sum(trial.adjusted is not None for trial in search.trials) >= 3
+    whole = bench.outcome(tmp_path / "whole", search)
+    for at in (10, 14, 19, 24, 31):
+        folder = tmp_path / str(at)
+        with pytest.raises(Killed):
+            bench.recorded(folder, bench.loop(source(), **settings), FaultyFiles(at, Killed)).run()
+        search = bench.recorded(folder, bench.loop(source(), **settings), say=pytest.fail)
+        search.run()
+        assert bench.outcome(folder, search) == whole
 
 
 def test_latencies_under_way_are_asked_for_again(bench: Bench, tmp_path: Path) -> None:

@@ -19,17 +19,22 @@ def steady(median_ms: float) -> Measurement:
 
 
 class FunctionAgent(DeviceAgent):
-    """Answers with what a function returns or raises."""
+    """Answers with what a function returns or raises.
+
+    Recordings are asked for once; of any other device, whoever measures in visits makes as many as it likes.
+    """
 
     def __init__(
         self,
         measure: MeasureFunction,
         info: DeviceInfo | None = None,
         check: Callable[[], None] = lambda: None,
+        recorded: bool = False,
     ) -> None:
         self._measure = measure
         self._info = info or fake_info()
         self._check = check
+        self.recorded = recorded
         self.closed = False
 
     def info(self) -> DeviceInfo:

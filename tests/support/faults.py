@@ -13,6 +13,7 @@ import pytest
 
 from device_agents.api import Measurement
 from nas_edge.controllers.categorical import CategoricalController
+from nas_edge.latency.pooled import PooledLatency, PooledSettings
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
 from nas_edge.rewards import Objective
@@ -114,7 +115,13 @@ class Bench:
     def measure(self, candidate: Candidate) -> Measurement:
         return timed(analyze(candidate.network).macs / 1e5)
 
-    def loop(self, source: LatencySource | None = None, seed: int = 5, **settings: Any) -> OneShotSearch:
+    def loop(
+        self,
+        source: LatencySource | None = None,
+        seed: int = 5,
+        pooled: PooledSettings | None = None,
+        **settings: Any,
+    ) -> OneShotSearch:
         self.shared.restore(self._start)
         config = OneShotSettings(**{"steps": 9, "delay_fraction": 0.25, "samples_per_step": 2, **settings})
         return one_shot_search(
@@ -126,6 +133,7 @@ class Bench:
             SeededBatches(2),
             np.random.default_rng(seed),
             config,
+            None if pooled is None else PooledLatency(SPACE, pooled),
         )
 
     def recorded(

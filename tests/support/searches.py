@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nas_edge.controllers.base import Controller
+from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.source import LatencySource
 from nas_edge.quality.source import FunctionQuality, Quality
 from nas_edge.rewards import REWARDS, Objective
@@ -24,8 +25,9 @@ def one_shot_search(
     validation: Batches,
     rng: np.random.Generator,
     settings: OneShotSettings,
+    pooled: PooledLatency | None = None,
 ) -> OneShotSearch:
     """A one-shot search of which nothing is evaluated outside the loop."""
     not_asked = FunctionQuality("not asked", lambda _: Quality(None))
-    evaluator = Evaluator(shared.supernet.space, not_asked, latency, objectives, REWARDS[settings.reward])
+    evaluator = Evaluator(shared.supernet.space, not_asked, latency, objectives, REWARDS[settings.reward], pooled)
     return OneShotSearch(controller, evaluator, shared, train, validation, rng, settings)
