@@ -85,7 +85,7 @@ def rehearse(config: RunConfig, reporter: Reporter) -> Estimate:
         raise ConfigError("--dry-run is for runs that train and measure; a search of a table takes seconds")
     data = load_data(config, task, reporter)
     space = make_space(config, task, data)
-    with tempfile.TemporaryDirectory() as nowhere, open_bench(config, task, space) as bench:
+    with tempfile.TemporaryDirectory() as nowhere, open_bench(config, task, data, space) as bench:
         run = Run(Path(nowhere))
         context = RunContext(run, config, task, data, space, bench, reporter, StopSignals(""))
         with reporter.stage("dry run", 5) as show:

@@ -35,7 +35,15 @@ from nas_edge.runs.result import RunResult, read_result
 from nas_edge.runs.run import Run, RunFolderError
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial
-from nas_edge.stages.context import RunContext, load_data, make_space, open_bench, open_devices, open_task
+from nas_edge.stages.context import (
+    RunContext,
+    load_data,
+    make_space,
+    open_bench,
+    open_devices,
+    open_task,
+    published_network,
+)
 from nas_edge.stages.delivering import (
     Bundling,
     Contender,
@@ -45,7 +53,7 @@ from nas_edge.stages.delivering import (
     measure_models,
     write_report,
 )
-from nas_edge.stages.searching import find_target_ms, make_loop, open_latencies, published_network, run_search
+from nas_edge.stages.searching import find_target_ms, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_winner
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
@@ -69,7 +77,7 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
         task = open_task(config)
         data = load_data(config, task, reporter)
         space = make_space(config, task, data)
-        bench = stack.enter_context(open_bench(config, task, space))
+        bench = stack.enter_context(open_bench(config, task, data, space))
         run = stack.enter_context(Run.create(out, config))
         return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop))
 
@@ -106,7 +114,7 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
         task = open_task(config)
         data = _same_data(config, task, reporter)
         space = make_space(config, task, data)
-        with open_bench(config, task, space) as bench:
+        with open_bench(config, task, data, space) as bench:
             return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop))
 
 
@@ -203,7 +211,7 @@ def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Tri
         network = context.space.build(trial.architecture).needed_network()
         initial = loop.weights_of(network) if config.export.weights == "shared" else None
         contenders.append(Contender(name, str(trial.architecture), trial.quality, network, initial))
-    published = published_network(context) if config.export.compare else None
+    published = published_network(config, context.task, context.data) if config.export.compare else None
     if published is not None:
         label = str(config.reference_name)
         contenders.append(Contender(label, label, None, published))

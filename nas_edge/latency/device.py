@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measurement, MeasureRequest
 from device_agents.floors import FloorStore, default_floors
 from device_agents.pool import DevicePool, DeviceStatus, PoolSettings
-from device_agents.probe_watch import ProbeState
+from device_agents.probe_watch import REFERENCE, Probe, ProbeState
 from device_agents.quiet import VisitSettings
-from device_agents.visiting import VisitingAgent
+from device_agents.visiting import VisitingAgent, builtin_probes
 from nas_edge.errors import ConfigError
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import MeasuringKey
 from nas_edge.latency.source import Candidate, LatencySource, resolve
+from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.tflite_model import Precision, tflite_model
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class DeviceSource(LatencySource):
         precision: `int8` or `float32`: what will be delivered is what is measured.
         spec: how to measure.
         settings: of the pool; how long it waits for a device that is away, for example.
+        reference: a network of the kind that is measured, which tells how quiet the devices are; None for none.
 
     Raises:
         ConfigError: when the devices differ; they are closed then.
@@ -45,11 +47,16 @@ class DeviceSource(LatencySource):
         precision: Precision,
         spec: BenchmarkSpec,
         settings: PoolSettings | None = None,
+        reference: NetworkSpec | None = None,
     ) -> None:
         self._precision, self.spec = precision, spec
         self._listeners: list[Callable[[float], None]] = []
         floors = FloorStore(default_floors())
-        self._agents = [VisitingAgent(agent, floors=floors, on_drift=self._tell_drift) for agent in agents]
+        of_kind = [] if reference is None else [Probe(REFERENCE, tflite_model(reference, precision))]
+        self._agents = [
+            VisitingAgent(agent, probes=[*builtin_probes(), *of_kind], floors=floors, on_drift=self._tell_drift)
+            for agent in agents
+        ]
         self._pool = DevicePool(self._agents, settings or PoolSettings())
         self._infos = tuple(status.info for status in self._pool.status())
         kinds = {(info.fingerprint, info.runtime, info.runtime_version): info for info in self._infos}

@@ -14,6 +14,7 @@ from nas_edge.latency import LatencyContext, open_latency_source
 from nas_edge.latency.cache import MeasuringKey
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.source import LatencySource
+from nas_edge.networks.graph import NetworkSpec
 from nas_edge.progress import Reporter
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.result import LatencyEstimate
@@ -21,6 +22,7 @@ from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.reference import reference_network
 from nas_edge.tasks import TASKS
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
@@ -136,8 +138,26 @@ def make_space(config: RunConfig, task: Task, data: TaskData | None) -> SearchSp
     return SPACES.make(config.space, task.outputs(data), channels)
 
 
-def open_devices(config: RunConfig) -> DeviceSource:
+def published_network(config: RunConfig, task: Task, data: TaskData | None) -> NetworkSpec | None:
+    """The network that results are compared with, at the size and width of the search; None where there is none."""
+    settings = config.reference
+    if settings is None or data is None:
+        return None
+    return reference_network(
+        settings.reference_name,
+        settings.input_size,
+        settings.width_multiplier,
+        task.outputs(data),
+        data.preprocessing.channels,
+    )
+
+
+def open_devices(config: RunConfig, reference: NetworkSpec | None = None) -> DeviceSource:
     """Opens the run's devices.
+
+    Args:
+        config: of the run.
+        reference: a network of the kind that is measured, which tells how quiet the devices are.
 
     Raises:
         DeviceAddressError: for an address that names no device.
@@ -149,13 +169,13 @@ def open_devices(config: RunConfig) -> DeviceSource:
         agents = [stack.enter_context(open_device(address)) for address in unique_addresses(settings.addresses)]
         cores = None if settings.cores is None else parse_cores(settings.cores)
         spec = config.measure.spec(settings).replace(cores=cores_for(agents[0], cores, settings.threads))
-        source = DeviceSource(agents, config.export.precision, spec)
+        source = DeviceSource(agents, config.export.precision, spec, reference=reference)
         stack.pop_all()  # they are the source's to close now
     return source
 
 
 @contextmanager
-def open_bench(config: RunConfig, task: Task, space: SearchSpace) -> Iterator[Bench]:
+def open_bench(config: RunConfig, task: Task, data: TaskData | None, space: SearchSpace) -> Iterator[Bench]:
     """Opens the run's devices, if it delivers anything, and its latency source.
 
     Raises:
@@ -164,7 +184,9 @@ def open_bench(config: RunConfig, task: Task, space: SearchSpace) -> Iterator[Be
     """
     precision = config.export.precision
     with ExitStack() as stack:
-        device = stack.enter_context(open_devices(config)) if task.delivers else None
+        device = None
+        if task.delivers:
+            device = stack.enter_context(open_devices(config, published_network(config, task, data)))
         source = open_latency_source(config.latency, LatencyContext(space, precision, device))
         if source is not device:
             stack.enter_context(source)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from device_agents.api import Verdict
-from device_agents.probe_watch import ProbeState
+from device_agents.noise import noise_line
 from device_agents.verdicts import FLAGS
 from nas_edge.errors import InfeasibleError, UnreliableLatencyError
 from nas_edge.formatting import command, ms_text
@@ -15,14 +15,12 @@ from nas_edge.latency.cache import CachedSource, repair
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
-from nas_edge.networks.graph import NetworkSpec
 from nas_edge.rewards import Objective
 from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.methods import SearchContext, make_search
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.design import Design
-from nas_edge.spaces.reference import reference_network
-from nas_edge.stages.context import RunContext
+from nas_edge.stages.context import RunContext, published_network
 from nas_edge.stages.policy_log import PolicyLog, set_damaged_aside
 from nas_edge.stages.progress_line import SearchLine
 from nas_edge.stages.recorded import RecordedSearch
@@ -49,20 +47,6 @@ def _journalled(context: RunContext) -> Iterator[tuple[str, LatencyAnswer]]:
             yield context.space.build(trial.architecture).fingerprint, trial.latency
 
 
-def published_network(context: RunContext) -> NetworkSpec | None:
-    """The network that results are compared with, at the size and width of the search; None where there is none."""
-    settings = context.config.reference
-    if settings is None or context.data is None:
-        return None
-    return reference_network(
-        settings.reference_name,
-        settings.input_size,
-        settings.width_multiplier,
-        context.task.outputs(context.data),
-        context.data.preprocessing.channels,
-    )
-
-
 def find_target_ms(context: RunContext) -> float:
     """The latency to meet: what the user named, or a share of the reference network's on this device.
 
@@ -72,7 +56,11 @@ def find_target_ms(context: RunContext) -> float:
     config, reporter = context.config, context.reporter
     if config.target.latency_ms is not None:
         return config.target.latency_ms
-    network, device, name = published_network(context), context.bench.required_device, config.reference_name
+    network, device, name = (
+        published_network(context.config, context.task, context.data),
+        context.bench.required_device,
+        config.reference_name,
+    )
     assert network is not None
     with reporter.stage(f"timing {name}", 1) as show:
         answer = device.submit(Candidate(Design(network))).result()
@@ -117,7 +105,7 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
         f"({config.export.precision}), latencies from {context.bench.latency_source.name}"
     )
     if context.bench.device is not None and (states := context.bench.device.probe_states()):
-        reporter.say(device_line(states))
+        reporter.say(noise_line(states, context.bench.device.spec, context.bench.device.name))
     with ExitStack() as stack:
         journal = stack.enter_context(closing(run.open_journal(reporter.say)))
         recorded = RecordedSearch(loop, journal, run.checkpoints, config.runs.checkpoint_steps, reporter.say)
@@ -128,16 +116,6 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
             recorded.run(on_step, context.stop)
     _check_timed(context, recorded.trials)
     return recorded.trials
-
-
-def device_line(states: Sequence[ProbeState]) -> str:
-    """What the probes say of the device, in one line."""
-    said = [
-        f"{state.name} {state.level:.2f} times its undisturbed time, {state.quiet_share:.0%} of visits quiet"
-        for state in states
-        if state.level is not None
-    ]
-    return f"probes of the device: {'; '.join(said) or 'not known yet'}"
 
 
 @contextmanager
