@@ -9,10 +9,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from device_agents.quiet import VisitSettings, VisitTime, agreed, share_at_least
+from device_agents.api import QuietLatency
+from device_agents.quiet import VisitSettings, VisitTime, agreed, corrected, likely_share
+
+REFERENCE = "reference"
+"""The name of the probe that is a network of the kind being measured."""
+# Visits of a probe that may be asked for: more than the rounds of any measurement.
+_REMEMBERED = 500
+_WORTH_OF_EARLIER = 2
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,16 @@ class _Watched:
     probe: Probe
     floor_ms: float | None
     recent: deque[VisitTime]
+    remembered: deque[VisitTime]
     first_floor_ms: float | None = None
     reached_s: float | None = None
 
-    def quiet(self, settings: VisitSettings) -> int:
+    def quiet(self, visits: Iterable[VisitTime], settings: VisitSettings) -> int:
+        """How many of the visits were quiet."""
         if self.floor_ms is None:
             return 0
         highest_ms = self.floor_ms * (1 + settings.probe_tolerance)
-        return sum(visit.time_ms <= highest_ms for visit in self.recent)
+        return sum(visit.time_ms <= highest_ms for visit in visits)
 
 
 class ProbeWatch:
@@ -84,7 +93,10 @@ class ProbeWatch:
         self._settings, self._clock = settings, clock
         known = floors_ms or {}
         self._watched = {
-            probe.name: _Watched(probe, known.get(probe.name), deque(maxlen=settings.probe_window)) for probe in probes
+            probe.name: _Watched(
+                probe, known.get(probe.name), deque(maxlen=settings.probe_window), deque(maxlen=_REMEMBERED)
+            )
+            for probe in probes
         }
 
     @property
@@ -107,37 +119,58 @@ class ProbeWatch:
         """Watches a probe no longer: the device does not run it."""
         self._watched.pop(name, None)
 
-    def take(self, name: str, time_ms: float, round_number: int) -> bool:
+    def take(self, name: str, time_ms: float, round_number: int) -> str:
         """Takes note of a visit.
 
         Returns:
-            Whether the device has settled at another speed: the floor was not reached for long and has been replaced,
-            so what was measured before is not comparable with what comes.
+            Why what was measured before is not comparable with what comes, "" if it is: the device has settled at
+            another speed, and the floors have been replaced; or the floor was none, since the device can be quieter.
         """
         one = self._watched.get(name)
         if one is None:
-            return False
+            return ""
         now_s = self._clock()
         one.recent.append(VisitTime(time_ms, round_number))
-        found = agreed(one.recent, self._settings)
+        one.remembered.append(VisitTime(time_ms, round_number))
+        found, quieter = agreed(one.recent, self._settings), ""
         if found is not None and (one.floor_ms is None or found.latency_ms < one.floor_ms):
+            if one.floor_ms is not None and found.latency_ms * (1 + self._settings.probe_tolerance) < one.floor_ms:
+                quieter = f"the {name} probe takes {found.latency_ms / one.floor_ms:.2f} times its time so far"
             one.floor_ms = found.latency_ms
         if one.first_floor_ms is None:
             one.first_floor_ms = one.floor_ms
-        if one.reached_s is None or one.floor_ms is None or one.quiet(self._settings):
+        if one.reached_s is None or one.floor_ms is None or one.quiet(one.recent, self._settings):
             one.reached_s = now_s
         if found is None or now_s - one.reached_s <= self._settings.settle_s or not self.is_throttled:
-            return False
+            return quieter
         self._settle(now_s)
-        return True
+        return f"all probes have been slow for {self._settings.settle_s:.0f} s"
 
-    def quiet_share(self) -> float | None:
-        """Returns a cautious guess of the share of visits that are quiet: of the probe that is disturbed most.
+    def quiet_share(self, since_round: int | None = None) -> float | None:
+        """Returns a guess of the share of visits that are quiet: of the probe that is disturbed most.
 
-        None without any probe.
+        Args:
+            since_round: Ask for the visits from this round on, what was before being worth two of them: a disturbance
+                may have begun since. None for the last visits.
+
+        Returns:
+            The share, None without any probe.
         """
-        shares = [share_at_least(one.quiet(self._settings), len(one.recent)) for one in self._watched.values()]
-        return min(shares, default=None)
+        return min((self._share(one, since_round) for one in self._watched.values()), default=None)
+
+    def _share(self, one: _Watched, since_round: int | None) -> float:
+        last = likely_share(one.quiet(one.recent, self._settings), len(one.recent))
+        if since_round is None:
+            return last
+        since = [visit for visit in one.remembered if visit.round >= since_round]
+        return (one.quiet(since, self._settings) + _WORTH_OF_EARLIER * last) / (len(since) + _WORTH_OF_EARLIER)
+
+    def corrected(self, visits: Sequence[VisitTime]) -> QuietLatency | None:
+        """Returns a latency by the ratio to the reference network, None without one or if that says too little."""
+        reference = self._watched.get(REFERENCE)
+        if reference is None or reference.floor_ms is None:
+            return None
+        return corrected(visits, reference.remembered, reference.floor_ms, self._settings)
 
     def states(self) -> list[ProbeState]:
         """Returns how each probe stands."""
@@ -190,6 +223,6 @@ class ProbeWatch:
             one.floor_ms,
             None if known is None else min(times_ms) / known,
             None if known is None else statistics.median(times_ms) / known,
-            one.quiet(self._settings) / len(times_ms) if times_ms else 0.0,
+            one.quiet(one.recent, self._settings) / len(times_ms) if times_ms else 0.0,
             len(times_ms),
         )

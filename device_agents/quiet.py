@@ -40,12 +40,17 @@ class VisitSettings:
         risk: Accepted probability that all visits were disturbed.
         corrected_tolerance: Relative difference between the two lowest visits within which there is an answer, verdict
             `corrected`, where those agreeing are too few.
+        corrected_half_width: Half the width of the widest interval that is still an answer, relatively.
+        sensitivity_spread: By how much a network may feel a disturbance more or less than the reference network, in
+            95% of cases, as a share of what the reference network feels (in the logarithm).
+        shared_rounds: Rounds shared with the reference network that it takes to correct by it.
         fewest_before_giving_up: Visits before the time limit counts, for networks that need much of it for a visit.
         probe_tolerance: A probe's visit is quiet if it is at most so much above its floor, relatively.
         probe_duration_s: As `duration_s`, of a probe.
         probe_window: So many of a probe's last visits tell how quiet the device is.
         settle_s: When all probes have been slow for so many seconds, the device has settled at another speed.
-        calibration_rounds: Rounds of probes alone at the start, at most.
+        pause_s: How long a disturbance that lasts is waited for at a time, in seconds, see `BenchmarkSpec.patience_s`.
+        calibration_rounds: Rounds of probes alone at the start, where no floors are known from earlier.
     """
 
     duration_s: float = 0.03
@@ -56,13 +61,17 @@ class VisitSettings:
     agreeing: int = 3
     tolerance: float = 0.05
     rounds: int = 2
-    risk: float = 0.01
+    risk: float = 0.002
     corrected_tolerance: float = 0.08
+    corrected_half_width: float = 0.10
+    sensitivity_spread: float = 0.35
+    shared_rounds: int = 8
     fewest_before_giving_up: int = 12
     probe_tolerance: float = 0.06
-    probe_window: int = 40
+    probe_window: int = 20
     probe_duration_s: float = 0.012
     settle_s: float = 120.0
+    pause_s: float = 0.5
     calibration_rounds: int = 12
 
     @property
@@ -136,6 +145,35 @@ def _among_lowest(visits: Sequence[VisitTime], agreeing: int, tolerance: float, 
     return QuietLatency(quantile(times_ms, 0.5), interval_ms, len(quiet))
 
 
+def corrected(
+    visits: Sequence[VisitTime], reference: Sequence[VisitTime], floor_ms: float, settings: VisitSettings
+) -> QuietLatency | None:
+    """Returns the latency by the ratio to a network whose undisturbed time is known, None if that says too little.
+
+    Both were visited in the same rounds, so a disturbance that lasts hits both, if not quite alike: how much less alike
+    the stronger it is goes into the interval.
+
+    Args:
+        visits: Of the network.
+        reference: Of the reference network.
+        floor_ms: The undisturbed time of the latter, in milliseconds.
+        settings: See `VisitSettings`.
+    """
+    by_round = {visit.round: visit.time_ms for visit in reference}
+    shared = [(visit.time_ms, by_round[visit.round]) for visit in visits if visit.round in by_round]
+    if len(shared) < settings.shared_rounds:
+        return None
+    ratios = sorted(time_ms / of_reference_ms for time_ms, of_reference_ms in shared)
+    ratio, interval = quantile(ratios, 0.5), median_interval(ratios)
+    assert interval is not None
+    level = quantile(sorted(of_reference_ms for _, of_reference_ms in shared), 0.5) / floor_ms
+    half_width = (interval[1] - interval[0]) / 2 / ratio + settings.sensitivity_spread * abs(math.log(level))
+    if half_width > settings.corrected_half_width:
+        return None
+    latency_ms = ratio * floor_ms
+    return QuietLatency(latency_ms, (latency_ms * (1 - half_width), latency_ms * (1 + half_width)), len(shared))
+
+
 def visits_needed(quiet_share: float, settings: VisitSettings) -> float:
     """Returns how many visits it takes so that hardly ever all are disturbed; infinity if none is quiet."""
     if quiet_share <= 0:
@@ -145,14 +183,10 @@ def visits_needed(quiet_share: float, settings: VisitSettings) -> float:
     return max(settings.agreeing, math.ceil(math.log(settings.risk) / math.log1p(-quiet_share)))
 
 
-def share_at_least(hits: int, count: int) -> float:
-    """Returns the lower end of the 68% Wilson interval of a share, 0 without any trial.
+def likely_share(hits: int, count: int) -> float:
+    """Returns a guess of the share of quiet visits, 0 without any visit.
 
-    One standard error: the share is a guess that later visits refine, and being wrong by two of them is rare.
+    Before any visit it takes a quarter for quiet, with the weight of three visits: while little is known of a device,
+    it is better visited more often.
     """
-    if count == 0:
-        return 0.0
-    share = hits / count
-    centre = share + 1 / (2 * count)
-    margin = math.sqrt(share * (1 - share) / count + 1 / (4 * count**2))
-    return max(0.0, (centre - margin) / (1 + 1 / count))
+    return (hits + 0.75) / (count + 3) if count else 0.0

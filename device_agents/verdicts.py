@@ -95,7 +95,7 @@ def assess_visits(
         settings: When visits are enough.
         watch: What the probes say.
     """
-    share = watch.quiet_share()
+    share = watch.quiet_share(min((visit.round for visit in visits), default=None))
     # Without a probe nothing says how quiet the device is; half of the visits is a guess.
     needed = visits_needed(0.5 if share is None else share, settings)
     enough = len(visits) >= needed
@@ -110,6 +110,10 @@ def assess_visits(
     if enough and near is not None:
         detail = f"only {near.visits} of {len(visits)} visits agree" + (f"; {seen}" if seen else "")
         return measurement.with_verdict(Verdict.CORRECTED, detail)
+    by_reference = watch.corrected(visits)
+    if by_reference is not None:
+        detail = "by its ratio to the reference network" + (f"; {seen}" if seen else "")
+        return replace(measurement, quiet=by_reference).with_verdict(Verdict.CORRECTED, detail)
     if watch.is_throttled:
         return measurement.with_verdict(Verdict.THROTTLED, seen)
     apart = f"the lowest of {len(visits)} visits do not agree"

@@ -22,7 +22,7 @@ from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measuremen
 from device_agents.errors import DeviceUnavailableError
 from device_agents.floors import FloorKey, FloorStore
 from device_agents.probe_models import PROBE_MODELS
-from device_agents.probe_watch import Probe, ProbeState, ProbeWatch
+from device_agents.probe_watch import REFERENCE, Probe, ProbeState, ProbeWatch
 from device_agents.quiet import VisitSettings, VisitTime, time_of
 from device_agents.verdicts import DEVICE_FAULTS, assess_visits, is_failure
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LOG = logging.getLogger(__name__)
+_WAITING = (Verdict.CONTENDED, Verdict.THROTTLED)
 
 
 @dataclass
@@ -89,6 +90,7 @@ class VisitingAgent(DeviceAgent):
         seed: Of the order of the visits.
         on_drift: Called in the measuring thread with the time, by `clock`, since which what was measured is suspect.
         clock: Seconds from any origin, never set back; tests may pass their own.
+        sleep: Waits for so many seconds; likewise.
     """
 
     def __init__(
@@ -101,12 +103,13 @@ class VisitingAgent(DeviceAgent):
         seed: int = 0,
         on_drift: Callable[[float], None] = lambda since_s: None,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._agent, self._probes, self._floors = agent, probes, floors or FloorStore(None)
         self.recorded = agent.recorded
         self.settings = settings or VisitSettings()
         self._random = random.Random(seed)
-        self._on_drift, self._clock = on_drift, clock
+        self._on_drift, self._clock, self._sleep = on_drift, clock, sleep
         self._watches: dict[FloorKey, ProbeWatch] = {}
         self._round = 0
         self._settled_s = clock()
@@ -148,12 +151,22 @@ class VisitingAgent(DeviceAgent):
             yield self._round
             return
         started_s = self._clock()
+        waited_s = 0.0
         self._round = max([self._round, *(number for file in files for number in file.rounds)])
         while active := [file for file in files if file.answer is None]:
             watch = self._calibrated(active[0].spec)
-            self._visit(active, watch, started_s)
-            for file in active:
-                file.answer = self._answer(file, watch)
+            if self._visit(active, watch, started_s):
+                # What was believed before this round may have been disturbed.
+                active = [file for file in files if file.answer is None or file.answer.ok]
+            answers = [self._answer(file, watch) for file in active]
+            due = [answer for answer in answers if answer is not None]
+            # A disturbance that lasts is waited for, once for all that are measured together.
+            if any(answer.verdict in _WAITING for answer in due) and waited_s < active[0].spec.patience_s:
+                self._sleep(self.settings.pause_s)
+                waited_s += self.settings.pause_s
+                answers = [None if answer is None or answer.verdict in _WAITING else answer for answer in answers]
+            for file, answer in zip(active, answers, strict=True):
+                file.answer = answer
             yield self._round
 
     def probe_states(self) -> list[ProbeState]:
@@ -184,10 +197,10 @@ class VisitingAgent(DeviceAgent):
         """Returns the probes' watch for these settings; the first time, visits them until their floors are known."""
         key = FloorKey.of(self.info(), spec)
         if key not in self._watches:
-            watch = ProbeWatch(self._builtin_or_given(), self.settings, self._floors.read(key), self._clock)
-            for _ in range(self.settings.calibration_rounds):
-                if watch.is_calibrated and (watch.quiet_share() or 1.0) > 0.5:
-                    break
+            known = self._floors.read(key)
+            watch = ProbeWatch(self._builtin_or_given(), self.settings, known, self._clock)
+            is_known = all(probe.name in known for probe in watch.probes)
+            for _ in range(self.settings.agreeing if is_known else self.settings.calibration_rounds):
                 self._visit_probes(watch, spec)
             self._watches[key] = watch
             self._keep_floors()
@@ -208,12 +221,17 @@ class VisitingAgent(DeviceAgent):
         for probe, measurement in zip(probes, measured, strict=True):
             self._take_probe(watch, probe, measurement)
 
-    def _visit(self, files: Sequence[VisitedFile], watch: ProbeWatch, started_s: float) -> None:
-        """Makes one round: each file once and some of the probes, in random order."""
+    def _visit(self, files: Sequence[VisitedFile], watch: ProbeWatch, started_s: float) -> bool:
+        """Makes one round: each file once and some of the probes, in random order.
+
+        Returns:
+            Whether the probes say that what was measured before is not comparable with what comes.
+        """
         self._round += 1
         probes = list(watch.probes)
         if len(files) < len(probes):  # in turns, so that they do not take longer than what is measured
-            probes = [probes[(self._round + i) % len(probes)] for i in range(len(files))]
+            chosen = {probes[(self._round + i) % len(probes)].name for i in range(len(files))}
+            probes = [probe for probe in probes if probe.name in chosen or probe.name == REFERENCE]
         plan: list[VisitedFile | Probe] = [*files, *probes]
         self._random.shuffle(plan)
         probe_spec = self._probe_spec(files[0].spec)
@@ -223,31 +241,32 @@ class VisitingAgent(DeviceAgent):
                 for one in plan
             ]
         )
+        changed = False
         for one, measurement in zip(plan, measured, strict=True):
             if isinstance(one, VisitedFile):
                 one.visits.append(measurement)
                 one.rounds.append(self._round)
                 one.at_s.append(max(0.0, self._clock() - started_s))
             else:
-                self._take_probe(watch, one, measurement)
+                changed |= self._take_probe(watch, one, measurement)
+        return changed
 
     def _probe_spec(self, spec: BenchmarkSpec) -> BenchmarkSpec:
         duration_s = self.settings.probe_duration_s
         of_visit = self.settings.of_visit(spec.replace(input_shapes=()))
         return of_visit.replace(min_duration_s=duration_s, max_duration_s=duration_s)
 
-    def _take_probe(self, watch: ProbeWatch, probe: Probe, measurement: Measurement) -> None:
+    def _take_probe(self, watch: ProbeWatch, probe: Probe, measurement: Measurement) -> bool:
         if is_failure(measurement):
             if measurement.verdict not in DEVICE_FAULTS:
                 watch.drop(probe.name)
-            return
-        if watch.take(probe.name, time_of(measurement.samples_ms, self.settings), self._round):
-            _LOG.warning(
-                "%s has settled at another speed: %.2f times the time of the session's start", self.info().model,
-                watch.drift_ratio() or math.nan,
-            )  # fmt: skip
+            return False
+        changed = watch.take(probe.name, time_of(measurement.samples_ms, self.settings), self._round)
+        if changed and watch in self._watches.values():  # while they are calibrated, nothing was measured yet
+            _LOG.warning("%s is at another speed than before: %s", self.info().model, changed)
             self._on_drift(self._settled_s)
             self._settled_s = self._clock()
+        return bool(changed)
 
     def _answer(self, file: VisitedFile, watch: ProbeWatch) -> Measurement | None:
         """Returns the measurement of a file if there is enough."""
@@ -262,7 +281,7 @@ class VisitingAgent(DeviceAgent):
             conditions = replace(measurement.conditions, anchor_ratio=watch.drift_ratio())
             measurement = replace(measurement, conditions=conditions)
         assessed = assess_visits(measurement, file.times(self.settings), file.spec, self.settings, watch)
-        if assessed.verdict in (Verdict.CORRECTED, Verdict.CONTENDED) and not over:
+        if assessed.verdict in (Verdict.CORRECTED, *_WAITING) and not over:
             return None
         return assessed
 

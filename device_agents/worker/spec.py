@@ -27,7 +27,7 @@ _ACCEPTANCE_LIMITS = ("max_wait_share", "max_shift", "min_clock_ratio")
 # How much is measured and what is accepted. Another effort gives the same number, known better or worse.
 EFFORT = (
     "min_runs", "max_runs", "min_duration_s", "max_duration_s", "target_relative_half_width",
-    "max_relative_half_width", "max_attempts", "timeout_s", *_ACCEPTANCE_LIMITS,
+    "max_relative_half_width", "max_attempts", "patience_s", "timeout_s", *_ACCEPTANCE_LIMITS,
 )  # fmt: skip
 # These decide how well a number is known or whether it is accepted, not what it is.
 _NOT_IN_SETTINGS_HASH = ("memory_limit_bytes", "require_delegate", "require_cool", "require_charged", *EFFORT)
@@ -124,6 +124,7 @@ class BenchmarkSpec:
         input_shapes: (input name, shape) pairs replacing the model's own shapes; a
             mapping is accepted. Open dimensions not named here become 1.
         profile_ops: Ask for times of single operators.
+        patience_s: How long to wait, in all, for a device that is disturbed as a whole to be quiet again, in seconds.
         timeout_s: Wall-clock limit of one attempt, loading included, in seconds.
         memory_limit_bytes: Memory one candidate may allocate, in bytes.
         max_attempts: How often an unsteady model is measured before giving up.
@@ -149,6 +150,7 @@ class BenchmarkSpec:
     cores: tuple[int, ...] | None = None
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     profile_ops: bool = False
+    patience_s: float = 30.0
     timeout_s: float = 60.0
     memory_limit_bytes: int = 4 * 2**30
     max_attempts: int = 3
@@ -160,7 +162,13 @@ class BenchmarkSpec:
             _require_int(name, getattr(self, name), at_least, at_most)
         for name in ("timeout_s", "max_duration_s"):
             _require_number(name, getattr(self, name), above_zero=True)
-        for name in ("min_duration_s", "warmup_min_duration_s", "warmup_max_duration_s", *_ACCEPTANCE_LIMITS):
+        for name in (
+            "min_duration_s",
+            "patience_s",
+            "warmup_min_duration_s",
+            "warmup_max_duration_s",
+            *_ACCEPTANCE_LIMITS,
+        ):
             _require_number(name, getattr(self, name), above_zero=False)
         for name in ("target_relative_half_width", "max_relative_half_width"):
             _require_number(name, getattr(self, name), above_zero=True)
