@@ -46,6 +46,7 @@ class ProbeState:
         median_level: Median of its last visits over the floor.
         quiet_share: Share of its last visits that were quiet.
         visits: How many these are.
+        session_ms: Its undisturbed time as this session alone has seen it, in milliseconds; None while not known.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ProbeState:
     median_level: float | None
     quiet_share: float
     visits: int
+    session_ms: float | None = None
 
 
 @dataclass
@@ -63,6 +65,7 @@ class _Watched:
     recent: deque[VisitTime]
     remembered: deque[VisitTime]
     first_floor_ms: float | None = None
+    session_ms: float | None = None
     reached_s: float | None = None
 
     def quiet(self, visits: Iterable[VisitTime], settings: VisitSettings) -> int:
@@ -137,6 +140,8 @@ class ProbeWatch:
             if one.floor_ms is not None and found.latency_ms * (1 + self._settings.probe_tolerance) < one.floor_ms:
                 quieter = f"the {name} probe takes {found.latency_ms / one.floor_ms:.2f} times its time so far"
             one.floor_ms = found.latency_ms
+        if found is not None and (one.session_ms is None or found.latency_ms < one.session_ms):
+            one.session_ms = found.latency_ms
         if one.first_floor_ms is None:
             one.first_floor_ms = one.floor_ms
         if one.reached_s is None or one.floor_ms is None or one.quiet(one.recent, self._settings):
@@ -213,6 +218,7 @@ class ProbeWatch:
         for one in self._watched.values():
             found = agreed(one.recent, self._settings)
             one.floor_ms = min(visit.time_ms for visit in one.recent) if found is None else found.latency_ms
+            one.session_ms = one.floor_ms
             one.reached_s = now_s
 
     def _state(self, one: _Watched) -> ProbeState:
@@ -225,4 +231,5 @@ class ProbeWatch:
             None if known is None else statistics.median(times_ms) / known,
             one.quiet(one.recent, self._settings) / len(times_ms) if times_ms else 0.0,
             len(times_ms),
+            one.session_ms,
         )

@@ -53,6 +53,33 @@ class VisitedFile:
     at_s: list[float] = field(default_factory=list)
     answer: Measurement | None = None
 
+    @classmethod
+    def of(cls, model: bytes, spec: BenchmarkSpec, measurement: Measurement) -> VisitedFile:
+        """Returns a file with the visits that a measurement was made of, without an answer: it can be visited further.
+
+        Args:
+            model: TFLite file.
+            spec: Settings of the whole measurement.
+            measurement: What `joined` returned, assessed or not; visits that failed are left out.
+        """
+        file = cls(model, spec)
+        total_ms = math.fsum(measurement.samples_ms)
+        start = 0
+        for visit in measurement.visits:
+            samples_ms = measurement.samples_ms[start : start + visit.samples]
+            start += visit.samples
+            if samples_ms:
+                share = math.fsum(samples_ms) / total_ms if total_ms else 1 / len(measurement.visits)
+                file.add(_apart(measurement, visit, samples_ms, share, not file.visits), visit.round, visit.at_s)
+        return file
+
+    def add(self, measurement: Measurement, round_number: int, at_s: float) -> None:
+        """Takes note of a visit."""
+        # Ctrl-C may come between these: a visit counts once it is in `visits`.
+        self.at_s.append(at_s)
+        self.rounds.append(round_number)
+        self.visits.append(measurement)
+
     @property
     def timed_s(self) -> float:
         """Seconds in timed runs so far."""
@@ -67,13 +94,25 @@ class VisitedFile:
         """Returns the time of each visit."""
         return [
             VisitTime(time_of(visit.samples_ms, settings), number)
-            for visit, number in zip(self.visits, self.rounds, strict=True)
+            for visit, number in zip(self.visits, self.rounds, strict=False)
             if visit.samples_ms
         ]
 
     def joined(self) -> Measurement:
         """Returns all visits as one measurement that is not assessed yet; there must be one."""
-        return join_visits(self.visits, self.rounds, self.at_s)
+        count = len(self.visits)
+        return join_visits(self.visits, self.rounds[:count], self.at_s[:count])
+
+
+@dataclass(frozen=True)
+class _ProbeVisit:
+    watch: ProbeWatch
+    probe: Probe
+    spec: BenchmarkSpec
+
+    @property
+    def model(self) -> bytes:
+        return self.probe.model
 
 
 class VisitingAgent(DeviceAgent):
@@ -140,25 +179,26 @@ class VisitingAgent(DeviceAgent):
     def rounds(self, files: Sequence[VisitedFile]) -> Iterator[int]:
         """Visits files until each has its answer, and yields the number of each round after it.
 
-        Files may come with visits of an earlier session.
+        Files may come with visits of an earlier session, or with an answer: those are not visited, but rounds are
+        numbered on from theirs. Where the device has recordings, a round is one file.
 
         Raises:
             DeviceError: If the bench itself is broken; what was visited is in the files.
         """
         if self.recorded:
             for file in files:
-                file.answer = self._agent.measure(file.model, file.spec)
-            yield self._round
+                if file.answer is None:
+                    file.answer = self._agent.measure(file.model, file.spec)
+                    yield self._round
             return
-        started_s = self._clock()
+        started_s = self._clock() - max((at_s for file in files for at_s in file.at_s), default=0.0)
         waited_s = 0.0
         self._round = max([self._round, *(number for file in files for number in file.rounds)])
         while active := [file for file in files if file.answer is None]:
-            watch = self._calibrated(active[0].spec)
-            if self._visit(active, watch, started_s):
+            if self._visit(active, started_s):
                 # What was believed before this round may have been disturbed.
                 active = [file for file in files if file.answer is None or file.answer.ok]
-            answers = [self._answer(file, watch) for file in active]
+            answers = [self._answer(file) for file in active]
             due = [answer for answer in answers if answer is not None]
             # A disturbance that lasts is waited for, once for all that are measured together.
             if any(answer.verdict in _WAITING for answer in due) and waited_s < active[0].spec.patience_s:
@@ -172,6 +212,14 @@ class VisitingAgent(DeviceAgent):
     def probe_states(self) -> list[ProbeState]:
         """Returns how each probe stands, for each set of settings that was measured with."""
         return [state for watch in self._watches.values() for state in watch.states()]
+
+    def watch_of(self, spec: BenchmarkSpec) -> ProbeWatch | None:
+        """Returns what watches the probes with these settings, None where nothing was measured with them."""
+        return self._watches.get(FloorKey.of(self.info(), spec))
+
+    def provisional(self, file: VisitedFile) -> Measurement:
+        """Returns what is known of a file that has visits, be there enough of them or not."""
+        return self._assessed(file) if file.answer is None else file.answer
 
     def watch_probes(self, spec: BenchmarkSpec, rounds: int) -> ProbeWatch:
         """Visits the probes alone, so many rounds, and returns what they say.
@@ -221,35 +269,42 @@ class VisitingAgent(DeviceAgent):
         for probe, measurement in zip(probes, measured, strict=True):
             self._take_probe(watch, probe, measurement)
 
-    def _visit(self, files: Sequence[VisitedFile], watch: ProbeWatch, started_s: float) -> bool:
-        """Makes one round: each file once and some of the probes, in random order.
+    def _visit(self, files: Sequence[VisitedFile], started_s: float) -> bool:
+        """Makes one round: each file once and, for each set of settings, some of the probes, in random order.
 
         Returns:
             Whether the probes say that what was measured before is not comparable with what comes.
         """
+        groups: dict[FloorKey, list[VisitedFile]] = {}
+        for file in files:
+            groups.setdefault(FloorKey.of(self.info(), file.spec), []).append(file)
+        # Calibrating a watch takes rounds of its own.
+        watches = [(self._calibrated(group[0].spec), group) for group in groups.values()]
         self._round += 1
-        probes = list(watch.probes)
-        if len(files) < len(probes):  # in turns, so that they do not take longer than what is measured
-            chosen = {probes[(self._round + i) % len(probes)].name for i in range(len(files))}
-            probes = [probe for probe in probes if probe.name in chosen or probe.name == REFERENCE]
-        plan: list[VisitedFile | Probe] = [*files, *probes]
+        plan: list[VisitedFile | _ProbeVisit] = [*files]
+        plan += [visit for watch, group in watches for visit in self._probe_visits(watch, group)]
         self._random.shuffle(plan)
-        probe_spec = self._probe_spec(files[0].spec)
         measured = self._agent.measure_all(
             [
-                (one.model, self.settings.of_visit(one.spec) if isinstance(one, VisitedFile) else probe_spec)
+                (one.model, self.settings.of_visit(one.spec) if isinstance(one, VisitedFile) else one.spec)
                 for one in plan
             ]
         )
         changed = False
         for one, measurement in zip(plan, measured, strict=True):
             if isinstance(one, VisitedFile):
-                one.visits.append(measurement)
-                one.rounds.append(self._round)
-                one.at_s.append(max(0.0, self._clock() - started_s))
+                one.add(measurement, self._round, max(0.0, self._clock() - started_s))
             else:
-                changed |= self._take_probe(watch, one, measurement)
+                changed |= self._take_probe(one.watch, one.probe, measurement)
         return changed
+
+    def _probe_visits(self, watch: ProbeWatch, files: Sequence[VisitedFile]) -> list[_ProbeVisit]:
+        probes = list(watch.probes)
+        if len(files) < len(probes):  # in turns, so that they do not take longer than what is measured
+            chosen = {probes[(self._round + i) % len(probes)].name for i in range(len(files))}
+            probes = [probe for probe in probes if probe.name in chosen or probe.name == REFERENCE]
+        spec = self._probe_spec(files[0].spec)
+        return [_ProbeVisit(watch, probe, spec) for probe in probes]
 
     def _probe_spec(self, spec: BenchmarkSpec) -> BenchmarkSpec:
         duration_s = self.settings.probe_duration_s
@@ -268,7 +323,7 @@ class VisitingAgent(DeviceAgent):
             self._settled_s = self._clock()
         return bool(changed)
 
-    def _answer(self, file: VisitedFile, watch: ProbeWatch) -> Measurement | None:
+    def _answer(self, file: VisitedFile) -> Measurement | None:
         """Returns the measurement of a file if there is enough."""
         last = file.visits[-1]
         if is_failure(last):
@@ -276,14 +331,40 @@ class VisitingAgent(DeviceAgent):
         if file.timed_s < file.spec.min_duration_s or file.runs < file.spec.min_runs:
             return None
         over = file.timed_s >= file.spec.max_duration_s and len(file.visits) >= self.settings.fewest_before_giving_up
+        assessed = self._assessed(file)
+        if assessed.verdict in (Verdict.CORRECTED, *_WAITING) and not over:
+            return None
+        return assessed
+
+    def _assessed(self, file: VisitedFile) -> Measurement:
+        watch = self.watch_of(file.spec) or ProbeWatch((), self.settings)
         measurement = file.joined()
         if measurement.conditions is not None:
             conditions = replace(measurement.conditions, anchor_ratio=watch.drift_ratio())
             measurement = replace(measurement, conditions=conditions)
-        assessed = assess_visits(measurement, file.times(self.settings), file.spec, self.settings, watch)
-        if assessed.verdict in (Verdict.CORRECTED, *_WAITING) and not over:
-            return None
-        return assessed
+        return assess_visits(measurement, file.times(self.settings), file.spec, self.settings, watch)
+
+
+def _apart(
+    measurement: Measurement, visit: Visit, samples_ms: tuple[float, ...], share: float, first: bool
+) -> Measurement:
+    """Returns one visit of a measurement; loading and warm-up, of which only the sums are known, go to the first."""
+    conditions = measurement.conditions
+    return replace(
+        measurement,
+        verdict=Verdict.OK,
+        detail="",
+        samples_ms=samples_ms,
+        init_ms=measurement.init_ms if first else None,
+        first_inference_ms=measurement.first_inference_ms if first else None,
+        warmup_runs=measurement.warmup_runs if first else 0,
+        busy_s=measurement.busy_s * share,
+        profile=(),
+        profile_note="",
+        visits=(),
+        quiet=None,
+        conditions=None if conditions is None else replace(conditions, wait_share=visit.wait_share),
+    )
 
 
 def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequence[float]) -> Measurement:
@@ -297,9 +378,11 @@ def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequ
     blocks = [visit.runs_per_sample for visit in visits if visit.samples_ms]
     peaks = [visit.peak_memory_bytes for visit in visits if visit.peak_memory_bytes is not None]
     loads = [visit for visit in visits if visit.init_ms is not None] or [visits[0]]
-    first, last = visits[0].conditions, visits[-1].conditions
+    # A visit in which the device was lost has none.
+    known = [visit.conditions for visit in visits if visit.conditions is not None]
     conditions = None
-    if first is not None and last is not None:
+    if known:
+        first, last = known[0], known[-1]
         events = [v.conditions.throttle_events for v in visits if v.conditions and v.conditions.throttle_events]
         conditions = replace(
             first,
