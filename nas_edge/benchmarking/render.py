@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -51,24 +52,25 @@ def to_table(
         with_baseline: The same models compared with an earlier benchmark; None if there is none.
         width: Characters of a line, for which columns are left out; None keeps all.
     """
-    blocks = [_devices(report), *_incomplete(report), _narrowed([_HEADER, *map(_cells, report.rows)], width)]
-    if any(row.measurement.quiet is not None for row in report.rows):
-        blocks.append(_FOOTER)
+    table = _narrowed([_HEADER, *map(_cells, report.rows)], width)
+    above = [_devices(report), *_incomplete(report)]
+    below = [_FOOTER] if any(row.measurement.quiet is not None for row in report.rows) else []
     doubts = [
         f"? {_who(row)}: {row.measurement.verdict}: {printable(row.measurement.detail)}"
         for row in report.rows
         if row.flagged
     ]
     if doubts:
-        blocks.append("Unreliable latency:\n" + "\n".join(doubts))
+        below.append("Unreliable latency:\n" + "\n".join(doubts))
     notes = [_corrected_note(row) for row in report.rows] + [_open_note(row, report) for row in report.rows]
     notes = [*dict.fromkeys(filter(None, notes))]
     if notes:
-        blocks.append("\n".join(notes))
+        below.append("\n".join(notes))
     if among:
-        blocks.append(_comparisons("Latency ratios [95% interval]:", among, report))
+        below.append(_comparisons("Latency ratios [95% interval]:", among, report))
     if with_baseline is not None:
-        blocks.append(_comparisons("Compared with the baseline [95% interval]:", with_baseline, report))
+        below.append(_comparisons("Compared with the baseline [95% interval]:", with_baseline, report))
+    blocks = [*(_wrapped(block, width) for block in above), table, *(_wrapped(block, width) for block in below)]
     if report.spec.profile_ops:
         blocks += [_operators(row) for row in report.rows if not row.failed]
     return "\n\n".join(blocks)
@@ -199,10 +201,15 @@ def _probe_lines(device: DeviceRecord, most_threads: int) -> list[str]:
             lines.append(f"  {state.name} probe{with_threads}: no floor known yet, {state.visits} visits")
             continue
         lines.append(
-            f"  {state.name} probe{with_threads}: floor {ms_text(state.floor_ms)} ms, lately {state.level - 1:+.0%} at "
-            f"best, {state.median_level - 1:+.0%} mostly; {state.quiet_share:.0%} of visits quiet"
+            f"  {state.name} probe{with_threads}: floor {ms_text(state.floor_ms)} ms, lately {_change(state.level)} at "
+            f"best, {_change(state.median_level)} mostly; {state.quiet_share:.0%} quiet"
         )
     return lines
+
+
+def _change(factor: float) -> str:
+    """A factor as a change in percent, without a minus zero."""
+    return f"{round(factor - 1, 2) + 0.0:+.0%}"
 
 
 def _corrected_note(row: BenchmarkRow) -> str:
@@ -343,8 +350,19 @@ def _narrowed(rows: Sequence[tuple[str, ...]], width: int | None) -> str:
         at = rows[0].index(name)
         rows = [(*row[:at], *row[at + 1 :]) for row in rows]
         left_out.append(name)
-    note = f"\nToo narrow for {', '.join(left_out)}; --format csv has all." if left_out else ""
-    return f"{_align(rows)}{note}"
+    note = f"Too narrow for {', '.join(left_out)}; --format csv has all."
+    return f"{_align(rows)}\n{_wrapped(note, width)}" if left_out else _align(rows)
+
+
+def _wrapped(text: str, width: int | None) -> str:
+    """Text whose lines fit, as far as its words do."""
+    if width is None:
+        return text
+    lines = (
+        textwrap.wrap(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+    return "\n".join("\n".join(wrapped) for wrapped in lines)
 
 
 def _align(rows: Sequence[tuple[str, ...]]) -> str:
