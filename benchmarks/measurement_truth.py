@@ -31,7 +31,7 @@ from device_agents.api import PRESETS, BenchmarkSpec, Measurement, Verdict
 from device_agents.host import HostAgent, pick_cores
 from device_agents.probe_watch import Probe
 from device_agents.quiet import VisitSettings, VisitTime, agreed, time_of
-from device_agents.visiting import VisitingAgent
+from device_agents.visiting import VisitingAgent, builtin_probes
 from device_agents.worker.probes import allowed_cores
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.spaces.reference import reference_network
@@ -230,7 +230,7 @@ def _measure_patterns(
     tallies = {name: Tally() for name in ("visits", "one_long_measurement", "median_of_visits", "single_visits")}
     inconclusive, device_s = 0, []
     rounds = 8 if quick else 12
-    agent = VisitingAgent(host, probes=[*_builtin_probes(), Probe("reference", _file(REFERENCE))])
+    agent = VisitingAgent(host, probes=[*builtin_probes(), Probe("reference", _file(REFERENCE))])
     agent.watch_probes(spec, rounds)
     before = _truth(host, cases, spec, rounds)
     for seed, (quiet_share, staying) in enumerate(_patterns(quick)):
@@ -284,12 +284,6 @@ def _visit_each(host: HostAgent, cases: Sequence[_Case], spec: BenchmarkSpec) ->
     visit = _SETTINGS.of_visit(spec)
     found = host.measure_all([(case.model, visit) for case in cases])
     return [time_of(measurement.samples_ms, _SETTINGS) for measurement in found]
-
-
-def _builtin_probes() -> list[Probe]:
-    from device_agents.probe_models import PROBE_MODELS
-
-    return [Probe(name, model()) for name, model in PROBE_MODELS.items()]
 
 
 def _file(network: tuple[str, int, float, str]) -> bytes:

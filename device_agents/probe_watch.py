@@ -6,11 +6,13 @@ probe slow while the compute probe is not is contention, all of them slow is thr
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from device_agents.api import QuietLatency
 from device_agents.quiet import VisitSettings, VisitTime, agreed, corrected, likely_share
@@ -35,6 +37,11 @@ class Probe:
     name: str
     model: bytes
 
+    @cached_property
+    def kept_as(self) -> str:
+        """What its floor is kept under: searches of several spaces have several reference networks."""
+        return f"{self.name} {hashlib.sha256(self.model).hexdigest()[:12]}" if self.name == REFERENCE else self.name
+
 
 @dataclass(frozen=True)
 class ProbeState:
@@ -48,6 +55,7 @@ class ProbeState:
         quiet_share: Share of its last visits that were quiet.
         visits: How many these are.
         high_level: 90th percentile of its last visits over the floor: how far they spread.
+        session_ms: Its undisturbed time as this session alone has seen it, in milliseconds; None while not known.
     """
 
     name: str
@@ -57,6 +65,7 @@ class ProbeState:
     quiet_share: float
     visits: int
     high_level: float | None = None
+    session_ms: float | None = None
 
 
 @dataclass
@@ -66,6 +75,7 @@ class _Watched:
     recent: deque[VisitTime]
     remembered: deque[VisitTime]
     first_floor_ms: float | None = None
+    session_ms: float | None = None
     reached_s: float | None = None
 
     def quiet(self, visits: Iterable[VisitTime], settings: VisitSettings) -> int:
@@ -140,6 +150,8 @@ class ProbeWatch:
             if one.floor_ms is not None and found.latency_ms * (1 + self._settings.probe_tolerance) < one.floor_ms:
                 quieter = f"the {name} probe takes {found.latency_ms / one.floor_ms:.2f} times its time so far"
             one.floor_ms = found.latency_ms
+        if found is not None and (one.session_ms is None or found.latency_ms < one.session_ms):
+            one.session_ms = found.latency_ms
         if one.first_floor_ms is None:
             one.first_floor_ms = one.floor_ms
         if one.reached_s is None or one.floor_ms is None or one.quiet(one.recent, self._settings):
@@ -232,6 +244,7 @@ class ProbeWatch:
         for one in self._watched.values():
             found = agreed(one.recent, self._settings)
             one.floor_ms = min(visit.time_ms for visit in one.recent) if found is None else found.latency_ms
+            one.session_ms = one.floor_ms
             one.reached_s = now_s
 
     def _state(self, one: _Watched) -> ProbeState:
@@ -245,4 +258,5 @@ class ProbeWatch:
             one.quiet(one.recent, self._settings) / len(times_ms) if times_ms else 0.0,
             len(times_ms),
             None if known is None else quantile(sorted(times_ms), 0.9) / known,
+            one.session_ms,
         )

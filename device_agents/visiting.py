@@ -56,6 +56,33 @@ class VisitedFile:
     at_s: list[float] = field(default_factory=list)
     answer: Measurement | None = None
 
+    @classmethod
+    def of(cls, model: bytes, spec: BenchmarkSpec, measurement: Measurement) -> VisitedFile:
+        """Returns a file with the visits that a measurement was made of, without an answer: it can be visited further.
+
+        Args:
+            model: TFLite file.
+            spec: Settings of the whole measurement.
+            measurement: What `joined` returned, assessed or not; visits that failed are left out.
+        """
+        file = cls(model, spec)
+        total_ms = math.fsum(measurement.samples_ms)
+        start = 0
+        for visit in measurement.visits:
+            samples_ms = measurement.samples_ms[start : start + visit.samples]
+            start += visit.samples
+            if samples_ms:
+                share = math.fsum(samples_ms) / total_ms if total_ms else 1 / len(measurement.visits)
+                file.add(_apart(measurement, visit, samples_ms, share, not file.visits), visit.round, visit.at_s)
+        return file
+
+    def add(self, measurement: Measurement, round_number: int, at_s: float) -> None:
+        """Takes note of a visit."""
+        # Ctrl-C may come between these: a visit counts once it is in `visits`.
+        self.at_s.append(at_s)
+        self.rounds.append(round_number)
+        self.visits.append(measurement)
+
     @property
     def timed_s(self) -> float:
         """Seconds in timed runs so far, at least."""
@@ -70,13 +97,32 @@ class VisitedFile:
         """Returns the time of each visit in which the device was not seen throttling."""
         return [
             VisitTime(time_of(visit.samples_ms, settings), number)
-            for visit, number in zip(self.visits, self.rounds, strict=True)
+            for visit, number in zip(self.visits, self.rounds, strict=False)
             if visit.samples_ms and visit.verdict is not Verdict.THROTTLED
         ]
 
     def joined(self) -> Measurement:
         """Returns all visits as one measurement that is not assessed yet; there must be one."""
-        return join_visits(self.visits, self.rounds, self.at_s)
+        count = len(self.visits)
+        return join_visits(self.visits, self.rounds[:count], self.at_s[:count])
+
+
+@dataclass(frozen=True)
+class _ProbeVisit:
+    watch: ProbeWatch
+    probe: Probe
+    spec: BenchmarkSpec
+
+    @property
+    def model(self) -> bytes:
+        return self.probe.model
+
+
+def builtin_probes() -> list[Probe]:
+    """Returns the probes that need no network of the user's; none where they cannot be made on this machine."""
+    with contextlib.suppress(DeviceUnavailableError):
+        return [Probe(name, model()) for name, model in PROBE_MODELS.items()]
+    return []
 
 
 class VisitingAgent(DeviceAgent):
@@ -108,7 +154,8 @@ class VisitingAgent(DeviceAgent):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._agent, self._probes, self._floors = agent, probes, floors or FloorStore(None)
+        self._agent, self._floors = agent, floors or FloorStore(None)
+        self._probes = builtin_probes() if probes is None else probes
         self.recorded, self.rounds_at_once = agent.recorded, agent.rounds_at_once
         self.settings = settings or VisitSettings()
         self._random = random.Random(seed)
@@ -145,25 +192,26 @@ class VisitingAgent(DeviceAgent):
     def rounds(self, files: Sequence[VisitedFile]) -> Iterator[int]:
         """Visits files until each has its answer, and yields the number of the last round after each it asked for.
 
-        Files may come with visits of an earlier session.
+        Files may come with visits of an earlier session, or with an answer: those are not visited, but rounds are
+        numbered on from theirs. Where the device has recordings, a round is one file.
 
         Raises:
             DeviceError: If the bench itself is broken; what was visited is in the files.
         """
         if self.recorded:
             for file in files:
-                file.answer = self._agent.measure(file.model, file.spec)
-            yield self._round
+                if file.answer is None:
+                    file.answer = self._agent.measure(file.model, file.spec)
+                    yield self._round
             return
-        started_s = self._clock()
+        started_s = self._clock() - max((at_s for file in files for at_s in file.at_s), default=0.0)
         waited_s = 0.0
         self._round = max([self._round, *(number for file in files for number in file.rounds)])
         while active := [file for file in files if file.answer is None]:
-            watch = self._calibrated(active[0].spec)
-            if self._visit(active, active[0].spec, watch, self.rounds_at_once, started_s):
+            if self._visit(active, self.rounds_at_once, started_s):
                 # What was believed before this round may have been disturbed.
                 active = [file for file in files if file.answer is None or file.answer.ok]
-            answers = [self._answer(file, watch) for file in active]
+            answers = [self._answer(file) for file in active]
             due = [answer for answer in answers if answer is not None]
             # A disturbance that lasts is waited for, once for all that are measured together.
             if any(answer.verdict in _WAITING for answer in due) and waited_s < active[0].spec.patience_s:
@@ -178,6 +226,14 @@ class VisitingAgent(DeviceAgent):
         """Returns how each probe stands, for each set of settings that was measured with."""
         return [state for watch in self._watches.values() for state in watch.states()]
 
+    def watch_of(self, spec: BenchmarkSpec) -> ProbeWatch | None:
+        """Returns what watches the probes with these settings, None where nothing was measured with them."""
+        return self._watches.get(self._key(spec))
+
+    def provisional(self, file: VisitedFile) -> Measurement:
+        """Returns what is known of a file that has visits, be there enough of them or not."""
+        return self._assessed(file) if file.answer is None else file.answer
+
     def watch_probes(self, spec: BenchmarkSpec, rounds: int) -> ProbeWatch:
         """Visits the probes alone, so many rounds, and returns what they say.
 
@@ -186,7 +242,7 @@ class VisitingAgent(DeviceAgent):
         """
         watch = self._calibrated(spec)
         for count in self._at_once(rounds):
-            self._visit([], spec, watch, count)
+            self._visit_probes(watch, spec, count)
         return watch
 
     def close(self) -> None:
@@ -196,72 +252,87 @@ class VisitingAgent(DeviceAgent):
 
     def _keep_floors(self) -> None:
         for key, watch in self._watches.items():
-            self._floors.keep(key, watch.floors_ms)
+            floors_ms = watch.floors_ms
+            kept = {probe.kept_as: floors_ms[probe.name] for probe in watch.probes if probe.name in floors_ms}
+            self._floors.keep(key, kept)
 
     def _calibrated(self, spec: BenchmarkSpec) -> ProbeWatch:
         """Returns the probes' watch for these settings; the first time, visits them until their floors are known."""
-        key = FloorKey.of(self._known or self.info(), spec)
+        key = self._key(spec)
         if key not in self._watches:
-            known = self._floors.read(key)
-            watch = ProbeWatch(self._builtin_or_given(), self.settings, known, self._clock)
+            kept = self._floors.read(key)
+            known = {probe.name: kept[probe.kept_as] for probe in self._probes if probe.kept_as in kept}
+            watch = ProbeWatch(self._probes, self.settings, known, self._clock)
             is_known = all(probe.name in known for probe in watch.probes)
             for count in self._at_once(self.settings.agreeing if is_known else self.settings.calibration_rounds):
-                self._visit([], spec, watch, count)
+                self._visit_probes(watch, spec, count)
             self._watches[key] = watch
             self._keep_floors()
         return self._watches[key]
+
+    def _key(self, spec: BenchmarkSpec) -> FloorKey:
+        return FloorKey.of(self._known or self.info(), spec)
 
     def _at_once(self, rounds: int) -> Iterator[int]:
         """Shares out rounds among as few calls as the device is asked in."""
         for done in range(0, rounds, self.rounds_at_once):
             yield min(self.rounds_at_once, rounds - done)
 
-    def _builtin_or_given(self) -> Sequence[Probe]:
-        if self._probes is not None:
-            return self._probes
-        with contextlib.suppress(DeviceUnavailableError):  # they cannot be made on this machine
-            return [Probe(name, model()) for name, model in PROBE_MODELS.items()]
-        return []
-
-    def _visit(
-        self, files: Sequence[VisitedFile], spec: BenchmarkSpec, watch: ProbeWatch, rounds: int, started_s: float = 0.0
-    ) -> bool:
-        """Makes rounds: in each every file once, and some of the probes, in random order.
+    def _visit(self, files: Sequence[VisitedFile], rounds: int, started_s: float) -> bool:
+        """Makes rounds: in each every file once and, for each set of settings, some of the probes, in random order.
 
         Returns:
             Whether the probes say that what was measured before is not comparable with what comes.
         """
-        plan: list[tuple[VisitedFile | Probe, int]] = []
+        groups: dict[FloorKey, list[VisitedFile]] = {}
+        for file in files:
+            groups.setdefault(self._key(file.spec), []).append(file)
+        # Calibrating a watch takes rounds of its own.
+        watches = [(self._calibrated(group[0].spec), group) for group in groups.values()]
+
+        def of_round() -> list[VisitedFile | _ProbeVisit]:
+            return [*files, *(visit for watch, group in watches for visit in self._probe_visits(watch, group))]
+
+        return self._make_rounds(of_round, rounds, started_s)
+
+    def _visit_probes(self, watch: ProbeWatch, spec: BenchmarkSpec, rounds: int) -> bool:
+        """Makes rounds of probes alone, see `_visit`."""
+        of_visit = self._probe_spec(spec)
+        return self._make_rounds(lambda: [_ProbeVisit(watch, probe, of_visit) for probe in watch.probes], rounds, 0.0)
+
+    def _make_rounds(
+        self, of_round: Callable[[], Sequence[VisitedFile | _ProbeVisit]], rounds: int, started_s: float
+    ) -> bool:
+        plan: list[tuple[VisitedFile | _ProbeVisit, int]] = []
         for _ in range(rounds):
             self._round += 1
-            visited: list[VisitedFile | Probe] = [*files, *self._probes_of_round(watch, len(files))]
+            visited = list(of_round())
             self._random.shuffle(visited)
             plan += [(one, self._round) for one in visited]
-        probe_spec, began_s = self._probe_spec(spec), self._clock()
+        began_s = self._clock()
         measured = self._agent.measure_all(
             [
-                (one.model, self.settings.of_visit(one.spec) if isinstance(one, VisitedFile) else probe_spec)
+                (one.model, self.settings.of_visit(one.spec) if isinstance(one, VisitedFile) else one.spec)
                 for one, _ in plan
             ]
         )
         took_s, changed = self._clock() - began_s, False
         for done, ((one, number), measurement) in enumerate(zip(plan, measured, strict=True), 1):
             if isinstance(one, VisitedFile):
-                one.visits.append(measurement)
-                one.rounds.append(number)
                 # When each ended is not known; that they follow one another is.
-                one.at_s.append(max(0.0, began_s - started_s + took_s * done / len(plan)))
+                one.add(measurement, number, max(0.0, began_s - started_s + took_s * done / len(plan)))
             else:
-                changed |= self._take_probe(watch, one, measurement, number)
+                changed |= self._take_probe(one.watch, one.probe, measurement, number)
         return changed
 
-    def _probes_of_round(self, watch: ProbeWatch, files: int) -> list[Probe]:
-        """All of them; but in turns among few files, so that they do not take longer than what is measured."""
+    def _probe_visits(self, watch: ProbeWatch, files: Sequence[VisitedFile]) -> list[_ProbeVisit]:
+        """All probes; but in turns among few files, so that they do not take longer than what is measured."""
         probes = list(watch.probes)
-        if not 0 < files < len(probes):
-            return probes
-        chosen = {probes[(self._round + i) % len(probes)].name for i in range(files)}
-        return [probe for probe in probes if probe.name in chosen or probe.name == REFERENCE]
+        if len(files) < len(probes):
+            chosen = {probes[(self._round + i) % len(probes)].name for i in range(len(files))}
+            probes = [probe for probe in probes if probe.name in chosen or probe.name == REFERENCE]
+        spec = self._probe_spec(files[0].spec)
+        return [_ProbeVisit(watch, probe, spec) for probe in probes]
 
     def _probe_spec(self, spec: BenchmarkSpec) -> BenchmarkSpec:
         duration_s = self.settings.probe_duration_s
@@ -280,7 +351,7 @@ class VisitingAgent(DeviceAgent):
             self._settled_s = self._clock()
         return bool(changed)
 
-    def _answer(self, file: VisitedFile, watch: ProbeWatch) -> Measurement | None:
+    def _answer(self, file: VisitedFile) -> Measurement | None:
         """Returns the measurement of a file if there is enough."""
         failed = next((visit for visit in file.visits[-self.rounds_at_once :] if is_failure(visit)), None)
         if failed is not None:
@@ -288,17 +359,44 @@ class VisitingAgent(DeviceAgent):
         if file.timed_s < file.spec.min_duration_s or file.runs < file.spec.min_runs:
             return None
         over = file.timed_s >= file.spec.max_duration_s and len(file.visits) >= self.settings.fewest_before_giving_up
+        assessed = self._assessed(file)
+        if assessed.verdict in (Verdict.CORRECTED, *_WAITING) and not over:
+            return None
+        return assessed
+
+    def _assessed(self, file: VisitedFile) -> Measurement:
+        watch = self.watch_of(file.spec) or ProbeWatch((), self.settings)
         measurement = file.joined()
         if measurement.conditions is not None:
             conditions = replace(measurement.conditions, anchor_ratio=watch.drift_ratio())
             measurement = replace(measurement, conditions=conditions)
         assessed = assess_visits(measurement, file.times(self.settings), file.spec, self.settings, watch)
-        if assessed.verdict in (Verdict.CORRECTED, *_WAITING) and not over:
-            return None
         hot = next((visit for visit in reversed(file.visits) if visit.verdict is Verdict.THROTTLED), None)
         if hot is not None and not assessed.ok:  # what the device says of itself is more than what its probes suggest
             return assessed.with_verdict(hot.verdict, hot.detail)
         return assessed
+
+
+def _apart(
+    measurement: Measurement, visit: Visit, samples_ms: tuple[float, ...], share: float, first: bool
+) -> Measurement:
+    """Returns one visit of a measurement; loading and warm-up, of which only the sums are known, go to the first."""
+    conditions = measurement.conditions
+    return replace(
+        measurement,
+        verdict=Verdict.OK,
+        detail="",
+        samples_ms=samples_ms,
+        init_ms=measurement.init_ms if first else None,
+        first_inference_ms=measurement.first_inference_ms if first else None,
+        warmup_runs=measurement.warmup_runs if first else 0,
+        busy_s=measurement.busy_s * share,
+        profile=(),
+        profile_note="",
+        visits=(),
+        quiet=None,
+        conditions=None if conditions is None else replace(conditions, wait_share=visit.wait_share),
+    )
 
 
 def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequence[float]) -> Measurement:
@@ -313,9 +411,11 @@ def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequ
     peaks = [visit.peak_memory_bytes for visit in visits if visit.peak_memory_bytes is not None]
     startups_ms = [visit.startup_ms for visit in visits if visit.startup_ms is not None]
     loads = [visit for visit in visits if visit.init_ms is not None] or [visits[0]]
-    first, last = visits[0].conditions, visits[-1].conditions
+    # A visit in which the device was lost has none.
+    known = [visit.conditions for visit in visits if visit.conditions is not None]
     conditions = None
-    if first is not None and last is not None:
+    if known:
+        first, last = known[0], known[-1]
         events = [v.conditions.throttle_events for v in visits if v.conditions and v.conditions.throttle_events]
         conditions = replace(
             first,

@@ -18,6 +18,7 @@ from typing import Any
 from device_agents.api import PRESETS as MEASURING_PRESETS
 from device_agents.api import BenchmarkSpec, parse_cores
 from device_agents.errors import DeviceError
+from device_agents.floors import FloorStore, default_floors
 from nas_edge.benchmarking import BenchmarkStoppedError, Report, Request, read_models, run_benchmark, unique_addresses
 from nas_edge.config import PRESETS, RunConfig, load_config
 from nas_edge.dry_run import Estimate
@@ -152,7 +153,10 @@ def benchmark(
     earlier: Report | None = None,
     on_stop: Callable[[Report], object] = lambda report: None,
 ) -> Report:
-    """Measures TFLite files side by side.
+    """Measures TFLite files side by side, in short visits, shuffled among all of them.
+
+    A row's `measurement.latency_ms` is its quiet latency, what the network costs where nothing else runs on the device;
+    `measurement.statistics` are of all runs, what it cost as the device was meanwhile.
 
     Ctrl-C, SIGTERM and SIGHUP stop it; what was measured until then is in the error, and can be continued.
 
@@ -167,8 +171,8 @@ def benchmark(
         reporter: see `search`.
         earlier: the report of the same benchmark, stopped or with a device that was lost, see
             `nas_edge.benchmarking.read_report`: what it has is not measured again.
-        on_stop: is given the report when the user stops it, before the devices are closed, for which the measurement
-            they are at is waited for.
+        on_stop: is given the report when the user stops it, before the devices are closed, for which the round of
+            measurements they are at is waited for.
 
     Returns:
         A row per model, device and number of threads; one that failed is a row too. `nas_edge.benchmarking` compares
@@ -194,9 +198,9 @@ def benchmark(
     )
     with (
         StopSignals("stopped", notice="stopping; press Ctrl-C again not to wait for the device"),
-        (reporter or Reporter()).stage("measuring", request.measurements) as show,
+        (reporter or Reporter()).stage("measuring", request.parts) as show,
     ):
-        return run_benchmark(request, show, earlier=earlier, on_stop=on_stop)
+        return run_benchmark(request, show, earlier=earlier, on_stop=on_stop, floors=FloorStore(default_floors()))
 
 
 __all__ = [

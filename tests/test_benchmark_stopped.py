@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from device_agents.api import PRESETS, BenchmarkSpec, Measurement, Verdict
+from device_agents.errors import DeviceUnavailableError
 from device_agents.replay import model_key
 from nas_edge.benchmarking import read_report
 from nas_edge.benchmarking.measure import Request, run_benchmark
@@ -25,15 +26,16 @@ from nas_edge.benchmarking.report import BenchmarkStoppedError, ModelFile, Repor
 from nas_edge.errors import UsageError
 from tests.support import models
 from tests.support.agents import FunctionAgent, fake_info
-from tests.test_benchmarking import ANCHOR, steady
+from tests.test_benchmarking import OLD, PROBES, steady
 
 WAIT_S = 120
-SPEC = PRESETS["search"]
+# Four visits of 24 ms to each file.
+SPEC = PRESETS["search"].replace(min_duration_s=0.08, patience_s=0.001)
 ROUNDS = 4
 
 
 class Device:
-    """Counts what it measures, and is interrupted at one of them."""
+    """Counts its visits to files, and is interrupted at one of them."""
 
     def __init__(self, interrupt_at: int = 10**6, median_ms: float = 1.0) -> None:
         self.calls: list[str] = []
@@ -41,7 +43,7 @@ class Device:
         self.agents: list[FunctionAgent] = []
 
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
-        if model == ANCHOR:
+        if model in PROBES:
             return steady(self._median_ms)
         self.calls.append(model.decode())
         if len(self.calls) == self._interrupt_at:
@@ -59,7 +61,7 @@ class Device:
 
 def request(*names: str, spec: BenchmarkSpec = SPEC, threads: tuple[int, ...] = (1,)) -> Request:
     files = [(ModelFile(name, name, model_key(name.encode()), 1), name.encode()) for name in names]
-    return Request(files, ("host:",), threads, "search", spec, ROUNDS)
+    return Request(files, ("host:",), threads, "search", spec)
 
 
 def stopped(device: Device, wanted: Request, earlier: Report | None = None) -> Report:
@@ -72,35 +74,90 @@ def stopped(device: Device, wanted: Request, earlier: Report | None = None) -> R
 
 
 @pytest.mark.parametrize("interrupt_at", range(1, 3 * ROUNDS + 2))
-def test_stopped_at_any_measurement_and_continued_each_round_is_measured_once(
-    interrupt_at: int, tmp_path: Path
-) -> None:
+def test_stopped_at_any_visit_and_continued_no_visit_is_lost(interrupt_at: int, tmp_path: Path) -> None:
     wanted, device = request("a", "b", "broken", "c"), Device(interrupt_at)
     report = stopped(device, wanted)
     assert not report.complete
+    assert 0 < report.missing <= 4
     file = tmp_path / "report.json"
     file.write_text(json.dumps(report.to_json()))
     again = Device()
     whole = run_benchmark(wanted, open_agent=again.open, earlier=Report.from_json(json.loads(file.read_text())))
     assert whole.complete
-    assert [len(row.round_runs) for row in whole.rows] == [ROUNDS, ROUNDS, 1, ROUNDS]
+    assert [len(row.measurement.visits) for row in whole.rows] == [ROUNDS, ROUNDS, 1, ROUNDS]
     assert [row.measurement.verdict for row in whole.rows] == ["ok", "ok", "load_failed", "ok"]
-    kept = sum(len(row.round_runs) for row in report.rows)
+    kept = sum(len(row.measurement.visits) for row in report.rows)
     assert len(again.calls) == 3 * ROUNDS + 1 - kept
-    assert report.missing >= len(again.calls)
+    # Of the round that was under way nothing is kept: its visits were not all made.
+    assert kept == (0 if interrupt_at <= 4 else 4 + (interrupt_at - 5) // 3 * 3)
     for row in report.rows:
         (same,) = [other for other in whole.rows if other.model == row.model]
         assert same.measurement.samples_ms[: len(row.measurement.samples_ms)] == row.measurement.samples_ms
+        assert same.measurement.visits[: len(row.measurement.visits)] == row.measurement.visits
     assert (whole.created_utc, len(whole.continued_utc)) == (report.created_utc, 1)
-    assert whole.devices["host:"].anchors[: len(report.devices["host:"].anchors)] == report.devices["host:"].anchors
 
 
-def test_a_device_that_changed_in_between_shows_in_its_anchor_and_in_the_verdict() -> None:
+def test_models_are_compared_only_within_the_rounds_of_one_session() -> None:
     wanted = request("a", "b")
     report = stopped(Device(4), wanted)
+    whole = run_benchmark(wanted, open_agent=Device().open, earlier=report)
+    first, second = ([visit.round for visit in row.measurement.visits] for row in whole.rows)
+    assert first == second == sorted(set(first))
+
+
+def test_a_device_that_changed_in_between_shows_in_its_probes_and_in_the_verdict() -> None:
+    wanted = request("a", "b")
+    report = stopped(Device(4), wanted)
+    assert report.rows
     whole = run_benchmark(wanted, open_agent=Device(median_ms=1.5).open, earlier=report)
-    assert whole.devices["host:"].anchors[-1].ratio == pytest.approx(1.5, rel=0.02)
-    assert {row.measurement.verdict for row in whole.rows} == {"unsteady"}
+    assert whole.devices["host:"].undisturbed_ms(1)["compute"] == pytest.approx(1.5, rel=0.02)
+    assert {row.measurement.verdict for row in whole.rows} == {"drifted"}
+    assert "between which the device has changed (compute +50%" in whole.rows[0].measurement.detail
+
+
+def test_a_change_between_two_sessions_is_not_forgotten_in_a_third() -> None:
+    wanted = request("a", "b", spec=SPEC.replace(min_duration_s=0.2, max_duration_s=0.3))
+    first = stopped(Device(4), wanted)
+    second = stopped(Device(4, median_ms=1.5), wanted, first)
+    assert {row.measurement.verdict for row in second.rows} == {"drifted"}
+    whole = run_benchmark(wanted, open_agent=Device(median_ms=1.5).open, earlier=second)
+    assert whole.complete
+    assert {row.measurement.verdict for row in whole.rows} == {"drifted"}
+
+
+def test_a_device_that_did_not_change_in_between_leaves_the_verdict_alone() -> None:
+    wanted = request("a", "b")
+    whole = run_benchmark(wanted, open_agent=Device().open, earlier=stopped(Device(4), wanted))
+    assert {row.measurement.verdict for row in whole.rows} == {"ok"}
+
+
+def test_a_device_that_was_lost_keeps_its_visits_and_goes_on_with_them() -> None:
+    device = Device()
+
+    def lost_at_the_fifth(model: bytes, spec: BenchmarkSpec) -> Measurement:
+        if len(device.calls) >= 4 and model not in PROBES:
+            raise DeviceUnavailableError("unplugged")
+        return device.measure(model, spec)
+
+    def open_agent(address: str) -> FunctionAgent:
+        return FunctionAgent(lost_at_the_fifth, fake_info(address))
+
+    wanted = request("a", "b")
+    report = run_benchmark(wanted, open_agent=open_agent)
+    assert (report.complete, report.missing) == (False, 2)
+    assert {row.measurement.verdict for row in report.rows} == {Verdict.DEVICE_LOST}
+    samples = [row.measurement.samples_ms for row in report.rows]
+    assert min(map(len, samples)) >= 48
+    whole = run_benchmark(wanted, open_agent=Device().open, earlier=report)
+    assert (whole.complete, {row.measurement.verdict for row in whole.rows}) == (True, {Verdict.OK})
+    for row, before in zip(whole.rows, samples, strict=True):
+        assert row.measurement.samples_ms[: len(before)] == before
+
+
+def test_what_an_earlier_version_began_is_not_continued() -> None:
+    report = read_report(OLD)
+    with pytest.raises(UsageError, match=r"begun by nas_edge 0\.1\.0, which measured in another way.*name a new file"):
+        run_benchmark(request("a", "b"), open_agent=Device().open, earlier=report)
 
 
 def test_other_benchmarks_are_not_continued() -> None:
@@ -175,7 +232,7 @@ def test_a_signal_prints_and_writes_what_was_measured_and_the_same_command_goes_
     assert process.returncode == 130
     said = err.read_text()
     assert "Traceback" not in said
-    assert "measurements are missing; to make them, run the same command again" in said
+    assert "missing or not finished; to make them, run the same command again" in said
     assert "INCOMPLETE: " in printed
     assert "one.tflite" in printed
     assert "two\n" not in printed

@@ -1,41 +1,25 @@
-"""Whether one model is faster than another, and how sure that is.
+"""How many times as long one model takes as another, and how sure that is.
 
-Runs close in time resemble each other, so resampling single runs alone would call chance a
-difference. The bootstrap therefore resamples rounds first and runs within them second
-(A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application", section 3.8).
-Models of one benchmark took their rounds side by side and are resampled in pairs, so
-what slowed both cancels out.
+Models of one benchmark were visited in the same rounds and are compared within these (`device_agents.ratios`). Where
+there are too few such rounds, and between two benchmarks, their latencies are compared, each with its own interval.
 
-    x[r, i]   sample i of round r                   [rounds, runs]
-    m(x)      median over all rounds and runs
-    ratio     m(x) / m(reference)
-    interval  the 2.5% and 97.5% quantiles of its logarithm over the resamples, widened about the ratio by
-              t(R - 1) / z * sqrt(R / (R - 1)), because R rounds are few; between two sessions also by
-              `SESSION_SPREAD`, in quadrature
+Two benchmarks differ in more than the models. What probes say decides (`probes`): where they have not changed,
+latencies are compared as they are; where all have changed by the same factor, it is divided out; else nothing can be
+said. The interval is widened by `SESSION_SPREAD`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from device_agents.anchor_watch import AnchorSettings
+from device_agents.ratios import Ratio, paired_ratio, ratio_of_latencies
+from nas_edge.benchmarking.probes import change_of_probes
 from nas_edge.benchmarking.report import BenchmarkRow, Report
 
-RESAMPLES = 2000
 # Half the 95% interval of the logarithm of one model's latency in one session over that in another: memory layout,
-# clocks and neighbours differ by process. Repeated sessions with one file here differed by up to 0.8%.
-SESSION_SPREAD = 0.02
-# Enough for the median of a round; a fast model has a hundred thousand runs.
-_MOST_RUNS_PER_ROUND = 200
-_SEED = 0
-_NORMAL_975 = 1.959963984540054
-# 97.5% quantiles of Student's t for 1, 2, ... degrees of freedom.
-_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+# clocks and neighbours differ by process.
+SESSION_SPREAD = 0.04
 
 
 @dataclass(frozen=True)
@@ -47,9 +31,10 @@ class Comparison:
         device: Address of the device.
         threads: Threads given to the runtime.
         reference: What it is compared with.
-        ratio: Its median over the reference's; below 1 is faster. None if they cannot be compared.
+        ratio: Its latency over the reference's; below 1 is faster. None if they cannot be compared.
         interval: 95% interval of the ratio.
-        conclusion: In words.
+        conclusion: In words: how much slower or faster, or that it is not significant, or why there is no ratio.
+        caveats: What is to be known of it.
     """
 
     model: str
@@ -59,6 +44,7 @@ class Comparison:
     ratio: float | None
     interval: tuple[float, float] | None
     conclusion: str
+    caveats: tuple[str, ...] = ()
 
     @property
     def significant(self) -> bool:
@@ -66,68 +52,25 @@ class Comparison:
         return self.interval is not None and not self.interval[0] <= 1 <= self.interval[1]
 
 
-def ratio_of_medians(
-    rounds: Sequence[Sequence[float]], reference: Sequence[Sequence[float]], paired: bool
-) -> tuple[float, tuple[float, float]]:
-    """Returns the ratio of two medians and its 95% bootstrap interval.
-
-    Args:
-        rounds: Samples of each round, in milliseconds, all above 0.
-        reference: The same of what it is compared with.
-        paired: Whether round r of both was taken at about the same time.
-    """
-    ratio = float(np.median(np.concatenate(rounds)) / np.median(np.concatenate(reference)))
-    rng = np.random.default_rng(_SEED)
-    paired = paired and len(rounds) == len(reference)
-    chosen = rng.integers(len(rounds), size=(RESAMPLES, len(rounds)))
-    chosen_reference = chosen if paired else rng.integers(len(reference), size=(RESAMPLES, len(reference)))
-    log_ratios = np.log(_resampled_medians(rounds, chosen, rng) / _resampled_medians(reference, chosen_reference, rng))
-    widening = _widening(min(len(rounds), len(reference)))
-    low, high = (np.quantile(log_ratios, (0.025, 0.975)) - math.log(ratio)) * widening
-    # The point is inside by definition; rounding must not put it outside.
-    return ratio, (ratio * math.exp(min(0.0, low)), ratio * math.exp(max(0.0, high)))
-
-
-def _resampled_medians(
-    rounds: Sequence[Sequence[float]], chosen: NDArray[np.int64], rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Medians of resamples; `chosen` holds the rounds of each, [resamples, rounds]."""
-    runs = min(_MOST_RUNS_PER_ROUND, min(map(len, rounds)))
-    resamples = np.empty((*chosen.shape, runs), np.float32)
-    for index, samples in enumerate(rounds):
-        where = chosen == index
-        picks = rng.integers(len(samples), size=(int(where.sum()), runs))
-        resamples[where] = np.asarray(samples, np.float32)[picks]
-    medians: NDArray[np.float64] = np.median(resamples.reshape(len(chosen), -1), axis=1).astype(np.float64)
-    return medians
-
-
-def _widening(rounds: int) -> float:
-    if rounds == 1:  # nothing is known of how rounds differ
-        return 1.0
-    freedom = rounds - 1
-    t = _T_975[freedom - 1] if freedom <= len(_T_975) else _NORMAL_975
-    return t / _NORMAL_975 * math.sqrt(rounds / freedom)
-
-
 def compare_models(report: Report) -> list[Comparison]:
-    """Compares each model with the fastest one, for each device and thread count."""
+    """Compares each model with the first one that has a latency, for each device and thread count."""
     groups: dict[tuple[str, int], list[BenchmarkRow]] = {}
     for row in report.rows:
         if not row.failed:
             groups.setdefault((row.device, row.threads), []).append(row)
-    comparisons = []
-    for rows in groups.values():
-        fastest = min(rows, key=_by_speed)
-        others = [row for row in rows if row is not fastest]
-        comparisons += [_compare(row, fastest, fastest.model.name, True, _flag_caveat(row, fastest)) for row in others]
-    return comparisons
+    return [_with_other(row, rows[0]) for rows in groups.values() for row in rows[1:]]
 
 
-def _by_speed(row: BenchmarkRow) -> tuple[bool, float]:
-    """Sorts by median, and what is unreliable behind the rest."""
-    assert row.measurement.statistics is not None
-    return row.flagged, row.measurement.statistics.median_ms
+def _with_other(row: BenchmarkRow, reference: BenchmarkRow) -> Comparison:
+    ratio = paired_ratio(row.measurement, reference.measurement)
+    caveats = _flag_caveats(row, reference)
+    if ratio is None:
+        ratio = ratio_of_latencies(row.measurement, reference.measurement)
+        if row.rounds and reference.rounds:
+            caveats.append("too few rounds in which both were undisturbed: latencies compared")
+    if ratio is None:
+        return _not_comparable(row, reference.model.name, "too few runs for an interval")
+    return _comparison(row, reference.model.name, ratio, caveats)
 
 
 def compare_with_baseline(report: Report, baseline: Report) -> list[Comparison]:
@@ -148,13 +91,26 @@ def _with_baseline(row: BenchmarkRow, report: Report, baseline: Report) -> Compa
         fewest = min((_differences(row, report, other, baseline) for other in known), key=len)
         return _not_comparable(row, reference, "; ".join(fewest))
     other = candidates[0]
+    ratio = ratio_of_latencies(row.measurement, other.measurement)
+    if ratio is None:
+        return _not_comparable(row, reference, "too few runs for an interval")
     caveats = [
         "" if same_bytes else "another file of the same name",
-        _flag_caveat(row, other),
+        *_flag_caveats(row, other),
         "" if report.preset == baseline.preset else f"preset {report.preset}, baseline {baseline.preset}",
-        _anchor_caveat(row, report, other, baseline),
     ]
-    return _compare(row, other, reference, paired=False, caveat="; ".join(filter(None, caveats)))
+    now_ms = report.devices[row.device].undisturbed_ms(row.threads)
+    then_ms = baseline.devices[other.device].undisturbed_ms(other.threads) if other.device in baseline.devices else {}
+    change = change_of_probes(now_ms, then_ms)
+    if change is None:
+        caveats.append("whether the device itself has changed is not known" if now_ms or then_ms else "")
+    elif not change.is_none:
+        if change.factor is None:
+            why = f"the device itself has changed, and not alike for all models ({change}); measure both again"
+            return _not_comparable(row, reference, why)
+        ratio = ratio.scaled(1 / change.factor)
+        caveats.append(f"corrected, as the device itself has changed ({change})")
+    return _comparison(row, reference, ratio.widened(SESSION_SPREAD), caveats)
 
 
 def _differences(row: BenchmarkRow, report: Report, other: BenchmarkRow, baseline: Report) -> list[str]:
@@ -176,47 +132,30 @@ def _differences(row: BenchmarkRow, report: Report, other: BenchmarkRow, baselin
         "delegate": (ours.delegate, theirs.delegate),
         "cores": (ours.cores, theirs.cores),
         "input shapes": (report.spec.input_shapes, baseline.spec.input_shapes),
+        "latency": (_kind(row), _kind(other)),
     }
     return [f"{name}: {now}, baseline {then}" for name, (now, then) in checks.items() if now != then]
 
 
-def _flag_caveat(row: BenchmarkRow, other: BenchmarkRow) -> str:
+def _kind(row: BenchmarkRow) -> str:
+    """Which latency a row has."""
+    return "median of all runs, as of earlier versions; measure it again" if row.measurement.quiet is None else "quiet"
+
+
+def _flag_caveats(row: BenchmarkRow, other: BenchmarkRow) -> list[str]:
     flags = sorted({str(r.measurement.verdict) for r in (row, other) if r.flagged})
-    return f"unreliable latency: {' and '.join(flags)}" if flags else ""
+    return [f"unreliable latency: {' and '.join(flags)}"] if flags else []
 
 
-def _anchor_caveat(row: BenchmarkRow, report: Report, other: BenchmarkRow, baseline: Report) -> str:
-    ours, theirs = report.devices[row.device].anchor_ms, _anchor_ms(baseline, other.device)
-    if ours is None or theirs is None:
-        return "" if ours is theirs else "whether the device itself has changed is not known"
-    change = ours / theirs - 1
-    if not AnchorSettings().is_drift(1 + change):
-        return ""
-    return f"unreliable comparison: the device itself has changed by {change:+.0%} (anchor model)"
-
-
-def _anchor_ms(report: Report, address: str) -> float | None:
-    device = report.devices.get(address)
-    return device.anchor_ms if device else None
-
-
-def _compare(row: BenchmarkRow, other: BenchmarkRow, reference: str, paired: bool, caveat: str) -> Comparison:
-    ratio, interval = ratio_of_medians(row.rounds_ms, other.rounds_ms, paired)
-    if not paired:
-        interval = across_sessions(ratio, interval)
-    if interval[0] <= 1 <= interval[1]:
-        conclusion = "no significant difference"
+def _comparison(row: BenchmarkRow, reference: str, ratio: Ratio, caveats: Iterable[str]) -> Comparison:
+    if ratio.significant:
+        conclusion = f"{abs(ratio.value - 1):.1%} {'slower' if ratio.value > 1 else 'faster'}"
     else:
-        conclusion = f"{abs(ratio - 1):.1%} {'slower' if ratio > 1 else 'faster'}"
-    if caveat:
-        conclusion = f"{conclusion} ({caveat})"
-    return Comparison(row.model.name, row.device, row.threads, reference, ratio, interval, conclusion)
-
-
-def across_sessions(ratio: float, interval: tuple[float, float]) -> tuple[float, float]:
-    """Widens an interval by what two sessions on one quiet device differ in, whatever the model."""
-    low, high = (math.hypot(math.log(bound / ratio), SESSION_SPREAD) for bound in interval)
-    return ratio * math.exp(-low), ratio * math.exp(high)
+        conclusion = "no significant difference"
+    return Comparison(
+        row.model.name, row.device, row.threads, reference, ratio.value, ratio.interval, conclusion,
+        tuple(filter(None, caveats)),
+    )  # fmt: skip
 
 
 def _not_comparable(row: BenchmarkRow, reference: str, why: str) -> Comparison:

@@ -1,43 +1,50 @@
 """Measures several models side by side.
 
-    for each device:  anchor, round 1: every model, round 2: every model, anchor, round 3 ...
+    for each device:  round 1: every model with every number of threads and the probes, shuffled   round 2: ...
 
-Drift and load affect all models equally, and the anchor model shows them. Each round takes a share of the preset's runs
-and time, see `device_agents.rounds`.
+Drift and load affect all models equally, and the probes show them. A model is visited until it has the preset's runs
+and time, and its lowest visits agree; see `device_agents.visiting`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from device_agents.anchor_watch import AnchorReading, AnchorSettings
-from device_agents.api import PRESETS, BenchmarkSpec, DeviceAgent, Measurement, Verdict
+from device_agents.api import BenchmarkSpec, DeviceAgent, Measurement, Verdict
 from device_agents.devices import open_device, parse_address
 from device_agents.errors import DeviceError, ModelFileError, SpecError
+from device_agents.floors import FloorStore
 from device_agents.host import pick_cores
 from device_agents.patient import PatientAgent
-from device_agents.rounds import join_rounds, measure_in_rounds, share_of
-from device_agents.session import MeasuringSession
 from device_agents.tflite_file import MAX_BYTES, open_inputs
-from device_agents.verdicts import DEVICE_FAULTS, assess, is_failure, verdict_of_error
+from device_agents.verdicts import is_failure, verdict_of_error
+from device_agents.visiting import VisitedFile, VisitingAgent
 from nas_edge import __version__
-from nas_edge.benchmarking.report import BenchmarkRow, BenchmarkStoppedError, DeviceRecord, ModelFile, Report
+from nas_edge.benchmarking.probes import change_of_probes
+from nas_edge.benchmarking.report import (
+    BenchmarkRow,
+    BenchmarkStoppedError,
+    DeviceRecord,
+    ModelFile,
+    ProbeRecord,
+    Report,
+)
 from nas_edge.errors import UsageError
 from nas_edge.terminal import printable
 
-ROUNDS = 8
-# The anchor takes about as long as a model; between every two rounds is often enough.
-_ROUNDS_PER_ANCHOR = 2
+# Progress is told in so many parts of a measurement.
+PARTS = 10
+# Operators are timed in a share of a measurement's time.
+_PROFILED_SHARE = 1 / 8
 _NOT_PROFILED = "stopped before its operators were timed"
 
 Progress = Callable[[int, str], None]
-"""Is told the measurements done so far and a few words about the last one."""
+"""Is told the parts of measurements done so far, see `PARTS`, and a few words about the last one."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,6 @@ class Request:
         threads: Numbers of threads, each measured on its own.
         preset: A name of `device_agents.api.PRESETS`.
         spec: That preset with changes; `threads` and `cores` are ignored.
-        rounds: Parts each measurement is split into.
         cores: What `device_agents.api.parse_cores` read, None to choose.
     """
 
@@ -59,7 +65,6 @@ class Request:
     threads: Sequence[int]
     preset: str
     spec: BenchmarkSpec
-    rounds: int = ROUNDS
     cores: str | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -69,9 +74,9 @@ class Request:
         unique_addresses(self.devices)
 
     @property
-    def measurements(self) -> int:
-        """How many times a model is measured if none fails."""
-        return len(self.models) * len(self.devices) * len(self.threads) * self.rounds
+    def parts(self) -> int:
+        """How many parts of measurements `Progress` is told of in the end."""
+        return len(self.models) * len(self.devices) * len(self.threads) * PARTS
 
 
 def unique_addresses(addresses: Sequence[str]) -> tuple[str, ...]:
@@ -104,16 +109,18 @@ def run_benchmark(
     *,
     earlier: Report | None = None,
     on_stop: Callable[[Report], object] = lambda report: None,
+    floors: FloorStore | None = None,
 ) -> Report:
     """Measures everything; a model that fails is a row, and so is a device that is lost on the way.
 
     Args:
         request: What to measure.
-        progress: Is called after each measurement.
+        progress: Is called after each round.
         open_agent: Opens a device; tests may pass their own.
         earlier: The same benchmark, stopped or with a device that was lost: what it has is not measured again.
         on_stop: Is given what was measured when the user stops it, before the devices are closed, which may take as
-            long as the measurement they are at.
+            long as the round they are at.
+        floors: Where what is known of the devices' probes is kept; None keeps nothing.
 
     Raises:
         UsageError: If `earlier` is another benchmark.
@@ -126,10 +133,10 @@ def run_benchmark(
     with ExitStack() as stack:
         # All before the first measurement, so that a wrong address does not cost the time of the others.
         agents = {address: stack.enter_context(PatientAgent(open_agent(address))) for address in request.devices}
-        per_device = request.measurements // len(agents)
+        per_device = request.parts // len(agents)
         benches = [
-            _Bench(request, address, agent, _shifted(progress, number * per_device), earlier)
-            for number, (address, agent) in enumerate(agents.items())
+            stack.enter_context(_Bench(request, address, agent, _shifted(progress, n * per_device), earlier, floors))
+            for n, (address, agent) in enumerate(agents.items())
         ]
         try:
             for bench in benches:
@@ -143,6 +150,11 @@ def run_benchmark(
 
 def check_continues(request: Request, earlier: Report) -> None:
     """Raises UsageError unless a request is for what an earlier benchmark has begun to measure; it may ask for more."""
+    if not earlier.in_visits:
+        raise UsageError(
+            f"the benchmark of {earlier.created_utc} was begun by nas_edge {earlier.tool_version}, which measured in "
+            "another way, and cannot be continued; name a new file"
+        )
     models = {(model.name, model.sha256) for model, _ in request.models}
     checks = {
         "preset": (request.preset, earlier.preset),
@@ -169,7 +181,7 @@ def _report(request: Request, benches: Sequence[_Bench], created_utc: str, earli
         created_utc if earlier is None else earlier.created_utc,
         request.preset,
         request.spec,
-        {bench.address: DeviceRecord(bench.info, bench.anchors) for bench in benches},
+        {bench.address: DeviceRecord(bench.info, bench.probes) for bench in benches},
         tuple(rows),
         request.cores,
         missing=sum(bench.missing for bench in benches),
@@ -183,34 +195,65 @@ class _Case:
 
     Attributes:
         model: The file.
-        data: Its bytes, or why there are none.
+        file: Its bytes and what is known of it; None where it could not be read.
         spec: How it is measured.
         earlier: What an earlier session has of it.
-        parts: Its rounds in this session so far.
+        unreadable: Why it could not be read.
+        visits_before: How many visits are of earlier sessions.
+        doubt: What makes these incomparable with one another, in words.
         profiled: The run with the profiler.
     """
 
     model: ModelFile
-    data: bytes | str
+    file: VisitedFile | None
     spec: BenchmarkSpec
     earlier: BenchmarkRow | None = None
-    parts: list[Measurement] = field(default_factory=list)
+    unreadable: str = ""
+    visits_before: int = 0
+    doubt: str = ""
     profiled: Measurement | None = None
 
+    @classmethod
+    def begun(cls, model: ModelFile, data: bytes | str, spec: BenchmarkSpec, earlier: BenchmarkRow | None) -> _Case:
+        """Returns a row with what an earlier session has of it."""
+        if isinstance(data, str):
+            return cls(model, None, spec, unreadable=data)
+        if earlier is None:
+            return cls(model, VisitedFile(data, spec), spec)
+        file = VisitedFile.of(data, spec, earlier.measurement)
+        if earlier.complete:
+            file.answer = earlier.measurement
+        doubt = earlier.measurement.detail if earlier.measurement.verdict is Verdict.DRIFTED else ""
+        return cls(model, file, spec, earlier, visits_before=len(file.visits), doubt=doubt)
+
     @property
-    def rounds_before(self) -> tuple[int, ...]:
-        """Samples of each round of the earlier session."""
-        return () if self.earlier is None else self.earlier.finished_rounds
+    def is_mixed(self) -> bool:
+        """Whether it has visits of earlier sessions and of this one."""
+        return self.file is not None and 0 < self.visits_before < len(self.file.visits)
+
+    @property
+    def done(self) -> float:
+        """How much of it is done, 0 to 1."""
+        if self.file is None or self.file.answer is not None:
+            return 1.0
+        time_share = self.file.timed_s / self.spec.min_duration_s if self.spec.min_duration_s else 1.0
+        # Whether its visits agree by then is not known before.
+        return min(0.99, time_share, self.file.runs / self.spec.min_runs)
 
 
 class _Bench:
     """Measures the request's models on one device."""
 
     def __init__(
-        self, request: Request, address: str, agent: DeviceAgent, progress: Progress, earlier: Report | None
+        self,
+        request: Request,
+        address: str,
+        agent: DeviceAgent,
+        progress: Progress,
+        earlier: Report | None,
+        floors: FloorStore | None,
     ) -> None:
         self.info = agent.info()
-        self._request = request
         self.address = address
         self._agent = agent
         self._progress = progress
@@ -223,19 +266,18 @@ class _Bench:
         ]
         known = {(row.model.name, row.threads): row for row in earlier.rows if row.device == address} if earlier else {}
         self._cases = [
-            _Case(model, data, spec, known.get((model.name, spec.threads)))
+            _Case.begun(model, data, spec, known.get((model.name, spec.threads)))
             for model, data in request.models
             for spec in specs
         ]
-        # A recording answers the same every time: repeating it would feign certainty.
-        self._rounds = 1 if agent.recorded else request.rounds
         self._lost: Measurement | None = None
-        self._rounds_done = False
-        self._session = MeasuringSession(
-            agent,
-            PRESETS["search"].replace(threads=specs[0].threads, cores=specs[0].cores),
-            settings=AnchorSettings(every=_ROUNDS_PER_ANCHOR * len(self._cases), interval_s=math.inf),
-        )
+        self._visiting = VisitingAgent(agent, floors=floors)
+
+    def __enter__(self) -> _Bench:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._visiting.close()
 
     def _check_same_device(self) -> None:
         if self._before is None:
@@ -252,31 +294,31 @@ class _Bench:
             )
 
     @property
-    def anchors(self) -> tuple[AnchorReading, ...]:
-        """Those of earlier sessions first; ratios are to the very first."""
-        before = self._before.anchors if self._before is not None else ()
-        first_ms = before[0].median_ms if before else None
-        taken = sum(len(case.rounds_before) for case in self._cases)
-        return *before, *(
-            AnchorReading(taken + reading.after, reading.median_ms, reading.median_ms / (first_ms or reading.median_ms))
-            if before
-            else reading
-            for reading in self._session.anchors
-        )
+    def probes(self) -> tuple[ProbeRecord, ...]:
+        """How they stand; where they were not visited in this session, how they stood in the one before."""
+        return tuple(probe for case in self._first_of_each_setting() for probe in self._probes_of(case.spec))
+
+    def _first_of_each_setting(self) -> list[_Case]:
+        return [*{case.spec.threads: case for case in reversed(self._cases)}.values()][::-1]
+
+    def _probes_of(self, spec: BenchmarkSpec) -> list[ProbeRecord]:
+        before = [] if self._before is None else [p for p in self._before.probes if p.threads == spec.threads]
+        watch = self._visiting.watch_of(spec)
+        return before if watch is None else [ProbeRecord(spec.threads, state) for state in watch.states()]
 
     @property
     def missing(self) -> int:
-        """Measurements that were not made."""
+        """Measurements that were not made or not finished."""
         rows = {(row.model.name, row.threads): row for row in self.rows()}
         found = [rows.get((case.model.name, case.spec.threads)) for case in self._cases]
-        unprofiled = sum(row is not None and row.measurement.profile_note == _NOT_PROFILED for row in found)
-        return unprofiled + sum(self._rounds if row is None else row.missing for row in found)
+        return sum(row is None or not row.complete or row.measurement.profile_note == _NOT_PROFILED for row in found)
 
     def run(self) -> None:
         """Measures; what there is until an error is in `rows` all the same."""
         try:
-            self._measure_rounds()
-            self._rounds_done = True
+            files = [case.file for case in self._cases if case.file is not None]
+            for _ in self._visiting.rounds(files):
+                self._tell()
             for case in self._cases:
                 self._profile(case)
         except SpecError:
@@ -288,85 +330,70 @@ class _Bench:
         """What was measured so far, in this session and before; nothing of what was not reached."""
         return [row for row in map(self._row, self._cases) if row is not None]
 
-    def _measure_rounds(self) -> None:
-        """Measures what is missing of the files that could be read."""
-        cases = [case for case in self._cases if isinstance(case.data, bytes)]
-        cases = [case for case in cases if case.earlier is None or case.earlier.missing]
-        told: list[_Case] = []
+    def _tell(self) -> None:
+        visited = [case for case in self._cases if case.file is not None and case.file.visits]
+        under_way = [case for case in visited if case.file is not None and case.file.answer is None]
+        shown = (under_way or visited or self._cases)[0]
+        self._progress(sum(int(case.done * PARTS) for case in self._cases), _facts(shown))
 
-        def progress(done: int, position: int, measurement: Measurement) -> None:
-            told.append(cases[position])
-            cases[position].parts.append(measurement)
-            others = (done - 1) // len(cases) * (len(self._cases) - len(cases))
-            self._progress(done + others, _facts(cases[position], measurement))
+    def _measured(self, case: _Case) -> Measurement | None:
+        """What is known of a file, None if nothing is."""
+        file = case.file
+        if file is None:
+            return Measurement(Verdict.LOAD_FAILED, case.unreadable)
+        if file.answer is not None:
+            measurement = file.answer
+        elif self._lost is not None:
+            lost = (self._lost.verdict, self._lost.detail)
+            return file.joined().with_verdict(*lost) if file.visits else self._lost
+        elif file.visits:
+            measurement = self._visiting.provisional(file)
+        else:
+            return None
+        doubt = (case.doubt or self._change_since(case)) if case.is_mixed and not is_failure(measurement) else ""
+        return measurement.with_verdict(Verdict.DRIFTED, doubt) if doubt else measurement
 
-        recorded = self._agent.recorded
-        try:
-            measured = measure_in_rounds(
-                [(case.data, case.spec) for case in cases if isinstance(case.data, bytes)],
-                self._rounds,
-                self._agent.measure if recorded else self._session.measure,
-                progress=progress,
-                finish=None if recorded or not cases else self._session.finish,
-                device_cores=self.info.cores,
-                first_rounds=[min(len(case.rounds_before), self._rounds - 1) for case in cases],
-            )
-        except (DeviceError, KeyboardInterrupt):
-            if not recorded:  # what drifted was measured again since it was told
-                _take_parts(zip(told, self._session.results, strict=False))
-            raise
-        _take_parts((case, part) for case, found in zip(cases, measured, strict=True) for part in found.parts)
+    def _change_since(self, case: _Case) -> str:
+        """How the device has changed since the session before, in words; "" if it has not."""
+        if self._before is None:
+            return ""
+        now = DeviceRecord(self.info, tuple(self._probes_of(case.spec)))
+        threads = case.spec.threads
+        change = change_of_probes(now.undisturbed_ms(threads), self._before.undisturbed_ms(threads))
+        if change is None or change.is_none:
+            return ""
+        return f"measured in two sessions, between which the device has changed ({change})"
 
     def _row(self, case: _Case) -> BenchmarkRow | None:
-        def row(measurement: Measurement, runs: Sequence[int], rounds: int | None = None) -> BenchmarkRow:
-            return BenchmarkRow(case.model, self.address, case.spec.threads, measurement, tuple(runs), rounds)
-
-        if isinstance(case.data, str):
-            return row(Measurement(Verdict.LOAD_FAILED, case.data), ())
-        runs = [*case.rounds_before, *(len(part.samples_ms) for part in case.parts)]
-        parts = [*_as_part(case.earlier), *case.parts]
-        whole_before = case.earlier is not None and not case.earlier.missing
-        if self._lost is not None and not self._rounds_done and not whole_before:
-            parts.append(self._lost)
-        if not parts:
+        measurement = self._measured(case)
+        if measurement is None:
             return None
-        whole = parts[0] if whole_before else self._join(parts, case.spec)
-        return row(_with_profile(whole, case) if case.spec.profile_ops else whole, runs, self._rounds)
-
-    def _join(self, parts: Sequence[Measurement], spec: BenchmarkSpec) -> Measurement:
-        # The verdict of a single round is about the share of a round.
-        if len(parts) == 1 and self._rounds > 1 and parts[0].ok:
-            return assess(parts[0], spec, self.info.cores)
-        return join_rounds(parts, spec, self.info.cores)
+        if case.spec.profile_ops:
+            measurement = _with_profile(measurement, case)
+        finished = case.file is None or case.file.answer is not None
+        return BenchmarkRow(case.model, self.address, case.spec.threads, measurement, finished)
 
     def _profile(self, case: _Case) -> None:
         """Times operators in a run of their own: the profiler costs time and memory, and may crash."""
-        row = self._row(case)
-        wanted = case.spec.profile_ops and isinstance(case.data, bytes) and row is not None
-        if not wanted or row is None or is_failure(row.measurement) or row.measurement.profile:
+        measurement = self._measured(case)
+        if not case.spec.profile_ops or case.file is None or measurement is None:
             return
-        assert isinstance(case.data, bytes)
-        spec = share_of(case.spec, self._request.rounds).replace(profile_ops=True, max_attempts=1)
-        case.profiled = self._agent.measure(case.data, spec)
+        if is_failure(measurement) or measurement.profile:
+            return
+        case.profiled = self._agent.measure(case.file.model, _profiling(case.spec))
 
 
-def _take_parts(found: Iterable[tuple[_Case, Measurement]]) -> None:
-    """Gives cases their rounds in place of those they have."""
-    taken: dict[_Case, list[Measurement]] = {}
-    for case, part in found:
-        taken.setdefault(case, []).append(part)
-    for case, parts in taken.items():
-        case.parts[:] = parts
-
-
-def _as_part(earlier: BenchmarkRow | None) -> list[Measurement]:
-    """What an earlier session has of a row, as one part of the whole; that its device was lost then is past."""
-    if earlier is None:
-        return []
-    measurement = earlier.measurement
-    if measurement.verdict in DEVICE_FAULTS:
-        return [measurement.with_verdict(Verdict.OK, "")] if measurement.samples_ms else []
-    return [measurement]
+def _profiling(spec: BenchmarkSpec) -> BenchmarkSpec:
+    """Returns the settings with which operators are timed."""
+    return spec.replace(
+        profile_ops=True,
+        max_attempts=1,
+        min_duration_s=spec.min_duration_s * _PROFILED_SHARE,
+        max_duration_s=spec.max_duration_s * _PROFILED_SHARE,
+        warmup_min_duration_s=spec.warmup_min_duration_s * _PROFILED_SHARE,
+        warmup_max_duration_s=spec.warmup_max_duration_s * _PROFILED_SHARE,
+        max_runs=max(spec.min_runs, int(spec.max_runs * _PROFILED_SHARE)),
+    )
 
 
 def _with_profile(measurement: Measurement, case: _Case) -> Measurement:
@@ -402,9 +429,12 @@ def cores_for(agent: DeviceAgent, wanted: str | tuple[int, ...] | None, threads:
     return wanted
 
 
-def _facts(case: _Case, measurement: Measurement) -> str:
-    statistics = measurement.statistics
-    shown = f"{statistics.median_ms:.4g} ms" if statistics and not is_failure(measurement) else measurement.verdict
+def _facts(case: _Case) -> str:
+    """The row's last visit in words."""
+    if case.file is None or not case.file.visits:
+        return f"{case.model.name} x{case.spec.threads}"
+    last = case.file.visits[-1]
+    shown = f"{last.statistics.median_ms:.4g} ms" if last.statistics and not is_failure(last) else last.verdict
     return f"{case.model.name} x{case.spec.threads} {shown}"
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from device_agents.api import Measurement, OpTime
+from device_agents.api import Measurement, OpTime, Verdict
 from nas_edge.benchmarking.comparison import Comparison
-from nas_edge.benchmarking.report import BenchmarkRow, Report
+from nas_edge.benchmarking.report import BenchmarkRow, DeviceRecord, Report
 from nas_edge.formatting import ms_text
 from nas_edge.terminal import printable
 
@@ -17,14 +19,17 @@ _TOP_OPERATORS = 10
 _LONGEST_NAME = 50
 # Runtimes time single operators in whole microseconds.
 _CLOCK_MS = 1e-3
+_LEADING = ("MODEL", "DEVICE", "THREADS", "VERDICT")
 _HEADER = (
-    *("MODEL", "DEVICE", "THREADS", "VERDICT", "MEDIAN ms", "95% INTERVAL", "P90", "MIN", "MAD", "RUNS"),
-    *("INIT ms", "FIRST ms", "PEAK MB", "SIZE MB"),
+    *_LEADING,
+    *("QUIET ms", "95% INTERVAL", "OBSERVED", "P90", "VISITS", "RUNS", "INIT ms", "FIRST ms", "PEAK MB", "SIZE MB"),
 )
 # What a narrow terminal does without, the least needed first.
-_SPARE = ("SIZE MB", "FIRST ms", "MAD", "MIN", "INIT ms", "PEAK MB", "P90", "RUNS")
-# Left of this column every row has a cell; a failed one has its reason there and nothing further.
-_REASON_COLUMN = 4
+_SPARE = ("SIZE MB", "FIRST ms", "INIT ms", "PEAK MB", "RUNS", "VISITS")
+_FOOTER = """\
+QUIET: what the network costs where nothing else runs on the device, from the
+lowest visits, which agree (VISITS: how many, of all; each is a few runs).
+OBSERVED, P90: median and 90th percentile of all runs: what it cost meanwhile."""
 _CONDITIONS = (
     *("device_model", "device_fingerprint", "runtime", "runtime_version", "delegate", "delegate_kernels", "cores"),
     *("governor", "cpu_mhz_before", "cpu_mhz_after", "temperature_c_before", "temperature_c_after"),
@@ -47,24 +52,25 @@ def to_table(
         with_baseline: The same models compared with an earlier benchmark; None if there is none.
         width: Characters of a line, for which columns are left out; None keeps all.
     """
-    blocks = [_devices(report), *_incomplete(report), _narrowed([_HEADER, *map(_cells, report.rows)], width)]
+    table = _narrowed([_HEADER, *map(_cells, report.rows)], width)
+    above = [_devices(report), *_incomplete(report)]
+    below = [_FOOTER] if any(row.measurement.quiet is not None for row in report.rows) else []
     doubts = [
         f"? {_who(row)}: {row.measurement.verdict}: {printable(row.measurement.detail)}"
         for row in report.rows
         if row.flagged
     ]
     if doubts:
-        blocks.append("Unreliable latency:\n" + "\n".join(doubts))
-    notes = dict.fromkeys(filter(None, (_open_note(row, report) for row in report.rows)))
+        below.append("Unreliable latency:\n" + "\n".join(doubts))
+    notes = [_corrected_note(row) for row in report.rows] + [_open_note(row, report) for row in report.rows]
+    notes = [*dict.fromkeys(filter(None, notes))]
     if notes:
-        blocks.append("\n".join(notes))
+        below.append("\n".join(notes))
     if among:
-        flagged = {(row.model.name, row.device, row.threads) for row in report.rows if row.flagged}
-        doubtful = any((c.reference, c.device, c.threads) in flagged for c in among)
-        fastest = "fastest reliable one, or the fastest of all where none is" if doubtful else "fastest reliable one"
-        blocks.append(_comparison_table(f"Compared with the {fastest} (ratio of medians):", among))
+        below.append(_comparisons("Latency ratios [95% interval]:", among, report))
     if with_baseline is not None:
-        blocks.append(_comparison_table("Compared with the baseline (ratio of medians):", with_baseline))
+        below.append(_comparisons("Compared with the baseline [95% interval]:", with_baseline, report))
+    blocks = [*(_wrapped(block, width) for block in above), table, *(_wrapped(block, width) for block in below)]
     if report.spec.profile_ops:
         blocks += [_operators(row) for row in report.rows if not row.failed]
     return "\n\n".join(blocks)
@@ -74,7 +80,7 @@ def _incomplete(report: Report) -> list[str]:
     """What is to be known of a benchmark that was stopped, or was continued later."""
     lines = []
     if not report.complete:
-        lines.append(f"INCOMPLETE: {report.missing} measurements are missing; intervals are wider than was asked for")
+        lines.append(f"INCOMPLETE: {report.missing_text}; intervals are wider than was asked for")
     if report.continued_utc:
         times = ", ".join((report.created_utc, *report.continued_utc))
         lines.append(f"note: measured in {1 + len(report.continued_utc)} sessions ({times})")
@@ -100,7 +106,7 @@ def to_csv(report: Report, with_baseline: Sequence[Comparison] | None = None) ->
                 "baseline_ratio": comparison.ratio if comparison else None,
                 "baseline_ratio_low": low,
                 "baseline_ratio_high": high,
-                "baseline_conclusion": comparison.conclusion if comparison else None,
+                "baseline_conclusion": "; ".join((comparison.conclusion, *comparison.caveats)) if comparison else None,
             }
         records.append(record)
     return _write_csv(records, () if records else ("model",))
@@ -122,6 +128,7 @@ def _record(row: BenchmarkRow, report: Report) -> dict[str, Any]:
     measurement = row.measurement
     statistics, conditions = measurement.statistics, measurement.conditions
     low, high = statistics.interval_ms if statistics and statistics.interval_ms else (None, None)
+    quiet = measurement.quiet
     record: dict[str, Any] = {
         "model": row.model.name,
         "path": printable(row.model.path),
@@ -132,14 +139,19 @@ def _record(row: BenchmarkRow, report: Report) -> dict[str, Any]:
         "preset": report.preset,
         "verdict": measurement.verdict.value,
         "detail": measurement.detail,
+        "quiet_ms": quiet.latency_ms if quiet else None,
+        "quiet_low_ms": quiet.interval_ms[0] if quiet else None,
+        "quiet_high_ms": quiet.interval_ms[1] if quiet else None,
+        "visits": len(measurement.visits),
+        "visits_agreeing": quiet.visits if quiet else None,
         **{name: getattr(statistics, name, None) for name in _STATISTICS},
         "median_low_ms": low,
         "median_high_ms": high,
         "runs": measurement.runs,
         "samples": len(measurement.samples_ms),
         "runs_per_sample": measurement.runs_per_sample,
-        "rounds": len(row.round_runs),
-        "complete": row.missing == 0,
+        "rounds": row.rounds,
+        "complete": row.complete,
         "attempts": measurement.attempts,
         "init_ms": measurement.init_ms,
         "first_inference_ms": measurement.first_inference_ms,
@@ -166,21 +178,45 @@ def _devices(report: Report) -> str:
     lines = []
     for address, device in report.devices.items():
         info = device.info
-        line = f"{address} {info.model}, {info.cores} cores, {info.os}, {info.runtime} {info.runtime_version}"
-        ratios = [reading.ratio for reading in device.anchors]
-        if len(ratios) > 1:
-            line += f"; anchor model {min(ratios) - 1:+.1%} to {max(ratios) - 1:+.1%} of its first time"
-        lines.append(line)
+        lines.append(f"{address} {info.model}, {info.cores} cores, {info.os}, {info.runtime} {info.runtime_version}")
         most = max((row.threads for row in report.rows if row.device == address), default=0)
         if most > info.cores:
             lines.append(f"note: {most} threads share {info.cores} cores on {address}")
+        lines += _probe_lines(device, most)
     spec = report.spec
-    rounds = max((len(row.round_runs) for row in report.rows), default=0)
     lines.append(
-        f"preset {report.preset}: at least {spec.min_runs} runs and {spec.min_duration_s:g} s each, "
-        f"in {rounds} round{'s' * (rounds != 1)} side by side; delegate {spec.delegate}"
+        f"preset {report.preset}: at least {spec.min_runs} runs and {spec.min_duration_s:g} s each, side by side; "
+        f"delegate {spec.delegate}"
     )
     return "\n".join(lines)
+
+
+def _probe_lines(device: DeviceRecord, most_threads: int) -> list[str]:
+    """How quiet a device was: a line for each probe."""
+    lines = []
+    for probe in device.probes:
+        state = probe.state
+        with_threads = f" x{probe.threads}" if most_threads > 1 else ""
+        if state.floor_ms is None or state.level is None or state.median_level is None:
+            lines.append(f"  {state.name} probe{with_threads}: no floor known yet, {state.visits} visits")
+            continue
+        lines.append(
+            f"  {state.name} probe{with_threads}: floor {ms_text(state.floor_ms)} ms, lately {_change(state.level)} at "
+            f"best, {_change(state.median_level)} mostly; {state.quiet_share:.0%} quiet"
+        )
+    return lines
+
+
+def _change(factor: float) -> str:
+    """A factor as a change in percent, without a minus zero."""
+    return f"{round(factor - 1, 2) + 0.0:+.0%}"
+
+
+def _corrected_note(row: BenchmarkRow) -> str:
+    """Why a latency is known less well than others that can be relied on."""
+    if row.measurement.verdict is not Verdict.CORRECTED:
+        return ""
+    return f"{_who(row)}: {row.measurement.verdict}: {printable(row.measurement.detail)}"
 
 
 def _open_note(row: BenchmarkRow, report: Report) -> str:
@@ -203,16 +239,19 @@ def _runs(measurement: Measurement) -> str:
 
 def _cells(row: BenchmarkRow) -> tuple[str, ...]:
     measurement = row.measurement
-    statistics = measurement.statistics
+    observed, quiet = measurement.statistics, measurement.quiet
     start = (row.model.name, row.device, str(row.threads), str(measurement.verdict))
-    if row.failed or statistics is None:
+    if row.failed or observed is None:
         return (*start, printable(measurement.detail))
-    interval = statistics.interval_ms
+    mark = " ?" if row.flagged else ""
+    visits = len(measurement.visits)
     return (
         *start,
-        f"{ms_text(statistics.median_ms)}{' ?' if row.flagged else ''}",
-        f"{ms_text(interval[0])}..{ms_text(interval[1])}" if interval else "-",
-        *map(ms_text, (statistics.p90_ms, statistics.min_ms, statistics.mad_ms)),
+        f"{ms_text(quiet.latency_ms)}{mark}" if quiet else "-",
+        f"{ms_text(quiet.interval_ms[0])}..{ms_text(quiet.interval_ms[1])}" if quiet else "-",
+        f"{ms_text(observed.median_ms)}{'' if quiet else mark}",
+        ms_text(observed.p90_ms),
+        f"{quiet.visits if quiet else 0}/{visits}" if visits else "-",
         _runs(measurement),
         *map(ms_text, (measurement.init_ms, measurement.first_inference_ms)),
         _megabytes(measurement.peak_memory_bytes),
@@ -220,15 +259,33 @@ def _cells(row: BenchmarkRow) -> tuple[str, ...]:
     )
 
 
-def _comparison_table(title: str, comparisons: Sequence[Comparison]) -> str:
-    rows = [("MODEL", "DEVICE", "THREADS", "REFERENCE", "RATIO", "95% INTERVAL", "CONCLUSION")]
-    for c in comparisons:
-        interval = f"{c.interval[0]:.3f}..{c.interval[1]:.3f}" if c.interval else "-"
-        ratio = f"{c.ratio:.3f}" if c.ratio is not None else "-"
-        rows.append((c.model, c.device, str(c.threads), c.reference, ratio, interval, c.conclusion))
+def _comparisons(title: str, comparisons: Sequence[Comparison], report: Report) -> str:
     if not comparisons:
         return f"{title}\nnothing to compare: no model has a latency"
-    return f"{title}\n{_align(rows)}"
+    return "\n".join([title, *(_sentence(comparison, report) for comparison in comparisons)])
+
+
+def _sentence(comparison: Comparison, report: Report) -> str:
+    """A comparison in words; device and threads are named where there are several."""
+    c = comparison
+    where = f" on {c.device}" if len(report.devices) > 1 else ""
+    if len({row.threads for row in report.rows}) > 1:
+        where += f" with {c.threads} thread{'s' if c.threads > 1 else ''}"
+    if c.ratio is None or c.interval is None:
+        return f"{c.model}{where}: {c.conclusion}"
+    form = _ratio_form(c.interval)
+    low, high = (format(end, form) for end in c.interval)
+    notes = "; ".join(([] if c.significant else ["not significant"]) + [*c.caveats])
+    return (
+        f"{c.model} takes {c.ratio:{form}}x [{low}, {high}] the time of {c.reference}{where}"
+        + (f" ({notes})" if notes else "")
+    )  # fmt: skip
+
+
+def _ratio_form(interval: tuple[float, float]) -> str:
+    """As many decimals as the interval is worth, two at least."""
+    width = max(interval[1] - interval[0], 1e-3)
+    return f".{max(2, math.ceil(-math.log10(width)))}f"
 
 
 def _operators(row: BenchmarkRow) -> str:
@@ -280,8 +337,12 @@ def _megabytes(value: int | None) -> str:
 
 def _narrowed(rows: Sequence[tuple[str, ...]], width: int | None) -> str:
     """The table without as many of the least needed columns as it takes to fit."""
+    # What is the same in all rows stands above the table, too.
+    same = [
+        name for at, name in enumerate(_LEADING) if name in ("DEVICE", "THREADS") and len({r[at] for r in rows}) == 2
+    ]
     left_out: list[str] = []
-    for name in _SPARE:
+    for name in (*_SPARE[:-1], *same, *_SPARE[-1:]):
         # What failed has a reason of any length, which may run on.
         whole = [row for row in rows if len(row) == len(rows[0])]
         if width is None or max(map(len, _align(whole).splitlines())) <= width:
@@ -289,15 +350,26 @@ def _narrowed(rows: Sequence[tuple[str, ...]], width: int | None) -> str:
         at = rows[0].index(name)
         rows = [(*row[:at], *row[at + 1 :]) for row in rows]
         left_out.append(name)
-    note = f"\nToo narrow for {', '.join(left_out)}; --format csv has all." if left_out else ""
-    return f"{_align(rows)}{note}"
+    note = f"Too narrow for {', '.join(left_out)}; --format csv has all."
+    return f"{_align(rows)}\n{_wrapped(note, width)}" if left_out else _align(rows)
+
+
+def _wrapped(text: str, width: int | None) -> str:
+    """Text whose lines fit, as far as its words do."""
+    if width is None:
+        return text
+    lines = (
+        textwrap.wrap(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+    return "\n".join("\n".join(wrapped) for wrapped in lines)
 
 
 def _align(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns as wide as their widest cell; a shorter row may run on freely in its last cell."""
     full = max(map(len, rows))
-    widths = [
-        max(len(row[column]) for row in rows if len(row) == full or column < _REASON_COLUMN) for column in range(full)
-    ]
+    # A row that failed has its reason after these, and nothing further.
+    leading = sum(name in _LEADING for name in rows[0])
+    widths = [max(len(row[column]) for row in rows if len(row) == full or column < leading) for column in range(full)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

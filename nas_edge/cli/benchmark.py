@@ -169,9 +169,11 @@ def _begun(out: Path | None, form: str) -> Report | None:
 
 
 def _how_to_go_on(report: Report, form: str, out: Path | None) -> str:
+    from nas_edge import benchmarking
+
     if not report.rows:
         return "stopped; nothing was measured, and nothing written"
-    missing = f"stopped; {report.missing} measurements are missing"
+    missing = str(benchmarking.BenchmarkStoppedError(report))
     if out is not None and form == "json":
         return f"{missing}; to make them, run the same command again"
     return f"{missing}; with --format json --out FILE, a command that was stopped can be run again to make them"
