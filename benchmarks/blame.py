@@ -369,7 +369,7 @@ def main() -> None:
     outcomes: list[Outcome] = []
     result = {"benchmark": "blame", "seed": arguments.seed}
     with tempfile.TemporaryDirectory() as name:
-        os.environ["XDG_CONFIG_HOME"] = name
+        os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_STATE_HOME"] = name
         try:
             with bench_here(Path(name)) as (bench, tool):
                 for fault, mode in drawn(6 if arguments.quick else 60, rng):

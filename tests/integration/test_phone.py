@@ -113,9 +113,11 @@ def test_a_search_measures_every_candidate_on_the_phone_though_that_starts_again
         assert trial.latency_ms == (len(model) // 10) / 1e3
         assert trial.measurement.conditions is not None
         assert trial.measurement.conditions.runtime == "benchmark_model"
-        assert trial.measurement.runs == 3 * BLOCKS
+        assert len(trial.measurement.visits) >= 3
+        assert trial.measurement.runs is not None
+        assert trial.measurement.runs >= 3 * len(trial.measurement.visits)
         # A visit that was cut short is made again, and adds at most what it had finished.
-        assert log[hashlib.sha256(model).hexdigest()[:16]] >= BLOCKS
+        assert log[hashlib.sha256(model).hexdigest()[:16]] >= 3
     with sqlite3.connect(out / "measurements.sqlite") as database:
         ((kept,),) = database.execute("SELECT count(*) FROM measurements")
     database.close()

@@ -86,8 +86,15 @@ us=$(($(wc -c < "$graph") / 10))
 echo "INFO: Loaded model $graph"
 echo "INFO: Initialized session in 1ms."
 echo "INFO: count=1 curr=$us"
-for flag in "$@"; do case "$flag" in --num_runs=*) runs=${{flag#*=}};; esac; done
-echo "INFO: count=${{runs:-50}} curr=$us(all same)"
+runs=50 least_us=0
+for flag in "$@"; do
+  case "$flag" in
+    --num_runs=*) runs=${{flag#*=}};;
+    --min_secs=0.*) digits=${{flag#*=0.}}000000; least_us=$((1${{digits:0:6}} - 1000000));;
+  esac
+done
+[ "$((runs * us))" -ge "$least_us" ] || runs=$((least_us / us + 1))
+echo "INFO: count=$runs curr=$us(all same)"
 echo "INFO: Inference timings in us: Init: 1000, First inference: $us, Warmup (avg): $us, Inference (avg): $us"
 echo "${{graph##*/}}" >> /data/local/tmp/tool_log
 """
