@@ -51,7 +51,7 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
     for network in result.rows:
         for precision, measured in sorted(network.latency.items(), key=lambda item: item[0] != result.precision):
             low, high = measured.interval_ms or (None, None)
-            ms, observed = network.best_ms(precision), measured.statistics
+            ms, observed = network.best_ms(precision), measured.statistics if measured.visits else None
             rows.append(
                 (
                     network.name,

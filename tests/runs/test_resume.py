@@ -27,6 +27,7 @@ SETTINGS = (
     "target.latency_ms=0.05",
     "search.steps=6",
     "search.samples_per_step=1",
+    "search.reward_delay_steps=0",
     "search.delay_fraction=0.5",
     "search.op_warmup_fraction=0",
     "search.filter_warmup_fraction=0",
