@@ -184,8 +184,8 @@ def test_a_benchmark_goes_on_after_its_link_was_cut(phone: Phone, tmp_path: Path
     )
     cutting.join(20)
     rows = json.loads(out.read_text())["rows"]
-    assert [row["measurement"]["verdict"] for row in rows] == ["ok", "ok"]
-    assert [len(row["round_runs"]) for row in rows] == [8, 8]
+    assert [row["finished"] for row in rows] == [True, True]
+    assert all(row["measurement"]["quiet"] is not None for row in rows)
     assert files_of(phone) == []
 
 
@@ -208,7 +208,7 @@ def test_a_benchmark_that_is_stopped_leaves_nothing_on_the_phone_and_goes_on(pho
     assert again.returncode == 0, again.stderr
     report = json.loads(out.read_text())
     assert report["complete"] is True
-    assert [len(row["round_runs"]) for row in report["rows"]] == [8]
+    assert [row["finished"] for row in report["rows"]] == [True]
     assert files_of(phone) == []
 
 
