@@ -145,8 +145,8 @@ class Conditions:
         other_load_cores: CPU time other programs took on those cores while timing,
             per second, so 0.5 is half a core.
         wait_share: Share of the timing in which the worker waited for a core.
-        anchor_ratio: Time of the session's anchor model when it was last measured, over
-            its first; 1.0 is no drift. See `anchored`.
+        anchor_ratio: Time of the session's compute probe when it was last measured, over
+            its first; 1.0 is no drift. See `probe_watch`.
         started_utc: Start of the measurement, ISO 8601.
     """
 

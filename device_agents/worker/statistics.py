@@ -5,7 +5,7 @@ true median is Binomial(n, 1/2), so two order statistics enclose the median with
 known probability (H. A. David, H. N. Nagaraja, "Order Statistics", section 7.1).
 It treats runs as independent. Runs on a real device are correlated for seconds at a
 time, so a narrow interval alone does not make a number trustworthy; `verdicts` and
-`session` look for drift and for load.
+`visiting` look for drift and for load.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from device_agents.anchored import AnchoredAgent
 from device_agents.api import BenchmarkSpec
 from device_agents.devices import open_device
 from device_agents.host import HostAgent
 from device_agents.probe_models import compute_model
 from device_agents.replay import model_key, write_recording
+from device_agents.visiting import VisitingAgent
 from nas_edge.testing import check_device_agent
 
 
@@ -23,5 +23,5 @@ def test_a_recording_conforms(tmp_path: Path, agent: HostAgent, spec: BenchmarkS
     check_device_agent(lambda: open_device(f"replay:{tmp_path / 'times.json'}"))
 
 
-def test_an_anchored_agent_conforms(spec: BenchmarkSpec) -> None:
-    check_device_agent(lambda: AnchoredAgent(HostAgent(), spec))
+def test_a_visiting_agent_conforms() -> None:
+    check_device_agent(lambda: VisitingAgent(HostAgent()))

@@ -43,7 +43,7 @@ def test_nothing_outside_its_room_names_adb() -> None:
 
 def test_no_scheme_is_named_in_shared_rooms() -> None:
     """A comparison with the name of a scheme is an `if` that the next scheme would need, too."""
-    shared = [PACKAGES[1] / f"{name}.py" for name in ("devices", "scheme", "schemes", "doctor", "anchored", "pool")]
+    shared = [PACKAGES[1] / f"{name}.py" for name in ("devices", "scheme", "schemes", "doctor", "visiting", "pool")]
     shared += [PACKAGES[0] / f"{name}.py" for name in ("api", "doctor", "pipeline")]
     shared += [file for room in ("benchmarking", "cli", "stages") for file in (PACKAGES[0] / room).glob("*.py")]
     names = "|".join(SCHEMES)

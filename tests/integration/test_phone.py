@@ -192,8 +192,8 @@ def test_a_benchmark_goes_on_after_its_link_was_cut(phone: Phone, tmp_path: Path
     )
     cutting.join(20)
     rows = json.loads(out.read_text())["rows"]
-    assert [row["measurement"]["verdict"] for row in rows] == ["ok", "ok"]
-    assert [len(row["round_runs"]) for row in rows] == [8, 8]
+    assert [row["finished"] for row in rows] == [True, True]
+    assert all(row["measurement"]["quiet"] is not None for row in rows)
     assert files_of(phone) == []
 
 
@@ -227,11 +227,13 @@ def test_a_push_that_is_ruined_each_time_is_told_of_the_model_it_ruins_alone(pho
 def test_a_benchmark_that_is_stopped_leaves_nothing_on_the_phone_and_goes_on(phone: Phone, tmp_path: Path) -> None:
     file, out = tmp_path / "net.tflite", tmp_path / "out.json"
     file.write_bytes(models.conv_model(layers=2, channels=8, side=24))
-    measuring = ["benchmark", str(file), "--preset", "search", "--device", phone.address]
+    key = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    measuring = ["benchmark", str(file), "--preset", "rapid", "--device", phone.address]
     command = [sys.executable, "-m", "nas_edge.cli", *measuring, "--format", "json", "--out", str(out)]
-    before, deadline_s = blocks_measured(phone).total(), time.monotonic() + 60
+    deadline_s = time.monotonic() + 60
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while blocks_measured(phone).total() < before + 3 * BLOCKS and time.monotonic() < deadline_s:
+    # The probes come first; what is kept are whole rounds.
+    while blocks_measured(phone)[key] < 3 * BLOCKS and time.monotonic() < deadline_s:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
@@ -239,11 +241,11 @@ def test_a_benchmark_that_is_stopped_leaves_nothing_on_the_phone_and_goes_on(pho
     assert json.loads(out.read_text())["complete"] is False
     assert files_of(phone) == []
     assert "to make them, run the same command again" in said
-    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert again.returncode == 0, again.stderr
     report = json.loads(out.read_text())
     assert report["complete"] is True
-    assert [len(row["round_runs"]) for row in report["rows"]] == [8]
+    assert [row["finished"] for row in report["rows"]] == [True]
     assert files_of(phone) == []
 
 
