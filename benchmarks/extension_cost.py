@@ -86,8 +86,7 @@ REPORT = "report {out}"
 # What is trained is trained a little; whether this machine is quiet enough to be measured on is not asked.
 BRIEFLY = (
     "--set training.epochs=1 --set measure.max_relative_half_width=5 --set final_measure.max_relative_half_width=5 "
-    "--set measure.max_attempts=1 --set measure.max_wait_share=1e6 --set measure.max_shift=1e6 "
-    "--set final_measure.max_wait_share=1e6 --set final_measure.max_shift=1e6 --target-ms 1000 --out {out} "
+    "--set measure.max_risk=1 --set final_measure.max_risk=1 --target-ms 1000 --out {out} "
 )
 EXTENSIONS = (
     Extension(

@@ -162,7 +162,10 @@ def outlook(
     """
     settings, costs = settings or VisitSettings(), costs or USUAL_COSTS
     visit_s = settings.of_visit(spec).min_duration_s
-    needed = max(visits_needed(_cautious_share(states, settings), settings), math.ceil(spec.min_duration_s / visit_s))
+    needed = max(
+        visits_needed(_cautious_share(states, settings), spec.max_risk, settings),
+        math.ceil(spec.min_duration_s / visit_s),
+    )
     most = max(settings.fewest_before_giving_up, math.ceil(spec.max_duration_s / visit_s))
     each_s = visit_s + settings.probe_duration_s + 2 * costs.overhead_s  # every visit brings one to a probe
     known = [state.quiet_share for state in states if _is_known(state)]

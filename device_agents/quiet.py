@@ -35,15 +35,17 @@ class VisitSettings:
         max_runs: Most timed runs of a visit.
         quantile: Which quantile of a visit's runs is its time.
         agreeing: So many of the lowest visits have to agree.
-        tolerance: Relative difference between the lowest and the highest of those.
+        tolerance: Relative difference between the lowest and the highest of those, unless the measurement's settings
+            name another, see `BenchmarkSpec.max_relative_half_width`.
         rounds: From so many rounds at least they have to be.
-        risk: Accepted probability that all visits were disturbed.
         corrected_tolerance: Relative difference between the two lowest visits within which there is an answer, verdict
             `corrected`, where those agreeing are too few.
         corrected_half_width: Half the width of the widest interval that is still an answer, relatively.
         sensitivity_spread: By how much a network may feel a disturbance more or less than the reference network, in
             95% of cases, as a share of what the reference network feels (in the logarithm).
         shared_rounds: Rounds shared with the reference network that it takes to correct by it.
+        hopeless_after: Visits after which a measurement is given up early, where it would take many more than its time
+            allows.
         fewest_before_giving_up: Visits before the time limit counts, for networks that need much of it for a visit.
         probe_tolerance: A probe's visit is quiet if it is at most so much above its floor, relatively.
         probe_duration_s: As `duration_s`, of a probe.
@@ -61,11 +63,11 @@ class VisitSettings:
     agreeing: int = 3
     tolerance: float = 0.05
     rounds: int = 2
-    risk: float = 0.002
     corrected_tolerance: float = 0.08
     corrected_half_width: float = 0.10
     sensitivity_spread: float = 0.35
     shared_rounds: int = 8
+    hopeless_after: int = 24
     fewest_before_giving_up: int = 12
     probe_tolerance: float = 0.06
     probe_window: int = 20
@@ -174,13 +176,19 @@ def corrected(
     return QuietLatency(latency_ms, (latency_ms * (1 - half_width), latency_ms * (1 + half_width)), len(shared))
 
 
-def visits_needed(quiet_share: float, settings: VisitSettings) -> float:
-    """Returns how many visits it takes so that hardly ever all are disturbed; infinity if none is quiet."""
+def visits_needed(quiet_share: float, max_risk: float, settings: VisitSettings) -> float:
+    """Returns how many visits it takes so that hardly ever all are disturbed; infinity if none is quiet.
+
+    Args:
+        quiet_share: Share of the visits that are quiet.
+        max_risk: Accepted probability that all are disturbed.
+        settings: See `VisitSettings`.
+    """
+    if max_risk >= 1 or quiet_share >= 1:
+        return settings.agreeing
     if quiet_share <= 0:
         return math.inf
-    if quiet_share >= 1:
-        return settings.agreeing
-    return max(settings.agreeing, math.ceil(math.log(settings.risk) / math.log1p(-quiet_share)))
+    return max(settings.agreeing, math.ceil(math.log(max_risk) / math.log1p(-quiet_share)))
 
 
 def likely_share(hits: int, count: int) -> float:

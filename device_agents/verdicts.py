@@ -97,11 +97,10 @@ def assess_visits(
         settings: When visits are enough.
         watch: What the probes say.
     """
-    share = watch.quiet_share(min((visit.round for visit in visits), default=None))
-    # Without a probe nothing says how quiet the device is; half of the visits is a guess.
-    needed = visits_needed(0.5 if share is None else share, settings)
-    slow = watch.slow_since(min((visit.round for visit in visits), default=0))
-    enough = len(visits) >= needed and not slow
+    settings = replace(settings, tolerance=spec.max_relative_half_width)
+    asks_probes = spec.max_risk < 1
+    slow = watch.slow_since(min((visit.round for visit in visits), default=0)) if asks_probes else ""
+    enough = len(visits) >= needed_visits(visits, spec, settings, watch) and not slow
     quiet, near = agreed(visits, settings), nearly_agreed(visits, settings)
     measurement = replace(measurement, quiet=quiet or near)
     problem = _work_problem(measurement, spec)
@@ -117,12 +116,21 @@ def assess_visits(
     if by_reference is not None:
         detail = "by its ratio to the reference network" + (f"; {seen}" if seen else "")
         return replace(measurement, quiet=by_reference).with_verdict(Verdict.CORRECTED, detail)
-    if watch.is_throttled or slow:
+    if (watch.is_throttled and asks_probes) or slow:
         return measurement.with_verdict(Verdict.THROTTLED, slow or seen)
     apart = f"the lowest of {len(visits)} visits do not agree"
     few = f"{len(visits)} visits are too few to trust their lowest"
     detail = (few if quiet is not None else apart) + (f": {seen}" if seen else "")
-    return measurement.with_verdict(Verdict.CONTENDED, f"{detail}. Stop what else is running, or measure for longer")
+    return measurement.with_verdict(Verdict.CONTENDED, detail)
+
+
+def needed_visits(
+    visits: Sequence[VisitTime], spec: BenchmarkSpec, settings: VisitSettings, watch: ProbeWatch
+) -> float:
+    """Returns how many visits it takes to trust the lowest, by how quiet the probes were in the rounds of these."""
+    share = watch.quiet_share(min((visit.round for visit in visits), default=None))
+    # Without a probe nothing says how quiet the device is; half of the visits is a guess.
+    return visits_needed(0.5 if share is None else share, spec.max_risk, settings)
 
 
 def _work_problem(measurement: Measurement, spec: BenchmarkSpec) -> tuple[Verdict, str] | None:

@@ -27,7 +27,7 @@ from device_agents.floors import FloorKey, FloorStore
 from device_agents.probe_models import PROBE_MODELS
 from device_agents.probe_watch import REFERENCE, Probe, ProbeState, ProbeWatch
 from device_agents.quiet import VisitSettings, VisitTime, time_of
-from device_agents.verdicts import DEVICE_FAULTS, assess_visits, is_failure
+from device_agents.verdicts import DEVICE_FAULTS, assess_visits, is_failure, needed_visits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -164,6 +164,7 @@ class VisitingAgent(DeviceAgent):
         self._round = 0
         self._known: DeviceInfo | None = None
         self._settled_s = clock()
+        self._waited_s = 0.0  # for the device to be quiet, since it was last
 
     def info(self) -> DeviceInfo:
         """See `DeviceAgent`."""
@@ -205,7 +206,6 @@ class VisitingAgent(DeviceAgent):
                     yield self._round
             return
         started_s = self._clock() - max((at_s for file in files for at_s in file.at_s), default=0.0)
-        waited_s = 0.0
         self._round = max([self._round, *(number for file in files for number in file.rounds)])
         while active := [file for file in files if file.answer is None]:
             if self._visit(active, self.rounds_at_once, started_s):
@@ -213,10 +213,13 @@ class VisitingAgent(DeviceAgent):
                 active = [file for file in files if file.answer is None or file.answer.ok]
             answers = [self._answer(file) for file in active]
             due = [answer for answer in answers if answer is not None]
-            # A disturbance that lasts is waited for, once for all that are measured together.
-            if any(answer.verdict in _WAITING for answer in due) and waited_s < active[0].spec.patience_s:
+            if any(answer.ok for answer in due):
+                self._waited_s = 0.0
+            # A disturbance that lasts is waited for, once for all that are measured together; and where that was in
+            # vain, not again before the device was quiet.
+            elif any(answer.verdict in _WAITING for answer in due) and self._waited_s < active[0].spec.patience_s:
                 self._sleep(self.settings.pause_s)
-                waited_s += self.settings.pause_s
+                self._waited_s += self.settings.pause_s
                 answers = [None if answer is None or answer.verdict in _WAITING else answer for answer in answers]
             for file, answer in zip(active, answers, strict=True):
                 file.answer = answer
@@ -358,11 +361,21 @@ class VisitingAgent(DeviceAgent):
             return file.joined().with_verdict(failed.verdict, failed.detail)
         if file.timed_s < file.spec.min_duration_s or file.runs < file.spec.min_runs:
             return None
-        over = file.timed_s >= file.spec.max_duration_s and len(file.visits) >= self.settings.fewest_before_giving_up
         assessed = self._assessed(file)
+        over = self._is_hopeless(file) or (
+            file.timed_s >= file.spec.max_duration_s and len(file.visits) >= self.settings.fewest_before_giving_up
+        )
         if assessed.verdict in (Verdict.CORRECTED, *_WAITING) and not over:
             return None
         return assessed
+
+    def _is_hopeless(self, file: VisitedFile) -> bool:
+        """Whether a measurement would take many more visits than its time allows, with the device as it is."""
+        visits, watch = file.times(self.settings), self.watch_of(file.spec)
+        if len(visits) < self.settings.hopeless_after or watch is None:
+            return False
+        most = file.spec.max_duration_s * len(visits) / max(file.timed_s, 1e-9)
+        return needed_visits(visits, file.spec, self.settings, watch) > 2 * most
 
     def _assessed(self, file: VisitedFile) -> Measurement:
         watch = self.watch_of(file.spec) or ProbeWatch((), self.settings)

@@ -75,6 +75,10 @@ def _address(given: Any) -> Any:
     return f"{given}:" if given in SCHEMES else given
 
 
+# So that settings of runs from before there were visits are read.
+_IN_ONE_GO = "of models measured in one go, as earlier versions did; of no effect on visits"
+
+
 class MeasuringConfig(Settings):
     """How one model is timed: a preset and what differs from it."""
 
@@ -85,16 +89,17 @@ class MeasuringConfig(Settings):
     max_runs: int | None = Field(None, description="most timed runs")
     min_duration_s: float | None = Field(None, description="shortest time spent in timed runs, seconds")
     max_duration_s: float | None = Field(None, description="time in timed runs, seconds, after which no more follow")
-    target_relative_half_width: float | None = Field(
-        None, description="how well the median must be known to stop earlier: half its 95% interval, over the median"
+    max_relative_half_width: float | None = Field(
+        None, description="relative difference within which the least disturbed visits have to agree"
     )
-    max_relative_half_width: float | None = Field(None, description="the same; a measurement above it is unsteady")
-    max_wait_share: float | None = Field(
-        None, description="share of the time spent waiting for a core above which a measurement is unsteady"
+    max_risk: float | None = Field(
+        None, description="accepted probability that all visits were disturbed, as far as probes tell; 1 asks no probe"
     )
-    max_shift: float | None = Field(None, description="change of the median between its halves above which it is, too")
+    target_relative_half_width: float | None = Field(None, description=_IN_ONE_GO)
+    max_wait_share: float | None = Field(None, description=_IN_ONE_GO)
+    max_shift: float | None = Field(None, description=_IN_ONE_GO)
     min_clock_ratio: float | None = Field(None, description="clock after timing, over before, below which: throttled")
-    max_attempts: int | None = Field(None, description="how often an unsteady model is measured")
+    max_attempts: int | None = Field(None, description=_IN_ONE_GO)
     patience_s: float | None = Field(
         None, description="how long to wait for a device that other programs keep busy to be quiet again, seconds"
     )
@@ -211,7 +216,9 @@ PRESETS: dict[str, Overrides] = {
             "weights": _SMALL_DATA,
             "random_baseline": False,
         },
-        "final_measure": {"preset": "search", "max_duration_s": 1.0},
+        # It shows that everything works; how long its candidates take is not the point.
+        "measure": {"max_risk": 1.0, "patience_s": 0.0},
+        "final_measure": {"preset": "search", "patience_s": 5.0},
         "training": {**_SMALL_DATA, "epochs": 8},
         "export": {"compare": False},
     },
@@ -231,7 +238,7 @@ PRESETS: dict[str, Overrides] = {
             "validation_batch_size": 256,
             "weights": _SMALL_DATA,
         },
-        "measure": {"max_duration_s": 1.2},
+        "measure": {"max_duration_s": 1.2, "max_risk": 0.1},
         "final_measure": {"preset": "search", "max_duration_s": 3.0},
         "training": _SMALL_DATA,
     },

@@ -27,7 +27,7 @@ _ACCEPTANCE_LIMITS = ("max_wait_share", "max_shift", "min_clock_ratio")
 # How much is measured and what is accepted. Another effort gives the same number, known better or worse.
 EFFORT = (
     "min_runs", "max_runs", "min_duration_s", "max_duration_s", "target_relative_half_width",
-    "max_relative_half_width", "max_attempts", "patience_s", "timeout_s", *_ACCEPTANCE_LIMITS,
+    "max_relative_half_width", "max_risk", "max_attempts", "patience_s", "timeout_s", *_ACCEPTANCE_LIMITS,
 )  # fmt: skip
 # These decide how well a number is known or whether it is accepted, not what it is.
 _NOT_IN_SETTINGS_HASH = ("memory_limit_bytes", "require_delegate", "require_cool", "require_charged", *EFFORT)
@@ -104,7 +104,10 @@ class BenchmarkSpec:
             still too wide is accepted as it is.
         target_relative_half_width: Half the width of the 95% interval of the median,
             divided by the median, at which timing may stop. 0.02 is 2%.
-        max_relative_half_width: Above this the attempt counts as unsteady.
+        max_relative_half_width: Above this the attempt counts as unsteady; and of visits, the relative difference
+            within which the lowest have to agree.
+        max_risk: Of visits: accepted probability that all of them were disturbed, as far as the probes tell. 1 asks no
+            probe.
         max_wait_share: Share of the timing spent waiting for a core that another program had, above which the attempt
             counts as unsteady. Waits come in slices of milliseconds that hit few runs, so the median bears some of
             them.
@@ -137,6 +140,7 @@ class BenchmarkSpec:
     max_duration_s: float = 2.4
     target_relative_half_width: float = 0.02
     max_relative_half_width: float = 0.05
+    max_risk: float = 0.002
     max_wait_share: float = 0.10
     max_shift: float = 0.05
     min_clock_ratio: float = 0.85
@@ -170,6 +174,8 @@ class BenchmarkSpec:
             *_ACCEPTANCE_LIMITS,
         ):
             _require_number(name, getattr(self, name), above_zero=False)
+        if not 0 < self.max_risk <= 1:
+            raise SpecError("max_risk must be above 0 and at most 1", received=f"{self.max_risk!r}")
         for name in ("target_relative_half_width", "max_relative_half_width"):
             _require_number(name, getattr(self, name), above_zero=True)
         for name in ("require_delegate", "require_cool", "require_charged", "profile_ops"):

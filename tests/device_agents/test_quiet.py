@@ -75,14 +75,14 @@ def test_two_visits_suffice_for_a_correction() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 0.9])
 def test_so_many_visits_are_needed_that_hardly_ever_all_are_disturbed(share: float) -> None:
-    needed = visits_needed(share, SETTINGS)
-    assert (1 - share) ** needed <= SETTINGS.risk
-    assert needed == SETTINGS.agreeing or (1 - share) ** (needed - 1) > SETTINGS.risk
+    needed = visits_needed(share, 0.01, SETTINGS)
+    assert (1 - share) ** needed <= 0.01
+    assert needed == SETTINGS.agreeing or (1 - share) ** (needed - 1) > 0.01
 
 
 def test_a_quiet_device_needs_no_more_than_have_to_agree_and_a_disturbed_one_cannot_be_trusted() -> None:
-    assert visits_needed(1.0, SETTINGS) == visits_needed(0.95, SETTINGS) == SETTINGS.agreeing
-    assert visits_needed(0.0, SETTINGS) == math.inf
+    assert visits_needed(1.0, 0.01, SETTINGS) == visits_needed(0.95, 0.01, SETTINGS) == SETTINGS.agreeing
+    assert visits_needed(0.0, 0.01, SETTINGS) == math.inf
 
 
 def test_a_share_is_guessed_with_caution_while_little_is_known() -> None:
@@ -121,4 +121,4 @@ def test_a_visit_is_short_whatever_the_whole_is_and_nothing_in_it_is_assessed(sp
 
 def test_other_visits_have_another_digest_and_another_effort_has_not() -> None:
     assert VisitSettings(duration_s=0.05).digest != SETTINGS.digest
-    assert VisitSettings(risk=0.1).digest == SETTINGS.digest
+    assert VisitSettings(agreeing=4).digest == SETTINGS.digest

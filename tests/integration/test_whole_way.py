@@ -40,12 +40,9 @@ SHORT = (
     "training.epochs=2",
     "measure.max_relative_half_width=5",
     "final_measure.max_relative_half_width=5",
-    "measure.max_attempts=1",
     # The machines that run tests are shared; what is worth what on them is tested elsewhere, with made-up samples.
-    "measure.max_wait_share=1e6",
-    "measure.max_shift=1e6",
-    "final_measure.max_wait_share=1e6",
-    "final_measure.max_shift=1e6",
+    "measure.max_risk=1",
+    "final_measure.max_risk=1",
 )
 
 

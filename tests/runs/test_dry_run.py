@@ -19,7 +19,7 @@ def test_an_architecture_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(SPACES.entries, "tiny", TINY)
     settings = ("space.name=tiny", "space.reference=proxylessnas-mobile", "search.random_baseline=true")
     # The machines that run tests are shared; what is worth what on them is tested elsewhere.
-    limits = ("max_wait_share=1e6", "max_shift=1e6")
+    limits = ("max_risk=1", "max_relative_half_width=5")
     accepting = [f"{stage}.{limit}" for stage in ("measure", "final_measure") for limit in limits]
     config = load_config("smoke", settings=(*settings, *accepting, "export.compare=true"))
     estimate = rehearse(config, Reporter(Console(quiet=True)))

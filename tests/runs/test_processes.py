@@ -227,35 +227,31 @@ def test_a_run_that_noise_stopped_goes_on_with_longer_measurements_as_it_says(fo
     run = folder / "noisy"
     chosen = (
         *SETTINGS,
-        # Too few for an interval, on whatever machine.
-        "measure.min_runs=2",
-        "measure.max_runs=4",
-        "measure.max_attempts=1",
-        *(
-            f"{group}.{limit}=1e6"
-            for group in ("measure", "final_measure")
-            for limit in ("max_wait_share", "max_shift")
-        ),
+        # More visits than there is time for, on whatever machine.
+        "measure.max_risk=1e-300",
+        "measure.max_duration_s=0.07",
+        "measure.patience_s=0",
+        "final_measure.max_risk=1",
         "final_measure.max_relative_half_width=5",
     )
     code, err = ended(start("search", "--preset=smoke", f"--out={run}", *(f"--set={setting}" for setting in chosen)))
     assert code == 1
-    advice = re.search(r"the last 20 .*unsteady, .* or measure longer: nas-edge (search --resume .*)$", last_line(err))
+    advice = re.search(r"the last 20 .*contended, .* or measure longer: nas-edge (search --resume .*)$", last_line(err))
     assert advice, err
     assert err.count("--resume") == 1
     code, err = ended(start("select", str(run), "--target-ms=1"))
     assert code == 1
-    assert re.search(rf"none of the \d+ trials of {run} has both .* \(\d+ unsteady\); .* --resume {run}", err), err
+    assert re.search(rf"none of the \d+ trials of {run} has both .* \(\d+ contended\); .* --resume {run}", err), err
 
-    enough = {"min_runs": 20, "max_runs": 2000, "max_relative_half_width": 5}
+    enough = {"max_risk": 1, "max_relative_half_width": 5}
     accepted = (*(f"--set=measure.{name}={value}" for name, value in enough.items()), "--set=search.steps=16")
     code, err = ended(start(*shlex.split(advice[1]), *accepted))
     assert code == 0, err
-    assert "continuing with other measure.max_duration_s, measure.max_relative_half_width, measure.max_runs" in err
+    assert "continuing with other measure.max_duration_s, measure.max_relative_half_width, measure.max_risk" in err
     first, second = Run.open(run).read_json("environment.json")["sessions"]
     assert first["measured_with"] == second["measured_with"]
     durations = [session["measuring"]["measure"]["max_duration_s"] for session in (first, second)]
-    assert durations == [0.1, 2.0]
+    assert durations == [0.07, 2.0]
     verdicts = Run.open(run).trials().verdict
-    assert verdicts[0] == "unsteady"
+    assert verdicts[0] == "contended"
     assert verdicts[-1] == "ok"

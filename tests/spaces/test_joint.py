@@ -107,8 +107,7 @@ def test_the_bundle_names_what_was_decided_beside_the_network(tmp_path: Path) ->
     install_joint(tmp_path)
     brief = ["training.epochs=1", "export.precision=float32"]
     for measure in ("measure", "final_measure"):
-        brief += [f"{measure}.{limit}=1e6" for limit in ("max_wait_share", "max_shift")]
-        brief += [f"{measure}.max_relative_half_width=5"]
+        brief += [f"{measure}.max_risk=1", f"{measure}.max_relative_half_width=5"]
     options = [part for setting in brief for part in ("--set", setting)]
     run = tmp_path / "run"
     done = nas_edge(tmp_path, *SEARCH, *options, "--target-ms", "1000", "--steps", "6", "--out", str(run))
