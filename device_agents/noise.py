@@ -54,6 +54,8 @@ class VisitCosts:
     overhead_s: float = 0.0
 
 
+HOPELESS_SHARE = 0.05
+"""Where fewer visits than this share are quiet, no time is enough."""
 USUAL_COSTS = VisitCosts(loading_s=0.01, overhead_s=0.01)
 """Of a small network and a worker on a machine that is quiet, for where nothing better is known."""
 
@@ -335,7 +337,7 @@ def _time_check(noise: Noise, spec: BenchmarkSpec, expected: Outlook) -> Check:
         found = f"a small network takes about {takes} to be trusted: {expected.needed:.0f} visits and {loading}"
         return Check(name, "pass", found)
     limit = f"the limit of {_seconds(spec.max_duration_s)} in timed runs"
-    if math.isinf(expected.needed):
+    if expected.quiet_share is None or expected.quiet_share < HOPELESS_SHARE:
         found = f"none can be trusted at the moment; each would be given up after about {takes}, at {limit}"
         return Check(name, "warn", found, "see the probes above; with hardly any visit undisturbed no time is enough")
     found = f"{expected.needed:.0f} visits are needed to trust one, {expected.most} fit into {limit}"

@@ -101,7 +101,7 @@ def test_a_device_that_fails_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_device_that_is_lost_while_it_is_watched_is_a_point() -> None:
     def gone(model: bytes, spec: BenchmarkSpec) -> Measurement:
-        raise DeviceUnavailableError("It was unplugged. Plug it in")
+        raise DeviceUnavailableError("It was unplugged", fix="plug it in")
 
     agent = FunctionAgent(gone)
     with pytest.raises(DeviceUnavailableError):
@@ -111,7 +111,7 @@ def test_a_device_that_is_lost_while_it_is_watched_is_a_point() -> None:
         good = Scheme("toy", "toy:", "a toy", lambda rest: FunctionAgent(gone), doctor=lambda rest: [])
         patch.setitem(schemes.SCHEMES, "toy", good)
         (check,) = examine("toy:")
-    assert (check.name, check.state, check.found, check.fix) == ("noise", "fail", "It was unplugged", "Plug it in")
+    assert (check.name, check.state, check.found, check.fix) == ("noise", "fail", "It was unplugged", "plug it in")
 
 
 def test_what_is_kept_is_listed_with_its_age(info: DeviceInfo, tmp_path: Path) -> None:
