@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from device_agents.api import Measurement
+from device_agents.ratios import paired_ratio, ratio_of_latencies
 
 
 def latency_differs(first: Measurement | None, second: Measurement | None) -> bool | None:
-    """Whether two networks, measured interleaved, differ significantly in latency.
+    """Whether two networks, measured side by side, differ significantly in latency.
 
-    They do where the 95% intervals of their medians do not overlap. That errs on the side of caution: a small
-    difference that a paired test would find may be missed.
+    They do where the 95% interval of their ratio does not contain 1. The ratio is that within shared rounds of visits,
+    see `device_agents.ratios`; of what has too few of them, or was measured in one go, that of the latencies.
 
     Args:
         first: of one network; None where it was not measured.
@@ -20,9 +21,5 @@ def latency_differs(first: Measurement | None, second: Measurement | None) -> bo
     """
     if first is None or second is None or not first.ok or not second.ok:
         return None
-    if first.statistics is None or second.statistics is None:
-        return None
-    one, other = first.statistics.interval_ms, second.statistics.interval_ms
-    if one is None or other is None:
-        return None
-    return one[1] < other[0] or other[1] < one[0]
+    ratio = paired_ratio(first, second) or ratio_of_latencies(first, second)
+    return None if ratio is None else ratio.significant
