@@ -140,7 +140,7 @@ def test_probes_that_are_all_slow_flag_the_rows(tmp_path: Path) -> None:
     (row,) = report.rows
     assert row.flagged
     assert row.measurement.verdict is Verdict.THROTTLED
-    assert re.search(r"all probes take at least 1\.(29|30|31) times", row.measurement.detail)
+    assert re.search(r"all probes took at least 1\.(29|30|31) times", row.measurement.detail)
     assert report.devices["host:"].undisturbed_ms(1)["compute"] == pytest.approx(1.3, rel=0.01)
 
 

@@ -303,7 +303,7 @@ def _read_probes(raw: Mapping[str, Any]) -> list[ProbeRecord]:
         values = dict(row)
         threads = _whole("threads", values.pop("threads", None))
         _check_fields("a probe", values, ProbeState)
-        times = {name: values[name] for name in ("floor_ms", "level", "median_level", "session_ms")}
+        times = {name: values[name] for name in ("floor_ms", "level", "median_level", "high_level", "session_ms")}
         state = ProbeState(
             name=str(values["name"]),
             quiet_share=_share("quiet_share", values["quiet_share"]),

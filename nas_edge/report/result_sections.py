@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean, median
 
+from device_agents.api import Measurement
 from nas_edge.formatting import ms_form
 from nas_edge.report import plots
 from nas_edge.report.content import Cell, ColumnSpec, Section, make_table
@@ -47,32 +48,11 @@ def _architectures(facts: RunFacts, result: RunResult) -> Section:
 def _delivered(facts: RunFacts, result: RunResult) -> Section:
     """The delivered network next to its baselines."""
     form, metric = ms_form(result.target_ms), facts.metric.name
-    rows: list[tuple[Cell, ...]] = []
-    for network in result.rows:
-        for precision, measured in sorted(network.latency.items(), key=lambda item: item[0] != result.precision):
-            low, high = measured.interval_ms or (None, None)
-            ms, observed = network.best_ms(precision), measured.statistics if measured.visits else None
-            rows.append(
-                (
-                    network.name,
-                    series_of(network),
-                    precision,
-                    ms,
-                    low,
-                    high,
-                    None if observed is None else observed.median_ms,
-                    None if observed is None else observed.p90_ms,
-                    None if ms is None else "measured",
-                    network.accuracy_text(precision, facts.quality_form) if precision in network.accuracy else None,
-                    network.accuracy.get(precision),
-                    *network.accuracy_interval.get(precision, (None, None)),
-                    result.test_images,
-                    *(_tested(result, network) if precision == result.precision else (None, None, None)),
-                    network.quality,
-                    str(measured.verdict),
-                    measured.detail or None,
-                )
-            )
+    rows = [
+        _delivered_row(facts, result, network, precision, measured)
+        for network in result.rows
+        for precision, measured in sorted(network.latency.items(), key=lambda item: item[0] != result.precision)
+    ]
     columns: list[ColumnSpec] = [
         ("name", "network", ""),
         ("series", "", None),
@@ -109,6 +89,33 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
     shown = sorted({str(row[2]) for row in rows})
     plot = plots.delivered(result.target_ms, form, f"test {metric}", facts.quality_form, names, shown)
     return Section("result", "Result", tuple(says), (plot,), (table,))
+
+
+def _delivered_row(
+    facts: RunFacts, result: RunResult, network: ResultRow, precision: str, measured: Measurement
+) -> tuple[Cell, ...]:
+    """What is known of one file, by the columns of the table."""
+    low, high = measured.interval_ms or (None, None)
+    ms, observed = network.best_ms(precision), measured.statistics if measured.visits else None
+    return (
+        network.name,
+        series_of(network),
+        precision,
+        ms,
+        low,
+        high,
+        None if observed is None else observed.median_ms,
+        None if observed is None else observed.p90_ms,
+        None if ms is None else "measured",
+        network.accuracy_text(precision, facts.quality_form) if precision in network.accuracy else None,
+        network.accuracy.get(precision),
+        *network.accuracy_interval.get(precision, (None, None)),
+        result.test_images,
+        *(_tested(result, network) if precision == result.precision else (None, None, None)),
+        network.quality,
+        str(measured.verdict),
+        measured.detail or None,
+    )
 
 
 def _tested(result: RunResult, network: ResultRow) -> tuple[float | None, str | None, bool | None]:
