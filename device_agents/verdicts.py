@@ -136,10 +136,12 @@ def needed_visits(
 def _work_problem(measurement: Measurement, spec: BenchmarkSpec) -> tuple[Verdict, str] | None:
     """What is wrong with the work or the device, however well the time of it is known."""
     latency_ms, conditions = measurement.best_ms, measurement.conditions
-    if latency_ms is None or conditions is None:
+    if latency_ms is None:
         return Verdict.RUN_FAILED, "the worker returned no timed run"
     if latency_ms < NEAR_ZERO_MS:
         return Verdict.RUN_FAILED, f"latency of {latency_ms * 1e6:.0f} ns: the graph does no work worth timing"
+    if conditions is None:  # another package's device need not know them
+        return None
     if spec.require_delegate and conditions.delegate_kernels == 0:
         return Verdict.FALLBACK, f"delegate {spec.delegate!r} took over no operator"
     throttled = _throttled(conditions, spec)

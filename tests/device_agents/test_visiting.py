@@ -217,3 +217,8 @@ def test_latencies_are_true_on_a_simulated_device_however_often_it_is_disturbed(
             assert found.latency_ms is not None
             errors.append(abs(found.latency_ms / model.quiet_ms - 1))
     assert sum(error > 0.05 for error in errors) <= 1
+
+
+def test_a_device_that_says_nothing_of_its_conditions_is_believed_all_the_same() -> None:
+    agent = FunctionAgent(lambda model, spec: Measurement(Verdict.OK, samples_ms=(2.0,) * 5))
+    assert VisitingAgent(agent, probes=PROBES).measure(b"a", SPEC).latency_ms == 2.0

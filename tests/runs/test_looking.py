@@ -124,7 +124,7 @@ def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
     assert "line 8" in runs["damaged"].state
     assert runs["stopped"].row()[2:-1] == ("proxylessnas", "4.000", "best trial", "6.000", "80.00%", "7/24")
     assert runs["done"].row()[2:-1] == ("proxylessnas", "4.000", "delivered", "3.900 (unsteady)", "70.00%", "7/24")
-    assert runs["later"].row()[6] == "70.00% [67.08, 72.76]"
+    assert runs["later"].row()[6] == "70.00% [67.09, 72.76]"
     assert runs["new"].row()[3:-1] == ("-", "-", "-", "-", "0/24")
 
 

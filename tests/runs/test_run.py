@@ -33,6 +33,8 @@ EFFORT_AS = {
     "max_duration_s": 7,
     "target_relative_half_width": 0.07,
     "max_relative_half_width": 0.077,
+    "max_risk": 0.7,
+    "patience_s": 7,
     "max_attempts": 7,
     "timeout_s": 77,
     "max_wait_share": 0.7,

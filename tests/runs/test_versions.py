@@ -52,7 +52,7 @@ def test_a_run_of_the_second_version_goes_on(old: Callable[[str], Path]) -> None
     first_session = run.read_json("environment.json")["sessions"][0]
     run.add_session(environment({}, first_session["measured_with"]))
     (summary,) = list_runs(run.folder.parent)
-    assert summary.row()[1:-1] == ("stopped", "proxylessnas", "1.500", "best trial", "1.250", "0.500", "7/24")
+    assert summary.row()[1:-1] == ("stopped", "proxylessnas", "1.500", "best trial", "1.250", "50.00%", "7/24")
 
 
 def changed(path: Path, **values: Any) -> None:

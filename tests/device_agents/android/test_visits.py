@@ -34,7 +34,7 @@ __all__ = ["connect", "fast_spec"]  # fixtures
 
 VISIT = VisitSettings().of_visit(BenchmarkSpec())
 # Enough once it has 2 ms of timed runs: times that are made up take no time.
-SPEC = BenchmarkSpec(min_runs=9, min_duration_s=0.002, max_duration_s=0.01)
+SPEC = BenchmarkSpec(min_runs=9, min_duration_s=0.002, max_duration_s=0.01, patience_s=0.0)
 
 
 def model(channels: int = 4) -> bytes:
@@ -342,7 +342,7 @@ def test_what_the_phone_says_of_its_heat_wins(tmp_path: Path, connect: Connect) 
     script = disturbed_script().replace("us=1000\n", f'us=1000\ncase "$1" in *{name_of(model())}*) {sinks};; esac\n')
     try:
         with VisitingAgent(connect(port=phone.port, script=script)) as agent:
-            measurement = agent.measure(model(), SPEC.replace(cores=(0,)))
+            measurement = agent.measure(model(), SPEC.replace(cores=(0,), patience_s=0.0))
         assert measurement.verdict is Verdict.THROTTLED
         assert "the highest clock allowed fell from" in measurement.detail
     finally:
