@@ -203,8 +203,9 @@ class RuiningLink(AdbShellTransport):
     ruins: bytes = b""
 
     def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
-        if file is not None and file[0] == self.ruins:
-            file = bytes([*file[0][:-1], file[0][-1] ^ 1]), file[1]
+        if file is not None and self.ruins in file[0]:
+            end = file[0].index(self.ruins) + len(self.ruins)
+            file = file[0][: end - 1] + bytes([file[0][end - 1] ^ 1]) + file[0][end:], file[1]
         return super()._run(command_line, timeout_s, file)
 
 
@@ -215,9 +216,9 @@ def test_a_push_that_is_ruined_each_time_is_told_of_the_model_it_ruins_alone(pho
     link.ruins = ruined
     agent = patient.PatientAgent(AndroidAgent(link), PoolSettings(quarantine_s=0.1))
     files = [(ModelFile(name, name, name, 1), data) for name, data in (("good", good), ("ruined", ruined))]
-    request = Request(files, (phone.address,), (1,), "search", PRESETS["search"], rounds=2)
+    request = Request(files, (phone.address,), (1,), "search", PRESETS["search"])
     rows = {row.model.name: row for row in run_benchmark(request, open_agent=lambda _: agent).rows}
-    assert (rows["good"].measurement.verdict, len(rows["good"].round_runs)) == (Verdict.OK, 2)
+    assert rows["good"].measurement.samples_ms
     told = rows["ruined"].measurement
     assert told.verdict is Verdict.DEVICE_LOST
     assert f"model-{hashlib.sha256(ruined).hexdigest()[:16]}.tflite cannot be put in place" in told.detail

@@ -130,7 +130,7 @@ def test_other_targets_are_answered_by_all_trials(finished: Path, command: Comma
     text = command("select", str(finished), "--target-ms", "4.5,0.0001")
     trials = [trial for trial in read_run(finished).trials if trial.ms <= 4.5]
     best = max(trial.q for trial in trials)
-    assert f" {best:.3f} " in text
+    assert f" {best:.4g} " in text
     assert "Latencies: looked up. Qualities: quality from column 'score'." in text
     assert "config.json --target-ms 0.0001 --out FOLDER" in text
 

@@ -64,7 +64,7 @@ class Phone:
     def source(self) -> LatencySource:
         settings = PoolSettings(quarantine_s=0.01, lost_after_s=0.1)
         agent = FunctionAgent(self.measure, check=self.check)
-        agent.recorded = True  # one answer per candidate, without the time of each visit, so that journals can be compared
+        agent.recorded = True  # one answer per candidate, without times of visits, so that journals can be compared
         return RetryingSource(DeviceSource([agent], "int8", BenchmarkSpec(), settings))
 
 
