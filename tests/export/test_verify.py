@@ -15,7 +15,7 @@ from tests.support.tasks import CLASSIFICATION
 def test_float_file_is_refused_as_int8_and_its_operators_are_named(exported: Exported) -> None:
     with pytest.raises(ExportError, match=r"0:CONV_2D \(float32\)") as caught:
         check_int8(exported.float32)
-    assert "export it as float32" in str(caught.value)
+    assert "deliver float32" in str(caught.value)
 
 
 def test_mixed_file_is_refused_and_the_float_parts_are_named(exported: Exported) -> None:
