@@ -94,16 +94,20 @@ def streaming(core: int, megabytes: int, turn_s: float = 0.0) -> Iterator[Interf
         megabytes: How much it streams.
         turn_s: How long it sleeps between two slices, for the measured core; 0 never.
     """
+    with obeying(_PROGRAM, core, megabytes, STEP_S, turn_s) as process:
+        yield Interference(process)
+
+
+@contextmanager
+def obeying(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Yields a Python program that obeys its stdin, once it has said that it is ready; it ends with the block."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, str(core), str(megabytes), str(STEP_S), str(turn_s)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", program, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     process.stdout.readline()
     try:
-        yield Interference(process)
+        yield process
     finally:
         process.kill()
         process.communicate()

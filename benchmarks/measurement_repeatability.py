@@ -19,12 +19,12 @@ import json
 import random
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from benchmarks.interference import obeying
 from device_agents.api import PRESETS, BenchmarkSpec, DeviceAgent, Measurement, Verdict
 from device_agents.host import HostAgent, pick_cores
 from device_agents.probe_models import compute_model
@@ -108,19 +108,8 @@ def measure_loaded(agent: DeviceAgent, spec: BenchmarkSpec, cases: int) -> list[
 @contextmanager
 def burner(core: int) -> Iterator[Burn]:
     """Yields a function that keeps a core busy for so many seconds, without waiting."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", BURN, str(core)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    try:
+    with obeying(BURN, core) as process:
         yield Burn(process)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 class Burn:
