@@ -135,7 +135,9 @@ def run_benchmark(
     created_utc = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with ExitStack() as stack:
         # All before the first measurement, so that a wrong address does not cost the time of the others.
-        agents = {address: stack.enter_context(PatientAgent(open_agent(address), patience)) for address in request.devices}
+        agents = {
+            address: stack.enter_context(PatientAgent(open_agent(address), patience)) for address in request.devices
+        }
         per_device = request.parts // len(agents)
         benches = [
             stack.enter_context(_Bench(request, address, agent, _shifted(progress, n * per_device), earlier, floors))
