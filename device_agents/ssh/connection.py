@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S = 15.0
 # A cable that was pulled out is noticed after so many questions without an answer.
-_KEEPALIVE_S, _KEEPALIVES = 2.0, 4
+KEEPALIVE_S, KEEPALIVES = 2.0, 4
 # What a command may print that is not a worker's: what it says is small, and the board is not trusted.
 _MAX_OUTPUT_BYTES = 4 << 20
 
@@ -129,7 +129,7 @@ class SshConnection:
 
     async def _connected(self) -> asyncssh.SSHClientConnection:
         address = self.address
-        options: dict[str, Any] = {"keepalive_interval": _KEEPALIVE_S, "keepalive_count_max": _KEEPALIVES}
+        options: dict[str, Any] = {"keepalive_interval": KEEPALIVE_S, "keepalive_count_max": KEEPALIVES}
         if address.user is not None:
             options["username"] = address.user
         if address.port is not None:
@@ -141,6 +141,8 @@ class SshConnection:
             client_factory=lambda: self._watching,
             connect_timeout=_CONNECT_TIMEOUT_S,
             login_timeout=_CONNECT_TIMEOUT_S,
+            # Models of several MB, over Wi-Fi; and packing them is quicker than encrypting them.
+            compression_algs=["zlib@openssh.com", "none"],
             # Nobody is asked for a password while a search runs.
             password_auth=False,
             kbdint_auth=False,

@@ -121,9 +121,14 @@ class SshServer:
 
     def cut(self) -> None:
         """Ends the connections only."""
+        self.signal_sessions(signal.SIGKILL)
+
+    def signal_sessions(self, number: signal.Signals) -> None:
+        """Sends a signal to the processes that serve connections."""
         assert self._process is not None
         for pid in _children(self._process.pid):
-            _kill(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def workers(self) -> list[int]:
         """Process ids of the workers that run for this server's sessions."""
