@@ -20,7 +20,7 @@ from device_agents.api import BenchmarkSpec, Delegate, parse_cores
 from device_agents.errors import SpecError, in_one_line
 from device_agents.schemes import SCHEMES
 from nas_edge.controllers import CONTROLLERS
-from nas_edge.data.settings import DataSettings
+from nas_edge.data.settings import PHOTOGRAPHS, DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.quality import QUALITY_SOURCES
@@ -245,7 +245,7 @@ PRESETS: dict[str, Overrides] = {
     # One's own images on a machine without accelerator: an evening rather than a week.
     "laptop": {
         "space": {"name": "mobilenet-v3-like", "input_size": 96, "width_multiplier": 0.5},
-        "data": {"augmentation": {"flip": True}},
+        "data": PHOTOGRAPHS,
         "search": {
             "steps": 3000,
             "delay_fraction": 0.75,
@@ -255,7 +255,7 @@ PRESETS: dict[str, Overrides] = {
         },
         "training": {"learning_rate": 0.4, "epochs": 60, "batch_size": 32, "warmup_fraction": 0.1},
     },
-    "full": {},
+    "full": {"data": PHOTOGRAPHS},
 }
 
 

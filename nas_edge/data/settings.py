@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from pydantic import Field
 
 from nas_edge.settings import Settings
@@ -14,6 +16,9 @@ class AugmentationSettings(Settings):
     rotation_degrees: float = Field(10.0, ge=0, le=180, description="up to this angle in each direction")
     zoom: float = Field(0.1, ge=0, lt=1, description="in or out by up to this fraction")
     flip: bool = Field(False, description="mirror half of the images; on for photographs, off for digits and signs")
+    crop_area: float = Field(
+        1.0, gt=0, le=1, description="cut out a random part of at least this area; 0.08 for photographs, 1 for none"
+    )
 
 
 class DataSettings(Settings):
@@ -25,4 +30,21 @@ class DataSettings(Settings):
     skip_bad: bool = Field(False, description="leave out images that cannot be read, instead of stopping")
     validation_fraction: float = Field(0.15, gt=0, lt=0.5, description="fraction that architectures are scored on")
     test_fraction: float = Field(0.2, gt=0, lt=0.5, description="fraction held out for the final accuracy")
+    evaluation_crop: float = Field(
+        1.0, gt=0, le=1, description="side of the centre square seen in evaluation; 0.875 for photographs"
+    )
+    resize: Literal["bilinear", "bicubic"] = Field("bilinear", description="filter; bicubic for photographs")
+    workers: int | None = Field(
+        None, ge=0, le=256, description="threads that read and decode ahead; null for one per processor, up to 16"
+    )
     augmentation: AugmentationSettings = AugmentationSettings()
+
+
+# How photographs are augmented and cropped, as published for ImageNet: random parts and mirrored ones to train with,
+# the central 224 of 256 pixels in evaluation, both resized bicubically (MnasNet's input pipeline, which TuNAS uses).
+# The settings' own defaults are for digits and signs.
+PHOTOGRAPHS: dict[str, Any] = {
+    "evaluation_crop": 0.875,
+    "resize": "bicubic",
+    "augmentation": {"crop_area": 0.08, "flip": True, "shift": 0.0, "rotation_degrees": 0.0, "zoom": 0.0},
+}

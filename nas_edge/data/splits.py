@@ -41,15 +41,21 @@ def split(
     Each part gets its fraction of each class, rounded to the nearest image, but at least one image.
 
     Args:
-        dataset: to split. If it comes with test images, they are the test part, and the rest is split in two.
+        dataset: to split. If it comes with test images, they are the test part, and the rest is split in two; if it
+            also comes with validation images, nothing is left to split.
         rng: shuffles the images; the same generator state gives the same split.
-        validation_fraction: of the images, not counting given test images.
+        validation_fraction: of the images, not counting given test images; not used when the dataset comes with
+            validation images.
         test_fraction: of the images; not used when the dataset comes with test images.
 
     Raises:
         ConfigError: for fractions that leave one of the parts empty.
         DataError: when a class has too few images to be in every part.
     """
+    if dataset.validation_start is not None and dataset.test_start is not None:
+        ends = (dataset.validation_start, dataset.test_start)
+        train, validation, test = np.split(np.arange(len(dataset)), ends)
+        return Split(train, validation, test)
     given = dataset.test_start is not None
     fractions = (validation_fraction,) if given else (validation_fraction, test_fraction)
     if not all(fraction > 0 for fraction in fractions) or not sum(fractions) < 1:
@@ -75,5 +81,4 @@ def split(
             parts[part].append(indices)
     if given:
         parts[2] = [np.arange(dataset.test_start or 0, len(dataset))]
-    train, validation, test = (np.sort(np.concatenate(part)).astype(np.int64) for part in parts)
-    return Split(train, validation, test)
+    return Split(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))

@@ -62,7 +62,6 @@ def make_controller(settings: SearchSettings, context: SearchContext) -> Control
 
 
 def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
-    from nas_edge.data.preprocessing import Batches
     from nas_edge.errors import ConfigError
     from nas_edge.quality.shared_weights import SharedWeightsQuality
     from nas_edge.supernet.shared_weights import SharedWeights
@@ -84,12 +83,10 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
         task,
         weights,
     )
-    preprocessing, parts = data.preprocessing, data.split
-    train = Batches(
-        data.dataset, parts.train, weights.batch_size, generator(seed, "train"), preprocessing, data.augmentation
-    )
+    parts = data.split
+    train = data.shuffled(parts.train, weights.batch_size, generator(seed, "train"))
     size = min(settings.validation_batch_size, len(parts.validation))
-    validation = Batches(data.dataset, parts.validation, size, generator(seed, "validation"), preprocessing)
+    validation = data.shuffled(parts.validation, size, generator(seed, "validation"), augmented=False)
     reward = REWARDS[settings.reward]
     evaluator = Evaluator(
         space, SharedWeightsQuality(shared, data), context.latency, context.objectives, reward, context.pooled

@@ -109,6 +109,9 @@ class Batches(Protocol):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state()` returned."""
 
+    def settle(self) -> None:
+        """Waits until nothing is read ahead any more: that would disturb a measurement on this host."""
+
 
 @dataclass
 class _Pending:
@@ -258,6 +261,8 @@ class OneShotSearch(SearchLoop):
         """Has everything measured that waits, if the first of it has to be, and waits for all of it."""
         if not _unasked(waiting[0]):
             return
+        self.train.settle()
+        self.validation.settle()
         for pending in waiting:
             self._ask(pending)
         wait([future for pending in waiting for future in pending.latencies if future is not None])

@@ -318,7 +318,7 @@ class Bundling:
             section=task.bundle_section(data),
             metric=task.metric,
             preprocessing=data.preprocessing,
-            golden_image=data.preprocessing.fit(data.dataset.images[data.split.test[:1]])[0],
+            golden_image=data.pixels(data.split.test[:1])[0],
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),

@@ -117,16 +117,21 @@ class Classification(NetworkTask):
 
 def load_labelled(settings: DataSettings, input_size: int, seed: int) -> TaskData:
     """Opens labelled images and splits them, every class alike. Arguments and errors are those of `Task.load`."""
-    from nas_edge.data.preprocessing import Augmentation, standardize
+    from nas_edge.data.augmentation import Augmentation
+    from nas_edge.data.preprocessing import standardize
     from nas_edge.data.sources import load
     from nas_edge.data.splits import split
+    from nas_edge.data.threads import usable_threads
     from nas_edge.seeds import generator
 
-    dataset = load(settings.source, input_size, settings.skip_bad)
+    workers = usable_threads(settings.workers)
+    dataset = load(settings.source, settings.skip_bad, workers)
     parts = split(dataset, generator(seed, "split"), settings.validation_fraction, settings.test_fraction)
-    channels = 1 if dataset.images.shape[-1] == 1 else 3
-    preprocessing = standardize(dataset, parts.train, input_size, channels)  # type: ignore[arg-type]
-    return TaskData(dataset, parts, preprocessing, Augmentation(**settings.augmentation.model_dump()))
+    preprocessing = standardize(
+        dataset, parts.train, input_size, dataset.channels, settings.evaluation_crop, settings.resize, workers
+    )
+    augmentation = Augmentation(**settings.augmentation.model_dump())
+    return TaskData(dataset, parts, preprocessing, augmentation, workers)
 
 
 def labels_section(labels: Sequence[str]) -> BundleSection:

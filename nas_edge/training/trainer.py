@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import keras
@@ -93,8 +94,8 @@ def train_model(
         TrainingError: when it diverges.
     """
     size = settings.batch_size
-    batches = data.shuffled(indices, size, rng)
-    train(model, batches, settings.steps(len(indices)), task, settings, regularized_layers(network), on_step)
+    with closing(data.shuffled(indices, size, rng)) as batches:
+        train(model, batches, settings.steps(len(indices)), task, settings, regularized_layers(network), on_step)
     recalibrate_batch_norm(model, data.in_order(indices, size))
 
 

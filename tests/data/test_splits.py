@@ -1,5 +1,7 @@
 """Splits are disjoint, complete, stratified and repeatable, whatever the data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,6 +42,14 @@ def test_parts_are_disjoint_complete_and_stratified(
             assert members >= 1
             assert abs(members - fraction * count) <= 2
     assert set(data.labels[parts.train]) == set(range(len(counts)))
+
+
+def test_given_parts_are_kept_as_they_are() -> None:
+    data = replace(dataset([5, 5], test=4), validation_start=7)
+    parts = split(data, np.random.default_rng(0))
+    assert parts.train.tolist() == list(range(7))
+    assert parts.validation.tolist() == [7, 8, 9]
+    assert parts.test.tolist() == [10, 11, 12, 13]
 
 
 @given(seed=st.integers(0, 2**32))

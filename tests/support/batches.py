@@ -37,3 +37,6 @@ class SeededBatches:
     def restore(self, state: Mapping[str, int]) -> None:
         """Goes back to it."""
         self._number = state["number"]
+
+    def settle(self) -> None:
+        """Nothing is read ahead."""
