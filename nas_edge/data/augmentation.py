@@ -118,14 +118,17 @@ class Augmentation:
         Raises:
             DataError: when one cannot be decoded.
         """
+        turned = bool(self.shift or self.rotation_degrees or self.zoom)
         if self.crop_area < 1:
             boxes = [partial(crop_box, self.crop_area, attempts) for attempts in draws.crops.tolist()]
-            pixels = preprocessing.cut(images, boxes, _REDUCING_GAP)
+            # Mirrored while they are Pillow's, where nothing else comes in between, which is ten times as fast.
+            mirrored = None if turned else draws.mirrored.tolist()
+            pixels = preprocessing.cut(images, boxes, mirrored, _REDUCING_GAP)
         else:
             pixels = preprocessing.fit(images)
-        if self.shift or self.rotation_degrees or self.zoom:
+        if turned:
             pixels = _resample(pixels, draws.angle, draws.scale, draws.down, draws.right)
-        if draws.mirrored.any():
+        if (turned or self.crop_area == 1) and draws.mirrored.any():
             pixels = np.where(draws.mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
         return pixels
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from nas_edge.data.dataset import EncodedImage, Pixels, StoredImage
+from nas_edge.data.dataset import EncodedImage, StoredImage
 from nas_edge.errors import DataError
 from nas_edge.regular_file import open_regular
 from nas_edge.terminal import printable
@@ -160,8 +160,8 @@ def cut_out(
     channels: int,
     resampling: Image.Resampling,
     reducing_gap: float | None = None,
-) -> Pixels:
-    """Cuts a part out of one image and resizes it to a square: `uint8 [size, size, channels]`.
+) -> Image.Image:
+    """Cuts a part out of one image and resizes it to a square.
 
     Files are turned upright as their EXIF orientation says; of several frames the first counts. Grey images get three
     equal channels; colour becomes grey by ITU-R 601 luma.
@@ -183,7 +183,7 @@ def cut_out(
         picture = Image.fromarray(stored[..., 0] if stored.shape[-1] == 1 else stored)
         if picture.mode != mode:
             picture = picture.convert(mode)
-        return _resized(picture, box_of(*picture.size), size, channels, resampling)
+        return _resized(picture, box_of(*picture.size), size, resampling)
     with _decoding(stored.name), Image.open(io.BytesIO(stored.content), formats=tuple(IMAGE_TYPES)) as file:
         _refuse_deep(file, stored.name)
         turned = file.getexif().get(_ORIENTATION, 1) >= _FIRST_ON_ITS_SIDE
@@ -197,20 +197,20 @@ def cut_out(
         if picture.size != (width, height):
             across, down = picture.width / width, picture.height / height
             box = (round(box[0] * across), round(box[1] * down), round(box[2] * across), round(box[3] * down))
-        return _resized(picture, box, size, channels, resampling)
+        return _resized(picture, box, size, resampling)
 
 
 # EXIF's tag, and the first of its values that exchange width and height.
 _ORIENTATION, _FIRST_ON_ITS_SIDE = 0x0112, 5
 
 
-def _resized(picture: Image.Image, box: Box, size: int, channels: int, resampling: Image.Resampling) -> Pixels:
+def _resized(picture: Image.Image, box: Box, size: int, resampling: Image.Resampling) -> Image.Image:
     # Not resize(box=...), whose filter reaches outside the box.
     if box != (0, 0, *picture.size):
         picture = picture.crop(box)
     if picture.size != (size, size):
         picture = picture.resize((size, size), resampling)
-    return np.asarray(picture).reshape(size, size, channels)
+    return picture
 
 
 def _upright(file: Image.Image, mode: str) -> Image.Image:

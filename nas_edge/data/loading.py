@@ -14,8 +14,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,6 @@ Batch: TypeAlias = tuple[Inputs, NDArray[Any]]
 
 # Images that one thread prepares at a time: encoded ones, and those of an array, which need little work.
 _ENCODED_PART, _ARRAY_PART = 16, 128
-
-_Element = TypeVar("_Element")
 
 
 class Batches:
@@ -74,7 +73,7 @@ class Batches:
         self._seed = int(rng.integers(2**63))
         self._number = 0
         self._parts = _parts(dataset, batch_size)
-        self._reader = _Reader(self._part, sys.maxsize, len(self._parts), workers)
+        self._reader = _Reader(_Work(self._fill, self._shape, sys.maxsize, len(self._parts)), workers)
         self._forget()
 
     def _forget(self) -> None:
@@ -91,7 +90,7 @@ class Batches:
         Raises:
             DataError: when an image cannot be decoded.
         """
-        batch = _joined(self._reader.read(self._number))
+        batch = self._reader.read(self._number)
         self._number += 1
         return batch
 
@@ -118,8 +117,11 @@ class Batches:
         self._seed, self._number = int(state["seed"]), int(state["number"])
         self._forget()
 
-    def _part(self, number: int, part: int) -> Batch:
-        """A part of a batch; called from several threads."""
+    def _shape(self, number: int) -> tuple[int, ...]:
+        return (self._batch_size, *self._preprocessing.shape)
+
+    def _fill(self, number: int, part: int, inputs: Inputs) -> NDArray[Any]:
+        """Makes a part of a batch; called from several threads."""
         rows = self._parts[part]
         first = number * self._batch_size
         chosen = self._indices_at(first + rows.start, first + rows.stop)
@@ -128,7 +130,8 @@ class Batches:
             pixels = self._preprocessing.fit(images)
         else:
             pixels = self._augmentation(images, self._draws(number)[rows], self._preprocessing)
-        return self._preprocessing.normalize(pixels), self._dataset.labels[chosen]
+        self._preprocessing.normalize(pixels, inputs[rows])
+        return _targets(self._dataset, chosen)
 
     def _draws_of(self, number: int) -> Draws:
         assert self._augmentation is not None
@@ -158,15 +161,19 @@ def in_order(
     """
     parts = _parts(dataset, batch_size)
 
-    def part(number: int, part: int) -> Batch:
-        first = number * batch_size
-        chosen = indices[first + parts[part].start : first + parts[part].stop]
-        return preprocessing(dataset.stored(chosen)), dataset.labels[chosen]
+    def shape(number: int) -> tuple[int, ...]:
+        return (min(batch_size, len(indices) - number * batch_size), *preprocessing.shape)
+
+    def fill(number: int, part: int, inputs: Inputs) -> NDArray[Any]:
+        first, rows = number * batch_size, parts[part]
+        chosen = indices[first + rows.start : first + rows.stop]
+        preprocessing.normalize(preprocessing.fit(dataset.stored(chosen)), inputs[rows])
+        return _targets(dataset, chosen)
 
     batches = -(-len(indices) // batch_size)
-    with closing(_Reader(part, batches, len(parts), workers)) as reader:
+    with closing(_Reader(_Work(fill, shape, batches, len(parts)), workers)) as reader:
         for number in range(batches):
-            yield _joined(reader.read(number))
+            yield reader.read(number)
 
 
 def _parts(dataset: Dataset, batch_size: int) -> list[slice]:
@@ -175,82 +182,93 @@ def _parts(dataset: Dataset, batch_size: int) -> list[slice]:
     return [slice(start, min(start + size, batch_size)) for start in range(0, batch_size, size)]
 
 
-def _joined(parts: list[Batch]) -> Batch:
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate([inputs for inputs, _ in parts]), np.concatenate([targets for _, targets in parts])
+def _targets(dataset: Dataset, chosen: Indices) -> NDArray[Any]:
+    return np.asarray(dataset.labels[chosen])
 
 
-class _Parts(Generic[_Element]):
-    """The parts of all batches, one after another: what Grain reads from, and a note of what it has read.
+@dataclass(frozen=True)
+class _Work:
+    """How batches are made.
 
-    Args:
-        part: makes one, of the number of its batch and its own; called from several threads.
+    Attributes:
+        fill: makes a part of a batch, of the batch's number and its own: writes its inputs into those of the batch, and
+            returns its targets; called from several threads.
+        shape: of the inputs of a numbered batch.
         batches: how many there are.
-        parts: of a batch.
+        parts: of each.
     """
 
-    def __init__(self, part: Callable[[int, int], _Element], batches: int, parts: int) -> None:
-        self._part, self._count, self._parts = part, min(sys.maxsize, batches * parts), parts
-        self._made = threading.Condition()
+    fill: Callable[[int, int, Inputs], NDArray[Any]]
+    shape: Callable[[int], tuple[int, ...]]
+    batches: int
+    parts: int
+
+
+class _Parts:
+    """The parts of all batches, one after another: what Grain reads from, and a note of what it has read."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._changed = threading.Condition()
+        self._inputs: dict[int, Inputs] = {}
         self._done: set[int] = set()
 
     def __len__(self) -> int:
-        return self._count
+        return min(sys.maxsize, self._work.batches * self._work.parts)
 
-    def __getitem__(self, index: int) -> _Element:
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        number, part = divmod(index, self._work.parts)
         try:
-            return self._part(*divmod(index, self._parts))
+            with self._changed:
+                if number not in self._inputs:
+                    self._inputs[number] = np.empty(self._work.shape(number), np.float32)
+                inputs = self._inputs[number]
+            return self._work.fill(number, part, inputs)
         finally:
-            with self._made:
+            with self._changed:
                 self._done.add(index)
-                self._made.notify_all()
+                self._changed.notify_all()
 
-    def forget(self, index: int) -> None:
-        """Notes that a part was handed out."""
-        with self._made:
-            self._done.discard(index)
+    def take(self, number: int) -> Inputs:
+        """Hands out the inputs of a batch, all of whose parts are made."""
+        with self._changed:
+            self._done.difference_update(range(number * self._work.parts, (number + 1) * self._work.parts))
+            return self._inputs.pop(number)
 
     def wait_for(self, indices: range) -> None:
         """Waits until these are made, or failed."""
-        with self._made:
-            self._made.wait_for(lambda: self._done.issuperset(indices))
+        with self._changed:
+            self._changed.wait_for(lambda: self._done.issuperset(indices))
 
 
-class _Reader(Generic[_Element]):
-    """Reads the parts of numbered batches, ahead of who asks for them.
+class _Reader:
+    """Reads numbered batches, ahead of who asks for them.
 
     Args:
-        part: see `_Parts`.
-        batches: see `_Parts`.
-        parts: see `_Parts`.
+        work: how they are made.
         workers: threads.
     """
 
-    def __init__(self, part: Callable[[int, int], _Element], batches: int, parts: int, workers: int) -> None:
-        self._part, self._batches, self._parts, self._workers = part, batches, parts, workers
+    def __init__(self, work: _Work, workers: int) -> None:
+        self._work, self._workers = work, workers
         # Parts read ahead: about a batch of them, and one for each thread to work on.
-        self._ahead = parts + workers if workers else 0
-        self._source: _Parts[_Element] | None = None
+        self._ahead = work.parts + workers if workers else 0
+        self._source: _Parts | None = None
         self._iterator: Any = None
         self._next = 0
 
-    def read(self, number: int) -> list[_Element]:
-        """All parts of a batch: of the one after that before, unless the reader was closed."""
+    def read(self, number: int) -> Batch:
+        """A batch: the one after that before, unless the reader was closed."""
         if self._source is None:
-            self._source = _Parts(self._part, self._batches, self._parts)
-            self._next = number * self._parts
-            self._iterator = _read_ahead(self._source, self._next, self._workers, self._ahead)
-        read = []
+            self._source = _Parts(self._work)
+            self._iterator = _read_ahead(self._source, number * self._work.parts, self._workers, self._ahead)
         try:
-            for _ in range(self._parts):
-                read.append(next(self._iterator))
-                self._source.forget(self._next)
-                self._next += 1
+            targets = [next(self._iterator) for _ in range(self._work.parts)]
         except BaseException:
             self.close()  # asked again, it begins with this batch
             raise
-        return read
+        self._next = (number + 1) * self._work.parts
+        return self._source.take(number), targets[0] if len(targets) == 1 else np.concatenate(targets)
 
     def settle(self) -> None:
         """Waits until what is to be read ahead is there."""
