@@ -116,7 +116,8 @@ def before(folder: Path) -> Iterator[Batch]:
         chosen = rng.permutation(len(files))[:BATCH]
         pixels = np.stack([_centre_square(files[i]) for i in chosen])
         pixels = _turned_and_shifted(pixels, rng)
-        inputs = (pixels.astype(np.float32) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+        mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+        inputs: NDArray[np.float32] = (pixels.astype(np.float32) - mean) / std
         yield inputs, chosen
 
 
@@ -144,7 +145,7 @@ def _turned_and_shifted(pixels: NDArray[np.uint8], rng: np.random.Generator) -> 
     image = np.arange(n)[:, None, None]
     upper = (1 - part_x) * padded[image, top, left] + part_x * padded[image, top, left + 1]
     lower = (1 - part_x) * padded[image, top + 1, left] + part_x * padded[image, top + 1, left + 1]
-    changed = np.rint((1 - part_y) * upper + part_y * lower).astype(np.uint8)
+    changed: NDArray[np.uint8] = np.rint((1 - part_y) * upper + part_y * lower).astype(np.uint8)
     mirrored = rng.random(n) < 0.5
     changed[mirrored] = changed[mirrored, :, ::-1]
     return changed
@@ -202,7 +203,7 @@ def main() -> None:
         else:
             print(images_per_s(what, Path(folder), int(rest[0])))
         return
-    photographs, rounds, batches = (256, 2, 24) if arguments.quick else (1024, 5, 80)
+    photographs, rounds, batches = (128, 2, 24) if arguments.quick else (1024, 5, 80)
     with tempfile.TemporaryDirectory() as temporary:
         folder, state = Path(temporary) / "photographs", Path(temporary) / "state.json"
         make_photographs(folder, photographs)

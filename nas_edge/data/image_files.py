@@ -186,8 +186,8 @@ def cut_out(
         return _resized(picture, box_of(*picture.size), size, resampling)
     with _decoding(stored.name), Image.open(io.BytesIO(stored.content), formats=tuple(IMAGE_TYPES)) as file:
         _refuse_deep(file, stored.name)
-        turned = file.getexif().get(_ORIENTATION, 1) >= _FIRST_ON_ITS_SIDE
-        width, height = file.size[::-1] if turned else file.size
+        on_its_side = file.getexif().get(_ORIENTATION, 1) >= _FIRST_ON_ITS_SIDE
+        width, height = file.size[::-1] if on_its_side else file.size
         box = box_of(width, height)
         if reducing_gap is not None and file.format == "JPEG":
             shrink = min(box[2] - box[0], box[3] - box[1]) / (size * reducing_gap)
@@ -215,7 +215,8 @@ def _resized(picture: Image.Image, box: Box, size: int, resampling: Image.Resamp
 
 def _upright(file: Image.Image, mode: str) -> Image.Image:
     """Decodes an image, turns it upright and brings it to grey or colour."""
-    ImageOps.exif_transpose(file, in_place=True)
+    if file.getexif().get(_ORIENTATION, 1) != 1:
+        ImageOps.exif_transpose(file, in_place=True)
     picture = file
     if picture.mode != mode:
         if picture.has_transparency_data:  # a palette's transparency must be resolved before it can be dropped
@@ -261,14 +262,14 @@ class _Silenced:
                 warnings.filters.remove(self._filter)  # type: ignore[attr-defined] # It is a list.
 
 
-_SILENCED = _Silenced()
+SILENCED = _Silenced()
 
 
 @contextmanager
 def _decoding(name: object) -> Iterator[None]:
     """Gives every error of a decoder the form of this package."""
     try:
-        with _SILENCED:
+        with SILENCED:
             yield
     except DataError:
         raise

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nas_edge.data.dataset import Dataset, Indices, Pixels, StoredImages
-from nas_edge.data.image_files import Box, BoxOf, cut_out
+from nas_edge.data.image_files import SILENCED, Box, BoxOf, cut_out
 from nas_edge.data.threads import in_threads
 from nas_edge.errors import ConfigError, DataError
 
@@ -108,11 +108,12 @@ class Preprocessing:
         size, channels = self.input_size, self.channels
         gap = reducing_gap if self.resize == "bicubic" else None
         fitted = np.empty((len(images), size, size, channels), np.uint8)
-        for row, (image, box_of) in enumerate(zip(images, boxes, strict=True)):
-            picture = cut_out(image, box_of, size, channels, _FILTERS[self.resize], gap)
-            if mirrored is not None and mirrored[row]:
-                picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            fitted[row] = np.asarray(picture).reshape(size, size, channels)
+        with SILENCED:  # once, rather than for each of them
+            for row, (image, box_of) in enumerate(zip(images, boxes, strict=True)):
+                picture = cut_out(image, box_of, size, channels, _FILTERS[self.resize], gap)
+                if mirrored is not None and mirrored[row]:
+                    picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+                fitted[row] = np.asarray(picture).reshape(size, size, channels)
         return fitted
 
     def centre(self, width: int, height: int) -> Box:

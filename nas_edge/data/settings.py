@@ -35,7 +35,7 @@ class DataSettings(Settings):
     )
     resize: Literal["bilinear", "bicubic"] = Field("bilinear", description="filter; bicubic for photographs")
     workers: int | None = Field(
-        None, ge=0, le=256, description="threads that read and decode ahead; null for one per processor, up to 16"
+        None, ge=0, le=256, description="threads that read and decode ahead; null for two per processor, up to 16"
     )
     augmentation: AugmentationSettings = AugmentationSettings()
 

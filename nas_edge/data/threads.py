@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-# More threads than this wait for each other: what of decoding is Python runs in one of them at a time.
-_MOST = 16
+# More than one thread for a processor, since they wait for files and for each other; but what of decoding is Python
+# runs in one of them at a time.
+_FOR_A_PROCESSOR, _MOST = 2, 16
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -19,12 +20,12 @@ def usable_threads(wanted: int | None = None) -> int:
     """How many threads read and decode.
 
     Args:
-        wanted: a setting; None for one per processor that this process may use.
+        wanted: a setting; None for two per processor that this process may use, up to 16.
     """
     if wanted is not None:
         return wanted
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST, usable)
+    return min(_MOST, _FOR_A_PROCESSOR * usable)
 
 
 def in_threads(work: Callable[[_Task], _Result], tasks: Iterable[_Task], threads: int) -> Iterator[_Result]:
