@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from nas_edge.data.augmentation import Augmentation, Draws
 from nas_edge.data.dataset import Dataset, Indices
+from nas_edge.data.mixing import Mixing, shares
 from nas_edge.data.preprocessing import Inputs, Preprocessing
 from nas_edge.errors import ConfigError, DataError
 
@@ -45,6 +46,7 @@ class Batches:
         preprocessing: turns images into inputs.
         augmentation: of the images, or None.
         workers: threads that read ahead; 0 reads when asked.
+        mixing: changes to whole batches, made when they are asked for; None for none.
 
     Raises:
         ConfigError: when `batch_size` is not positive.
@@ -60,6 +62,7 @@ class Batches:
         preprocessing: Preprocessing,
         augmentation: Augmentation | None = None,
         workers: int = 0,
+        mixing: Mixing | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, received {batch_size}")
@@ -70,6 +73,7 @@ class Batches:
         self._batch_size = batch_size
         self._preprocessing = preprocessing
         self._augmentation = augmentation
+        self._mixing = mixing or None
         self._seed = int(rng.integers(2**63))
         self._number = 0
         self._parts = _parts(dataset, batch_size)
@@ -90,9 +94,15 @@ class Batches:
         Raises:
             DataError: when an image cannot be decoded.
         """
-        batch = self._reader.read(self._number)
+        inputs, targets = self._reader.read(self._number)
+        if self._mixing is not None:
+            rng = np.random.default_rng([self._seed, 2, self._number])
+            if self._mixing.mixes_targets:
+                targets = shares(self._dataset, targets)
+            inputs, targets = self._mixing(inputs, targets, rng)
+            inputs = self._preprocessing.normalize(inputs)
         self._number += 1
-        return batch
+        return inputs, targets
 
     def close(self) -> None:
         """Stops reading ahead."""
@@ -130,7 +140,10 @@ class Batches:
             pixels = self._preprocessing.fit(images)
         else:
             pixels = self._augmentation(images, self._draws(number)[rows], self._preprocessing)
-        self._preprocessing.normalize(pixels, inputs[rows])
+        if self._mixing is None:
+            self._preprocessing.normalize(pixels, inputs[rows])
+        else:
+            inputs[rows] = pixels
         return _targets(self._dataset, chosen)
 
     def _draws_of(self, number: int) -> Draws:

@@ -122,11 +122,11 @@ class Preprocessing:
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
 
-    def normalize(self, pixels: Pixels, out: Inputs | None = None) -> Inputs:
-        """`(pixel - mean) / std`. `uint8 [n, size, size, channels] -> float32`, the same shape.
+    def normalize(self, pixels: Pixels | Inputs, out: Inputs | None = None) -> Inputs:
+        """`(pixel - mean) / std`, float32 `[n, size, size, channels]`.
 
         Args:
-            pixels: as `fit` gives them.
+            pixels: as `fit` gives them, or changed ones with fractions, of the same shape.
             out: where to put the result; None for a new array.
         """
         inputs: Inputs = np.empty(pixels.shape, np.float32) if out is None else out

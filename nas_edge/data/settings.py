@@ -19,6 +19,21 @@ class AugmentationSettings(Settings):
     crop_area: float = Field(
         1.0, gt=0, le=1, description="cut out a random part of at least this area; 0.08 for photographs, 1 for none"
     )
+    randaugment: int = Field(0, ge=0, le=16, description="number of RandAugment's operations, drawn for each batch")
+    randaugment_magnitude: float = Field(0.5, ge=0, le=1, description="of each of RandAugment's operations")
+    erasing: float = Field(0.0, ge=0, le=1, description="up to this probability, a part of an image becomes noise")
+    mixup: float = Field(0.0, ge=0, le=1, description="alpha of mixup; 0 for none, 0.2 as published for ImageNet")
+    cutmix: float = Field(0.0, ge=0, le=1, description="alpha of cutmix; 0 for none, 1 as published")
+
+    @property
+    def of_images(self) -> dict[str, Any]:
+        """What is done to each image on its own, see `augmentation.Augmentation`."""
+        return self.model_dump(include={"shift", "rotation_degrees", "zoom", "flip", "crop_area"})
+
+    @property
+    def of_batches(self) -> dict[str, Any]:
+        """What is done to whole batches, see `mixing.Mixing`."""
+        return self.model_dump(include={"randaugment", "randaugment_magnitude", "erasing", "mixup", "cutmix"})
 
 
 class DataSettings(Settings):

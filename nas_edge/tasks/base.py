@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nas_edge.data.augmentation import Augmentation
     from nas_edge.data.dataset import Dataset
     from nas_edge.data.loading import Batches
+    from nas_edge.data.mixing import Mixing
     from nas_edge.data.preprocessing import Preprocessing
     from nas_edge.data.settings import DataSettings
     from nas_edge.data.splits import Split
@@ -50,6 +51,7 @@ class TaskData:
         preprocessing: what a network sees of an image.
         augmentation: of the images that are trained with.
         workers: threads that read and decode ahead; they change no batch.
+        mixing: changes to whole batches that are trained with; None for none.
     """
 
     dataset: Dataset
@@ -57,6 +59,7 @@ class TaskData:
     preprocessing: Preprocessing
     augmentation: Augmentation
     workers: int = 0
+    mixing: Mixing | None = None
 
     def arrays(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Batch:
         """Inputs float32 `[n, size, size, channels]` and their targets, in order; all of them in memory at once."""
@@ -86,8 +89,8 @@ class TaskData:
         """Batches without end, shuffled, and augmented to train with; to be closed."""
         from nas_edge.data.loading import Batches
 
-        changes = self.augmentation if augmented else None
-        return Batches(self.dataset, indices, batch_size, rng, self.preprocessing, changes, self.workers)
+        changes, mixing = (self.augmentation, self.mixing) if augmented else (None, None)
+        return Batches(self.dataset, indices, batch_size, rng, self.preprocessing, changes, self.workers, mixing)
 
     @property
     def training_indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
