@@ -84,4 +84,5 @@ def shares(dataset: Dataset, labels: NDArray[Any]) -> NDArray[Any]:
     """Targets that can be mixed: of classes, the share of each, float32 `[n, classes]`."""
     if not dataset.class_names:
         return labels
-    return np.eye(len(dataset.class_names), dtype=np.float32)[labels]
+    one_hot: NDArray[np.float32] = np.eye(len(dataset.class_names), dtype=np.float32)[labels]
+    return one_hot
