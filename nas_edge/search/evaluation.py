@@ -66,7 +66,7 @@ class Evaluator:
         asked = [self.latency.submit(candidate) for candidate in candidates]
         if self.latency.measures_on_host:
             wait(asked)
-        qualities = [self.quality.evaluate(candidate) for candidate in candidates]
+        qualities = self.quality.evaluate_all(candidates)
         return [
             self.assess(candidate, quality, future.result(), step, step)
             for candidate, quality, future in zip(candidates, qualities, asked, strict=True)

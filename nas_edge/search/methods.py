@@ -44,6 +44,7 @@ class SearchContext:
         objectives: resources with targets.
         seed: of the run; every purpose has its own stream, see `seeds`.
         pooled: what steadies noisy latencies, see `Evaluator`.
+        evaluation_batch_size: examples that are scored at once, where the settings leave that open.
     """
 
     space: SearchSpace
@@ -53,6 +54,7 @@ class SearchContext:
     objectives: Sequence[Objective]
     seed: int
     pooled: PooledLatency | None = None
+    evaluation_batch_size: int = 256
 
 
 def make_controller(settings: SearchSettings, context: SearchContext) -> Controller:
@@ -90,18 +92,17 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     )
     size = min(settings.validation_batch_size, len(parts.validation))
     validation = Batches(data.dataset, parts.validation, size, generator(seed, "validation"), preprocessing)
-    reward = REWARDS[settings.reward]
-    evaluator = Evaluator(
-        space, SharedWeightsQuality(shared, data), context.latency, context.objectives, reward, context.pooled
-    )
+    at_once = settings.evaluation_batch_size or context.evaluation_batch_size
+    quality, reward = SharedWeightsQuality(shared, task, data, at_once), REWARDS[settings.reward]
+    evaluator = Evaluator(space, quality, context.latency, context.objectives, reward, context.pooled)
     rng = generator(seed, "controller")
     return OneShotSearch(make_controller(settings, context), evaluator, shared, train, validation, rng, settings)
 
 
 def _multi_trial(settings: MultiTrialSettings, context: SearchContext) -> SearchLoop:
-    quality = QUALITY_SOURCES.make(
-        settings.quality, QualityContext(context.space, context.task, context.data, context.seed)
-    )
+    at_once = settings.evaluation_batch_size or context.evaluation_batch_size
+    parts = QualityContext(context.space, context.task, context.data, context.seed, at_once)
+    quality = QUALITY_SOURCES.make(settings.quality, parts)
     reward = REWARDS[settings.reward]
     evaluator = Evaluator(context.space, quality, context.latency, context.objectives, reward, context.pooled)
     rng = generator(context.seed, "controller")

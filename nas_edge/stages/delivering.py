@@ -35,6 +35,9 @@ from nas_edge.training.methods import TrainingContext, TrainingStep, train_netwo
 
 MeasureFiles: TypeAlias = Callable[[Sequence[MeasureRequest]], Sequence[Measurement]]
 
+# Images that are held in memory for files, which take them one by one.
+TESTED_AT_ONCE = 32
+
 # Test images with which the delivered files are run on the device and here.
 CHECKED_IMAGES = 4
 
@@ -178,10 +181,13 @@ def convert(
     if config.export.precision == "int8":
         count = min(config.export.representative_images, len(data.split.train))
         chosen = generator(config.seed, "representative").choice(data.split.train, count, replace=False)
-        files["int8"] = int8_tflite(model, data.arrays(np.sort(chosen))[0])
+        read = data.in_order
+        files["int8"] = int8_tflite(model, lambda: (images for images, _ in read(np.sort(chosen), TESTED_AT_ONCE)))
         verify.check_int8(files["int8"])
-    images, targets = data.arrays(data.split.test)
-    found = {precision: verify.file_quality(file, images, targets, task) for precision, file in files.items()}
+    found = {
+        precision: verify.file_quality(file, data.in_order(data.split.test, TESTED_AT_ONCE), task)
+        for precision, file in files.items()
+    }
     quality = {precision: one.value for precision, one in found.items()}
     scores = {precision: one.example_scores for precision, one in found.items() if one.example_scores is not None}
     return TrainedModel(contender, files, quality, scores)

@@ -21,6 +21,7 @@ from nas_edge.search.methods import SearchContext, make_search
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.design import Design
 from nas_edge.stages.context import RunContext, published_network
+from nas_edge.stages.fitting import evaluation_batch_size
 from nas_edge.stages.policy_log import PolicyLog, set_damaged_aside
 from nas_edge.stages.progress_line import SearchLine
 from nas_edge.stages.recorded import RecordedSearch
@@ -86,7 +87,16 @@ def make_loop(context: RunContext, latency: LatencySource, target_ms: float) -> 
     config = context.config
     objectives = (Objective("latency_ms", target_ms, config.target.beta), *config.target.objectives)
     pooled = PooledLatency(context.space) if getattr(config.latency, "pooled", False) else None
-    parts = SearchContext(context.space, context.task, context.data, latency, objectives, config.seed, pooled)
+    parts = SearchContext(
+        context.space,
+        context.task,
+        context.data,
+        latency,
+        objectives,
+        config.seed,
+        pooled,
+        evaluation_batch_size(context.space),
+    )
     return make_search(config.search, parts)
 
 

@@ -61,9 +61,14 @@ class SharedWeights:
         """
         return float(self._train(images, targets.astype(self._task.targets.dtype), masks))
 
+    def outputs(self, images: Array, masks: Array) -> Array:
+        """What the network that `masks` selects answers, with the batch's own statistics; `[batch, ...]`."""
+        outputs: Array = self._compute(images, masks).numpy()
+        return outputs
+
     def quality(self, images: Array, targets: Array, masks: Array) -> float:
         """The task's metric, with the batch's own statistics; NaN if outputs are not numbers."""
-        return self._task.score(self._compute(images, masks).numpy(), targets)
+        return self._task.score(self.outputs(images, masks), targets)
 
     def arrays(self) -> dict[str, Array]:
         """Copies of every weight and of the optimiser's state, by name."""

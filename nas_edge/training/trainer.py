@@ -18,6 +18,7 @@ from nas_edge.data.dataset import Indices
 from nas_edge.errors import DataError, TrainingError
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.tasks.base import Batch, NetworkTask, TaskData
+from nas_edge.training.batches import evaluation_batches, statistics_sample
 from nas_edge.training.context import OnStep, TrainingStep
 from nas_edge.training.optimizers import make_optimizer
 from nas_edge.training.schedules import CosineWithWarmup, cosine_with_warmup
@@ -95,7 +96,13 @@ def train_model(
     size = settings.batch_size
     batches = data.shuffled(indices, size, rng)
     train(model, batches, settings.steps(len(indices)), task, settings, regularized_layers(network), on_step)
-    recalibrate_batch_norm(model, data.in_order(indices, size))
+    recalibrate(model, data, indices, size)
+
+
+def recalibrate(model: keras.Model, data: TaskData, indices: Indices, batch_size: int) -> None:
+    """`recalibrate_batch_norm` with a sample of a run's data, in batches of the size the model was trained with."""
+    batches = evaluation_batches(data, statistics_sample(indices, batch_size), batch_size)
+    recalibrate_batch_norm(model, ((batch.inputs, batch.targets) for batch in batches))
 
 
 def check_finite(weights: Weights) -> None:
