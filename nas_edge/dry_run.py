@@ -36,6 +36,7 @@ from nas_edge.stages.delivering import TESTED_AT_ONCE, Contender, convert
 from nas_edge.stages.fitting import evaluation_batch_size
 from nas_edge.stages.searching import make_loop
 from nas_edge.training.batches import statistics_sample
+from nas_edge.training.context import training_data
 from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
 
 # Proposals that are made in a rehearsed step: where there are several, they follow each other.
@@ -227,7 +228,8 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
 
     config, data, device = context.config, context.required_data, context.bench.required_device
     network, training, task = contender.network, config.training, context.network_task
-    steps = training.steps(len(data.training_indices))
+    seen = training_data(training, data)
+    steps = training.steps(len(seen.training_indices))
     clock = _Clock()
     ends_s: list[float] = []
 
@@ -237,11 +239,11 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
             raise _EnoughError("two steps are enough")
 
     with suppress(_EnoughError):
-        train_network(training, TrainingContext(network, None, task, data, config.seed), on_step)
+        train_network(training, TrainingContext(network, None, task, seen, config.seed), on_step)
     show(3, f"{'one step' if len(ends_s) < 2 else 'two steps'} of training")
     model = keras_model(network)
     clock.lap()
-    images, size = data.training_indices, training.batch_size
+    images, size = seen.training_indices, training.batch_size
     recalibrate(model, data, images[:size], size)
     recalibrating_s = clock.lap() * len(statistics_sample(images, size)) / min(size, len(images))
     tested = data.split.test[:TESTED_AT_ONCE]

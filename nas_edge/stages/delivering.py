@@ -31,6 +31,7 @@ from nas_edge.stages.context import RunContext
 from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
 from nas_edge.text import measurement_text
+from nas_edge.training.context import training_data
 from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
 
 MeasureFiles: TypeAlias = Callable[[Sequence[MeasureRequest]], Sequence[Measurement]]
@@ -142,7 +143,7 @@ def train_once(context: RunContext, contender: Contender) -> Weights:
     folder = "winner" if name == "winner" else f"compared/{name.replace(' ', '-')}"
 
     def trained() -> Weights:
-        data, task = context.required_data, context.network_task
+        data, task = training_data(config.training, context.required_data), context.network_task
         steps = config.training.steps(len(data.training_indices))
         with context.reporter.stage(f"training {name}", steps) as show:
 

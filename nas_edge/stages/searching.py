@@ -15,6 +15,7 @@ from nas_edge.latency.cache import CachedSource, repair
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
+from nas_edge.networks.analysis import BYTES_PER_VALUE
 from nas_edge.rewards import Objective
 from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.methods import SearchContext, make_search
@@ -85,7 +86,8 @@ def make_loop(context: RunContext, latency: LatencySource, target_ms: float) -> 
         ConfigError: when its parts do not fit each other.
     """
     config = context.config
-    objectives = (Objective("latency_ms", target_ms, config.target.beta), *config.target.objectives)
+    latency_objective = (Objective("latency_ms", target_ms, config.target.beta),) if config.target.in_reward else ()
+    objectives = (*latency_objective, *config.target.objectives)
     pooled = PooledLatency(context.space) if getattr(config.latency, "pooled", False) else None
     parts = SearchContext(
         context.space,
@@ -96,6 +98,7 @@ def make_loop(context: RunContext, latency: LatencySource, target_ms: float) -> 
         config.seed,
         pooled,
         evaluation_batch_size(context.space),
+        BYTES_PER_VALUE[config.export.precision],
     )
     return make_search(config.search, parts)
 

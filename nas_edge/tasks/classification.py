@@ -123,7 +123,8 @@ def load_labelled(settings: DataSettings, input_size: int, seed: int) -> TaskDat
     from nas_edge.seeds import generator
 
     dataset = load(settings.source, input_size, settings.skip_bad)
-    parts = split(dataset, generator(seed, "split"), settings.validation_fraction, settings.test_fraction)
+    fractions = settings.validation_fraction, settings.test_fraction
+    parts = split(dataset, generator(seed, "split"), *fractions, settings.validation_images)
     channels = 1 if dataset.images.shape[-1] == 1 else 3
     preprocessing = standardize(dataset, parts.train, input_size, channels)  # type: ignore[arg-type]
     return TaskData(dataset, parts, preprocessing, Augmentation(**settings.augmentation.model_dump()))
