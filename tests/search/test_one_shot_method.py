@@ -154,11 +154,14 @@ def test_an_averaged_step_moves_the_weights_by_the_mean_of_what_each_would() -> 
 
 @pytest.mark.parametrize("updates", ["sequential", "averaged"])
 def test_weights_learn_from_training_images_and_are_scored_on_validation_images(updates: str) -> None:
-    search = searching({"learning_rate": 8.0}, steps=40, samples_per_step=2, weight_updates=updates)
+    # At random, or the controller would come to like what cannot learn.
+    settings = {"steps": 40, "samples_per_step": 2, "controller": {"name": "random"}, "weight_updates": updates}
+    search = searching({"learning_rate": 8.0 if updates == "sequential" else 4.0}, **settings)
     reports = [search.take_step() for _ in range(40)]
-    # Validation labels are inverted: what learns from training images gets them all wrong.
-    late = [trial.quality for report in reports[-5:] for trial in report.trials]
-    assert max(quality for quality in late if quality is not None) <= 0.25
+    # Validation labels are inverted: what learns from training images gets them all wrong. (The narrowest networks learn
+    # nothing, and get half of them right.)
+    late = [trial.quality for report in reports[-10:] for trial in report.trials if trial.quality is not None]
+    assert np.median(late) <= 0.25
     losses = [report.loss or 0.0 for report in reports]
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
     assert (search.evaluate(Architecture((0, WIDEST))).quality or 0.0) <= 0.25
