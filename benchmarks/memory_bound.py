@@ -45,7 +45,7 @@ _SMALL_BATCHES = ("search.samples_per_step=2", "search.weights.batch_size=4", "s
                   "search.evaluation_batch_size=8", "training.batches_per_step=2", "training.batch_size=4",
                   "data.validation_images=null")  # fmt: skip
 PRESETS: dict[str, tuple[str, ...]] = {"laptop": (), "full": _SMALL_BATCHES}
-_QUICK = ("space.input_size=32", "search.weights.batch_size=4",
+_QUICK = ("space.input_size=64", "search.weights.batch_size=4",
           "search.validation_batch_size=16", "search.evaluation_batch_size=16", "training.batch_size=4",
           "search.rematerialize=false")  # fmt: skip
 
@@ -112,7 +112,7 @@ def stages(config: RunConfig, quick: bool) -> dict[str, int]:
     assert isinstance(task, NetworkTask)
     data = load_data(config, task, Reporter(Console(quiet=True)))
     assert data is not None
-    space = small_space(32, 3, CLASSES) if quick else make_space(config, task, data)
+    space = small_space(64, 3, CLASSES) if quick else make_space(config, task, data)
     context = SearchContext(
         space, task, data, MadeUpLatency(), [Objective("latency_ms", 1.0)], 0,
         evaluation_batch_size=evaluation_batch_size(space),

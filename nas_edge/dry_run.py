@@ -54,7 +54,7 @@ class Estimate:
         architecture: the one that was tried.
         latency_ms: its measured latency.
         parts_s: seconds by stage.
-        memory_bytes: most memory that was used so far by this process; None where the system does not tell.
+        memory_bytes: most memory that this process has used so far, on GPUs too; None where the system does not tell.
         disk_bytes: size of the run folder in the end, and while it is at its largest.
         target_ms: what was asked for; None where that is still to be measured.
     """
@@ -276,12 +276,17 @@ class _Clock:
 
 
 def _peak_memory_bytes() -> int | None:
+    """Of this process, and of the GPUs that it uses."""
+    import tensorflow as tf
+
+    gpus = (device.name.removeprefix("/physical_device:") for device in tf.config.list_physical_devices("GPU"))
+    on_gpus = sum(int(tf.config.experimental.get_memory_info(name)["peak"]) for name in gpus)
     if sys.platform == "win32":
         return None
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return on_gpus + (peak if sys.platform == "darwin" else peak * 1024)
 
 
 def _duration(seconds: float) -> str:

@@ -158,8 +158,8 @@ def test_weights_learn_from_training_images_and_are_scored_on_validation_images(
     settings = {"steps": 40, "samples_per_step": 2, "controller": {"name": "random"}, "weight_updates": updates}
     search = searching({"learning_rate": 8.0 if updates == "sequential" else 4.0}, **settings)
     reports = [search.take_step() for _ in range(40)]
-    # Validation labels are inverted: what learns from training images gets them all wrong. (The narrowest networks learn
-    # nothing, and get half of them right.)
+    # Validation labels are inverted: what learns from training images gets them all wrong. The narrowest networks
+    # learn nothing, and get half of them right.
     late = [trial.quality for report in reports[-10:] for trial in report.trials if trial.quality is not None]
     assert np.median(late) <= 0.25
     losses = [report.loss or 0.0 for report in reports]
