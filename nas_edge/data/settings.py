@@ -44,6 +44,11 @@ class DataSettings(Settings):
     )
     skip_bad: bool = Field(False, description="leave out images that cannot be read, instead of stopping")
     validation_fraction: float = Field(0.15, gt=0, lt=0.5, description="fraction that architectures are scored on")
+    validation_images: int | None = Field(
+        None,
+        ge=1,
+        description="images that architectures are scored on, of all classes alike; in place of the fraction",
+    )
     test_fraction: float = Field(0.2, gt=0, lt=0.5, description="fraction held out for the final accuracy")
     evaluation_crop: float = Field(
         1.0, gt=0, le=1, description="side of the centre square seen in evaluation; 0.875 for photographs"

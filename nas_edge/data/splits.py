@@ -35,6 +35,7 @@ def split(
     rng: np.random.Generator,
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
+    validation_images: int | None = None,
 ) -> Split:
     """Splits a dataset, stratified by class.
 
@@ -48,8 +49,10 @@ def split(
             validation images.
         test_fraction: of the images; not used when the dataset comes with test images.
 
+        validation_images: exactly so many, in place of the fraction, of each class its share to the nearest image.
+
     Raises:
-        ConfigError: for fractions that leave one of the parts empty.
+        ConfigError: for fractions, or a number of images, that leave one of the parts empty.
         DataError: when a class has too few images to be in every part.
     """
     if dataset.validation_start is not None and dataset.test_start is not None:
@@ -66,6 +69,9 @@ def split(
 
     available = dataset.labels[: dataset.test_start]
     parts: list[list[Indices]] = [[], [], []]
+    shares = None
+    if validation_images is not None:
+        shares = _shares(validation_images, np.bincount(available, minlength=len(dataset.class_names)))
     for label, name in enumerate(dataset.class_names):
         members = rng.permutation(np.flatnonzero(available == label))
         needed = 1 + len(fractions)
@@ -74,6 +80,8 @@ def split(
                 f"class {printable(name)!r} has {len(members)} image(s) to split, expected {needed} or more; add images"
             )
         held = [max(1, math.floor(fraction * len(members) + 0.5)) for fraction in fractions]
+        if shares is not None:
+            held[0] = shares[label]
         while len(members) - sum(held) < 1:
             held[held.index(max(held))] -= 1
         cuts = np.cumsum(held)
@@ -82,3 +90,26 @@ def split(
     if given:
         parts[2] = [np.arange(dataset.test_start or 0, len(dataset))]
     return Split(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
+
+
+def _shares(images: int, sizes: Indices) -> list[int]:
+    """How many of so many images each class gives: its share, rounded so that the sum is exact, and at least one.
+
+    Source: the method of largest remainders.
+
+    Raises:
+        ConfigError: when there are fewer images than classes, or more than half of all images.
+    """
+    if not len(sizes) <= images <= sizes.sum() / 2:
+        raise ConfigError(
+            "data.validation_images must leave as many to train with, and have one of each class",
+            expected=f"{len(sizes)} to {sizes.sum() // 2}",
+            received=f"{images}",
+        )
+    exact = images * sizes / sizes.sum()
+    shares = np.maximum(1, np.floor(exact).astype(int))
+    for label in np.argsort(-(exact - np.floor(exact)), kind="stable"):
+        shares[label] += shares.sum() < images
+    while shares.sum() > images:  # classes of less than one image got one
+        shares[np.argmax(shares)] -= 1
+    return shares.tolist()  # type: ignore[no-any-return]

@@ -301,14 +301,41 @@ class NetworkTask(Task):
         Raises:
             DataError: when there are none.
         """
+        running = RunningScore(self)
+        for outputs, targets in batches:
+            running.take(outputs, targets)
+        return running.value()
+
+
+class RunningScore:
+    """A task's metric over batches that come one after another.
+
+    Args:
+        task: whose metric.
+    """
+
+    def __init__(self, task: NetworkTask) -> None:
+        self._task = task
+        self._total: Array | None = None
+        self._finite = True
+
+    def take(self, outputs: Array, targets: Array) -> None:
+        """Takes in a batch."""
         import numpy as np
 
-        total: Array | None = None
-        for outputs, targets in batches:
-            if not np.isfinite(outputs).all():
-                return float("nan")
-            part = self.statistics(outputs, targets)
-            total = part if total is None else total + part
-        if total is None:
+        self._finite = self._finite and bool(np.isfinite(outputs).all())
+        if self._finite:
+            part = self._task.statistics(outputs, targets)
+            self._total = part if self._total is None else self._total + part
+
+    def value(self) -> float:
+        """The metric of all batches so far; NaN if an output was not a number.
+
+        Raises:
+            DataError: when there were none.
+        """
+        if not self._finite:
+            return float("nan")
+        if self._total is None:
             raise DataError("no images to evaluate", expected="at least one batch")
-        return self.quality(total)
+        return self._task.quality(self._total)

@@ -134,7 +134,8 @@ def load_labelled(settings: DataSettings, input_size: int, seed: int) -> TaskDat
 
     workers = usable_threads(settings.workers)
     dataset = load(settings.source, settings.skip_bad, workers)
-    parts = split(dataset, generator(seed, "split"), settings.validation_fraction, settings.test_fraction)
+    fractions = settings.validation_fraction, settings.test_fraction
+    parts = split(dataset, generator(seed, "split"), *fractions, settings.validation_images)
     preprocessing = standardize(
         dataset, parts.train, input_size, dataset.channels, settings.evaluation_crop, settings.resize, workers
     )
