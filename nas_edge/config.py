@@ -20,7 +20,7 @@ from device_agents.api import BenchmarkSpec, Delegate, parse_cores
 from device_agents.errors import SpecError, in_one_line
 from device_agents.schemes import SCHEMES
 from nas_edge.controllers import CONTROLLERS
-from nas_edge.data.settings import DataSettings
+from nas_edge.data.settings import PHOTOGRAPHS, DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.quality import QUALITY_SOURCES
@@ -128,6 +128,9 @@ class TargetConfig(Settings):
     )
     reference_share: float = Field(1.0, gt=0, le=10, description="the share of that latency, when latency_ms is None")
     beta: float = Field(-0.1, lt=0, description="what missing the target costs, in quality per 100%")
+    in_reward: bool = Field(
+        True, description="whether missing the target costs reward; if not, latency counts in the selection alone"
+    )
     limit: Literal["hard", "none"] = Field("hard", description="whether the winner may not exceed the target")
     margin: float = Field(0.03, ge=0, lt=0.5, description="head-room a candidate must leave below a hard limit")
     objectives: tuple[Objective, ...] = Field((), description="targets for other resources")
@@ -167,6 +170,14 @@ class RunConfig(Settings):
     training: Annotated[TrainingSettings, TRAINING_METHODS] = Field(default_factory=TRAINING_METHODS.default)
     export: ExportConfig = ExportConfig()
     runs: RunsConfig = RunsConfig()
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> RunConfig:
+        if self.training.epochs == 0 and self.export.weights != "shared":
+            raise ValueError(
+                "training.epochs=0 trains nothing, which requires export.weights=shared (--weights shared)"
+            )
+        return self
 
     @property
     def reference_name(self) -> str | None:
@@ -245,7 +256,7 @@ PRESETS: dict[str, Overrides] = {
     # One's own images on a machine without accelerator: an evening rather than a week.
     "laptop": {
         "space": {"name": "mobilenet-v3-like", "input_size": 96, "width_multiplier": 0.5},
-        "data": {"augmentation": {"flip": True}},
+        "data": PHOTOGRAPHS,
         "search": {
             "steps": 3000,
             "delay_fraction": 0.75,
@@ -255,7 +266,37 @@ PRESETS: dict[str, Overrides] = {
         },
         "training": {"learning_rate": 0.4, "epochs": 60, "batch_size": 32, "warmup_fraction": 0.1},
     },
-    "full": {},
+    # Photographs on one GPU, in a day: a step at a time, and no more candidates than one device times in some hours.
+    "single-gpu": {
+        "space": {"name": "mobilenet-v3-like"},
+        "data": PHOTOGRAPHS,
+        "search": {
+            "steps": 50_000,
+            "delay_fraction": 0.6,
+            "reward_delay_steps": _SHARED_BY_EIGHT,
+            "validation_batch_size": 256,
+            "random_baseline": False,
+            "weights": {"batch_size": 128},
+        },
+        "training": {"epochs": 30, "batch_size": 256, "dropout_from_epochs": 150},
+    },
+    # The published search: 27,050 steps of 32 architectures, each with 128 images to train and 512 to be scored on, are
+    # 90 epochs of the 1,231,121 images of ImageNet that 50,046 for validation leave.
+    "full": {
+        "space": {"name": "proxylessnas"},
+        "data": {"validation_images": 50_046, **PHOTOGRAPHS},
+        "search": {
+            "steps": 27_050,
+            "samples_per_step": 32,
+            "weight_updates": "averaged",
+            "validation_batch_size": 512,
+            "evaluation_batch_size": 512,
+            "random_baseline": False,
+            "controller": {"name": "reinforce", "learning_rate": 0.0048, "baseline": "before"},
+            "weights": {"batch_size": 128},
+        },
+        "training": {"method": "published-a"},
+    },
 }
 
 

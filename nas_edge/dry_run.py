@@ -1,11 +1,12 @@
 """`--dry-run`: one architecture end to end, before hours are spent, and what the whole run will take.
 
-    build -> write -> measure -> two steps of the search -> evaluate -> two steps of training -> convert, quantise,
-    check -> measure
+    build -> write -> measure -> steps of the search, the one of all branches too -> score as finalists are
+    -> two steps of training, batch statistics -> convert, quantise, check -> measure
 
 Whatever would stop the run after hours (a device that refuses the operators, images that do not fit, an int8 model
-with float operators, too little memory) stops it here. The estimate multiplies what was timed here; it is as good as
-one architecture stands for all, and leaves waiting for a hot or busy device out.
+with float operators, too little memory) stops it here: every stage runs at its real batch size, on fewer batches. The
+estimate multiplies what was timed here; it is as good as one architecture stands for all, and leaves waiting for a hot
+or busy device out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas_edge.config import RunConfig
@@ -29,10 +30,17 @@ from nas_edge.runs.checkpoints import KEPT
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.run import Run
 from nas_edge.seeds import generator
+from nas_edge.spaces.decisions import Architecture
 from nas_edge.stages.context import RunContext, load_data, make_space, open_bench, open_task
-from nas_edge.stages.delivering import Contender, convert
+from nas_edge.stages.delivering import TESTED_AT_ONCE, Contender, convert
+from nas_edge.stages.fitting import evaluation_batch_size
 from nas_edge.stages.searching import make_loop
+from nas_edge.training.batches import statistics_sample
+from nas_edge.training.context import training_data
 from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
+
+# Proposals that are made in a rehearsed step: where there are several, they follow each other.
+_SAMPLES = 2
 
 # Selection measures the winner, its neighbours and the best of the search again; see `search.selection.select`.
 _SELECTION_TRIALS = 13
@@ -46,7 +54,7 @@ class Estimate:
         architecture: the one that was tried.
         latency_ms: its measured latency.
         parts_s: seconds by stage.
-        memory_bytes: most memory that was used so far by this process; None where the system does not tell.
+        memory_bytes: most memory that this process has used so far, on GPUs too; None where the system does not tell.
         disk_bytes: size of the run folder in the end, and while it is at its largest.
         target_ms: what was asked for; None where that is still to be measured.
     """
@@ -106,47 +114,95 @@ def _rehearsed(context: RunContext, show: Callable[..., None]) -> Estimate:
         )
     show(1, f"{ms_text(answer.best_ms)} ms by {bench.latency_source.name}")
 
-    loop = make_loop(context, bench.latency_source, target_ms=answer.best_ms)
-    settings = config.search
-    # The last step before rewards, where there are such: what follows repeats it and evaluates beside it.
-    loop.step = max(0, settings.delay_steps - 2)
-    clock.lap()
-    steps_s = []
-    for _ in range(min(2, loop.steps)):  # the first compiles
-        loop.take_step()
-        steps_s.append(clock.lap())
-    loop.evaluate(architecture)
-    compiling_s = clock.lap()
-    loop.evaluate(architecture)
-    evaluating_s = clock.lap()
-    checkpoint_bytes = sum(array.nbytes for array in loop.arrays().values())
-    show(2, "two steps of the search")
+    parts = _rehearse_search(context, architecture, answer.best_ms)
+    show(2, "steps of the search")
 
     contender = Contender("dry run", str(architecture), None, design.needed_network())
     delivery = _rehearse_delivery(context, contender, show)
-    evaluated = settings.evaluated
+    settings = config.search
     compares = config.export.compare
-    random = evaluated if settings.random_baseline and compares else 0
+    random = settings.evaluated if settings.random_baseline and compares else 0
     networks = 1 + (compares and random > 0) + compares
-    beside = evaluated * evaluating_s if settings.delay_steps else 0.0
     record_bytes = len(json.dumps(answer.to_json()))
     return Estimate(
         architecture=str(architecture),
         latency_ms=answer.best_ms,
         parts_s={
-            "search": compiling_s + steps_s[0] + settings.steps * steps_s[-1] + beside,
-            "selection": _SELECTION_TRIALS * evaluating_s,
-            "random baseline": random * evaluating_s,
+            "search": parts.search_s,
+            "selection": _SELECTION_TRIALS * parts.evaluation_s,
+            "random baseline": random * parts.evaluation_s,
             f"training {networks} network{'s' * (networks > 1)}": networks * delivery.training_s,
             "converting, checking": networks * delivery.converting_s,
             "measuring": networks * delivery.files * delivery.measuring_s + measuring_s,
         },
         memory_bytes=_peak_memory_bytes(),
         # One checkpoint more while it is being written; the journal, and the same again in the database.
-        disk_bytes=(KEPT + 1) * checkpoint_bytes
-        + 2 * (evaluated + random) * record_bytes
+        disk_bytes=(KEPT + 1) * parts.checkpoint_bytes
+        + 2 * (settings.evaluated + random) * record_bytes
         + 2 * networks * delivery.files_bytes,
         target_ms=config.target.latency_ms,
+    )
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What the search and one evaluation after it take."""
+
+    search_s: float
+    evaluation_s: float
+    checkpoint_bytes: int
+
+
+def _rehearse_search(context: RunContext, architecture: Architecture, target_ms: float) -> _Search:
+    """Makes the steps that take most: the first, of all branches, and the last, which also scores and measures.
+
+    Batches have their real size. Fewer proposals are made per step, and fewer validation images are scored, as each
+    takes the time and memory of the one before it.
+    """
+    settings, source = context.config.search, context.bench.latency_source
+    samples = min(_SAMPLES, settings.samples_per_step)
+    fewer = settings.model_copy(update={"samples_per_step": samples})
+    config = context.config.model_copy(update={"search": fewer})
+    data, share = context.required_data, 1.0
+    # Where weights are not trained all along, an evaluation is a training, which the number of images decides.
+    if settings.quality_drifts:
+        at_once = settings.evaluation_batch_size or evaluation_batch_size(context.space)
+        count = max(2 * at_once, getattr(settings, "validation_batch_size", 0))
+        scored = data.split.validation[:count]
+        share = len(data.split.validation) / len(scored)
+        data = replace(data, split=replace(data.split, validation=scored))
+    loop = make_loop(replace(context, config=config, data=data), source, target_ms)
+    clock = _Clock()
+
+    def steps_s(step: int, count: int) -> list[float]:
+        times_s = []
+        for _ in range(count):
+            loop.step = step
+            loop.take_step()
+            times_s.append(clock.lap())
+        return times_s
+
+    per_step = settings.samples_per_step / samples
+    delay, last = settings.delay_steps, settings.steps - 1
+    first_s, all_branches_s = steps_s(0, 2) if delay else (0.0, 0.0)
+    resting_s = steps_s(delay - 1, 1)[0] if delay else 0.0
+    scoring_first_s, learning_s = steps_s(last, 2)
+    # What runs all branches fades in a straight line.
+    warm_up = min(delay, int(settings.steps * max(getattr(settings, "op_warmup_fraction", 0.0), 0.0)))
+    search_s = warm_up * (all_branches_s + resting_s) / 2 + (delay - warm_up) * resting_s
+    search_s += (settings.steps - delay) * learning_s
+
+    candidate = loop.evaluator.candidate(architecture)
+    loop.evaluator.quality.evaluate(candidate)  # compiles, where a batch has another size
+    clock.lap()
+    loop.evaluator.quality.evaluate(candidate)
+    scoring_s = clock.lap() * share
+    source.submit(candidate).result()
+    measuring_s = clock.lap()
+    return _Search(
+        first_s + scoring_first_s + per_step * search_s,
+        scoring_s + measuring_s,
+        sum(array.nbytes for array in loop.arrays().values()),
     )
 
 
@@ -166,11 +222,14 @@ class _EnoughError(StoppedError):
 
 
 def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable[..., None]) -> _Delivery:
+    from nas_edge.export.verify import file_quality
     from nas_edge.networks.keras_model import get_weights, keras_model
+    from nas_edge.training.trainer import recalibrate
 
     config, data, device = context.config, context.required_data, context.bench.required_device
-    network, training = contender.network, config.training
-    steps = training.steps(len(data.training_indices))
+    network, training, task = contender.network, config.training, context.network_task
+    seen = training_data(training, data)
+    steps = training.steps(len(seen.training_indices))
     clock = _Clock()
     ends_s: list[float] = []
 
@@ -180,17 +239,26 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
             raise _EnoughError("two steps are enough")
 
     with suppress(_EnoughError):
-        train_network(training, TrainingContext(network, None, context.network_task, data, config.seed), on_step)
+        train_network(training, TrainingContext(network, None, task, seen, config.seed), on_step)
     show(3, f"{'one step' if len(ends_s) < 2 else 'two steps'} of training")
+    model = keras_model(network)
     clock.lap()
-    delivered = convert(config, context.network_task, data, contender, get_weights(keras_model(network), network))
+    images, size = seen.training_indices, training.batch_size
+    recalibrate(model, data, images[:size], size)
+    recalibrating_s = clock.lap() * len(statistics_sample(images, size)) / min(size, len(images))
+    tested = data.split.test[:TESTED_AT_ONCE]
+    fewer = replace(data, split=replace(data.split, test=tested))
+    delivered = convert(config, task, fewer, contender, get_weights(model, network))
     converting_s = clock.lap()
+    for file in delivered.files.values():
+        file_quality(file, data.in_order(tested, TESTED_AT_ONCE), task)
+    converting_s += clock.lap() * (len(data.split.test) / len(tested) - 1)
     show(4, "converted and checked")
     spec = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
     device.measure_file(delivered.files[config.export.precision], spec)
     measuring_s = clock.lap()
     show(5, "measured again")
-    training_s = ends_s[0] + (steps - 1) * ends_s[-1]
+    training_s = recalibrating_s + (ends_s[0] + (steps - 1) * ends_s[-1] if ends_s else 0.0)
     sizes = [len(file) for file in delivered.files.values()]
     return _Delivery(training_s, converting_s, measuring_s, len(sizes), sum(sizes))
 
@@ -208,12 +276,17 @@ class _Clock:
 
 
 def _peak_memory_bytes() -> int | None:
+    """Of this process, and of the GPUs that it uses."""
+    import tensorflow as tf
+
+    gpus = (device.name.removeprefix("/physical_device:") for device in tf.config.list_physical_devices("GPU"))
+    on_gpus = sum(int(tf.config.experimental.get_memory_info(name)["peak"]) for name in gpus)
     if sys.platform == "win32":
         return None
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return on_gpus + (peak if sys.platform == "darwin" else peak * 1024)
 
 
 def _duration(seconds: float) -> str:

@@ -212,7 +212,9 @@ def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Tri
         initial = loop.weights_of(network) if config.export.weights == "shared" else None
         contenders.append(Contender(name, str(trial.architecture), trial.quality, network, initial))
     published = published_network(config, context.task, context.data) if config.export.compare else None
-    if published is not None:
+    if published is not None and config.training.epochs == 0:
+        context.reporter.say(f"{config.reference_name} is left out: it has no shared weights, and nothing is trained")
+    elif published is not None:
         label = str(config.reference_name)
         contenders.append(Contender(label, label, None, published))
     return contenders

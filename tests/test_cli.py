@@ -49,7 +49,7 @@ def one_line(text: str) -> str:
         (["--device", "hots:"], "did you mean host:"),
         (["--set", "search.stepz=3"], "'search.stepz'; did you mean search.steps?"),
         (["--set", "serch.steps=3"], "did you mean search?"),
-        (["--set", "validation_batch_size=3"], "did you mean search.validation_batch_size?"),
+        (["--set", "validation_batch_size=3"], "did you mean search.validation_batch_size"),
         (["--set", "search=3"], "search is a group of settings; name one of them, for example search.method"),
         (["--set", "xyz=3"], "unknown setting 'xyz'; see"),
         (["--threads", "257"], "threads must be a whole number from 1 to 256; received 257"),
@@ -183,7 +183,7 @@ def test_the_pipeline_is_imported_without_tensorflow() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("preset", [(), ("--preset", "laptop"), ("--preset", "full")])
+@pytest.mark.parametrize("preset", [(), ("--preset", "laptop"), ("--preset", "single-gpu"), ("--preset", "full")])
 @pytest.mark.parametrize("how", ["--dry-run", "--out"])
 def test_no_long_search_begins_on_pictures_that_nobody_named(
     monkeypatch: pytest.MonkeyPatch,

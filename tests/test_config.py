@@ -11,6 +11,7 @@ import yaml
 
 from nas_edge.config import PRESETS, MeasuringConfig, RunConfig, describe_settings, load_config
 from nas_edge.errors import ConfigError
+from nas_edge.search.one_shot import OneShotSettings
 from nas_edge.training.schedules import cosine_with_warmup
 
 
@@ -139,6 +140,31 @@ def test_settings_are_listed_so_that_they_can_be_given_back() -> None:
     config = load_config("demo", settings=["target.objectives=[{resource: macs, target: 1000000}]"])
     lines = [line.partition("  #")[0] for line in describe_settings(config).splitlines()]
     assert load_config(settings=lines) == config
+
+
+def test_the_preset_full_has_the_published_numbers() -> None:
+    config = load_config("full")
+    search, data = config.search, config.data
+    assert isinstance(search, OneShotSettings)
+    assert search.weight_updates == "averaged"
+    assert (search.steps, search.samples_per_step, search.delay_steps) == (27_050, 32, 6_762)
+    assert search.evaluated == 649_216
+    assert search.weight_steps == 27_050
+    assert search.peak_learning_rate == pytest.approx(2.64)
+    images = 1_281_167 - (data.validation_images or 0)
+    assert images == 1_231_121
+    per_step = search.samples_per_step * search.weights.batch_size
+    assert int(90 * images / per_step) == search.steps
+    assert search.samples_per_step * search.validation_batch_size == 16_384
+    controller = search.controller.model_dump()
+    assert (controller["learning_rate"], controller["baseline"]) == (0.0048, "before")
+    assert config.training.method == "published-a"
+
+
+def test_training_for_no_epochs_is_for_shared_weights() -> None:
+    with pytest.raises(ConfigError, match=r"export\.weights=shared"):
+        load_config("smoke", settings=["training.epochs=0"])
+    assert load_config("smoke", settings=["training.epochs=0", "export.weights=shared"]).training.steps(1000) == 0
 
 
 def test_defaults_are_the_published_ones() -> None:

@@ -155,7 +155,7 @@ def _with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(cls=Command)
 @click.option(
     "--preset",
-    type=click.Choice(["smoke", "demo", "laptop", "full"]),
+    type=click.Choice(["smoke", "demo", "laptop", "single-gpu", "full"]),
     help="A named bundle of settings, see --list-settings.",
 )
 @_with_flags
@@ -235,8 +235,8 @@ def _check_data(config: RunConfig) -> None:
 
     if TASKS.make(config.task).delivers and "source" not in config.data.model_fields_set:
         raise click.UsageError(
-            "--data is missing: presets laptop and full, and no preset, are for your own images; name them, for "
-            "example --data photos/, or try --data digits"
+            "--data is missing: presets laptop, single-gpu and full, and no preset, are for your own images; name "
+            "them, for example --data photos/, or try --data digits"
         )
 
 

@@ -28,6 +28,10 @@ class ReinforceSettings(ChoiceSettings):
         None, gt=0, description="at the end of the delay, rising tenfold; None fits the length"
     )
     baseline_momentum: float = Field(0.95, ge=0, lt=1, description="of the moving average that rewards are compared to")
+    baseline: Literal["before", "after"] = Field(
+        "after",
+        description="whether the moving average takes a reward in before or after it is compared; published: before",
+    )
     entropy_weight: float = Field(0.0, ge=0, description="what an entropy of one nat is worth in reward")
     temperature: float = Field(1.0, gt=0, description="divides the logits")
 
@@ -42,6 +46,7 @@ def make_reinforce(settings: ReinforceSettings, space: SearchSpace, plan: Search
         delay_steps=plan.delay_steps,
         temperature=settings.temperature,
         momentum=settings.baseline_momentum,
+        baseline=settings.baseline,
         entropy_weight=settings.entropy_weight,
         # In the delay nothing is evaluated, so there is nothing to accumulate.
         accumulate_during_delay=False,

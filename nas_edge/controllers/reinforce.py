@@ -210,11 +210,13 @@ def learning_rate(step: int, total_steps: int, delay_steps: int, base: float, fi
 def default_base_rate(updates: int, samples: int = 1) -> float:
     """The base learning rate for a search of `updates` updates: `0.0048 * sqrt(20288 * samples / updates)`.
 
-    TuNAS's 0.0048 was set for its 20,288 updates; a search on one device makes hundreds, and with that rate it would
-    end undecided. Adam's steps have the size of the learning rate whatever the reward's scale, and averaging `S`
-    samples shrinks what is noise in them by `sqrt(S)`, so noise alone moves the logits by about
-    `rate * sqrt(updates / S)`: the rule keeps that distance. The form is this project's; on the Pixel-1 table (100 to
-    1,000 updates of 1 or 4 samples, rates a factor of two apart) its values lie in the best range.
+    TuNAS's 0.0048 was set for 20,288 updates of 32 samples each; a search on one device makes hundreds, of one or a few
+    samples, and with that rate it would end undecided. Adam's steps have the size of the learning rate whatever the
+    reward's scale, and averaging `S` samples shrinks what is noise in them by `sqrt(S)`, so noise alone moves the
+    logits by about `rate * sqrt(updates / S)`: the rule keeps that distance. Form and distance are this project's; on
+    the Pixel-1 table (100 to 1,000 updates of 1 or 4 samples, rates a factor of two apart) its values lie in the best
+    range. It is not meant for the published scale, where it would come to 5.66 times the published rate: the preset
+    `full` has that as a setting.
 
     Args:
         updates: number of updates after the delay.

@@ -1,4 +1,8 @@
-"""Labelled images as the rest of the project sees them, and the checks that every source of them shares."""
+"""Examples as the rest of the project sees them, and the checks that every source of them shares.
+
+A source hands out images as they are stored: encoded files are decoded, cropped and resized by whoever makes batches
+(`loading.py`), so that a random crop is taken from the original.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +18,7 @@ from numpy.typing import NDArray
 from nas_edge.errors import BadImagesError, DataError
 from nas_edge.terminal import printable
 
-Pixels: TypeAlias = NDArray[np.uint8]  # [n, height, width, channels]
+Pixels: TypeAlias = NDArray[np.uint8]  # [n, height, width, channels], or of one image [height, width, channels]
 Indices: TypeAlias = NDArray[np.int64]  # [n]
 
 SUB_FOLDER = "sub-folder"
@@ -28,15 +32,44 @@ _NAMED = 10
 _LONGEST_EXTENSION = 12
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """The bytes of an image file, in one of `image_files.IMAGE_TYPES`.
+
+    Attributes:
+        content: of the file.
+        name: what it is called in errors; anything with a text.
+    """
+
+    content: bytes
+    name: object
+
+
+StoredImage: TypeAlias = Pixels | EncodedImage
+StoredImages: TypeAlias = Pixels | Sequence[StoredImage]
+
+
 class Images(Protocol):
-    """Images that are read when asked for: an array, or files."""
+    """Images as they are stored, read when asked for: an array `uint8 [n, height, width, channels]`, or files.
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """`[n, height, width, channels]`."""
+    What Grain calls a random-access data source.
+    """
 
-    def __getitem__(self, indices: Indices, /) -> Pixels:
-        """The images at `indices`, `[len(indices), height, width, channels]`."""
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def __getitem__(self, index: int, /) -> StoredImage:
+        """One of them; may be asked for from several threads at once."""
+
+
+class Targets(Protocol):
+    """What a network is to answer for each example: an array, or what is read when asked for (a mask, boxes)."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    def __getitem__(self, indices: Indices, /) -> NDArray[Any]:
+        """Those of the examples at `indices`, `[len(indices), ...]`; may be asked for from several threads at once."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +112,37 @@ class Dataset:
     """Images and what a network is to answer for each.
 
     Attributes:
-        images: `uint8 [n, height, width, channels]`, one or three channels; an array or files read on demand.
-        labels: `[n, ...]`, the task's targets; of a classifier `int32 [n]`, from 0 to the number of classes less one.
+        images: as they are stored, all of one or all of three channels.
+        labels: the task's targets, `[n, ...]`, an array or read on demand; of a classifier an array `int32 [n]`, from 0
+            to the number of classes less one.
         class_names: one per class; none where there are no classes.
         test_start: where the test images that came with the data begin, or None when none came with it.
         left_out: what the source holds and this does not.
+        validation_start: where the validation images that came with the data begin, which end where the test images
+            begin; None when none came with it. There are none without test images.
     """
 
     images: Images
-    labels: NDArray[Any]
+    labels: Any
     class_names: tuple[str, ...] = ()
     test_start: int | None = None
     left_out: LeftOut = field(default_factory=LeftOut)
+    validation_start: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def channels(self) -> Literal[1, 3]:
+        """Channels of the images: 1 for arrays of grey images, else 3."""
+        first = self.images[0]
+        return 1 if isinstance(first, np.ndarray) and first.shape[-1] == 1 else 3
+
+    def stored(self, indices: Indices) -> StoredImages:
+        """The images at `indices`, as they are stored."""
+        if isinstance(self.images, np.ndarray):
+            return self.images[indices]
+        return [self.images[int(index)] for index in indices]
 
 
 def settle_bad(bad: Sequence[str], total: int, skip_bad: bool, where: str = "") -> tuple[str, ...]:

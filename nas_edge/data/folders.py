@@ -1,78 +1,175 @@
-"""Image files in one folder per class, or in train/ and test/ holding those.
+"""Image files in one folder per class, or in train/, val/ and test/ holding those.
 
     FOLDER/cat/*.jpg          FOLDER/train/cat/*.jpg
-    FOLDER/dog/*.png          FOLDER/test/cat/*.jpg
+    FOLDER/dog/*.png          FOLDER/val/cat/*.jpg      or valid/, validation/
+                              FOLDER/test/cat/*.jpg
+
+Beside train/ there is val/ or test/ or both. Architectures are scored on the images of val/ where there is a test/ to
+test on; alone, val/ is what is tested on, as usual for ImageNet, and a part of train/ scores architectures.
 
 Folders and files whose names begin with a dot are not looked at. What else is not an image in a class folder is ignored
-and counted.
+and counted. Every file is checked before the search, by several threads; what was found is kept, see `examined.py`.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import PIL
 
 from nas_edge.data.dataset import (
     MISPLACED,
     SUB_FOLDER,
     Dataset,
+    EncodedImage,
     LeftOut,
     check_class_names,
     extension,
     settle_bad,
 )
-from nas_edge.data.image_files import IMAGE_SUFFIXES, SUPPORTED, FolderImages, problem_with_file
+from nas_edge.data.examined import Examined, Stamp
+from nas_edge.data.image_files import IMAGE_SUFFIXES, SUPPORTED, problem_with_file, read_whole
+from nas_edge.data.threads import in_threads
 from nas_edge.errors import DataError
 from nas_edge.terminal import printable
 
+# What the parts of a data set may be called.
+_TRAIN, _VALIDATION, _TEST = ("train",), ("val", "valid", "validation"), ("test",)
 
-def load_folder(folder: Path, size: int, skip_bad: bool = False) -> Dataset:
+# Files that one thread checks at a time.
+_CHECKED_TOGETHER = 64
+
+_EXAMINER = f"image headers 1, Pillow {PIL.__version__}"
+
+
+class FolderImages:
+    """Image files, read when asked for. Of a million of them, the names take 30 MB.
+
+    Args:
+        folders: with the names of their files, in order.
+    """
+
+    def __init__(self, folders: Iterable[tuple[Path, Sequence[str]]]) -> None:
+        self._folders: list[Path] = []
+        names, starts, counts = bytearray(), [0], []
+        for folder, files in folders:
+            self._folders.append(folder)
+            counts.append(len(files))
+            for file in files:
+                names += os.fsencode(file)
+                starts.append(len(names))
+        self._names, self._starts = bytes(names), np.array(starts, np.int64)
+        self._ends = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def path(self, index: int) -> Path:
+        """Where an image is."""
+        name = self._names[self._starts[index] : self._starts[index + 1]]
+        return self._folders[int(np.searchsorted(self._ends, index, side="right"))] / os.fsdecode(name)
+
+    def __getitem__(self, index: int, /) -> EncodedImage:
+        return read_whole(self.path(index))
+
+
+@dataclass
+class _ClassFolder:
+    """A class's images in one part of the data.
+
+    Attributes:
+        folder: where they are.
+        files: their names, in order.
+        bad: what is wrong with those that cannot be read, by name.
+    """
+
+    folder: Path
+    files: list[str]
+    bad: dict[str, str]
+
+    @property
+    def good(self) -> list[str]:
+        """Names of the files that can be read."""
+        return [file for file in self.files if file not in self.bad] if self.bad else self.files
+
+
+def load_folder(folder: Path, skip_bad: bool = False, workers: int = 0) -> Dataset:
     """Opens a folder of images and checks every file; see the top of this file.
 
     Args:
         folder: holds the class folders.
-        size: side in pixels to which images are brought when read.
         skip_bad: leaves out images that cannot be read, instead of refusing the folder.
+        workers: threads that check.
 
     Raises:
         DataError: when it cannot be used.
     """
     ignored: Counter[str] = Counter()
     try:
-        names, groups = _class_folders(folder, ignored)
-        listed = [[_image_files(class_folder, ignored) for class_folder in group] for group in groups]
+        names, parts = _class_folders(folder, ignored)
+        listed = [[_ClassFolder(path, _image_files(path, ignored), {}) for path in part] for part in parts]
     except OSError as error:
         raise DataError(f"cannot list {printable(str(error.filename or folder))}: {error.strerror or error}") from error
     check_class_names(names, str(folder))
-    _refuse_empty(groups, listed, f"holds no images (supported: {SUPPORTED})", LeftOut(dict(ignored)))
-    every = [file for group in listed for found in group for file in found]
-    problems = {file: problem for file in every if (problem := problem_with_file(file, size))}
-    left_out = LeftOut(dict(ignored), settle_bad(list(problems.values()), len(every), skip_bad))
-    listed = [[[file for file in found if file not in problems] for found in group] for group in listed]
-    _refuse_empty(groups, listed, "holds only bad images", left_out)
-    files = [file for group in listed for found in group for file in found]
-    labels = [label for group in listed for label, found in enumerate(group) for _ in found]
+    every = list(chain.from_iterable(listed))
+    _refuse_empty(every, f"holds no images (supported: {SUPPORTED})", LeftOut(dict(ignored)))
+    examined = Examined(folder, _EXAMINER)
+    for found in every:
+        _check(found, examined, workers)
+    problems = [problem for found in every for problem in found.bad.values()]
+    left_out = LeftOut(dict(ignored), settle_bad(problems, sum(len(found.files) for found in every), skip_bad))
+    for found in every:
+        found.files, found.bad = found.good, {}
+    _refuse_empty(every, "holds only bad images", left_out)
+    counts = [[len(found.files) for found in part] for part in listed]
+    labels = np.concatenate([np.repeat(np.arange(len(names), dtype=np.int32), part) for part in counts])
+    ends = np.cumsum([sum(part) for part in counts]).tolist()
     return Dataset(
-        FolderImages(files, size),
-        np.array(labels, np.int32),
+        FolderImages((found.folder, found.files) for found in every),
+        labels,
         tuple(names),
-        sum(map(len, listed[0])) if len(listed) == 2 else None,
+        ends[-2] if len(ends) > 1 else None,
         left_out,
+        ends[-3] if len(ends) > 2 else None,
     )
 
 
-def _refuse_empty(
-    groups: Sequence[Sequence[Path]], listed: Sequence[Sequence[Sequence[Path]]], why: str, left_out: LeftOut
-) -> None:
-    empty = [
-        printable(str(path))
-        for group, files in zip(groups, listed, strict=True)
-        for path, found in zip(group, files, strict=True)
-        if not found
-    ]
+def _check(found: _ClassFolder, examined: Examined, workers: int) -> None:
+    """Finds the bad images of a folder; those that were examined before are not opened."""
+    known = examined.known(str(found.folder))
+    stamps: dict[str, Stamp] = {}
+    for file in found.files:
+        try:
+            stamps[file] = Stamp.of((found.folder / file).stat())
+        except OSError:
+            continue  # what is wrong is said when it is opened
+    results = {name: text for name, (stamp, text) in known.items() if stamps.get(name) == stamp}
+    unknown = [file for file in found.files if file not in results]
+    together = [unknown[start : start + _CHECKED_TOGETHER] for start in range(0, len(unknown), _CHECKED_TOGETHER)]
+    fresh: dict[str, str] = {}
+    for files, problems in zip(together, in_threads(partial(_problems, found.folder), together, workers), strict=True):
+        fresh |= zip(files, problems, strict=True)
+    kept = {name: (stamps[name], problem.encode()) for name, problem in fresh.items() if name in stamps}
+    gone = known.keys() - set(found.files)
+    if kept or gone:
+        examined.keep(str(found.folder), kept, gone)
+    texts = {name: text.decode() for name, text in results.items() if text} | {n: p for n, p in fresh.items() if p}
+    found.bad = {name: texts[name] for name in found.files if name in texts} if texts else {}
+
+
+def _problems(folder: Path, files: Sequence[str]) -> list[str]:
+    return [problem_with_file(folder / file) for file in files]
+
+
+def _refuse_empty(every: Sequence[_ClassFolder], why: str, left_out: LeftOut) -> None:
+    empty = [printable(str(found.folder)) for found in every if not found.files]
     if empty:
         more = f" (and {len(empty) - 1} other class folders)" if len(empty) > 1 else ""
         also = f"; {'; '.join(left_out.lines())}" if left_out.lines() else ""
@@ -80,28 +177,39 @@ def _refuse_empty(
 
 
 def _class_folders(folder: Path, ignored: Counter[str]) -> tuple[list[str], list[list[Path]]]:
-    """Class names, and the class folders of each part: of all images, or of those of train/ and of test/."""
-    parts = _sub_folders(folder, ignored)
-    groups = [parts]
-    if {"train", "test"} <= {part.name for part in parts}:
-        extra = [part.name for part in parts if part.name not in ("train", "test")]
+    """Class names, and the class folders of each part: of all images, or of those to train, score and test with."""
+    found = _sub_folders(folder, ignored)
+    by_name = {path.name: path for path in found}
+    given = [_only(folder, by_name, names) for names in (_TRAIN, _VALIDATION, _TEST)]
+    named = [path for path in given if path is not None]
+    groups = [found]
+    if given[0] is not None and len(named) > 1:
+        extra = [path.name for path in found if path not in named]
         if extra:
-            raise DataError(
-                f"{folder} holds {printable(extra[0])}/ beside train/ and test/; move its images into train/, which is "
-                "split into a training and a validation part"
-            )
-        groups = [_sub_folders(folder / part, ignored) for part in ("train", "test")]
-        train, test = ({path.name for path in group} for group in groups)
-        if train != test:
-            only = printable(min(train ^ test))
-            raise DataError(
-                f"{folder}: train/ and test/ must hold the same class folders; {only} is only in "
-                f"{'train' if min(train ^ test) in train else 'test'}/"
-            )
+            beside = " and ".join(f"{path.name}/" for path in named)
+            raise DataError(f"{folder} holds {printable(extra[0])}/ beside {beside}; move its images into one of these")
+        groups = [_sub_folders(path, ignored) for path in named]
+        for path, group in zip(named[1:], groups[1:], strict=True):
+            differing = {one.name for one in groups[0]} ^ {one.name for one in group}
+            if differing:
+                only = min(differing)
+                where = path if any(one.name == only for one in group) else named[0]
+                raise DataError(
+                    f"{folder}: {named[0].name}/ and {path.name}/ must hold the same class folders; {printable(only)} "
+                    f"is only in {where.name}/"
+                )
     names = [path.name for path in groups[0]]
     if len(names) < 2:
         raise DataError(f"{folder} must hold one sub-folder per class, at least two; found {len(names)}")
     return names, groups
+
+
+def _only(folder: Path, by_name: dict[str, Path], names: Sequence[str]) -> Path | None:
+    """The folder with one of these names."""
+    found = [by_name[name] for name in names if name in by_name]
+    if len(found) > 1 and "train" in by_name:
+        raise DataError(f"{folder} holds both {found[0].name}/ and {found[1].name}/; move the images into one of them")
+    return found[0] if found else None
 
 
 def _sub_folders(folder: Path, ignored: Counter[str]) -> list[Path]:
@@ -119,16 +227,25 @@ def _sub_folders(folder: Path, ignored: Counter[str]) -> list[Path]:
     return found
 
 
-def _image_files(folder: Path, ignored: Counter[str]) -> list[Path]:
-    """Everything with the name of an image, in order; what else there is is counted in `ignored`."""
+def _image_files(folder: Path, ignored: Counter[str]) -> list[str]:
+    """Names of everything with the name of an image, in order; what else there is is counted in `ignored`."""
     found = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            ignored[SUB_FOLDER] += 1
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            found.append(path)
-        else:
-            ignored[extension(path)] += 1
-    return found
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 # a million paths would take seconds
+            if _is_folder(entry):
+                ignored[SUB_FOLDER] += 1
+            elif suffix in IMAGE_SUFFIXES:
+                found.append(entry.name)
+            else:
+                ignored[extension(Path(entry.name))] += 1
+    return sorted(found)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, which is said when it is opened
+        return False

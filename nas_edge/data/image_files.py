@@ -1,4 +1,4 @@
-"""Image files: which types are read, how a file is checked before a search, how it is decoded.
+"""Image files: which types are read, how a file is checked before a search, how a part of it becomes pixels.
 
 Files come from anywhere, so only the decoders of `IMAGE_TYPES` are ever run, and whatever they raise is one line that
 names the file.
@@ -7,17 +7,18 @@ names the file.
 from __future__ import annotations
 
 import io
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from nas_edge.data.dataset import Indices, Pixels
+from nas_edge.data.dataset import EncodedImage, StoredImage
 from nas_edge.errors import DataError
 from nas_edge.regular_file import open_regular
 from nas_edge.terminal import printable
@@ -96,40 +97,24 @@ _SUPPORTED_OR = " or ".join(SUPPORTED.rsplit(", ", 1))
 # ---------------------------------------------------------------- files
 
 
-class FolderImages:
-    """Image files, decoded when asked for, so that memory is bounded by a batch.
+def read_whole(path: Path) -> EncodedImage:
+    """Reads an image file.
 
-    Args:
-        files: one per image.
-        size: side of the square they are brought to.
+    Raises:
+        DataError: when it cannot be read.
     """
-
-    def __init__(self, files: Sequence[Path], size: int) -> None:
-        self.files = tuple(files)
-        self._size = size
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """`[n, size, size, 3]`."""
-        return (len(self.files), self._size, self._size, 3)
-
-    def __getitem__(self, indices: Indices, /) -> Pixels:
-        pixels = np.empty((len(indices), *self.shape[1:]), np.uint8)
-        for row, index in enumerate(indices):
-            file = self.files[int(index)]
-            try:
-                with open_regular(file) as stream:
-                    pixels[row] = read_image(stream, file, self._size)
-            except OSError as error:
-                raise DataError(f"{printable(str(file))} cannot be read: {error.strerror or error}") from error
-        return pixels
+    try:
+        with open_regular(path) as stream:
+            return EncodedImage(stream.read(), path)
+    except OSError as error:
+        raise DataError(f"{printable(str(path))} cannot be read: {error.strerror or error}") from error
 
 
-def problem_with_file(path: Path, size: int) -> str:
+def problem_with_file(path: Path) -> str:
     """What is wrong with an image file, naming it; empty if nothing is. See `check_image`."""
     try:
         with open_regular(path) as file:
-            check_image(file, path, size)
+            check_image(file, path)
     except OSError as error:
         return f"{printable(str(path))} cannot be read: {error.strerror or error}"
     except DataError as error:
@@ -140,11 +125,22 @@ def problem_with_file(path: Path, size: int) -> str:
 # ---------------------------------------------------------------- decoding
 
 
-def check_image(source: BinaryIO, name: object, size: int) -> None:
+# Sides of a cut-out in pixels from an image's width and height: left, top, right, bottom.
+Box: TypeAlias = tuple[int, int, int, int]
+BoxOf: TypeAlias = Callable[[int, int], Box]
+
+
+def check_image(source: BinaryIO, name: object) -> None:
     """Finds unreadable images without decoding them all: the header must parse, and the file must reach its end.
 
-    One that seems cut off is decoded to see: cameras append data to files that are whole. Arguments and errors are
-    those of `read_image`.
+    One that seems cut off is decoded to see: cameras append data to files that are whole.
+
+    Args:
+        source: the file.
+        name: what it is called in errors.
+
+    Raises:
+        DataError: when it cannot be decoded.
     """
     with _decoding(name), Image.open(source, formats=tuple(IMAGE_TYPES)) as image:
         # MPO, a JPEG file with several images, has a type of its own.
@@ -152,41 +148,128 @@ def check_image(source: BinaryIO, name: object, size: int) -> None:
         trusted = not _is_deep(image) and kind.is_whole(source, image)
     if not trusted:
         source.seek(0)
-        read_image(source, name, size)
+        with _decoding(name), Image.open(source, formats=tuple(IMAGE_TYPES)) as image:
+            _refuse_deep(image, name)
+            _upright(image, "RGB")
 
 
-def read_image(source: BinaryIO, name: object, size: int) -> Pixels:
-    """Decodes one image to `uint8 [size, size, 3]`, upright as its EXIF orientation says; of several frames the first.
+def cut_out(
+    stored: StoredImage,
+    box_of: BoxOf,
+    size: int,
+    channels: int,
+    resampling: Image.Resampling,
+    reducing_gap: float | None = None,
+) -> Image.Image:
+    """Cuts a part out of one image and resizes it to a square.
+
+    Files are turned upright as their EXIF orientation says; of several frames the first counts. Grey images get three
+    equal channels; colour becomes grey by ITU-R 601 luma.
 
     Args:
-        source: the file.
-        name: what it is called in errors.
-        size: side of the square it is brought to.
+        stored: the image.
+        box_of: the part, of the upright image.
+        size: side of the result, in pixels.
+        channels: of the result, 1 or 3.
+        resampling: the filter, which averages when it shrinks.
+        reducing_gap: lets a JPEG be decoded at a half, a quarter or an eighth of its size, as long as the part keeps
+            this many times the pixels per side that are asked for; None decodes it whole.
 
     Raises:
         DataError: when it cannot be decoded.
     """
-    with _decoding(name), Image.open(source, formats=tuple(IMAGE_TYPES)) as file:
-        if _is_deep(file):
-            raise DataError(
-                f"{printable(str(name))} has more than 8 bits per channel ({file.mode}); convert it to 8 bits"
-            )
-        upright = ImageOps.exif_transpose(file)
-        if upright.has_transparency_data:  # a palette's transparency must be resolved before it can be dropped
-            upright = upright.convert("RGBA")
-        return np.asarray(fit_square(upright.convert("RGB"), size))
+    mode = "L" if channels == 1 else "RGB"
+    if isinstance(stored, np.ndarray):
+        picture = Image.fromarray(stored[..., 0] if stored.shape[-1] == 1 else stored)
+        if picture.mode != mode:
+            picture = picture.convert(mode)
+        return _resized(picture, box_of(*picture.size), size, resampling)
+    with _decoding(stored.name), Image.open(io.BytesIO(stored.content), formats=tuple(IMAGE_TYPES)) as file:
+        _refuse_deep(file, stored.name)
+        on_its_side = file.getexif().get(_ORIENTATION, 1) >= _FIRST_ON_ITS_SIDE
+        width, height = file.size[::-1] if on_its_side else file.size
+        box = box_of(width, height)
+        if reducing_gap is not None and file.format == "JPEG":
+            shrink = min(box[2] - box[0], box[3] - box[1]) / (size * reducing_gap)
+            if shrink >= 2:
+                file.draft(None, (int(file.width / shrink), int(file.height / shrink)))
+        picture = _upright(file, mode)
+        if picture.size != (width, height):
+            across, down = picture.width / width, picture.height / height
+            box = (round(box[0] * across), round(box[1] * down), round(box[2] * across), round(box[3] * down))
+        return _resized(picture, box, size, resampling)
+
+
+# EXIF's tag, and the first of its values that exchange width and height.
+_ORIENTATION, _FIRST_ON_ITS_SIDE = 0x0112, 5
+
+
+def _resized(picture: Image.Image, box: Box, size: int, resampling: Image.Resampling) -> Image.Image:
+    # Not resize(box=...), whose filter reaches outside the box.
+    if box != (0, 0, *picture.size):
+        picture = picture.crop(box)
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), resampling)
+    return picture
+
+
+def _upright(file: Image.Image, mode: str) -> Image.Image:
+    """Decodes an image, turns it upright and brings it to grey or colour."""
+    if file.getexif().get(_ORIENTATION, 1) != 1:
+        ImageOps.exif_transpose(file, in_place=True)
+    picture = file
+    if picture.mode != mode:
+        if picture.has_transparency_data:  # a palette's transparency must be resolved before it can be dropped
+            picture = picture.convert("RGBA")
+        picture = picture.convert("RGB")
+        if mode != "RGB":
+            picture = picture.convert(mode)
+    picture.load()
+    return picture
+
+
+def _refuse_deep(image: Image.Image, name: object) -> None:
+    if _is_deep(image):
+        raise DataError(f"{printable(str(name))} has more than 8 bits per channel ({image.mode}); convert it to 8 bits")
 
 
 def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
+class _Silenced:
+    """Ignores Pillow's warnings, of odd metadata and large images, which would break the progress line.
+
+    Python's `catch_warnings` must not be used in several threads at once: the last to leave restores what another has
+    changed.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._users = threading.Lock(), 0
+        self._filter: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                self._filter = warnings.filters[0]
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._filter in warnings.filters:
+                warnings.filters.remove(self._filter)  # type: ignore[attr-defined] # It is a list.
+
+
+SILENCED = _Silenced()
+
+
 @contextmanager
 def _decoding(name: object) -> Iterator[None]:
     """Gives every error of a decoder the form of this package."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata and large images; they would break the progress line
+        with SILENCED:
             yield
     except DataError:
         raise
@@ -195,14 +278,3 @@ def _decoding(name: object) -> Iterator[None]:
     except Exception as error:  # for damaged files, decoders raise whatever they stumble over
         reason = str(error) if isinstance(error, (OSError, ValueError, Image.DecompressionBombError)) else ""
         raise DataError(f"{printable(str(name))} cannot be decoded ({printable(reason) or 'damaged'})") from error
-
-
-def fit_square(image: Image.Image, size: int) -> Image.Image:
-    """The centre square of an image, resized to `size` pixels with a bilinear filter (averaging when it shrinks)."""
-    if image.size == (size, size):
-        return image
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    # Not resize(box=...), whose filter reaches outside the box.
-    square = image.crop((left, top, left + side, top + side))
-    return square.resize((size, size), Image.Resampling.BILINEAR)

@@ -1,13 +1,13 @@
 """Where labelled images come from. Nothing is guessed about bad data.
 
     digits          scikit-learn's 1,797 real scans of handwritten digits, 8 x 8, one channel
-    FILE.npz        arrays x and y, or x_train, y_train, x_test, y_test; optionally class_names
-    FOLDER          one sub-folder per class with image files, or train/ and test/ holding those
+    FILE.npz        arrays x and y, or x_train, y_train with x_val, y_val, x_test, y_test; optionally class_names
+    FOLDER          one sub-folder per class with image files, or train/, val/ and test/ holding those
     tfrecord:FOLDER TFRecord files in the layout usual for ImageNet, see `tfrecords.py`
     tfds:NAME       a TensorFlow Datasets name (needs the extra `tfds`)
 
 Whatever cannot be used is refused before a search starts, in one line that names the files and what to do. Image files
-may be PNG, JPEG, WebP, BMP, GIF or TIFF, see `image_files.py`.
+may be PNG, JPEG, WebP, BMP, GIF or TIFF, see `image_files.py`. Images stay where they are, and are read when asked for.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from nas_edge.errors import DataError
 __all__ = ["Dataset", "load"]
 
 
-def load(source: str, image_size: int = 224, skip_bad: bool = False) -> Dataset:
+def load(source: str, skip_bad: bool = False, workers: int = 0) -> Dataset:
     """Opens a data source and checks it.
 
     Args:
         source: see the top of this file.
-        image_size: side in pixels to which images of differing sizes (files, TFRecord, TFDS) are brought when read;
-            arrays keep their size.
         skip_bad: leaves out bad images, which `Dataset.left_out` then lists, instead of refusing the data.
+        workers: threads that check files.
 
     Raises:
         DataError: when the data cannot be used.
@@ -40,18 +39,18 @@ def load(source: str, image_size: int = 224, skip_bad: bool = False) -> Dataset:
     if kind == "tfds":
         from nas_edge.data.tfds import load_tfds
 
-        return load_tfds(rest, image_size)
+        return load_tfds(rest)
     if kind == "tfrecord":
         from nas_edge.data.tfrecords import load_tfrecords  # needs TensorFlow
 
-        return load_tfrecords(Path(rest).expanduser(), image_size, skip_bad)
+        return load_tfrecords(Path(rest).expanduser(), skip_bad, workers)
     path = Path(source).expanduser()
     try:
         is_folder, exists = path.is_dir(), path.exists()
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror or error}") from error
     if is_folder:
-        return load_folder(path, image_size, skip_bad)
+        return load_folder(path, skip_bad, workers)
     if not exists:
         raise DataError(
             f"{source} does not exist; expected digits, a folder of class folders, a .npz file, tfrecord:FOLDER or "

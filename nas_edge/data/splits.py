@@ -35,21 +35,30 @@ def split(
     rng: np.random.Generator,
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
+    validation_images: int | None = None,
 ) -> Split:
     """Splits a dataset, stratified by class.
 
     Each part gets its fraction of each class, rounded to the nearest image, but at least one image.
 
     Args:
-        dataset: to split. If it comes with test images, they are the test part, and the rest is split in two.
+        dataset: to split. If it comes with test images, they are the test part, and the rest is split in two; if it
+            also comes with validation images, nothing is left to split.
         rng: shuffles the images; the same generator state gives the same split.
-        validation_fraction: of the images, not counting given test images.
+        validation_fraction: of the images, not counting given test images; not used when the dataset comes with
+            validation images.
         test_fraction: of the images; not used when the dataset comes with test images.
 
+        validation_images: exactly so many, in place of the fraction, of each class its share to the nearest image.
+
     Raises:
-        ConfigError: for fractions that leave one of the parts empty.
+        ConfigError: for fractions, or a number of images, that leave one of the parts empty.
         DataError: when a class has too few images to be in every part.
     """
+    if dataset.validation_start is not None and dataset.test_start is not None:
+        ends = (dataset.validation_start, dataset.test_start)
+        train, validation, test = np.split(np.arange(len(dataset)), ends)
+        return Split(train, validation, test)
     given = dataset.test_start is not None
     fractions = (validation_fraction,) if given else (validation_fraction, test_fraction)
     if not all(fraction > 0 for fraction in fractions) or not sum(fractions) < 1:
@@ -60,6 +69,9 @@ def split(
 
     available = dataset.labels[: dataset.test_start]
     parts: list[list[Indices]] = [[], [], []]
+    shares = None
+    if validation_images is not None:
+        shares = _shares(validation_images, np.bincount(available, minlength=len(dataset.class_names)))
     for label, name in enumerate(dataset.class_names):
         members = rng.permutation(np.flatnonzero(available == label))
         needed = 1 + len(fractions)
@@ -68,6 +80,8 @@ def split(
                 f"class {printable(name)!r} has {len(members)} image(s) to split, expected {needed} or more; add images"
             )
         held = [max(1, math.floor(fraction * len(members) + 0.5)) for fraction in fractions]
+        if shares is not None:
+            held[0] = shares[label]
         while len(members) - sum(held) < 1:
             held[held.index(max(held))] -= 1
         cuts = np.cumsum(held)
@@ -75,5 +89,27 @@ def split(
             parts[part].append(indices)
     if given:
         parts[2] = [np.arange(dataset.test_start or 0, len(dataset))]
-    train, validation, test = (np.sort(np.concatenate(part)).astype(np.int64) for part in parts)
-    return Split(train, validation, test)
+    return Split(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
+
+
+def _shares(images: int, sizes: Indices) -> list[int]:
+    """How many of so many images each class gives: its share, rounded so that the sum is exact, and at least one.
+
+    Source: the method of largest remainders.
+
+    Raises:
+        ConfigError: when there are fewer images than classes, or more than half of all images.
+    """
+    if not len(sizes) <= images <= sizes.sum() / 2:
+        raise ConfigError(
+            "data.validation_images must leave as many to train with, and have one of each class",
+            expected=f"{len(sizes)} to {sizes.sum() // 2}",
+            received=f"{images}",
+        )
+    exact = images * sizes / sizes.sum()
+    shares = np.maximum(1, np.floor(exact).astype(int))
+    for label in np.argsort(-(exact - np.floor(exact)), kind="stable"):
+        shares[label] += shares.sum() < images
+    while shares.sum() > images:  # classes of less than one image got one
+        shares[np.argmax(shares)] -= 1
+    return shares.tolist()  # type: ignore[no-any-return]

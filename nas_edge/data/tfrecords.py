@@ -1,43 +1,52 @@
 """Images from TFRecord files in the layout usual for ImageNet, `tfrecord:FOLDER`.
 
     FOLDER/train-00000-of-01024          or whatever begins with `train`
-    FOLDER/validation-00000-of-00128     the test images; or `test...`; may be missing
+    FOLDER/validation-00000-of-00128     may be missing
+    FOLDER/test-00000-of-00128           may be missing, or have no labels, as ImageNet's: less than any training label
     FOLDER/labels.txt                    one class name per line; may be missing
+
+As in `folders.py`, architectures are scored on the validation images where there are labelled test images; otherwise
+they are what is tested on.
 
 Every record is a `tf.train.Example` with `image/encoded` (an image file, see `image_files.py`) and `image/class/label`
 (one number).
 Where the smallest label is 1, as in ImageNet's files, labels are counted from there. Class names are those of
 `labels.txt`, or else of `image/class/text`, or else the numbers.
 
-Opening reads everything once, checking checksums, labels and the headers of images; then only the places of the records
-are kept, and images are read when asked for.
+Opening reads everything once, checking checksums, labels and the headers of images, several files at once; then only
+the places of the records are kept, and images are read when asked for. What was found in a file is kept, see
+`examined.py`.
 """
 
 from __future__ import annotations
 
 import io
-from array import array
+import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
 from nas_edge.data.dataset import (
     Dataset,
-    Indices,
+    EncodedImage,
     LeftOut,
-    Pixels,
     check_class_names,
     check_classes,
     check_labels,
     extension,
     settle_bad,
 )
-from nas_edge.data.image_files import check_image, read_image
+from nas_edge.data.examined import Examined, Stamp
+from nas_edge.data.image_files import check_image
+from nas_edge.data.threads import in_threads
 from nas_edge.errors import DataError
 from nas_edge.quiet import start_tensorflow
 from nas_edge.regular_file import open_regular
@@ -48,6 +57,8 @@ _BEFORE, _AFTER = 12, 4
 
 _PREFIXES = ("train", "validation", "test")
 _LABELS = "labels.txt"
+
+_EXAMINER = f"records and image headers 1, Pillow {PIL.__version__}"
 
 
 @dataclass(frozen=True)
@@ -63,83 +74,151 @@ class Place:
 
 
 class RecordImages:
-    """Images in TFRecord files, decoded when asked for, so that memory is bounded by a batch.
+    """Images in TFRecord files, read when asked for.
 
     Args:
         files: where they are.
         spans: position in `files`, offset and length of each record, `int64 [n, 3]`; a million images are not a million
             objects.
-        size: side of the square they are brought to.
     """
 
-    def __init__(self, files: Sequence[Path], spans: NDArray[np.int64], size: int) -> None:
-        self._files, self._spans, self._size = tuple(files), spans, size
+    def __init__(self, files: Sequence[Path], spans: NDArray[np.int64]) -> None:
+        self._files, self._spans = tuple(files), spans
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """`[n, size, size, 3]`."""
-        return (len(self._spans), self._size, self._size, 3)
+    def __len__(self) -> int:
+        return len(self._spans)
 
-    def __getitem__(self, indices: Indices, /) -> Pixels:
-        pixels = np.empty((len(indices), *self.shape[1:]), np.uint8)
-        for row, index in enumerate(indices):
-            number, offset, length = map(int, self._spans[int(index)])
-            place = Place(self._files[number], offset, length)
-            try:
-                with place.file.open("rb") as file:
-                    file.seek(place.offset)
-                    record = file.read(place.length)
-            except OSError as error:
-                raise DataError(f"cannot read {place}: {error.strerror or error}") from error
-            pixels[row] = read_image(io.BytesIO(_features(record, place)[0]), place, self._size)
-        return pixels
+    def __getitem__(self, index: int, /) -> EncodedImage:
+        number, offset, length = map(int, self._spans[index])
+        place = Place(self._files[number], offset, length)
+        try:
+            with open_regular(place.file) as file:
+                file.seek(place.offset)
+                record = file.read(place.length)
+        except OSError as error:
+            raise DataError(f"cannot read {place}: {error.strerror or error}") from error
+        return EncodedImage(_features(record, place)[0], place)
 
 
-def load_tfrecords(folder: Path, size: int, skip_bad: bool = False) -> Dataset:
+@dataclass
+class _Index:
+    """What a file holds.
+
+    Attributes:
+        spans: offset and length of each good record, `[2 n]`.
+        labels: theirs, `[n]`.
+        texts: of labels, the class name beside the first such label; "" for none.
+        bad: what is wrong with the other records.
+    """
+
+    spans: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    texts: dict[int, str] = field(default_factory=dict)
+    bad: list[str] = field(default_factory=list)
+
+    def to_bytes(self) -> bytes:
+        """As it is kept."""
+        texts = sorted(self.texts.items())
+        return zlib.compress(json.dumps([self.spans, self.labels, texts, self.bad]).encode())
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> _Index:
+        """The inverse of `to_bytes`."""
+        spans, labels, texts, bad = json.loads(zlib.decompress(content))
+        return cls(spans, labels, dict(map(tuple, texts)), bad)
+
+
+def load_tfrecords(folder: Path, skip_bad: bool = False, workers: int = 0) -> Dataset:
     """Opens TFRecord files; see the top of this file.
 
     Args:
         folder: holds them.
-        size: side in pixels to which images are brought when read.
         skip_bad: leaves out records whose image or label cannot be used, instead of refusing the files.
+        workers: threads that read them.
 
     Raises:
         DataError: when they cannot be used.
     """
-    groups, ignored = _groups(folder)
+    parts, ignored = _parts(folder)
     start_tensorflow()
-    files: list[Path] = []
-    spans, labels, counts = array("q"), array("q"), []
-    texts: dict[int, str] = {}
-    bad: list[str] = []
-    for group in groups:
-        for file in group:
-            for place, record in _records(file):
-                try:
-                    encoded, label, text = _features(record, place)
-                    check_image(io.BytesIO(encoded), place, size)
-                except DataError as error:
-                    bad.append(str(error))
-                    continue
-                spans.extend((len(files), place.offset, place.length))
-                labels.append(label)
-                texts.setdefault(label, text)
-            files.append(file)
-        counts.append(len(labels))
-    left_out = LeftOut(ignored, settle_bad(bad, len(labels) + len(bad), skip_bad))
+    files = list(chain(*parts.values()))
+    indexes = dict(zip(files, _indexes(folder, files, workers), strict=True))
+    labels = {part: [label for file in group for label in indexes[file].labels] for part, group in parts.items()}
+    if "test" in parts and max(labels["test"], default=-1) < min(labels["train"], default=0):
+        if labels["test"]:
+            ignored["test records without labels"] = len(labels["test"])
+        del parts["test"]
+    groups = list(parts.values())
+    files = list(chain(*groups))
+    bad = [problem for file in files for problem in indexes[file].bad]
+    counts = [sum(len(indexes[file].labels) for file in group) for group in groups]
+    left_out = LeftOut(ignored, settle_bad(bad, sum(counts) + len(bad), skip_bad))
     where = f"image/class/label of {folder}"
-    checked = check_labels(np.array(labels, np.int32), where)
+    checked = check_labels(np.array([label for file in files for label in indexes[file].labels], np.int64), where)
     first = int(checked.min() == 1)
     checked -= np.int32(first)
-    names = _class_names(folder, {label - first: text for label, text in texts.items()}, int(checked.max()) + 1)
+    texts: dict[int, str] = {}
+    for file in files:
+        texts = {label - first: text for label, text in indexes[file].texts.items()} | texts
+    names = _class_names(folder, texts, int(checked.max()) + 1)
     check_class_names(names, f"class names of {folder}")
     check_classes(checked[: counts[0]], names, where)
-    images = RecordImages(files, np.array(spans, np.int64).reshape(-1, 3), size)
-    return Dataset(images, checked, names, counts[0] if len(counts) == 2 else None, left_out)
+    spans = [
+        np.insert(np.array(indexes[file].spans, np.int64).reshape(-1, 2), 0, number, axis=1)
+        for number, file in enumerate(files)
+    ]
+    ends = np.cumsum(counts).tolist()
+    return Dataset(
+        RecordImages(files, np.concatenate(spans)),
+        checked,
+        names,
+        ends[-2] if len(ends) > 1 else None,
+        left_out,
+        ends[-3] if len(ends) > 2 else None,
+    )
 
 
-def _groups(folder: Path) -> tuple[list[list[Path]], dict[str, int]]:
-    """The files to train with and, if there are any, to test with; and how many others there are, by extension."""
+def _indexes(folder: Path, files: Sequence[Path], workers: int) -> Iterator[_Index]:
+    """What each file holds; those that were read before are not read again.
+
+    Raises:
+        DataError: for a file that is damaged.
+    """
+    examined = Examined(folder, _EXAMINER)
+    known = examined.known("")
+
+    def index(file: Path) -> _Index:
+        try:
+            stamp = Stamp.of(file.stat())
+        except OSError as error:
+            raise DataError(f"cannot read {file}: {error.strerror or error}") from error
+        before = known.get(file.name)
+        if before is not None and before[0] == stamp:
+            return _Index.from_bytes(before[1])
+        found = _index(file)
+        examined.keep("", {file.name: (stamp, found.to_bytes())})
+        return found
+
+    return in_threads(index, files, workers)
+
+
+def _index(file: Path) -> _Index:
+    found = _Index()
+    for place, record in _records(file):
+        try:
+            encoded, label, text = _features(record, place)
+            check_image(io.BytesIO(encoded), place)
+        except DataError as error:
+            found.bad.append(str(error))
+            continue
+        found.spans += (place.offset, place.length)
+        found.labels.append(label)
+        found.texts.setdefault(label, text)
+    return found
+
+
+def _parts(folder: Path) -> tuple[dict[str, list[Path]], dict[str, int]]:
+    """The files of each part that there is, by prefix; and how many others there are, by extension."""
     try:
         found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         odd = [path for path in found if path.name.startswith(_PREFIXES) and not path.is_file()]
@@ -147,13 +226,12 @@ def _groups(folder: Path) -> tuple[list[list[Path]], dict[str, int]]:
         raise DataError(f"cannot list {folder}: {error.strerror or error}; expected tfrecord:FOLDER") from error
     if odd:
         raise DataError(f"{printable(str(odd[0]))} is not a regular file; replace or remove it")
-    by_prefix = {prefix: [path for path in found if path.name.startswith(prefix)] for prefix in _PREFIXES}
-    if not by_prefix["train"]:
+    parts = {prefix: [path for path in found if path.name.startswith(prefix)] for prefix in _PREFIXES}
+    if not parts["train"]:
         raise DataError(f"{folder} holds no TFRecord files; expected some whose names begin with train")
-    groups = [by_prefix["train"], by_prefix["validation"] or by_prefix["test"]]
-    used = {path for group in groups for path in group} | {folder / _LABELS}
+    used = {*chain(*parts.values()), folder / _LABELS}
     ignored = Counter(extension(path) for path in found if path not in used)
-    return [group for group in groups if group], dict(ignored)
+    return {prefix: files for prefix, files in parts.items() if files}, dict(ignored)
 
 
 def _records(file: Path) -> Iterator[tuple[Place, bytes]]:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from nas_edge.errors import ExportError
+from nas_edge.errors import DataError, ExportError
 from nas_edge.quiet import held_stderr
 
 _ERROR_LINES = 3
@@ -53,6 +53,8 @@ def run_converter(model: keras.Model, configure: Callable[[Any], None] | None = 
             if configure is not None:
                 configure(converter)
             return bytes(converter.convert())
+        except DataError:  # of representative images
+            raise
         except Exception as e:  # The converter raises a dozen types, `Exception` itself among them.
             lines = [line for line in f"{printed()}\n{e}".splitlines() if line.strip()]
             raise ExportError(f"the TFLite converter failed: {' | '.join(lines[-_ERROR_LINES:])}") from e

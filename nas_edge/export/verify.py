@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -13,7 +14,7 @@ from nas_edge.errors import DataError, ExportError
 from nas_edge.formatting import reason
 from nas_edge.networks.tflite_model import OperatorInfo, operators
 from nas_edge.quiet import held_stderr
-from nas_edge.tasks.base import NetworkTask
+from nas_edge.tasks.base import Batch, NetworkTask, RunningScore
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -94,24 +95,34 @@ def run_tflite(model: bytes, images: Array, threads: int | None = None, kernels:
         DataError: when the images do not fit.
         ExportError: when the runtime cannot run the file.
     """
-    interpreter = _interpreter(model, threads, kernels)
-    source, result = _tensor_info(interpreter.get_input_details()[0]), _tensor_info(interpreter.get_output_details()[0])
-    if source.shape != (1, *images.shape[1:]):
-        raise DataError(
-            "the images have the wrong shape",
-            expected=f"[n, {', '.join(map(str, source.shape[1:]))}]",
-            received=f"{list(images.shape)}",
-        )
-    feed, fetch = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    stored = np.empty((len(images), *result.shape[1:]), result.dtype)
-    try:
-        for index, image in enumerate(images):
-            interpreter.set_tensor(feed, source.quantize(image[None]))
-            interpreter.invoke()
-            stored[index] = interpreter.get_tensor(fetch)[0]
-    except (RuntimeError, ValueError) as e:
-        raise ExportError(f"the runtime cannot run the file: {reason(e)}") from e
-    return result.dequantize(stored)
+    return _Runner(model, threads, kernels)(images)
+
+
+class _Runner:
+    """A file that stays loaded; arguments, results and errors are those of `run_tflite`."""
+
+    def __init__(self, model: bytes, threads: int | None = None, kernels: Kernels = "XNNPACK") -> None:
+        self._interpreter = _interpreter(model, threads, kernels)
+        feed, fetch = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        self._feed, self._fetch = feed["index"], fetch["index"]
+        self._source, self._result = _tensor_info(feed), _tensor_info(fetch)
+
+    def __call__(self, images: Array) -> Array:
+        if self._source.shape != (1, *images.shape[1:]):
+            raise DataError(
+                "the images have the wrong shape",
+                expected=f"[n, {', '.join(map(str, self._source.shape[1:]))}]",
+                received=f"{list(images.shape)}",
+            )
+        stored = np.empty((len(images), *self._result.shape[1:]), self._result.dtype)
+        try:
+            for index, image in enumerate(images):
+                self._interpreter.set_tensor(self._feed, self._source.quantize(image[None]))
+                self._interpreter.invoke()
+                stored[index] = self._interpreter.get_tensor(self._fetch)[0]
+        except (RuntimeError, ValueError) as e:
+            raise ExportError(f"the runtime cannot run the file: {reason(e)}") from e
+        return self._result.dequantize(stored)
 
 
 @dataclass(frozen=True)
@@ -128,15 +139,29 @@ class FileQuality:
     example_scores: Array | None
 
 
-def file_quality(
-    model: bytes, images: Array, targets: Array, task: NetworkTask, threads: int | None = None
-) -> FileQuality:
-    """How good a file is. Arguments and errors are those of `run_tflite`; targets are those of the images."""
-    if len(images) == 0 or len(images) != len(targets):
-        raise DataError(f"expected as many targets as images, at least one; received {len(targets)} and {len(images)}")
-    outputs = run_tflite(model, images, threads)
-    scores = task.example_scores(outputs, targets) if np.isfinite(outputs).all() else None
-    return FileQuality(task.score(outputs, targets), scores)
+def file_quality(model: bytes, batches: Iterable[Batch], task: NetworkTask, threads: int | None = None) -> FileQuality:
+    """How good a file is, on images of which one batch is held at a time.
+
+    Args:
+        model: a TFLite file with one input, of batch one, and one output.
+        batches: preprocessed images, and their targets.
+        task: what good is.
+        threads: of the runtime; None for up to four.
+
+    Raises:
+        DataError: when there are no images, or they do not fit.
+        ExportError: when the runtime cannot run the file.
+    """
+    run, running = _Runner(model, threads), RunningScore(task)
+    scores: list[Array | None] = []
+    for images, targets in batches:
+        if len(images) != len(targets):
+            raise DataError(f"expected as many targets as images; received {len(targets)} and {len(images)}")
+        outputs = run(images)
+        running.take(outputs, targets)
+        scores.append(task.example_scores(outputs, targets) if np.isfinite(outputs).all() else None)
+    known = [part for part in scores if part is not None]
+    return FileQuality(running.value(), np.concatenate(known) if known and len(known) == len(scores) else None)
 
 
 def max_difference(first: Array, second: Array) -> float:

@@ -32,6 +32,7 @@ from nas_edge.networks.primitives.depthwise_conv import DepthwiseConv2D as Depth
 from nas_edge.networks.primitives.dropout import Dropout as Dropout
 from nas_edge.networks.primitives.flatten import Flatten as Flatten
 from nas_edge.networks.primitives.multiply import Multiply as Multiply
+from nas_edge.networks.primitives.path_dropout import PathDropout as PathDropout
 from nas_edge.networks.primitives.pool import GlobalAveragePool as GlobalAveragePool
 
 # ---------------------------------------------------------------- composites (templates only)

@@ -49,6 +49,7 @@ class ShortTraining(QualitySource):
             )
         self._settings, self._seed = settings.weights, context.seed
         self._task, self._data = context.task, context.data
+        self._evaluation_batch_size = context.evaluation_batch_size
 
     @property
     def name(self) -> str:
@@ -75,7 +76,7 @@ class ShortTraining(QualitySource):
             raise
         except TrainingError as error:
             return Quality(None, str(error))
-        quality = evaluate(model, data.in_order(data.split.validation, 256), task)
+        quality = evaluate(model, data.in_order(data.split.validation, self._evaluation_batch_size), task)
         if not math.isfinite(quality):
             return Quality(None, "the training diverged: what the network answers is not numbers")
         return Quality(quality)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,12 +42,14 @@ class QualityContext:
         task: what the networks are for.
         data: what they learn from; None for a run without data.
         seed: of the run.
+        evaluation_batch_size: examples that are scored at once.
     """
 
     space: SearchSpace
     task: Task
     data: TaskData | None
     seed: int
+    evaluation_batch_size: int = 256
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class QualitySource(ABC):
         Raises:
             TrainingError, RunError: when the source itself is broken, not the candidate.
         """
+
+    def evaluate_all(self, candidates: Sequence[Candidate]) -> list[Quality]:
+        """The qualities of several, each as `evaluate` gives it; a source may read its data once for all of them."""
+        return [self.evaluate(candidate) for candidate in candidates]
 
     def close(self) -> None:  # noqa: B027 - a source may have nothing to free
         """Frees what the source holds; may be called twice."""

@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from nas_edge.errors import ConfigError
 from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
 from nas_edge.latency.pooled import PooledLatency
-from nas_edge.latency.source import Candidate, LatencySource
+from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
 from nas_edge.quality.source import Quality, QualitySource
 from nas_edge.rewards import Objective, Reward
@@ -27,6 +27,7 @@ class Evaluator:
         objectives: resources with targets; the reward joins them with quality.
         reward: the form of that.
         pooled: what steadies noisy latencies by those of other candidates; None takes all as they are.
+        bytes_per_value: of activations, which decides the peak memory: 4 of a float32 network, 1 of an int8 one.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class Evaluator:
         objectives: Sequence[Objective],
         reward: Reward,
         pooled: PooledLatency | None = None,
+        bytes_per_value: int = 4,
     ) -> None:
         self.space, self.quality, self.latency = space, quality, latency
         self.objectives, self._reward, self._pooled = tuple(objectives), reward, pooled
+        self._bytes_per_value = bytes_per_value
 
     def candidate(self, architecture: Architecture) -> Candidate:
         """The design of an architecture, in its canonical form."""
@@ -66,7 +69,7 @@ class Evaluator:
         asked = [self.latency.submit(candidate) for candidate in candidates]
         if self.latency.measures_on_host:
             wait(asked)
-        qualities = [self.quality.evaluate(candidate) for candidate in candidates]
+        qualities = self.quality.evaluate_all(candidates)
         return [
             self.assess(candidate, quality, future.result(), step, step)
             for candidate, quality, future in zip(candidates, qualities, asked, strict=True)
@@ -97,13 +100,15 @@ class Evaluator:
             self._pooled.take(trial.architecture, trial.latency)
 
     def _usage(self, design: Design, answer: LatencyAnswer | AdjustedLatency | None) -> dict[str, float] | None:
-        """Value of each resource, or None when the latency is not to be relied on."""
+        """Value of each resource that is aimed at, or None when one is not known or the candidate failed."""
         latency_ms = None if answer is None else answer.latency_ms
-        if latency_ms is None:
+        timed = any(objective.resource == "latency_ms" for objective in self.objectives)
+        # Where the reward goes without latency, one that the bench could not find out does not matter.
+        if latency_ms is None and (timed or answer is None or answer.verdict in CANDIDATE_FAULTS):
             return None
-        values = {"latency_ms": latency_ms}
+        values = {} if latency_ms is None else {"latency_ms": latency_ms}
         if design.network is not None:
-            analysis = analyze(design.network)
+            analysis = analyze(design.network, self._bytes_per_value)
             values["macs"] = float(analysis.macs)
             values["parameters"] = float(analysis.parameters)
             values["peak_memory_bytes"] = float(analysis.peak_memory_bytes)

@@ -19,9 +19,9 @@ from nas_edge.controllers.base import Controller
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.source import LatencySource
 from nas_edge.quality import QUALITY_SOURCES
-from nas_edge.quality.source import QualityContext
+from nas_edge.quality.source import QualityContext, QualitySource
 from nas_edge.registry import Entry, Registry
-from nas_edge.rewards import REWARDS, Objective
+from nas_edge.rewards import REWARDS, Objective, Reward
 from nas_edge.search.evaluation import Evaluator
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.multi_trial import MultiTrialSearch, MultiTrialSettings
@@ -44,6 +44,8 @@ class SearchContext:
         objectives: resources with targets.
         seed: of the run; every purpose has its own stream, see `seeds`.
         pooled: what steadies noisy latencies, see `Evaluator`.
+        evaluation_batch_size: examples that are scored at once, where the settings leave that open.
+        bytes_per_value: of the networks' activations as they are delivered, see `networks.analysis`.
     """
 
     space: SearchSpace
@@ -53,6 +55,8 @@ class SearchContext:
     objectives: Sequence[Objective]
     seed: int
     pooled: PooledLatency | None = None
+    evaluation_batch_size: int = 256
+    bytes_per_value: int = 4
 
 
 def make_controller(settings: SearchSettings, context: SearchContext) -> Controller:
@@ -61,8 +65,19 @@ def make_controller(settings: SearchSettings, context: SearchContext) -> Control
     return CONTROLLERS.make(settings.controller, context.space, plan)
 
 
+def _evaluator(quality: QualitySource, reward: Reward, context: SearchContext) -> Evaluator:
+    return Evaluator(
+        context.space,
+        quality,
+        context.latency,
+        context.objectives,
+        reward,
+        context.pooled,
+        context.bytes_per_value,
+    )
+
+
 def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
-    from nas_edge.data.preprocessing import Batches
     from nas_edge.errors import ConfigError
     from nas_edge.quality.shared_weights import SharedWeightsQuality
     from nas_edge.supernet.shared_weights import SharedWeights
@@ -76,34 +91,31 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
         raise ConfigError(
             f"a one-shot search trains networks, which {space.name} does not describe", fix="use --method multi-trial"
         )
-    steps = settings.steps * settings.samples_per_step
-    schedule = CosineWithWarmup(weights.peak_learning_rate, steps, round(steps * weights.warmup_fraction))
+    steps = settings.weight_steps
+    schedule = CosineWithWarmup(settings.peak_learning_rate, steps, round(steps * weights.warmup_fraction))
     shared = SharedWeights(
         Supernet(space, settings.execution, integer(seed, "supernet"), settings.rematerialize),  # type: ignore[arg-type]
         make_optimizer(weights, schedule),
         task,
         weights,
     )
-    preprocessing, parts = data.preprocessing, data.split
-    train = Batches(
-        data.dataset, parts.train, weights.batch_size, generator(seed, "train"), preprocessing, data.augmentation
-    )
+    parts = data.split
+    train = data.shuffled(parts.train, weights.batch_size, generator(seed, "train"))
     size = min(settings.validation_batch_size, len(parts.validation))
-    validation = Batches(data.dataset, parts.validation, size, generator(seed, "validation"), preprocessing)
-    reward = REWARDS[settings.reward]
-    evaluator = Evaluator(
-        space, SharedWeightsQuality(shared, data), context.latency, context.objectives, reward, context.pooled
-    )
+    validation = data.shuffled(parts.validation, size, generator(seed, "validation"), augmented=False)
+    at_once = settings.evaluation_batch_size or context.evaluation_batch_size
+    quality, reward = SharedWeightsQuality(shared, task, data, at_once), REWARDS[settings.reward]
+    evaluator = _evaluator(quality, reward, context)
     rng = generator(seed, "controller")
     return OneShotSearch(make_controller(settings, context), evaluator, shared, train, validation, rng, settings)
 
 
 def _multi_trial(settings: MultiTrialSettings, context: SearchContext) -> SearchLoop:
-    quality = QUALITY_SOURCES.make(
-        settings.quality, QualityContext(context.space, context.task, context.data, context.seed)
-    )
+    at_once = settings.evaluation_batch_size or context.evaluation_batch_size
+    parts = QualityContext(context.space, context.task, context.data, context.seed, at_once)
+    quality = QUALITY_SOURCES.make(settings.quality, parts)
     reward = REWARDS[settings.reward]
-    evaluator = Evaluator(context.space, quality, context.latency, context.objectives, reward, context.pooled)
+    evaluator = _evaluator(quality, reward, context)
     rng = generator(context.seed, "controller")
     return MultiTrialSearch(make_controller(settings, context), evaluator, rng, settings)
 

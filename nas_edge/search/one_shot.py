@@ -5,7 +5,7 @@ One step:
 1. propose architectures (during warm-up, some decisions run all their choices or their widest);
 2. ask the device for their latencies, unless the device is this very host;
 3. train the shared weights, one batch per proposal, one after another: on one machine that is worth more than
-   averaging the gradients of all proposals as a TPU pod must;
+   averaging the gradients of all proposals, which `search.weight_updates=averaged` does, as published;
 4. score each proposal on a validation batch with the updated weights;
 5. join quality and latency in a reward, and update the controller.
 
@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -66,6 +66,13 @@ class OneShotSettings(SearchSettings):
     reward_delay_steps: int = Field(
         0, ge=0, le=1000, description="steps by which a reward may reach the controller late, to keep devices busy"
     )
+    op_warmup_decisions: int | None = Field(
+        None, ge=1, description="operators that run all choices at once in a step of the warm-up; None: any number"
+    )
+    weight_updates: Literal["sequential", "averaged"] = Field(
+        "sequential",
+        description="of a step's proposals: one update of the weights for each, or one with the mean of all gradients",
+    )
     validation_batch_size: int = Field(512, ge=2)
     execution: str = Field(
         "sliced", pattern="^(sliced|masked)$", description="masked keeps static shapes, for XLA and TPU"
@@ -85,6 +92,17 @@ class OneShotSettings(SearchSettings):
     def delay_steps(self) -> int:
         """Steps before the controller learns."""
         return int(self.steps * self.delay_fraction)
+
+    @property
+    def weight_steps(self) -> int:
+        """Updates of the shared weights in the whole search."""
+        return self.steps * (1 if self.weight_updates == "averaged" else self.samples_per_step)
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """Of the weights: as for a batch of all images that make an update."""
+        batches = self.samples_per_step if self.weight_updates == "averaged" else 1
+        return self.weights.peak_learning_rate * batches
 
     @model_validator(mode="after")
     def _warmup_within_delay(self) -> OneShotSettings:
@@ -108,6 +126,9 @@ class Batches(Protocol):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state()` returned."""
+
+    def settle(self) -> None:
+        """Waits until nothing is read ahead any more: that would disturb a measurement on this host."""
 
 
 @dataclass
@@ -158,7 +179,8 @@ class OneShotSearch(SearchLoop):
         learning = step >= settings.delay_steps
         fractions = {"op": settings.op_warmup_fraction, "filters": settings.filter_warmup_fraction}
         replaced = {kind: warmup.probability(step, math.floor(settings.steps * f)) for kind, f in fractions.items()}
-        proposals = warmup.propose(self.controller, settings.samples_per_step, self.rng, replaced)
+        samples, at_once = settings.samples_per_step, settings.op_warmup_decisions
+        proposals = warmup.propose(self.controller, samples, self.rng, replaced, at_once)
         candidates = [self.evaluator.candidate(p.architecture) for p in proposals] if learning else []
         pending = _Pending(step, proposals, candidates, [None] * len(candidates))
         if not self.evaluator.latency.measures_on_host:
@@ -166,8 +188,7 @@ class OneShotSearch(SearchLoop):
 
         losses = self._train(proposals)
         if learning:
-            inputs, targets = next(self.validation)
-            pending.qualities = [self.score(inputs, targets, _masks(proposal)) for proposal in proposals]
+            pending.qualities = self._scores(proposals)
             self._pending.append(pending)
         trials: list[Trial] = []
         is_last = step + 1 == settings.steps
@@ -225,11 +246,17 @@ class OneShotSearch(SearchLoop):
             raise self.diverged("what a network answers is not numbers")
         return quality
 
+    def _scores(self, proposals: Sequence[Proposal]) -> list[float]:
+        """The qualities of a step's proposals: on one batch, or, as published for averaged updates, on one each."""
+        batch = None if self.settings.weight_updates == "averaged" else next(self.validation)
+        return [self.score(*(batch or next(self.validation)), _masks(proposal)) for proposal in proposals]
+
     def _train(self, proposals: Sequence[Proposal]) -> list[float]:
-        losses = []
-        for proposal in proposals:
-            inputs, targets = next(self.train)
-            losses.append(self.weights.train_step(inputs, targets, _masks(proposal)))
+        batches = ((*next(self.train), _masks(proposal)) for proposal in proposals)
+        if self.settings.weight_updates == "averaged":
+            losses = self.weights.averaged_step(batches)
+        else:
+            losses = [self.weights.train_step(*batch) for batch in batches]
         if not all(map(math.isfinite, losses)):
             raise self.diverged(f"the loss is {losses}")
         return losses
@@ -258,6 +285,8 @@ class OneShotSearch(SearchLoop):
         """Has everything measured that waits, if the first of it has to be, and waits for all of it."""
         if not _unasked(waiting[0]):
             return
+        self.train.settle()
+        self.validation.settle()
         for pending in waiting:
             self._ask(pending)
         wait([future for pending in waiting for future in pending.latencies if future is not None])

@@ -30,6 +30,11 @@ class SearchSettings(ChoiceSettings):
         description="what proposes architectures",
     )
     reward: Annotated[str, one_of(REWARDS)] = Field("absolute", description=f"one of {', '.join(REWARDS)}")
+    evaluation_batch_size: int | None = Field(
+        None,
+        ge=2,
+        description="examples scored at once where all validation data is, as for finalists; None: as many as fit",
+    )
     random_baseline: bool = Field(False, description="also evaluate as many random architectures as the search did")
 
     @property

@@ -3,13 +3,16 @@
 With a probability that fades over the first steps a decision is replaced, and how depends on its kind: `op` runs all
 its choices at equal weight, `filters` its largest choice. A kind that is not in `REPLACEMENTS` is never replaced.
 
+Every operator at once is what takes most memory in a search. The patent's variant replaces a random subset of fixed
+size instead: with the same fading probability a proposal has exactly so many of its `op` decisions replaced.
+
 Source: TuNAS, arXiv:2008.06120; patent US11347995.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -32,7 +35,11 @@ REPLACEMENTS: dict[str, Replacement] = {"op": _all_choices, "filters": _largest_
 
 
 def propose(
-    controller: Controller, n: int, rng: np.random.Generator, probabilities: Mapping[str, float]
+    controller: Controller,
+    n: int,
+    rng: np.random.Generator,
+    probabilities: Mapping[str, float],
+    ops_at_once: int | None = None,
 ) -> list[Proposal]:
     """Asks a controller for proposals and warms them up.
 
@@ -41,25 +48,34 @@ def propose(
         n: how many.
         rng: the randomness of controller and warm-up.
         probabilities: of replacing a decision, by its kind; a kind that is not named is not replaced.
+        ops_at_once: size of the subset of `op` decisions that is replaced; None replaces each on its own.
     """
     # One after another: each proposal's draws are followed by those of its warm-up.
     return [
-        warm_up(controller.space, architecture, rng, probabilities)
+        warm_up(controller.space, architecture, rng, probabilities, ops_at_once)
         for _ in range(n)
         for architecture in controller.propose(1, rng)
     ]
 
 
 def warm_up(
-    space: SearchSpace, architecture: Architecture, rng: np.random.Generator, probabilities: Mapping[str, float]
+    space: SearchSpace,
+    architecture: Architecture,
+    rng: np.random.Generator,
+    probabilities: Mapping[str, float],
+    ops_at_once: int | None = None,
 ) -> Proposal:
     """Replaces decisions of one architecture at random; arguments as `propose`."""
     # Drawn even where the probability is 0, so that a stream of random numbers does not depend on warm-up.
     draws = rng.random(len(architecture.choices))
+    below = [float(draw) < probabilities.get(d.kind, 0.0) for d, draw in zip(space.decisions, draws, strict=True)]
+    if ops_at_once is not None:
+        chosen = _subset(space, draws, ops_at_once) if rng.random() < probabilities.get("op", 0.0) else set()
+        below = [i in chosen if d.kind == "op" else below[i] for i, d in enumerate(space.decisions)]
     choices, weights, replaced = [], [], []
-    for decision, choice, draw in zip(space.decisions, architecture.choices, draws, strict=True):
+    for decision, choice, is_below in zip(space.decisions, architecture.choices, below, strict=True):
         replacement = REPLACEMENTS.get(decision.kind)
-        replace = replacement is not None and bool(draw < probabilities.get(decision.kind, 0.0))
+        replace = replacement is not None and is_below
         if replacement is not None and replace:
             run, row = replacement(decision, choice)
         else:
@@ -68,6 +84,12 @@ def warm_up(
         weights.append(row)
         replaced.append(replace)
     return Proposal(Architecture(tuple(choices)), tuple(weights), tuple(replaced), _active(space, weights))
+
+
+def _subset(space: SearchSpace, draws: np.ndarray[Any, np.dtype[np.float64]], count: int) -> set[int]:
+    """Positions of the `op` decisions with the least draws; those of one choice decide nothing."""
+    ops = [i for i, decision in enumerate(space.decisions) if decision.kind == "op" and len(decision.choices) > 1]
+    return set(sorted(ops, key=lambda i: draws[i])[:count])
 
 
 def _active(space: SearchSpace, weights: Sequence[Sequence[float]]) -> tuple[bool, ...]:

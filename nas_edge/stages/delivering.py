@@ -31,9 +31,13 @@ from nas_edge.stages.context import RunContext
 from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
 from nas_edge.text import measurement_text
+from nas_edge.training.context import training_data
 from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
 
 MeasureFiles: TypeAlias = Callable[[Sequence[MeasureRequest]], Sequence[Measurement]]
+
+# Images that are held in memory for files, which take them one by one.
+TESTED_AT_ONCE = 32
 
 # Test images with which the delivered files are run on the device and here.
 CHECKED_IMAGES = 4
@@ -139,7 +143,7 @@ def train_once(context: RunContext, contender: Contender) -> Weights:
     folder = "winner" if name == "winner" else f"compared/{name.replace(' ', '-')}"
 
     def trained() -> Weights:
-        data, task = context.required_data, context.network_task
+        data, task = training_data(config.training, context.required_data), context.network_task
         steps = config.training.steps(len(data.training_indices))
         with context.reporter.stage(f"training {name}", steps) as show:
 
@@ -178,10 +182,13 @@ def convert(
     if config.export.precision == "int8":
         count = min(config.export.representative_images, len(data.split.train))
         chosen = generator(config.seed, "representative").choice(data.split.train, count, replace=False)
-        files["int8"] = int8_tflite(model, data.arrays(np.sort(chosen))[0])
+        read = data.in_order
+        files["int8"] = int8_tflite(model, lambda: (images for images, _ in read(np.sort(chosen), TESTED_AT_ONCE)))
         verify.check_int8(files["int8"])
-    images, targets = data.arrays(data.split.test)
-    found = {precision: verify.file_quality(file, images, targets, task) for precision, file in files.items()}
+    found = {
+        precision: verify.file_quality(file, data.in_order(data.split.test, TESTED_AT_ONCE), task)
+        for precision, file in files.items()
+    }
     quality = {precision: one.value for precision, one in found.items()}
     scores = {precision: one.example_scores for precision, one in found.items() if one.example_scores is not None}
     return TrainedModel(contender, files, quality, scores)
@@ -318,7 +325,7 @@ class Bundling:
             section=task.bundle_section(data),
             metric=task.metric,
             preprocessing=data.preprocessing,
-            golden_image=data.preprocessing.fit(data.dataset.images[data.split.test[:1]])[0],
+            golden_image=data.pixels(data.split.test[:1])[0],
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),

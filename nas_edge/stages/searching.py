@@ -15,12 +15,14 @@ from nas_edge.latency.cache import CachedSource, repair
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
+from nas_edge.networks.analysis import BYTES_PER_VALUE
 from nas_edge.rewards import Objective
 from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.methods import SearchContext, make_search
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.design import Design
 from nas_edge.stages.context import RunContext, published_network
+from nas_edge.stages.fitting import evaluation_batch_size
 from nas_edge.stages.policy_log import PolicyLog, set_damaged_aside
 from nas_edge.stages.progress_line import SearchLine
 from nas_edge.stages.recorded import RecordedSearch
@@ -84,9 +86,20 @@ def make_loop(context: RunContext, latency: LatencySource, target_ms: float) -> 
         ConfigError: when its parts do not fit each other.
     """
     config = context.config
-    objectives = (Objective("latency_ms", target_ms, config.target.beta), *config.target.objectives)
+    latency_objective = (Objective("latency_ms", target_ms, config.target.beta),) if config.target.in_reward else ()
+    objectives = (*latency_objective, *config.target.objectives)
     pooled = PooledLatency(context.space) if getattr(config.latency, "pooled", False) else None
-    parts = SearchContext(context.space, context.task, context.data, latency, objectives, config.seed, pooled)
+    parts = SearchContext(
+        context.space,
+        context.task,
+        context.data,
+        latency,
+        objectives,
+        config.seed,
+        pooled,
+        evaluation_batch_size(context.space),
+        BYTES_PER_VALUE[config.export.precision],
+    )
     return make_search(config.search, parts)
 
 

@@ -5,7 +5,7 @@ One compiled function takes a training step and another computes outputs; both s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -48,6 +48,9 @@ class SharedWeights:
         images = tf.TensorSpec([None, *space.input_shape], tf.float32)
         targets = tf.TensorSpec([None, *task.targets.shape], task.targets.dtype)
         masks = tf.TensorSpec([len(space.decisions), most], tf.float32)
+        self._sums: list[Any] | None = None  # of gradients, for `averaged_step`
+        self._add = tf.function(self._add_gradients, input_signature=[images, targets, masks], autograph=False)
+        self._apply_mean = tf.function(self._apply_sums, input_signature=[tf.TensorSpec([])], autograph=False)
         self._train = tf.function(self._train_step, input_signature=[images, targets, masks], autograph=False)
         self._compute = tf.function(self._outputs, input_signature=[images, masks], autograph=False)
 
@@ -61,9 +64,30 @@ class SharedWeights:
         """
         return float(self._train(images, targets.astype(self._task.targets.dtype), masks))
 
+    def averaged_step(self, batches: Iterable[tuple[Array, Array, Array]]) -> list[float]:
+        """One step with the mean of the gradients of several networks, each on a batch of its own.
+
+        Args:
+            batches: images, targets and masks, each as `train_step` takes them; one is held at a time.
+
+        Returns:
+            The losses, all of the weights before the step.
+        """
+        if self._sums is None:
+            self._sums = [tf.Variable(tf.zeros_like(variable)) for variable in self.supernet.trainable_variables]
+        dtype = self._task.targets.dtype
+        losses = [float(self._add(images, targets.astype(dtype), masks)) for images, targets, masks in batches]
+        self._apply_mean(tf.constant(len(losses), tf.float32))
+        return losses
+
+    def outputs(self, images: Array, masks: Array) -> Array:
+        """What the network that `masks` selects answers, with the batch's own statistics; `[batch, ...]`."""
+        outputs: Array = self._compute(images, masks).numpy()
+        return outputs
+
     def quality(self, images: Array, targets: Array, masks: Array) -> float:
         """The task's metric, with the batch's own statistics; NaN if outputs are not numbers."""
-        return self._task.score(self._compute(images, masks).numpy(), targets)
+        return self._task.score(self.outputs(images, masks), targets)
 
     def arrays(self) -> dict[str, Array]:
         """Copies of every weight and of the optimiser's state, by name."""
@@ -93,13 +117,28 @@ class SharedWeights:
         return variables
 
     def _train_step(self, images: Any, targets: Any, masks: Any) -> Any:
-        variables = self.supernet.trainable_variables
+        loss, gradients = self._loss_gradients(images, targets, masks)
+        self.optimizer.apply(gradients, self.supernet.trainable_variables)
+        return loss
+
+    def _loss_gradients(self, images: Any, targets: Any, masks: Any) -> tuple[Any, list[Any]]:
         with tf.GradientTape() as tape:
             outputs, penalty = self.supernet(images, masks)
             loss = self._task.loss(outputs, targets, self._settings) + self._settings.weight_decay * penalty
-        gradients = tape.gradient(loss, variables)
-        self.optimizer.apply(gradients, variables)
+        return loss, tape.gradient(loss, self.supernet.trainable_variables)
+
+    def _add_gradients(self, images: Any, targets: Any, masks: Any) -> Any:
+        assert self._sums is not None
+        loss, gradients = self._loss_gradients(images, targets, masks)
+        for total, gradient in zip(self._sums, gradients, strict=True):
+            total.assign_add(gradient)
         return loss
+
+    def _apply_sums(self, count: Any) -> None:
+        assert self._sums is not None
+        self.optimizer.apply([total / count for total in self._sums], self.supernet.trainable_variables)
+        for total in self._sums:
+            total.assign(tf.zeros_like(total))
 
     def _outputs(self, images: Any, masks: Any) -> Any:
         return self.supernet(images, masks)[0]

@@ -17,9 +17,12 @@ from nas_edge.settings import ChoiceSettings
 if TYPE_CHECKING:
     import numpy as np
 
-    from nas_edge.data.preprocessing import Augmentation, Batches, Preprocessing
+    from nas_edge.data.augmentation import Augmentation
+    from nas_edge.data.dataset import Dataset
+    from nas_edge.data.loading import Batches
+    from nas_edge.data.mixing import Mixing
+    from nas_edge.data.preprocessing import Preprocessing
     from nas_edge.data.settings import DataSettings
-    from nas_edge.data.sources import Dataset
     from nas_edge.data.splits import Split
     from nas_edge.training.settings import OptimizationSettings
 
@@ -40,15 +43,26 @@ class TaskSettings(ChoiceSettings):
 
 @dataclass(frozen=True)
 class TaskData:
-    """A dataset, how it is split, and how its pixels become inputs."""
+    """A dataset, how it is split, and how its images become inputs.
+
+    Attributes:
+        dataset: the examples as they are stored.
+        split: which of them serve for what.
+        preprocessing: what a network sees of an image.
+        augmentation: of the images that are trained with.
+        workers: threads that read and decode ahead; they change no batch.
+        mixing: changes to whole batches that are trained with; None for none.
+    """
 
     dataset: Dataset
     split: Split
     preprocessing: Preprocessing
     augmentation: Augmentation
+    workers: int = 0
+    mixing: Mixing | None = None
 
     def arrays(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Batch:
-        """Inputs float32 `[n, size, size, channels]` and their targets, in order."""
+        """Inputs float32 `[n, size, size, channels]` and their targets, in order; all of them in memory at once."""
         import numpy as np
 
         batches = list(self.in_order(indices, 256))
@@ -56,17 +70,27 @@ class TaskData:
 
     def in_order(self, indices: np.ndarray[Any, np.dtype[np.int64]], batch_size: int) -> Iterable[Batch]:
         """Every example once, in order, as at inference; the last batch may be smaller."""
-        from nas_edge.data.preprocessing import in_order
+        from nas_edge.data.loading import in_order
 
-        return in_order(self.dataset, indices, batch_size, self.preprocessing)
+        return in_order(self.dataset, indices, batch_size, self.preprocessing, self.workers)
+
+    def pixels(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """What a network sees of images before normalising, `uint8 [n, size, size, channels]`."""
+        return self.preprocessing.fit(self.dataset.stored(indices))
 
     def shuffled(
-        self, indices: np.ndarray[Any, np.dtype[np.int64]], batch_size: int, rng: np.random.Generator
+        self,
+        indices: np.ndarray[Any, np.dtype[np.int64]],
+        batch_size: int,
+        rng: np.random.Generator,
+        *,
+        augmented: bool = True,
     ) -> Batches:
-        """Batches to train with: without end, shuffled, augmented."""
-        from nas_edge.data.preprocessing import Batches
+        """Batches without end, shuffled, and augmented to train with; to be closed."""
+        from nas_edge.data.loading import Batches
 
-        return Batches(self.dataset, indices, batch_size, rng, self.preprocessing, self.augmentation)
+        changes, mixing = (self.augmentation, self.mixing) if augmented else (None, None)
+        return Batches(self.dataset, indices, batch_size, rng, self.preprocessing, changes, self.workers, mixing)
 
     @property
     def training_indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -277,14 +301,41 @@ class NetworkTask(Task):
         Raises:
             DataError: when there are none.
         """
+        running = RunningScore(self)
+        for outputs, targets in batches:
+            running.take(outputs, targets)
+        return running.value()
+
+
+class RunningScore:
+    """A task's metric over batches that come one after another.
+
+    Args:
+        task: whose metric.
+    """
+
+    def __init__(self, task: NetworkTask) -> None:
+        self._task = task
+        self._total: Array | None = None
+        self._finite = True
+
+    def take(self, outputs: Array, targets: Array) -> None:
+        """Takes in a batch."""
         import numpy as np
 
-        total: Array | None = None
-        for outputs, targets in batches:
-            if not np.isfinite(outputs).all():
-                return float("nan")
-            part = self.statistics(outputs, targets)
-            total = part if total is None else total + part
-        if total is None:
+        self._finite = self._finite and bool(np.isfinite(outputs).all())
+        if self._finite:
+            part = self._task.statistics(outputs, targets)
+            self._total = part if self._total is None else self._total + part
+
+    def value(self) -> float:
+        """The metric of all batches so far; NaN if an output was not a number.
+
+        Raises:
+            DataError: when there were none.
+        """
+        if not self._finite:
+            return float("nan")
+        if self._total is None:
             raise DataError("no images to evaluate", expected="at least one batch")
-        return self.quality(total)
+        return self._task.quality(self._total)

@@ -66,14 +66,20 @@ ACCURACY = Metric("accuracy", ".2%", (0.0, 1.0), wilson_interval, PairedTest("Mc
 
 
 class Classification(NetworkTask):
-    """Tells classes apart: one logit per class, of which the largest is the answer."""
+    """Tells classes apart: one logit per class, of which the largest is the answer.
+
+    Targets are class numbers or, in batches that mix images, the share of each class.
+    """
 
     metric = ACCURACY
     targets = Targets((), "int32")
 
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData:
         """See `Task`."""
-        return load_labelled(settings, input_size, seed)
+        data = load_labelled(settings, input_size, seed)
+        if data.mixing is not None and data.mixing.mixes_targets:
+            self.targets = Targets((len(data.dataset.class_names),), "float32")
+        return data
 
     def outputs(self, data: TaskData | None) -> int:
         """One per class."""
@@ -104,7 +110,8 @@ class Classification(NetworkTask):
 
     def example_scores(self, outputs: Array, targets: Array) -> Array:
         """Whether each image is classified correctly, bool `[n]`."""
-        return np.asarray(outputs.argmax(axis=-1) == targets)
+        classes = targets.argmax(axis=-1) if targets.ndim == 2 else targets
+        return np.asarray(outputs.argmax(axis=-1) == classes)
 
     def same_answer(self, first: Array, second: Array) -> float:
         """Share of images with the same most likely class."""
@@ -117,16 +124,24 @@ class Classification(NetworkTask):
 
 def load_labelled(settings: DataSettings, input_size: int, seed: int) -> TaskData:
     """Opens labelled images and splits them, every class alike. Arguments and errors are those of `Task.load`."""
-    from nas_edge.data.preprocessing import Augmentation, standardize
+    from nas_edge.data.augmentation import Augmentation
+    from nas_edge.data.mixing import Mixing
+    from nas_edge.data.preprocessing import standardize
     from nas_edge.data.sources import load
     from nas_edge.data.splits import split
+    from nas_edge.data.threads import usable_threads
     from nas_edge.seeds import generator
 
-    dataset = load(settings.source, input_size, settings.skip_bad)
-    parts = split(dataset, generator(seed, "split"), settings.validation_fraction, settings.test_fraction)
-    channels = 1 if dataset.images.shape[-1] == 1 else 3
-    preprocessing = standardize(dataset, parts.train, input_size, channels)  # type: ignore[arg-type]
-    return TaskData(dataset, parts, preprocessing, Augmentation(**settings.augmentation.model_dump()))
+    workers = usable_threads(settings.workers)
+    dataset = load(settings.source, settings.skip_bad, workers)
+    fractions = settings.validation_fraction, settings.test_fraction
+    parts = split(dataset, generator(seed, "split"), *fractions, settings.validation_images)
+    preprocessing = standardize(
+        dataset, parts.train, input_size, dataset.channels, settings.evaluation_crop, settings.resize, workers
+    )
+    changes = settings.augmentation
+    mixing = Mixing(**changes.of_batches) or None
+    return TaskData(dataset, parts, preprocessing, Augmentation(**changes.of_images), workers, mixing)
 
 
 def labels_section(labels: Sequence[str]) -> BundleSection:
@@ -169,7 +184,7 @@ def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
 
     Args:
         logits: `[batch, classes]`.
-        labels: int `[batch]`.
+        labels: int `[batch]`, or shares of each class, float `[batch, classes]`, in place of the one-hot ones.
         smoothing: 0 for plain cross-entropy.
 
     Returns:
@@ -180,5 +195,7 @@ def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
     import tensorflow as tf
 
     classes = logits.shape[-1]
-    targets = tf.one_hot(labels, classes) * (1.0 - smoothing) + smoothing / classes
+    labels = tf.convert_to_tensor(labels)
+    shares = tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
+    targets = shares * (1.0 - smoothing) + smoothing / classes
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from nas_edge.data.augmentation import Augmentation
 from nas_edge.data.dataset import Dataset
-from nas_edge.data.preprocessing import Augmentation, standardize
+from nas_edge.data.preprocessing import standardize
 from nas_edge.data.splits import Split
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec

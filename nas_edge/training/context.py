@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.tasks.base import NetworkTask, TaskData
+from nas_edge.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class TrainingContext:
         network: what is trained.
         initial: the weights to start from; None draws them.
         task: what the loss is, and the quality.
-        data: of the run; `training_indices` are the images to train with.
+        data: of the run, see `training_data`; `training_indices` are the images to train with.
         seed: of the run; every purpose has its own stream, see `seeds`.
     """
 
@@ -27,6 +28,13 @@ class TrainingContext:
     task: NetworkTask
     data: TaskData
     seed: int
+
+
+def training_data(settings: TrainingSettings, data: TaskData) -> TaskData:
+    """The data as a training may see it: without validation images, where `settings.images` holds them out."""
+    if settings.images == "train+validation":
+        return data
+    return replace(data, split=replace(data.split, validation=data.split.validation[:0]))
 
 
 @dataclass(frozen=True)

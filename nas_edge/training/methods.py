@@ -1,6 +1,8 @@
 """How a single network is trained, by name.
 
-    standard   one training with one learning rate schedule, see `standard.py`
+    standard       one training with one learning rate schedule, see `standard.py`
+    published-a    the same with TuNAS's settings for 90 epochs, see `published.py`
+    published-b    the same with TuNAS's settings for 360 epochs
 
 A method is a function of its settings, a `TrainingContext` and `on_step`:
 
@@ -21,6 +23,7 @@ from typing import Any
 from nas_edge.networks.graph import Weights
 from nas_edge.registry import Entry, Registry
 from nas_edge.training.context import OnStep, TrainingContext, TrainingStep
+from nas_edge.training.published import PublishedASettings, PublishedBSettings
 from nas_edge.training.settings import TrainingSettings
 from nas_edge.training.standard import StandardSettings, train_standard
 
@@ -28,7 +31,11 @@ TRAINING_METHODS: Registry[Any] = Registry(
     "method",
     "training method",
     "nas_edge.training_methods",
-    {"standard": Entry(StandardSettings, train_standard, "one training with one learning rate schedule")},
+    {
+        "standard": Entry(StandardSettings, train_standard, "one training with one learning rate schedule"),
+        "published-a": Entry(PublishedASettings, train_standard, "as published: 90 epochs, without validation images"),
+        "published-b": Entry(PublishedBSettings, train_standard, "as published: 360 epochs, with validation images"),
+    },
     made=dict,
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -28,13 +28,20 @@ class OptimizationSettings(Settings):
     epsilon: float = Field(1.0, gt=0, description="of rmsprop, inside the root")
 
     @property
+    def batches_in_step(self) -> int:
+        """Batches whose gradients are averaged in one step."""
+        return 1
+
+    @property
     def peak_learning_rate(self) -> float:
-        """The rate at the end of the warm-up, for this batch size."""
-        return self.learning_rate * self.batch_size / 256
+        """The rate at the end of the warm-up, for as many images as a step takes."""
+        return self.learning_rate * self.batch_size * self.batches_in_step / 256
 
     def steps(self, images: int) -> int:
-        """Steps of a training on that many images."""
-        return max(1, int(images * self.epochs / self.batch_size))
+        """Steps of a training on that many images; 0 for no epochs, and else at least 1."""
+        if self.epochs == 0:
+            return 0
+        return max(1, int(images * self.epochs / (self.batch_size * self.batches_in_step)))
 
 
 class TrainingSettings(OptimizationSettings, ChoiceSettings):
@@ -45,3 +52,23 @@ class TrainingSettings(OptimizationSettings, ChoiceSettings):
     """
 
     method: str = Field(description="how a single network is trained")
+    epochs: float = Field(
+        90, ge=0, description="passes over the training images; 0 delivers shared weights (export.weights) as they are"
+    )
+    batches_per_step: int = Field(
+        1, ge=1, le=1024, description="batches whose gradients are averaged; each has its own batch statistics"
+    )
+    images: Literal["train", "train+validation"] = Field(
+        "train+validation", description="what a network trains with once its architecture is chosen"
+    )
+    dropout_from_epochs: float = Field(
+        0, ge=0, description="trainings of fewer epochs go without the dropout that a network has before its classifier"
+    )
+    path_dropout: float = Field(
+        0.0, ge=0, lt=1, description="probability of leaving out a residual layer in a training step"
+    )
+
+    @property
+    def batches_in_step(self) -> int:
+        """See `OptimizationSettings`."""
+        return self.batches_per_step

@@ -13,17 +13,25 @@ class StandardSettings(TrainingSettings):
     method: str = "standard"
 
 
-def train_standard(settings: StandardSettings, context: TrainingContext, on_step: OnStep) -> Weights:
-    """Trains on training and validation images; see `methods`."""
+def train_standard(settings: TrainingSettings, context: TrainingContext, on_step: OnStep) -> Weights:
+    """Trains with `context.data.training_indices`; see `methods`."""
     from nas_edge.networks.keras_model import get_weights, keras_model
     from nas_edge.seeds import generator, integer
-    from nas_edge.training.trainer import check_finite, train_model
+    from nas_edge.training.regularization import for_training
+    from nas_edge.training.trainer import check_finite, recalibrate, train_model
 
     network, data, seed = context.network, context.data, context.seed
-    model = keras_model(network, context.initial, seed=integer(seed, "training"))
-    train_model(
-        model, network, data, data.training_indices, generator(seed, "training"), context.task, settings, on_step
-    )
+    trained = for_training(network, settings)
+    model = keras_model(trained, context.initial, seed=integer(seed, "training"))
+    indices = data.training_indices
+    if settings.epochs == 0:
+        recalibrate(model, data, indices, settings.batch_size)
+    else:
+        train_model(model, trained, data, indices, generator(seed, "training"), context.task, settings, on_step)
     weights = get_weights(model, network)
+    if settings.path_dropout > 0:  # statistics are those of the whole network
+        model = keras_model(network, weights)
+        recalibrate(model, data, indices, settings.batch_size)
+        weights = get_weights(model, network)
     check_finite(weights)
     return weights

@@ -7,7 +7,8 @@ learned, the task knows. What methods of training are made of.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import keras
@@ -17,7 +18,8 @@ import tensorflow as tf
 from nas_edge.data.dataset import Indices
 from nas_edge.errors import DataError, TrainingError
 from nas_edge.networks.graph import NetworkSpec, Weights
-from nas_edge.tasks.base import Batch, NetworkTask, TaskData
+from nas_edge.tasks.base import Batch, NetworkTask, RunningScore, TaskData
+from nas_edge.training.batches import evaluation_batches, statistics_sample
 from nas_edge.training.context import OnStep, TrainingStep
 from nas_edge.training.optimizers import make_optimizer
 from nas_edge.training.schedules import CosineWithWarmup, cosine_with_warmup
@@ -40,7 +42,7 @@ def train(
 
     Args:
         model: gives outputs `[batch, ...]`.
-        batches: at least `steps` of them.
+        batches: at least `steps` times `config.batches_in_step` of them.
         steps: see `OptimizationSettings.steps`.
         task: what the loss is.
         config: the hyper-parameters; `epochs` is not used, `batch_size` only scales the learning rate.
@@ -53,18 +55,22 @@ def train(
     """
     warmup_steps = round(steps * config.warmup_fraction)
     optimizer = make_optimizer(config, CosineWithWarmup(config.peak_learning_rate, steps, warmup_steps))
-    step_function = _compiled_step(model, optimizer, task, config, kernels(model, regularized))
+    update = _Update(model, optimizer, task, config, kernels(model, regularized))
     source = iter(batches)
     for step in range(steps):
-        images, targets = _next_batch(source, step, steps)
-        loss_tensor, outputs = step_function(tf.constant(images, tf.float32), tf.constant(targets, task.targets.dtype))
-        loss = float(loss_tensor)
+        losses, score = [], RunningScore(task)
         learning_rate = cosine_with_warmup(step, config.peak_learning_rate, steps, warmup_steps)
-        if not math.isfinite(loss):
-            raise _divergence(images, loss, step, learning_rate)
+        for _ in range(config.batches_in_step):
+            images, targets = _next_batch(source, step, steps)
+            loss_tensor, outputs = update(tf.constant(images, tf.float32), tf.constant(targets, task.targets.dtype))
+            losses.append(float(loss_tensor))
+            if not math.isfinite(losses[-1]):
+                raise _divergence(images, losses[-1], step, learning_rate)
+            if on_step:
+                score.take(outputs.numpy(), targets)
+        update.end_step()
         if on_step:
-            quality = task.score(outputs.numpy(), targets)
-            on_step(TrainingStep(step + 1, steps, loss, quality, learning_rate))
+            on_step(TrainingStep(step + 1, steps, float(np.mean(losses)), score.value(), learning_rate))
 
 
 def train_model(
@@ -93,9 +99,15 @@ def train_model(
         TrainingError: when it diverges.
     """
     size = settings.batch_size
-    batches = data.shuffled(indices, size, rng)
-    train(model, batches, settings.steps(len(indices)), task, settings, regularized_layers(network), on_step)
-    recalibrate_batch_norm(model, data.in_order(indices, size))
+    with closing(data.shuffled(indices, size, rng)) as batches:
+        train(model, batches, settings.steps(len(indices)), task, settings, regularized_layers(network), on_step)
+    recalibrate(model, data, indices, size)
+
+
+def recalibrate(model: keras.Model, data: TaskData, indices: Indices, batch_size: int) -> None:
+    """`recalibrate_batch_norm` with a sample of a run's data, in batches of the size the model was trained with."""
+    batches = evaluation_batches(data, statistics_sample(indices, batch_size), batch_size)
+    recalibrate_batch_norm(model, ((batch.inputs, batch.targets) for batch in batches))
 
 
 def check_finite(weights: Weights) -> None:
@@ -156,31 +168,63 @@ def kernels(model: keras.Model, names: Collection[str]) -> list[Any]:
     return [model.get_layer(name).kernel for name in sorted(names)]
 
 
-def _compiled_step(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    task: NetworkTask,
-    config: OptimizationSettings,
-    penalized: list[Any],
-) -> Callable[[Any, Any], tuple[Any, Any]]:
-    optimizer.build(model.trainable_variables)
+class _Update:
+    """One update of a model, made of one batch, or of the mean gradient of several."""
 
-    targets_signature = tf.TensorSpec([None, *task.targets.shape], task.targets.dtype)
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        task: NetworkTask,
+        config: OptimizationSettings,
+        penalized: list[Any],
+    ) -> None:
+        self._model, self._optimizer, self._task, self._config = model, optimizer, task, config
+        self._penalized = penalized
+        optimizer.build(model.trainable_variables)
+        signature = [_image_signature(model), tf.TensorSpec([None, *task.targets.shape], task.targets.dtype)]
+        several = config.batches_in_step > 1
+        variables = model.trainable_variables if several else []
+        self._sums = [tf.Variable(tf.zeros_like(variable)) for variable in variables]
+        # One trace is all there is, so TensorFlow's warnings about retracing would mislead a caller with many models.
+        batch = tf.function(self._add if several else self._apply, input_signature=signature)
+        self._batch = batch.get_concrete_function()
+        self._end = tf.function(self._apply_sums, input_signature=[]).get_concrete_function() if several else None
 
-    @tf.function(input_signature=[_image_signature(model), targets_signature])  # type: ignore[untyped-decorator] # TensorFlow ships no types.
-    def step(images: Any, targets: Any) -> tuple[Any, Any]:
+    def __call__(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """Takes in a batch; returns its loss, and the outputs."""
+        return self._batch(images, targets)  # type: ignore[no-any-return]
+
+    def end_step(self) -> None:
+        """To be called after the last batch of a step."""
+        if self._end is not None:
+            self._end()
+
+    def _gradients(self, images: Any, targets: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
-            outputs = model(images, training=True)
-            loss = task.loss(outputs, targets, config)
-            if config.weight_decay and penalized:
-                loss += config.weight_decay * tf.add_n([tf.nn.l2_loss(kernel.value) for kernel in penalized])
-        variables = [variable.value for variable in model.trainable_variables]
-        gradients = tape.gradient(loss, variables)
-        optimizer.apply(gradients, model.trainable_variables)
+            outputs = self._model(images, training=True)
+            loss = self._task.loss(outputs, targets, self._config)
+            if self._config.weight_decay and self._penalized:
+                penalties = [tf.nn.l2_loss(kernel.value) for kernel in self._penalized]
+                loss += self._config.weight_decay * tf.add_n(penalties)
+        variables = [variable.value for variable in self._model.trainable_variables]
+        return loss, outputs, tape.gradient(loss, variables)
+
+    def _apply(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        loss, outputs, gradients = self._gradients(images, targets)
+        self._optimizer.apply(gradients, self._model.trainable_variables)
         return loss, outputs
 
-    # One trace is all there is, so TensorFlow's warnings about retracing would mislead a caller with many models.
-    return step.get_concrete_function()  # type: ignore[no-any-return]
+    def _add(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        loss, outputs, gradients = self._gradients(images, targets)
+        for total, gradient in zip(self._sums, gradients, strict=True):
+            total.assign_add(gradient / self._config.batches_in_step)
+        return loss, outputs
+
+    def _apply_sums(self) -> None:
+        self._optimizer.apply([tf.identity(total) for total in self._sums], self._model.trainable_variables)
+        for total in self._sums:
+            total.assign(tf.zeros_like(total))
 
 
 def _image_signature(model: keras.Model) -> Any:

@@ -5,6 +5,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from contextlib import closing, suppress
 from pathlib import Path
@@ -14,6 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nas_edge.data import folders
+from nas_edge.data.dataset import EncodedImage, Pixels
+from nas_edge.data.examined import cache_folder
+from nas_edge.data.image_files import problem_with_file
+from nas_edge.data.preprocessing import to_unit_range
 from nas_edge.data.settings import DataSettings
 from nas_edge.data.sources import Dataset, load
 from nas_edge.errors import DataError
@@ -29,8 +35,17 @@ def refused(source: str | Path, because: str, **options: Any) -> None:
     assert "\n" not in str(error.value)
 
 
-def all_images(dataset: Dataset) -> Any:
-    return dataset.images[np.arange(len(dataset))]
+def seen(dataset: Dataset, *indices: int, size: int = 8) -> Pixels:
+    """What a network sees of images."""
+    return to_unit_range(size, dataset.channels).fit([dataset.images[i] for i in indices])
+
+
+def all_images(dataset: Dataset) -> Pixels:
+    """All of them, as they are stored, or what can be seen of files."""
+    every = [dataset.images[i] for i in range(len(dataset))]
+    if all(isinstance(image, np.ndarray) for image in every):
+        return np.stack(every)
+    return seen(dataset, *range(len(dataset)))
 
 
 # ---------------------------------------------------------------- digits
@@ -38,8 +53,8 @@ def all_images(dataset: Dataset) -> Any:
 
 def test_digits_are_the_1797_scans_at_full_range() -> None:
     digits = load("digits")
-    assert digits.images.shape == (1797, 8, 8, 1)
     pixels = all_images(digits)
+    assert pixels.shape == (1797, 8, 8, 1)
     assert pixels.dtype == np.uint8
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert digits.labels.dtype == np.int32
@@ -76,13 +91,39 @@ def test_npz_with_a_test_part_keeps_it_apart(tmp_path: Path) -> None:
     assert dataset.labels.tolist() == [0, 1, 0, 1, 1, 0]
 
 
+def test_npz_with_validation_images(tmp_path: Path) -> None:
+    parts = {"x_train": images(4), "y_train": [0, 1, 0, 1], "x_val": images(3), "y_val": [0, 1, 1]}
+    alone = load(str(npz(tmp_path, **parts)))
+    assert (alone.validation_start, alone.test_start) == (None, 4)
+    dataset = load(str(npz(tmp_path, **parts, x_test=images(2), y_test=[0, 1])))
+    assert (dataset.validation_start, dataset.test_start, len(dataset)) == (4, 7, 9)
+    np.testing.assert_array_equal(all_images(dataset)[4:7], parts["x_val"])
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npz_is_mapped_rather_than_read(tmp_path: Path, save: Any, order: Any) -> None:
+    """Of 64 MiB of images little is ever in memory."""
+    x = np.zeros((64, 1024, 1024), np.uint8, order)
+    x[5, :3, :3] = 7
+    save(tmp_path / "data.npz", x=x, y=np.arange(64) % 2)
+    del x
+    tracemalloc.start()
+    try:
+        dataset = load(str(tmp_path / "data.npz"))
+        assert int(np.asarray(dataset.images[5]).sum()) == 63
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
 def test_npz_may_name_its_classes(tmp_path: Path) -> None:
     path = npz(tmp_path, x=images(2), y=[0, 1], class_names=np.array(["cat", "dog"]))
     assert load(str(path)).class_names == ("cat", "dog")
 
 
 def test_grey_images_without_a_channel_axis_get_one(tmp_path: Path) -> None:
-    assert load(str(npz(tmp_path, x=images(2)[..., 0], y=[0, 1]))).images.shape == (2, 5, 5, 1)
+    assert all_images(load(str(npz(tmp_path, x=images(2)[..., 0], y=[0, 1])))).shape == (2, 5, 5, 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
@@ -137,7 +178,7 @@ def test_images_with_nan_are_told_at_once_or_skipped(tmp_path: Path) -> None:
     refused(path, r"data\.npz: 2 of 6 images cannot be used: image 1 of x holds .*; image 4 of x holds .*--skip-bad")
     dataset = load(str(path), skip_bad=True)
     assert dataset.labels.tolist() == [0, 0, 1, 1]
-    assert len(dataset.images[np.arange(4)]) == len(dataset.left_out.skipped) + 2 == 4
+    assert len(all_images(dataset)) == len(dataset.left_out.skipped) + 2 == 4
     refused(npz(tmp_path, x=np.full((2, 4, 4), np.nan), y=[0, 1]), "has no images without NaN", skip_bad=True)
 
 
@@ -191,11 +232,11 @@ def test_folder_of_class_folders(tmp_path: Path, suffix: str) -> None:
     folder = image_folder(tmp_path, {"dog": 2, "cat": 3}, suffix)
     (folder / "README.txt").write_text("not a class")
     (folder / ".cache").mkdir()
-    dataset = load(str(folder), image_size=12)
+    dataset = load(str(folder))
     assert dataset.class_names == ("cat", "dog")
     assert dataset.labels.tolist() == [0, 0, 0, 1, 1]
-    assert dataset.images.shape == (5, 12, 12, 3)
-    assert dataset.images[np.array([4, 0])].shape == (2, 12, 12, 3)
+    assert len(dataset.images) == 5
+    assert seen(dataset, 4, 0, size=12).shape == (2, 12, 12, 3)
 
 
 def test_folder_with_train_and_test_keeps_them_apart(tmp_path: Path) -> None:
@@ -206,13 +247,69 @@ def test_folder_with_train_and_test_keeps_them_apart(tmp_path: Path) -> None:
     assert dataset.labels.tolist() == [0, 0, 1, 1, 0, 1]
 
 
+@pytest.mark.parametrize("name", ["val", "validation", "valid"])
+def test_validation_images_score_architectures_where_others_are_tested_on(tmp_path: Path, name: str) -> None:
+    image_folder(tmp_path / "train", {"a": 4, "b": 4})
+    image_folder(tmp_path / name, {"a": 1, "b": 2})
+    alone = load(str(tmp_path))
+    assert (alone.validation_start, alone.test_start, len(alone)) == (None, 8, 11)
+    image_folder(tmp_path / "test", {"a": 2, "b": 2})
+    dataset = load(str(tmp_path))
+    assert (dataset.validation_start, dataset.test_start, len(dataset)) == (8, 11, 15)
+    assert dataset.labels.tolist() == [0] * 4 + [1] * 4 + [0, 1, 1] + [0, 0, 1, 1]
+    last = dataset.images[14]
+    assert isinstance(last, EncodedImage)
+    assert last.content == (tmp_path / "test" / "b" / "1.png").read_bytes()
+
+
+def test_files_are_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until they change; in whatever number of threads."""
+    folder = image_folder(tmp_path / "photos", {"a": 150, "b": 2})
+    (folder / "a" / "7.png").write_text("hello")
+    (folder / "a" / "gone.png").symlink_to("nowhere.png")
+    for file in folder.glob("*/*.png"):
+        os.utime(file, (1_000_000_000, 1_000_000_000), follow_symlinks=file.exists())
+    checked: list[Path] = []
+
+    def counted(path: Path) -> str:
+        checked.append(path)
+        return problem_with_file(path)
+
+    monkeypatch.setattr(folders, "problem_with_file", counted)
+    first = load(str(folder), skip_bad=True, workers=3)
+    assert sorted(checked) == sorted(folder.glob("*/*.png"))
+    checked.clear()
+    again = load(str(folder), skip_bad=True)
+    assert checked == [folder / "a" / "gone.png"], "it cannot be told whether that is still the same"
+    assert again.left_out == first.left_out
+    refused(folder, r"2 of 153 images cannot be used: .*a/7\.png is not")
+    checked.clear()
+    image_folder(tmp_path / "other", {"a": 1})
+    (tmp_path / "other" / "a" / "0.png").replace(folder / "a" / "7.png")
+    (folder / "a" / "8.png").unlink()
+    assert len(load(str(folder), skip_bad=True)) == 151
+    assert folder / "a" / "7.png" in checked
+    assert len(checked) == 2
+
+
+def test_a_damaged_cache_only_takes_time(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "photos", {"a": 2, "b": 2})
+    for file in folder.glob("*/*.png"):
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+    before = set((cache_folder() / "examined").glob("*"))
+    load(str(folder))
+    (cache,) = set((cache_folder() / "examined").glob("*")) - before
+    cache.write_text("not a database")
+    assert len(load(str(folder))) == 4
+
+
 def test_images_are_the_centre_square_at_the_size_asked_for(tmp_path: Path) -> None:
     """A wide picture with a bright middle: the dark sides are cropped away."""
     image_folder(tmp_path, {"a": 1, "b": 1})
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 200
     Image.fromarray(wide).save(tmp_path / "a" / "0.png")
-    assert (load(str(tmp_path), image_size=5).images[np.array([0])] == 200).all()
+    assert (seen(load(str(tmp_path)), 0, size=5) == 200).all()
 
 
 def test_phone_photographs_are_turned_upright(tmp_path: Path) -> None:
@@ -222,7 +319,7 @@ def test_phone_photographs_are_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # turned by half
     Image.fromarray(pixels).save(tmp_path / "a" / "0.jpg", exif=exif)
-    loaded = load(str(tmp_path), image_size=16).images[np.array([0])][0]
+    loaded = seen(load(str(tmp_path)), 0, size=16)[0]
     assert loaded[:6].max() < 50
     assert loaded[10:].min() > 200
 
@@ -232,13 +329,13 @@ def test_every_common_image_mode_is_read(tmp_path: Path, mode: str) -> None:
     image_folder(tmp_path, {"a": 1, "b": 1})
     path = tmp_path / "a" / ("0.jpg" if mode == "CMYK" else "0.png")
     Image.fromarray(images(1, size=20)[0]).convert(mode).save(path)
-    assert all_images(load(str(tmp_path), image_size=8)).shape[1:] == (8, 8, 3)
+    assert all_images(load(str(tmp_path))).shape[1:] == (8, 8, 3)
 
 
 def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
     image_folder(tmp_path, {"a": 1, "b": 1})
     Image.fromarray(images(1, size=20)[0]).convert("P").save(tmp_path / "a" / "0.png", transparency=bytes(range(256)))
-    all_images(load(str(tmp_path), image_size=8))
+    all_images(load(str(tmp_path)))
 
 
 def test_sixteen_bit_images_are_refused_rather_than_clipped(tmp_path: Path) -> None:
@@ -277,8 +374,8 @@ def test_the_first_frame_counts(tmp_path: Path) -> None:
     first, second = (Image.new("RGB", (20, 20), (value,) * 3) for value in (200, 10))
     for name, options in (("0.gif", {}), ("1.tiff", {}), ("2.webp", {"lossless": True}), ("3.jpg", {"format": "MPO"})):
         first.save(tmp_path / "a" / name, save_all=True, append_images=[second], **options)
-    dataset = load(str(tmp_path), image_size=4)
-    assert [image.min() for image in dataset.images[np.arange(4)]] == [200] * 4
+    dataset = load(str(tmp_path))
+    assert [image.min() for image in seen(dataset, 0, 1, 2, 3)] == [200] * 4
 
 
 def test_what_is_ignored_is_counted_and_named(tmp_path: Path) -> None:
@@ -338,7 +435,7 @@ def test_all_bad_images_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_bad_images_are_skipped_and_recorded_when_asked(tmp_path: Path) -> None:
-    dataset = load(str(bad_images(tmp_path, 12)), image_size=8, skip_bad=True)
+    dataset = load(str(bad_images(tmp_path, 12)), skip_bad=True)
     assert np.bincount(dataset.labels).tolist() == [18, 2]
     assert all_images(dataset).shape == (20, 8, 8, 3)
     assert len(dataset.left_out.skipped) == 12
@@ -449,7 +546,7 @@ def test_whatever_bytes_change_an_image_is_read_or_refused(
             changed[place] = rng.integers(256)
         path.write_bytes(bytes(changed))
         with suppress(DataError):
-            all_images(load(str(tmp_path), image_size=4))
+            all_images(load(str(tmp_path)))
     assert not recwarn.list
 
 
@@ -474,8 +571,12 @@ def test_train_and_test_folders_must_agree(tmp_path: Path) -> None:
     image_folder(tmp_path / "train", {"a": 1, "b": 1})
     image_folder(tmp_path / "test", {"a": 1, "c": 1})
     refused(tmp_path, "must hold the same class folders")
-    (tmp_path / "val").mkdir()
-    refused(tmp_path, "holds val/ beside train/ and test/")
+    (tmp_path / "more").mkdir()
+    refused(tmp_path, "holds more/ beside train/ and test/")
+    for name in ("val", "valid"):
+        (tmp_path / "both" / name).mkdir(parents=True)
+    (tmp_path / "both" / "train").mkdir()
+    refused(tmp_path / "both", "holds both val/ and valid/")
 
 
 def test_an_absurd_path_is_refused() -> None:
@@ -487,23 +588,35 @@ def test_an_absurd_path_is_refused() -> None:
 
 FAKE_TFDS = '''
 """Stands in for tensorflow_datasets: the part of its interface that is used."""
+import io
 import numpy as np
+from PIL import Image
 
 class Label: names = ["cat", "dog"]
 
-class Builder:
-    def __init__(self, name):
-        if name == "unknown": raise ValueError("Dataset unknown not found.\\nDid you mean ...")
-        self.info = self
-        self.features = {"image": None, "label": Label()} if name == "pets" else {"text": None}
-        self.splits = {"train": 4, "test": 2}
-    def download_and_prepare(self): pass
-    def as_dataset(self, split):
-        for i in range(self.splits[split]):
-            yield {"image": np.full((6 + i, 9, 3), i, np.uint8), "label": i % 2}
+class decode:
+    class SkipDecoding: pass
 
-def builder(name): return Builder(name)
-def as_numpy(dataset): return dataset
+SPLITS = {"pets": {"train": 4, "test": 2}, "birds": {"train": 4, "validation": 3, "test": 2},
+          "imagenet": {"train": 4, "validation": 2, "test": 3}}
+
+class Builder:
+    def __init__(self, name, file_format):
+        if name == "unknown": raise ValueError("Dataset unknown not found.\\nDid you mean ...")
+        assert file_format == "array_record"
+        self.name, self.info = name, self
+        self.splits = SPLITS.get(name, {})
+        self.features = {"image": None, "label": Label()} if self.splits else {"text": None}
+    def download_and_prepare(self): pass
+    def as_data_source(self, split, decoders):
+        assert isinstance(decoders["image"], decode.SkipDecoding)
+        return [self.example(split, i) for i in range(self.splits[split])]
+    def example(self, split, i):
+        stream = io.BytesIO()
+        Image.new("RGB", (9, 6 + i), (i, i, i)).save(stream, "PNG")
+        return {"image": stream.getvalue(), "label": -1 if (self.name, split) == ("imagenet", "test") else i % 2}
+
+builder = Builder
 '''
 
 
@@ -515,12 +628,22 @@ def fake_tfds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fake_tfds")
-def test_tfds_images_are_brought_to_one_size() -> None:
-    dataset = load("tfds:pets", image_size=4)
-    assert dataset.images.shape == (6, 4, 4, 3)
+def test_tfds_images_are_read_where_they_are() -> None:
+    dataset = load("tfds:pets")
+    assert len(dataset.images) == 6
     assert dataset.labels.tolist() == [0, 1, 0, 1, 0, 1]
     assert dataset.class_names == ("cat", "dog")
-    assert dataset.test_start == 4
+    assert (dataset.validation_start, dataset.test_start) == (None, 4)
+    assert [int(image.max()) for image in seen(dataset, 5, 2)] == [1, 2]
+
+
+@pytest.mark.usefixtures("fake_tfds")
+def test_every_labelled_split_of_tfds_serves() -> None:
+    birds = load("tfds:birds")
+    assert (birds.validation_start, birds.test_start, len(birds)) == (4, 7, 9)
+    imagenet = load("tfds:imagenet")
+    assert (imagenet.validation_start, imagenet.test_start, len(imagenet)) == (None, 4, 6)
+    assert imagenet.left_out.lines() == ("ignored 3 files that are not usable images: test images without labels (3)",)
 
 
 @pytest.mark.usefixtures("fake_tfds")

@@ -1,5 +1,7 @@
 """Splits are disjoint, complete, stratified and repeatable, whatever the data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,6 +44,14 @@ def test_parts_are_disjoint_complete_and_stratified(
     assert set(data.labels[parts.train]) == set(range(len(counts)))
 
 
+def test_given_parts_are_kept_as_they_are() -> None:
+    data = replace(dataset([5, 5], test=4), validation_start=7)
+    parts = split(data, np.random.default_rng(0))
+    assert parts.train.tolist() == list(range(7))
+    assert parts.validation.tolist() == [7, 8, 9]
+    assert parts.test.tolist() == [10, 11, 12, 13]
+
+
 @given(seed=st.integers(0, 2**32))
 def test_the_same_generator_gives_the_same_split(seed: int) -> None:
     data = dataset([10, 20])
@@ -69,3 +79,24 @@ def test_fractions_that_leave_a_part_empty_are_refused(fractions: tuple[float, f
 def test_a_class_too_small_to_split_is_named() -> None:
     with pytest.raises(DataError, match=r"class '1' has 2 image\(s\) to split, expected 3 or more"):
         split(dataset([10, 2]), np.random.default_rng(0))
+
+
+@given(st.lists(st.integers(4, 60), min_size=2, max_size=6), st.data())
+def test_a_number_of_validation_images_is_met_exactly_and_every_class_gives_its_share(
+    counts: list[int], data: st.DataObject
+) -> None:
+    images = data.draw(st.integers(len(counts), sum(counts) // 2))
+    labelled = dataset(counts, test=2)
+    parts = split(labelled, np.random.default_rng(0), validation_images=images)
+    assert len(parts.validation) == images
+    assert len(parts.train) == sum(counts) - images
+    given_by = np.bincount(labelled.labels[parts.validation], minlength=len(counts))
+    shares = np.array(counts) * images / sum(counts)
+    assert (given_by >= 1).all()
+    assert (np.abs(given_by - shares) <= max(1, len(counts) - 1)).all()
+
+
+def test_a_number_of_validation_images_that_cannot_be_is_refused() -> None:
+    for images in (1, 11):
+        with pytest.raises(ConfigError, match=f"received {images}"):
+            split(dataset([10, 10], test=2), np.random.default_rng(0), validation_images=images)

@@ -7,12 +7,14 @@ import os
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from nas_edge.data import tfrecords
+from nas_edge.data.preprocessing import to_unit_range
 from nas_edge.data.sources import load
 from nas_edge.errors import DataError
 
@@ -48,7 +50,7 @@ def write(file: Path, *records: bytes) -> Path:
 
 def refused(folder: Path, match: str) -> None:
     with pytest.raises(DataError, match=match) as error:
-        load(f"tfrecord:{folder}", 8)
+        load(f"tfrecord:{folder}")
     assert "\n" not in str(error.value)
 
 
@@ -58,14 +60,48 @@ def test_shards_in_the_layout_of_imagenet(tmp_path: Path) -> None:
     write(folder / "train-00001-of-00002", example(png(30), 2, "goldfish"))
     write(folder / "validation-00000-of-00001", example(png(40), 1, "tench"))
     write(folder / "test-00000-of-00001", example(png(50), 0))
-    dataset = load(f"tfrecord:{folder}", 8)
-    assert dataset.images.shape == (4, 8, 8, 3)
+    dataset = load(f"tfrecord:{folder}")
+    assert len(dataset.images) == len(dataset) == 4
     assert dataset.labels.tolist() == [0, 1, 1, 0], "counted from 0; ImageNet's files count from 1"
     assert dataset.class_names == ("tench", "goldfish")
-    assert dataset.test_start == 3
-    pixels = dataset.images[np.array([3, 0, 2])]
-    assert pixels.dtype == np.uint8
+    assert (dataset.validation_start, dataset.test_start) == (None, 3)
+    assert dataset.left_out.ignored == {"test records without labels": 1}
+    pixels = to_unit_range(8, 3).fit([dataset.images[i] for i in (3, 0, 2)])
     assert [int(image.max()) for image in pixels] == [40, 10, 30]
+
+
+def test_validation_and_test_shards_each_serve_their_purpose(tmp_path: Path) -> None:
+    write(tmp_path / "train", *(example(png(i), i % 2) for i in range(4)))
+    write(tmp_path / "validation", example(png(4), 0), example(png(5), 1))
+    write(tmp_path / "test", example(png(6), 0))
+    dataset = load(f"tfrecord:{tmp_path}")
+    assert (dataset.validation_start, dataset.test_start, len(dataset)) == (4, 6, 7)
+
+
+def test_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [write(tmp_path / f"train-{i}", example(png(i), 0), example(png(i), 1)) for i in range(3)]
+    files.append(write(tmp_path / "train-x", example(png(0), 0), b"no record"))
+    for file in files:
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+    read: list[Path] = []
+
+    def counted(file: Path) -> Any:
+        read.append(file)
+        return records(file)
+
+    records = tfrecords._records
+    monkeypatch.setattr(tfrecords, "_records", counted)
+    first = load(f"tfrecord:{tmp_path}", skip_bad=True, workers=2)
+    assert sorted(read) == sorted(files)
+    again = load(f"tfrecord:{tmp_path}", skip_bad=True)
+    assert sorted(read) == sorted(files)
+    assert again.left_out == first.left_out
+    assert again.labels.tolist() == first.labels.tolist()
+    assert [again.images[i] for i in range(7)] == [first.images[i] for i in range(7)]
+    refused(tmp_path, "is not a tf.train.Example")
+    os.utime(files[1], (1_100_000_000, 1_100_000_000))
+    load(f"tfrecord:{tmp_path}", skip_bad=True)
+    assert len(read) == 5
 
 
 @pytest.mark.parametrize("names", [None, "cat\ndog\n"])
@@ -73,7 +109,7 @@ def test_labels_from_zero_with_and_without_names(tmp_path: Path, names: str | No
     write(tmp_path / "train.tfrecord", *(example(png(i), i % 2) for i in range(6)))
     if names is not None:
         (tmp_path / "labels.txt").write_text(names)
-    dataset = load(f"tfrecord:{tmp_path}", 8)
+    dataset = load(f"tfrecord:{tmp_path}")
     assert dataset.labels.tolist() == [0, 1] * 3
     assert dataset.class_names == (("0", "1") if names is None else ("cat", "dog"))
     assert dataset.test_start is None
@@ -85,7 +121,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
     for length in range(1, len(content), 23):
         file.write_bytes(content[:length])
         with pytest.raises(DataError, match="train"):
-            load(f"tfrecord:{tmp_path}", 8)
+            load(f"tfrecord:{tmp_path}")
 
 
 def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
@@ -128,19 +164,19 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_a_file_that_goes_away_is_named(tmp_path: Path) -> None:
     file = write(tmp_path / "train", example(png(0), 0), example(png(0), 1))
-    dataset = load(f"tfrecord:{tmp_path}", 8)
+    dataset = load(f"tfrecord:{tmp_path}")
     file.unlink()
     with pytest.raises(DataError, match=re.escape(str(file))):
-        dataset.images[np.array([0])]
+        dataset.images[0]
 
 
 def test_all_bad_records_are_told_at_once_or_skipped(tmp_path: Path) -> None:
     good = [example(png(0), i) for i in (0, 1, 1)]
     write(tmp_path / "train", good[0], b"\xff\xff", good[1], example(b"my notes", 1), example(png(1), None), good[2])
     refused(tmp_path, r"3 of 6 images cannot be used: .*is not a tf.train.Example.*; .*; .*--skip-bad")
-    dataset = load(f"tfrecord:{tmp_path}", 8, skip_bad=True)
+    dataset = load(f"tfrecord:{tmp_path}", skip_bad=True)
     assert dataset.labels.tolist() == [0, 1, 1]
-    assert dataset.images[np.arange(3)].shape == (3, 8, 8, 3)
+    assert to_unit_range(8, 3).fit([dataset.images[i] for i in range(3)]).shape == (3, 8, 8, 3)
     assert len(dataset.left_out.skipped) == 3
 
 
@@ -150,7 +186,7 @@ def test_other_files_are_counted(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     write(tmp_path / "validation-00000-of-00001", example(png(0), 0))
     (tmp_path / "labels.txt").write_text("a\nb\n")
-    assert load(f"tfrecord:{tmp_path}", 8).left_out.ignored == {".txt": 1, "no extension": 1}
+    assert load(f"tfrecord:{tmp_path}").left_out.ignored == {".txt": 1}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")

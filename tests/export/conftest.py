@@ -25,4 +25,4 @@ def exported() -> Exported:
         converter.representative_dataset = lambda: ([image[None]] for image in images)
 
     mixed = run_converter(model, integer_inside)
-    return Exported(spec, model, images, float32_tflite(model), int8_tflite(model, images), mixed)
+    return Exported(spec, model, images, float32_tflite(model), int8_tflite(model, lambda: [images]), mixed)

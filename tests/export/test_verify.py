@@ -40,19 +40,24 @@ def test_damaged_file_is_an_export_error(exported: Exported, damage: bytes | Non
 
 def test_quality_is_the_tasks_metric_of_the_files_outputs(exported: Exported) -> None:
     labels = run_tflite(exported.int8, exported.images).argmax(-1)
-    assert file_quality(exported.int8, exported.images, labels, CLASSIFICATION).value == 1.0
+    assert file_quality(exported.int8, [(exported.images, labels)], CLASSIFICATION).value == 1.0
     labels[:16] = (labels[:16] + 1) % 3
-    found = file_quality(exported.int8, exported.images, labels, CLASSIFICATION)
+    found = file_quality(exported.int8, [(exported.images, labels)], CLASSIFICATION)
     assert found.value == 0.75
     assert found.example_scores is not None
     assert found.example_scores.tolist() == [False] * 16 + [True] * 48
+    halves = [(exported.images[part], labels[part]) for part in (slice(24), slice(24, None))]
+    again = file_quality(exported.int8, iter(halves), CLASSIFICATION)
+    assert again.value == found.value
+    assert again.example_scores is not None
+    assert again.example_scores.tolist() == found.example_scores.tolist()
 
 
 def test_images_must_fit_the_file(exported: Exported) -> None:
     with pytest.raises(DataError, match=r"expected \[n, 12, 12, 1\], received \[2, 8, 8, 1\]"):
         run_tflite(exported.int8, np.zeros((2, 8, 8, 1), np.float32))
     with pytest.raises(DataError, match="as many targets"):
-        file_quality(exported.int8, exported.images, np.zeros(3), CLASSIFICATION)
+        file_quality(exported.int8, [(exported.images, np.zeros(3))], CLASSIFICATION)
 
 
 def test_quantisation_rounds_and_saturates() -> None:

@@ -25,7 +25,7 @@ from nas_edge.search.one_shot import OneShotSettings
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
 from tests.support.agents import FunctionAgent, fake_info
-from tests.support.batches import batches
+from tests.support.batches import BrightnessBatches
 from tests.support.searches import one_shot_search
 from tests.support.sources import timed
 from tests.support.spaces import tiny_space
@@ -56,7 +56,9 @@ def run(
     controller = CategoricalController(SPACE, CONFIG.steps, delay_steps=CONFIG.delay_steps)
     objectives = [Objective("latency_ms", 1.0)]
     rng = np.random.default_rng(5)
-    search = one_shot_search(shared, controller, source, objectives, batches(1), batches(2), rng, CONFIG)
+    search = one_shot_search(
+        shared, controller, source, objectives, BrightnessBatches(1), BrightnessBatches(2), rng, CONFIG
+    )
     reports: list[StepReport] = []
     with source:
         search.run(reports.append)

@@ -35,6 +35,7 @@ LAYERS: dict[str, tuple[Primitive, Shape]] = {
     "pool": (L.GlobalAveragePool(), (5, 7, 8)),
     "pool of one pixel": (L.GlobalAveragePool(), (1, 1, 8)),
     "dropout": (L.Dropout(0.3), (5, 5, 8)),
+    "path dropout": (L.PathDropout(0.3), (5, 5, 8)),
     "flatten": (L.Flatten(), (1, 1, 8)),
 }
 

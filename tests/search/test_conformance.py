@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas_edge.data.preprocessing import Augmentation, standardize
+from nas_edge.data.augmentation import Augmentation
+from nas_edge.data.preprocessing import standardize
 from nas_edge.data.sources import Dataset
 from nas_edge.data.splits import split
 from nas_edge.latency.source import LatencySource

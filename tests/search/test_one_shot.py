@@ -26,7 +26,7 @@ from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
 from nas_edge.search.trials import Trial
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
-from tests.support.batches import batches
+from tests.support.batches import BrightnessBatches
 from tests.support.searches import one_shot_search
 from tests.support.sources import FunctionSource, failed, timed, visited
 from tests.support.spaces import tiny_space
@@ -49,7 +49,9 @@ def make_search(
     rng = np.random.default_rng(seed)
     objectives = [Objective("latency_ms", 1.0)]
     source = FunctionSource(measure)
-    return one_shot_search(shared, controller, source, objectives, batches(1), batches(2), rng, config)
+    return one_shot_search(
+        shared, controller, source, objectives, BrightnessBatches(1), BrightnessBatches(2), rng, config
+    )
 
 
 def run(search: OneShotSearch) -> list[StepReport]:

@@ -72,6 +72,19 @@ def test_partial_warmup_replaces_its_share() -> None:
     assert np.mean([p.replaced[KERNEL] for p in proposals]) == pytest.approx(0.25, abs=0.03)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_a_subset_of_fixed_size_runs_all_operators_and_fades_as_a_whole(at_once: int) -> None:
+    controller, rng = CategoricalController(nested_space(), 100), np.random.default_rng(0)
+    for share in (1.0, 0.5, 0.0):
+        proposals = warmup.propose(controller, 400, rng, {"op": share, "filters": share}, at_once)
+        sizes = [proposal.replaced[KERNEL] + proposal.replaced[OP] for proposal in proposals]
+        assert set(sizes) <= {0, min(at_once, 2)}
+        assert np.mean(np.array(sizes) > 0) == pytest.approx(share, abs=0.08)
+        assert np.mean([p.replaced[WIDTH] for p in proposals]) == pytest.approx(share, abs=0.08)
+        if at_once == 1 and share == 1:
+            assert np.mean([p.replaced[OP] for p in proposals]) == pytest.approx(0.5, abs=0.08)
+
+
 def test_a_kernel_counts_while_warmup_runs_its_layer_beside_the_skip() -> None:
     replaced = [proposal for proposal in propose(op=0.5) if proposal.replaced[OP]]
     assert any(proposal.architecture.choices[OP] == 1 for proposal in replaced)

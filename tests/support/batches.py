@@ -8,13 +8,23 @@ from typing import Any
 import numpy as np
 
 
-def batches(seed: int) -> Iterator[tuple[Any, Any]]:
+class BrightnessBatches:
     """Three classes told apart by brightness."""
-    rng = np.random.default_rng(seed)
-    while True:
-        labels = rng.integers(3, size=16).astype(np.int32)
-        images = rng.normal(scale=0.3, size=(16, 8, 8, 1)) + labels[:, None, None, None] - 1
-        yield images.astype(np.float32), labels
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self
+
+    def __next__(self) -> tuple[Any, Any]:
+        """Images and labels."""
+        labels = self._rng.integers(3, size=16).astype(np.int32)
+        images = self._rng.normal(scale=0.3, size=(16, 8, 8, 1)) + labels[:, None, None, None] - 1
+        return images.astype(np.float32), labels
+
+    def settle(self) -> None:
+        """Nothing is read ahead."""
 
 
 class SeededBatches:
@@ -37,3 +47,6 @@ class SeededBatches:
     def restore(self, state: Mapping[str, int]) -> None:
         """Goes back to it."""
         self._number = state["number"]
+
+    def settle(self) -> None:
+        """Nothing is read ahead."""

@@ -26,7 +26,7 @@ class Brightness(NetworkTask):
 
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData:
         data = load_labelled(settings, input_size, seed)
-        pixels = data.dataset.images[np.arange(len(data.dataset))].reshape(len(data.dataset), -1)
+        pixels = data.pixels(np.arange(len(data.dataset))).reshape(len(data.dataset), -1)
         brightness = (pixels.mean(axis=1, keepdims=True) / 255 - 0.3) / self.settings.scale
         return replace(data, dataset=replace(data.dataset, labels=brightness.astype(np.float32), class_names=()))
 

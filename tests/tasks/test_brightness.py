@@ -142,7 +142,7 @@ def test_its_bundle_has_no_labels(model: TrainedModel, task: Brightness, data: T
         section=task.bundle_section(data),
         metric=task.metric,
         preprocessing=data.preprocessing,
-        golden_image=data.preprocessing.fit(data.dataset.images[data.split.test[:1]])[0],
+        golden_image=data.pixels(data.split.test[:1])[0],
         space="tiny",
         architecture=str(ARCHITECTURE),
         decisions={},

@@ -18,7 +18,7 @@ from nas_edge.training.methods import TRAINING_METHODS
 from nas_edge.training.standard import StandardSettings, train_standard
 
 NUMBERS = count()
-SHORT = {"optimizer": "adam", "learning_rate": 0.2, "batch_size": 32, "epochs": 10}
+SHORT = {"optimizer": "adam", "learning_rate": 0.2, "batch_size": 32, "epochs": 10, "batches_per_step": 1}
 SETTINGS = StandardSettings(**SHORT)
 
 

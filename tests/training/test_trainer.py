@@ -119,6 +119,33 @@ def test_weight_decay_applies_to_convolutions_but_not_to_the_classifier() -> Non
     assert reports[2].loss - reports[0].loss == pytest.approx(0.05 * sum(before), rel=1e-4)
 
 
+def test_several_batches_in_a_step_are_one_update_with_their_mean_gradient() -> None:
+    together, apart = keras_model(tiny_spec(), seed=3), keras_model(tiny_spec(), seed=3)
+    one = CONFIG.model_copy(update={"optimizer": "sgd", "warmup_fraction": 0.0, "batch_size": 8})
+    chosen, reports = take(batches(5, 8), 2), list[TrainingStep]()
+    train(
+        together,
+        chosen,
+        1,
+        CLASSIFICATION,
+        one.model_copy(update={"batches_per_step": 2}),
+        regularized_layers(tiny_spec()),
+        reports.append,
+    )
+    assert len(reports) == 1
+    assert reports[0].learning_rate == pytest.approx(16 / 256)
+
+    start = [variable.numpy() for variable in apart.trainable_variables]
+    moves = []
+    for batch in chosen:
+        apart.set_weights(keras_model(tiny_spec(), seed=3).get_weights())
+        train(apart, [batch], 1, CLASSIFICATION, one, regularized_layers(tiny_spec()))
+        moves.append([after.numpy() - s for after, s in zip(apart.trainable_variables, start, strict=True)])
+    # The rate is that of all images of the step: twice that of one batch.
+    for variable, before, first, second in zip(together.trainable_variables, start, *moves, strict=True):
+        np.testing.assert_allclose(variable.numpy() - before, first + second, 1e-3, 1e-6)
+
+
 def test_label_smoothing_is_the_published_mixture() -> None:
     logits = np.float32([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]])
     labels = np.int32([0, 1])
