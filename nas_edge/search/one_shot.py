@@ -4,8 +4,8 @@ One step:
 
 1. propose architectures (during warm-up, some decisions run all their choices or their widest);
 2. ask the device for their latencies, unless the device is this very host;
-3. train the shared weights, one batch per proposal, one after another: on one machine that is worth more than
-   averaging the gradients of all proposals as a TPU pod must;
+3. train the shared weights, one batch per proposal: one update after another (`weight_updates=sequential`), which on
+   one machine is worth more, or one update with the mean of all proposals' gradients (`averaged`), as published;
 4. score each proposal on a validation batch with the updated weights;
 5. join quality and latency in a reward, and update the controller.
 
@@ -74,6 +74,11 @@ class OneShotSettings(SearchSettings):
         True, description="run layers again in the backward pass: far less memory, for up to a third more work"
     )
     weights: OptimizationSettings = OptimizationSettings()
+    weight_updates: str = Field(
+        "sequential",
+        pattern="^(sequential|averaged)$",
+        description="sequential: one update per proposal; averaged: one per step, with the mean of their gradients",
+    )
     random_baseline: bool = Field(True, description="also evaluate as many random architectures as the search did")
 
     @property
@@ -85,6 +90,17 @@ class OneShotSettings(SearchSettings):
     def delay_steps(self) -> int:
         """Steps before the controller learns."""
         return int(self.steps * self.delay_fraction)
+
+    @property
+    def updates_per_step(self) -> int:
+        """How often a step changes the shared weights; their schedule counts updates."""
+        return self.samples_per_step if self.weight_updates == "sequential" else 1
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """Of the shared weights; an averaged update is of one batch as large as those of all its proposals."""
+        averaged = self.samples_per_step // self.updates_per_step
+        return self.weights.peak_learning_rate * averaged
 
     @model_validator(mode="after")
     def _warmup_within_delay(self) -> OneShotSettings:
@@ -226,10 +242,11 @@ class OneShotSearch(SearchLoop):
         return quality
 
     def _train(self, proposals: Sequence[Proposal]) -> list[float]:
-        losses = []
-        for proposal in proposals:
-            inputs, targets = next(self.train)
-            losses.append(self.weights.train_step(inputs, targets, _masks(proposal)))
+        samples = ((*next(self.train), _masks(proposal)) for proposal in proposals)
+        if self.settings.weight_updates == "averaged":
+            losses = self.weights.train_averaged(samples)
+        else:
+            losses = [self.weights.train_step(*sample) for sample in samples]
         if not all(map(math.isfinite, losses)):
             raise self.diverged(f"the loss is {losses}")
         return losses
