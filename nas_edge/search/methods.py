@@ -65,6 +65,7 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     from nas_edge.data.preprocessing import Batches
     from nas_edge.errors import ConfigError
     from nas_edge.quality.shared_weights import SharedWeightsQuality
+    from nas_edge.supernet.distribution import make_strategy
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
     from nas_edge.training.optimizers import make_optimizer
@@ -76,14 +77,22 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
         raise ConfigError(
             f"a one-shot search trains networks, which {space.name} does not describe", fix="use --method multi-trial"
         )
+    strategy = make_strategy(settings.distribution)
+    if settings.samples_per_step % strategy.num_replicas_in_sync:
+        raise ConfigError(
+            f"search.samples_per_step={settings.samples_per_step} cannot be shared out among the "
+            f"{strategy.num_replicas_in_sync} replicas of search.distribution={settings.distribution}",
+            expected="a multiple of the replicas",
+        )
     updates = settings.steps * settings.updates_per_step
     schedule = CosineWithWarmup(settings.peak_learning_rate, updates, round(updates * weights.warmup_fraction))
-    shared = SharedWeights(
-        Supernet(space, settings.execution, integer(seed, "supernet"), settings.rematerialize),  # type: ignore[arg-type]
-        make_optimizer(weights, schedule),
-        task,
-        weights,
-    )
+    with strategy.scope():
+        shared = SharedWeights(
+            Supernet(space, settings.execution, integer(seed, "supernet"), settings.rematerialize),  # type: ignore[arg-type]
+            make_optimizer(weights, schedule),
+            task,
+            weights,
+        )
     preprocessing, parts = data.preprocessing, data.split
     train = Batches(
         data.dataset, parts.train, weights.batch_size, generator(seed, "train"), preprocessing, data.augmentation

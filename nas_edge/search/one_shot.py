@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -43,13 +43,12 @@ from nas_edge.search.evaluation import Evaluator, known
 from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.settings import SearchSettings
 from nas_edge.search.trials import Trial
+from nas_edge.search.weight_steps import Batches, WeightSteps
 from nas_edge.training.settings import OptimizationSettings
 
 if TYPE_CHECKING:
     from nas_edge.networks.graph import NetworkSpec, Weights
     from nas_edge.supernet.shared_weights import SharedWeights
-
-Batch: TypeAlias = "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]"
 
 
 class OneShotSettings(SearchSettings):
@@ -74,6 +73,11 @@ class OneShotSettings(SearchSettings):
         True, description="run layers again in the backward pass: far less memory, for up to a third more work"
     )
     weights: OptimizationSettings = OptimizationSettings()
+    distribution: str = Field(
+        "none",
+        pattern="^(none|mirrored|multi-worker)$",
+        description="mirrored: a step's networks on all GPUs of this machine; multi-worker: of all those in TF_CONFIG",
+    )
     weight_updates: str = Field(
         "sequential",
         pattern="^(sequential|averaged)$",
@@ -103,6 +107,15 @@ class OneShotSettings(SearchSettings):
         return self.weights.peak_learning_rate * averaged
 
     @model_validator(mode="after")
+    def _averaged_if_distributed(self) -> OneShotSettings:
+        if self.distribution != "none" and self.weight_updates != "averaged":
+            raise ValueError(
+                f"distribution={self.distribution} requires weight_updates=averaged: updates that follow one another "
+                "cannot be made at the same time"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _warmup_within_delay(self) -> OneShotSettings:
         for name in ("op_warmup_fraction", "filter_warmup_fraction"):
             if getattr(self, name) > self.delay_fraction:
@@ -111,19 +124,6 @@ class OneShotSettings(SearchSettings):
                     "network that runs several operators at once has no latency"
                 )
         return self
-
-
-class Batches(Protocol):
-    """Batches without end, whose position can be kept and gone back to."""
-
-    def __next__(self) -> Batch:
-        """Inputs `[batch, ...]` and their targets."""
-
-    def state(self) -> Mapping[str, Any]:
-        """The position, as JSON values."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues from what `state()` returned."""
 
 
 @dataclass
@@ -165,7 +165,8 @@ class OneShotSearch(SearchLoop):
         settings: OneShotSettings,
     ) -> None:
         super().__init__(controller, evaluator, rng, settings.steps)
-        self.weights, self.train, self.validation, self.settings = weights, train, validation, settings
+        self.weights, self.settings = weights, settings
+        self.weight_steps = WeightSteps(weights, train, validation, settings.weight_updates == "averaged")
         self._pending: deque[_Pending] = deque()
 
     def take_step(self) -> StepReport:
@@ -182,11 +183,12 @@ class OneShotSearch(SearchLoop):
 
         losses = self._train(proposals)
         if learning:
-            inputs, targets = next(self.validation)
-            pending.qualities = [self.score(inputs, targets, _masks(proposal)) for proposal in proposals]
+            pending.qualities = self._scored(proposals)
             self._pending.append(pending)
         trials: list[Trial] = []
         is_last = step + 1 == settings.steps
+        if is_last:
+            self.weight_steps.end()
         while self._pending and (is_last or step - self._pending[0].step >= settings.reward_delay_steps):
             trials += self._settle(self._pending.popleft())
         self.step += 1
@@ -196,16 +198,14 @@ class OneShotSearch(SearchLoop):
         """See `SearchLoop`."""
         return {
             **super().state(),
-            "train": dict(self.train.state()),
-            "validation": dict(self.validation.state()),
+            **self.weight_steps.state(),
             "pending": [_pending_state(pending) for pending in self._pending],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `SearchLoop`; latencies that had not arrived when the state was taken are asked for again."""
         super().restore(state)
-        self.train.restore(state["train"])
-        self.validation.restore(state["validation"])
+        self.weight_steps.restore(state)
         self._pending = deque(map(self._restored, state["pending"]))
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -214,7 +214,7 @@ class OneShotSearch(SearchLoop):
 
     def restore_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """See `SearchLoop`."""
-        self.weights.restore(arrays)
+        self.weight_steps.restore_arrays(arrays)
 
     def weights_of(self, network: NetworkSpec) -> Weights:
         """See `SearchLoop`."""
@@ -230,23 +230,15 @@ class OneShotSearch(SearchLoop):
             f"{self.settings.weights.learning_rate / 2:.2g}",
         )
 
-    def score(self, inputs: Any, targets: Any, masks: np.ndarray[Any, Any]) -> float:
-        """Quality of what `masks` select, with the shared weights as they are.
-
-        Raises:
-            TrainingError: when it is not a number.
-        """
-        quality = self.weights.quality(inputs, targets, masks)
-        if not math.isfinite(quality):
+    def _scored(self, proposals: Sequence[Proposal]) -> list[float]:
+        """Qualities with the shared weights as they are."""
+        qualities = self.weight_steps.score([_masks(proposal) for proposal in proposals])
+        if not all(map(math.isfinite, qualities)):
             raise self.diverged("what a network answers is not numbers")
-        return quality
+        return qualities
 
     def _train(self, proposals: Sequence[Proposal]) -> list[float]:
-        samples = ((*next(self.train), _masks(proposal)) for proposal in proposals)
-        if self.settings.weight_updates == "averaged":
-            losses = self.weights.train_averaged(samples)
-        else:
-            losses = [self.weights.train_step(*sample) for sample in samples]
+        losses = self.weight_steps.train([_masks(proposal) for proposal in proposals])
         if not all(map(math.isfinite, losses)):
             raise self.diverged(f"the loss is {losses}")
         return losses

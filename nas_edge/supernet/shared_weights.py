@@ -1,11 +1,18 @@
 """Training the shared weights and scoring architectures with them.
 
 One compiled function takes a training step and another computes outputs; both serve every architecture.
+
+Made in the scope of a `tf.distribute` strategy, the weights are mirrored on its replicas. Of the networks of an
+averaged step each replica then trains its own, number i on replica i modulo their number, and the gradients are summed
+over the replicas before the update, which so is the same as that of one process that trains them one after another. The
+shapes of sliced weights differ between replicas, but gradients are summed as wide as the variables, so a strategy sees
+none of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import keras
@@ -43,6 +50,7 @@ class SharedWeights:
     ) -> None:
         self.supernet = supernet
         self.optimizer = optimizer
+        self.strategy = tf.distribute.get_strategy()
         self._task, self._settings = task, settings
         # Variables must exist before the first trace.
         optimizer.build(supernet.trainable_variables)
@@ -53,9 +61,29 @@ class SharedWeights:
         masks = tf.TensorSpec([len(space.decisions), most], tf.float32)
         self._train = tf.function(self._train_step, input_signature=[images, targets, masks], autograph=False)
         self._compute = tf.function(self._outputs, input_signature=[images, masks], autograph=False)
-        self._add = tf.function(self._add_gradients, input_signature=[images, targets, masks], autograph=False)
-        self._apply = tf.function(self._apply_mean, input_signature=[tf.TensorSpec([], tf.float32)], autograph=False)
         self._sums: list[Any] = []  # of gradients, made when they are first needed
+        # Values of replicas have no signature.
+        alone = {} if self.replicas > 1 else {"input_signature": [images, targets, masks]}
+        self._add = tf.function(self._everywhere(self._add_gradients), autograph=False, **alone)
+        self._apply = tf.function(self._everywhere(self._apply_mean), autograph=False)
+        self._compute_each = tf.function(self._everywhere(self._outputs), autograph=False)
+        self._sum = tf.function(self._everywhere(_sum_over_replicas), autograph=False)
+        self._replica_ids = [int(number) for number in self._local(self.strategy.run(_replica_id))]
+
+    @property
+    def replicas(self) -> int:
+        """How many networks train at the same time."""
+        count: int = self.strategy.num_replicas_in_sync
+        return count
+
+    @property
+    def processes(self) -> int:
+        """How many processes the replicas are in, alike in each."""
+        return self.replicas // len(self._replica_ids)
+
+    def own(self, count: int) -> list[int]:
+        """Which of `count` networks, a multiple of the replicas, are trained and scored in this process."""
+        return [number for number in range(count) if number % self.replicas in self._replica_ids]
 
     def train_step(self, images: Array, targets: Array, masks: Array) -> float:
         """One step on the network that `masks` selects; returns the loss.
@@ -67,23 +95,41 @@ class SharedWeights:
         """
         return float(self._train(images, targets.astype(self._task.targets.dtype), masks))
 
-    def train_averaged(self, samples: Iterable[Sample]) -> list[float]:
+    def train_averaged(self, samples: Iterable[Sample], count: int) -> list[float]:
         """One step on the mean gradient of several networks, each on a batch of its own; returns their losses.
 
-        The gradients are taken one after another, so it needs the memory of one network, and of one more set of
+        A replica takes its gradients one after another, so it needs the memory of one network, and of one more set of
         weights.
 
         Args:
-            samples: at least one; of each, what `train_step` takes.
+            samples: what `train_step` takes, of each network that is this process's `own`.
+            count: of all networks.
+
+        Returns:
+            The losses of all networks.
         """
         if not self._sums:
-            self._sums = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.supernet.trainable_variables]
-        losses = [
-            float(self._add(images, targets.astype(self._task.targets.dtype), masks))
-            for images, targets, masks in samples
-        ]
-        self._apply(float(len(losses)))
-        return losses
+            # Summed up by each replica for itself.
+            apart = {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": tf.VariableAggregation.SUM}
+            with self.strategy.scope():
+                self._sums = [
+                    tf.Variable(tf.zeros(v.shape), trainable=False, **apart) for v in self.supernet.trainable_variables
+                ]
+        losses: list[float] = []
+        for together in self._rounds(samples):
+            typed = [(images, targets.astype(self._task.targets.dtype), masks) for images, targets, masks in together]
+            losses += map(float, self._local(self._add(*self._to_replicas(typed))))
+        self._apply(tf.constant(float(count)))
+        return self._of_all(losses, count)
+
+    def qualities(self, images: Array, targets: Array, masks: Sequence[Array]) -> list[float]:
+        """`quality` of several networks, each scored by its replica."""
+        scores: list[float] = []
+        own = [(images, masks[number]) for number in self.own(len(masks))]
+        for together in self._rounds(own):
+            for outputs in self._local(self._compute_each(*self._to_replicas(together))):
+                scores.append(self._task.score(outputs.numpy(), targets))
+        return self._of_all(scores, len(masks))
 
     def quality(self, images: Array, targets: Array, masks: Array) -> float:
         """The task's metric, with the batch's own statistics; NaN if outputs are not numbers."""
@@ -109,7 +155,7 @@ class SharedWeights:
         for name, variable in variables.items():
             variable.assign(arrays[name])
         for total in self._sums:  # of a step that was interrupted
-            total.assign(tf.zeros_like(total))
+            total.assign(tf.zeros(total.shape))
 
     def _variables(self) -> dict[str, Any]:
         variables = {f"weights/{name}": variable for name, variable in self.supernet.named_variables().items()}
@@ -120,10 +166,15 @@ class SharedWeights:
 
     def _gradients(self, images: Any, targets: Any, masks: Any) -> tuple[Any, list[Any]]:
         """Loss, and its gradient by each variable."""
+        variables = self.supernet.trainable_variables
+        # By the parts that the network has, which are a tenth of all weights or less; each is made whole once.
+        values = self.supernet.active_weights(masks)
         with tf.GradientTape() as tape:
-            outputs, penalty = self.supernet(images, masks)
+            tape.watch(values)
+            outputs, penalty = self.supernet.run(images, masks, values)
             loss = self._task.loss(outputs, targets, self._settings) + self._settings.weight_decay * penalty
-        return loss, tape.gradient(loss, self.supernet.trainable_variables)
+        parts = tape.gradient(loss, values)
+        return loss, [_whole(part, variable) for part, variable in zip(parts, variables, strict=True)]
 
     def _train_step(self, images: Any, targets: Any, masks: Any) -> Any:
         loss, gradients = self._gradients(images, targets, masks)
@@ -133,13 +184,71 @@ class SharedWeights:
     def _add_gradients(self, images: Any, targets: Any, masks: Any) -> Any:
         loss, gradients = self._gradients(images, targets, masks)
         for total, gradient in zip(self._sums, gradients, strict=True):
-            total.assign_add(tf.convert_to_tensor(gradient))
+            total.assign_add(gradient)
         return loss
 
     def _apply_mean(self, count: Any) -> None:
+        # Optimisers sum gradients over replicas.
         self.optimizer.apply([total / count for total in self._sums], self.supernet.trainable_variables)
         for total in self._sums:
             total.assign(tf.zeros_like(total))
 
     def _outputs(self, images: Any, masks: Any) -> Any:
         return self.supernet(images, masks)[0]
+
+    # ------------------------------------------------------------ replicas
+
+    def _everywhere(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: self.strategy.run(function, args=arguments)
+
+    def _local(self, value: Any) -> tuple[Any, ...]:
+        """The values of this process's replicas."""
+        values: tuple[Any, ...] = self.strategy.experimental_local_results(value)
+        return values
+
+    def _rounds(self, samples: Iterable[Any]) -> Iterator[list[Any]]:
+        """As many of this process's networks as it has replicas, again and again."""
+        remaining = iter(samples)
+        while together := list(islice(remaining, len(self._replica_ids))):
+            yield together
+
+    def _to_replicas(self, each: Sequence[Sequence[Any]]) -> list[Any]:
+        """Arguments of a function that is run everywhere, of one tuple of arguments per replica of this process."""
+        if self.replicas == 1:
+            return list(each[0])
+        arguments = []
+        for values in zip(*each, strict=True):
+            remaining = map(tf.convert_to_tensor, values)
+            place = self.strategy.experimental_distribute_values_from_function
+            arguments.append(place(lambda _, remaining=remaining: next(remaining)))
+        return arguments
+
+    def _of_all(self, values: Sequence[float], count: int) -> list[float]:
+        """The numbers of all networks, of those of this process's own."""
+        if len(values) == count:
+            return list(values)
+        mine = np.zeros(count)
+        mine[self.own(count)] = values
+        return [float(value) for value in self.sum_over_processes(mine)]
+
+    def sum_over_processes(self, values: Array) -> Array:
+        """The sum of what all processes call this with, all in the same order; NaN where one of them is."""
+        contributions = [
+            (values if number == 0 else np.zeros_like(values),) for number in range(len(self._replica_ids))
+        ]
+        total: Array = self._local(self._sum(*self._to_replicas(contributions)))[0].numpy()
+        return total
+
+
+def _replica_id() -> Any:
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+
+def _sum_over_replicas(values: Any) -> Any:
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def _whole(part: Any, variable: Any) -> Any:
+    """The gradient by a whole variable, given that by its first channels: zero for the rest."""
+    missing = [[0, most - size] for most, size in zip(variable.shape, tf.unstack(tf.shape(part)), strict=True)]
+    return tf.ensure_shape(tf.pad(part, missing), variable.shape)

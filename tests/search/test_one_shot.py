@@ -146,9 +146,9 @@ def test_an_averaged_step_makes_one_update_with_the_mean_gradient_of_its_proposa
     proposed: list[Any] = []
     average = shared.train_averaged
 
-    def averaged(samples: Any) -> list[float]:
+    def averaged(samples: Any, count: int) -> list[float]:
         proposed.extend(samples)
-        return average(proposed)
+        return average(proposed, count)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shared, "train_averaged", averaged)
