@@ -26,20 +26,20 @@ TARGET_SPEEDUP = 1.5
 SIZE, BATCH, CLASSES = 28, 64, 10
 
 
-def stage() -> NetworkSpace:
-    """Four inverted bottlenecks of 16 to 64 channels: kernel, ratio, keep or skip, and width."""
+def stage(size: int = SIZE, classes: int = CLASSES, layers: int = 4) -> NetworkSpace:
+    """Inverted bottlenecks of 16 to 64 channels: kernel, ratio, keep or skip, and width."""
     decisions = blocks.Decisions()
     width = blocks.number("filters", (16, 32, 48, 64))
-    layers: dict[str, L.Layer] = {"stem": blocks.conv_norm(width, "relu", 3, 2)}
-    for layer in range(1, 5):
+    parts: dict[str, L.Layer] = {"stem": blocks.conv_norm(width, "relu", 3, 2)}
+    for layer in range(1, layers + 1):
         path = f"layer{layer}"
         kernel = decisions.layers(f"{path}.kernel", {f"k{k}": blocks.depthwise_norm(k, "relu", 1) for k in (3, 5, 7)})
         ratio = decisions.declare(blocks.number(f"{path}.ratio", (3, 6)))
-        layers[path] = decisions.skippable(f"{path}.op", blocks.bottleneck(width, L.Scaled(ratio), kernel, "relu"))
+        parts[path] = decisions.skippable(f"{path}.op", blocks.bottleneck(width, L.Scaled(ratio), kernel, "relu"))
     decisions.declare(width)
-    layers["pool"] = L.GlobalAveragePool()
-    layers |= blocks.classifier(CLASSES, 0.0)
-    return NetworkSpace("stage", L.Sequential(tuple(layers.items())), decisions.list, (SIZE, SIZE, 3), CLASSES)
+    parts["pool"] = L.GlobalAveragePool()
+    parts |= blocks.classifier(classes, 0.0)
+    return NetworkSpace("stage", L.Sequential(tuple(parts.items())), decisions.list, (size, size, 3), classes)
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ class SharedWeights:
         self._apply = tf.function(self._everywhere(self._apply_mean), autograph=False)
         self._compute_each = tf.function(self._everywhere(self._outputs), autograph=False)
         self._sum = tf.function(self._everywhere(_sum_over_replicas), autograph=False)
-        self._replica_ids = [int(number) for number in self._local(self.strategy.run(_replica_id))]
+        self._replica_ids = [int(number) for number in self._local(tf.function(self._everywhere(_replica_id))())]
 
     @property
     def replicas(self) -> int:
@@ -245,7 +245,9 @@ def _replica_id() -> Any:
 
 
 def _sum_over_replicas(values: Any) -> Any:
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+    # An argument as it comes is on no device yet, and TensorFlow asks which.
+    placed = tf.identity(values)
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, placed)
 
 
 def _whole(part: Any, variable: Any) -> Any:
