@@ -125,9 +125,8 @@ def search(distribution: str, steps: int, out: Path | None) -> None:
         times_s.append(time.perf_counter() - started_s)
     loop.weight_steps.end()
     policy = [p for choices in controller.probabilities().values() for p in choices]
-    np.savez(
-        out, policy=policy, images_per_s=SAMPLES * BATCH / min(times_s), first_step_s=times_s[0], **shared.arrays()
-    )
+    result = {"policy": policy, "images_per_s": SAMPLES * BATCH / min(times_s), **shared.arrays()}
+    np.savez(out, **result)  # type: ignore[arg-type] # it takes names for its own options
 
 
 def children(distribution: str, steps: int, folder: Path) -> dict[str, Any]:

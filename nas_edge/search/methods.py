@@ -68,7 +68,7 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     from nas_edge.supernet.distribution import make_strategy
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
-    from nas_edge.training.optimizers import make_optimizer
+    from nas_edge.training.optimizers import make_optimizer, scaled_if_float16
     from nas_edge.training.schedules import CosineWithWarmup
 
     space, task, data, seed = context.space, context.task, context.data, context.seed
@@ -88,10 +88,17 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     schedule = CosineWithWarmup(settings.peak_learning_rate, updates, round(updates * weights.warmup_fraction))
     with strategy.scope():
         shared = SharedWeights(
-            Supernet(space, settings.execution, integer(seed, "supernet"), settings.rematerialize),  # type: ignore[arg-type]
-            make_optimizer(weights, schedule),
+            Supernet(
+                space,
+                settings.execution,  # type: ignore[arg-type]
+                integer(seed, "supernet"),
+                settings.rematerialize,
+                settings.precision,
+            ),
+            scaled_if_float16(make_optimizer(weights, schedule), settings.precision),
             task,
             weights,
+            weights.batch_size if settings.xla else None,
         )
     preprocessing, parts = data.preprocessing, data.split
     train = Batches(

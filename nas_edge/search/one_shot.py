@@ -69,6 +69,12 @@ class OneShotSettings(SearchSettings):
     execution: str = Field(
         "sliced", pattern="^(sliced|masked)$", description="masked keeps static shapes, for XLA and TPU"
     )
+    precision: str = Field(
+        "float32",
+        pattern="^(float32|mixed_bfloat16|mixed_float16)$",
+        description="what networks compute with; weights stay float32, and mixed_float16 scales the loss",
+    )
+    xla: bool = Field(False, description="compile training steps with XLA; for masked execution on a GPU or TPU")
     rematerialize: bool = Field(
         True, description="run layers again in the backward pass: far less memory, for up to a third more work"
     )
@@ -105,6 +111,14 @@ class OneShotSettings(SearchSettings):
         """Of the shared weights; an averaged update is of one batch as large as those of all its proposals."""
         averaged = self.samples_per_step // self.updates_per_step
         return self.weights.peak_learning_rate * averaged
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> OneShotSettings:
+        if self.xla and (self.execution != "masked" or self.distribution != "none"):
+            raise ValueError("xla=true requires execution=masked, whose shapes are static, and distribution=none")
+        if self.precision == "mixed_float16" and self.distribution != "none":
+            raise ValueError("mixed_float16 requires distribution=none; with replicas, use mixed_bfloat16")
+        return self
 
     @model_validator(mode="after")
     def _averaged_if_distributed(self) -> OneShotSettings:

@@ -101,10 +101,10 @@ def run_elastic(
             value = _masked(weight, value, in_channels, out_channels)
         if weight.regularized:
             penalty += tf.nn.l2_loss(value)
-        active.append(value)
+        active.append(value if layer.float32_weights else tf.cast(value, inputs.dtype))
     outputs = layer.run(tuple(active), inputs)
     if execution == "masked" and layer.masks_output:
-        outputs *= channel_mask(out_channels, outputs.shape[-1])
+        outputs *= tf.cast(channel_mask(out_channels, outputs.shape[-1]), outputs.dtype)
     return outputs, penalty
 
 

@@ -39,6 +39,8 @@ class SharedWeights:
         task: what the loss is, and the quality.
         settings: of the training; `weight_decay` is the w in the penalty `w / 2 * sum(kernel^2)` over the active
             kernels, part of the loss as in TuNAS.
+        xla_batch_size: images of each training batch, for which XLA compiles the steps, in masked execution and without
+            replicas; None does not use XLA.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class SharedWeights:
         optimizer: keras.optimizers.Optimizer,
         task: NetworkTask,
         settings: OptimizationSettings,
+        xla_batch_size: int | None = None,
     ) -> None:
         self.supernet = supernet
         self.optimizer = optimizer
@@ -56,15 +59,19 @@ class SharedWeights:
         optimizer.build(supernet.trainable_variables)
         space = supernet.space
         most = max(len(decision.choices) for decision in space.decisions)
-        images = tf.TensorSpec([None, *space.input_shape], tf.float32)
-        targets = tf.TensorSpec([None, *task.targets.shape], task.targets.dtype)
+        images = tf.TensorSpec([xla_batch_size, *space.input_shape], tf.float32)
+        targets = tf.TensorSpec([xla_batch_size, *task.targets.shape], task.targets.dtype)
+        any_images = tf.TensorSpec([None, *space.input_shape], tf.float32)
         masks = tf.TensorSpec([len(space.decisions), most], tf.float32)
-        self._train = tf.function(self._train_step, input_signature=[images, targets, masks], autograph=False)
-        self._compute = tf.function(self._outputs, input_signature=[images, masks], autograph=False)
+        jit = True if xla_batch_size is not None else None
+        self._train = tf.function(
+            self._train_step, input_signature=[images, targets, masks], autograph=False, jit_compile=jit
+        )
+        self._compute = tf.function(self._outputs, input_signature=[any_images, masks], autograph=False)
         self._sums: list[Any] = []  # of gradients, made when they are first needed
         # Values of replicas have no signature.
         alone = {} if self.replicas > 1 else {"input_signature": [images, targets, masks]}
-        self._add = tf.function(self._everywhere(self._add_gradients), autograph=False, **alone)
+        self._add = tf.function(self._everywhere(self._add_gradients), autograph=False, jit_compile=jit, **alone)
         self._apply = tf.function(self._everywhere(self._apply_mean), autograph=False)
         self._compute_each = tf.function(self._everywhere(self._outputs), autograph=False)
         self._sum = tf.function(self._everywhere(_sum_over_replicas), autograph=False)
@@ -173,7 +180,8 @@ class SharedWeights:
             tape.watch(values)
             outputs, penalty = self.supernet.run(images, masks, values)
             loss = self._task.loss(outputs, targets, self._settings) + self._settings.weight_decay * penalty
-        parts = tape.gradient(loss, values)
+            scaled = self.optimizer.scale_loss(loss)
+        parts = tape.gradient(scaled, values)
         return loss, [_whole(part, variable) for part, variable in zip(parts, variables, strict=True)]
 
     def _train_step(self, images: Any, targets: Any, masks: Any) -> Any:

@@ -44,6 +44,9 @@ from nas_edge.supernet.elastic import (
     trainable_weights,
 )
 
+# What a network computes with.
+PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
+
 
 def one_hot_masks(space: NetworkSpace, architecture: Architecture) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The mask that selects one architecture."""
@@ -111,15 +114,22 @@ class Supernet(keras.Model):  # type: ignore[misc]
         execution: `sliced` computes active channels only; `masked` keeps static shapes.
         seed: of the weights; each layer's own seed follows from it and the layer's path.
         rematerialize: whether layers are run again in the backward pass instead of keeping what they computed.
+        precision: a name in `PRECISIONS`. Variables, their gradients, batch statistics and outputs are always float32.
     """
 
     def __init__(
-        self, space: NetworkSpace, execution: Execution = "sliced", seed: int = 0, rematerialize: bool = False
+        self,
+        space: NetworkSpace,
+        execution: Execution = "sliced",
+        seed: int = 0,
+        rematerialize: bool = False,
+        precision: str = "float32",
     ) -> None:
         super().__init__(name="supernet")
         self.space = space
         self.execution: Execution = execution
         self._rematerialize = rematerialize
+        self._values_dtype = tf.as_dtype(PRECISIONS[precision])
         self._functions: dict[Hashable, Any] = {}
         self._depth = 0  # how many shared functions are being traced inside one another
         leaves: dict[str, ElasticLayer] = {}
@@ -161,9 +171,10 @@ class Supernet(keras.Model):  # type: ignore[misc]
         """As `call`, with weights as `active_weights` returns them."""
         remaining = iter(values)
         weights = {path: tuple(next(remaining) for _ in leaf.weights) for path, leaf in self.leaves.items()}
-        features = _Features(images, tf.constant(self.space.input_shape[-1]), tf.zeros([]))
+        features = _Features(tf.cast(images, self._values_dtype), tf.constant(self.space.input_shape[-1]), tf.zeros([]))
         result = self._run(self.space.template, features, "", self._environment(masks, weights))
-        return tf.ensure_shape(result.values, [None, *self.space.output_shape]), result.penalty
+        outputs = tf.cast(result.values, tf.float32)
+        return tf.ensure_shape(outputs, [None, *self.space.output_shape]), result.penalty
 
     def _environment(self, masks: Tensor, weights: dict[str, tuple[Tensor, ...]]) -> _Environment:
         rows = tf.unstack(masks, num=len(self.space.decisions))
@@ -281,7 +292,8 @@ class Supernet(keras.Model):  # type: ignore[misc]
             ) -> tuple[Tensor, Tensor]:
                 inner = _Features(x.values, x.channels, tf.zeros([]))
                 result = self._run(choice, inner, choice_path(path, body, index), env)
-                return total + weights[index] * result.values, penalty + weights[index] * result.penalty
+                share = tf.cast(weights[index], result.values.dtype)
+                return total + share * result.values, penalty + weights[index] * result.penalty
 
             def off(total: Tensor = total, penalty: Tensor = penalty) -> tuple[Tensor, Tensor]:
                 return total, penalty
@@ -295,10 +307,10 @@ class Supernet(keras.Model):  # type: ignore[misc]
         Sliced, something that broadcasts does; masked, the shape must be the sum's, for XLA.
         """
         if self.execution == "sliced":
-            return tf.zeros([1, 1, 1, 1]), _channels(body, x.channels, env)
+            return tf.zeros([1, 1, 1, 1], x.values.dtype), _channels(body, x.channels, env)
         batch, *image = x.values.shape
         shape = [tf.shape(x.values)[0] if batch is None else batch, *_most_shape(body, tuple(image))]
-        return tf.zeros(shape), _channels(body, x.channels, env)
+        return tf.zeros(shape, x.values.dtype), _channels(body, x.channels, env)
 
     # ------------------------------------------------------------ sharing traced functions
 
@@ -354,7 +366,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
 
         values_shape = x.values.shape if self.execution == "masked" else [None] * 4
         signature = [
-            tf.TensorSpec(values_shape, tf.float32),
+            tf.TensorSpec(values_shape, x.values.dtype),
             tf.TensorSpec([], tf.float32),
             [open_shape(value) for value in weights],
             tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), fixed),
@@ -410,7 +422,7 @@ def _run_again(
         gradients: list[Tensor] = tape.gradient(outputs, sources, [d_values, d_penalty], unconnected_gradients=zero)
         return gradients
 
-    results = [tf.TensorSpec([None] * 4, tf.float32), tf.TensorSpec([], tf.float32)]
+    results = [tf.TensorSpec([None] * 4, signature[0].dtype), tf.TensorSpec([], tf.float32)]
     backward = compiled(run_backward, input_signature=[*signature, *results])
 
     def run_again(values: Tensor, penalty: Tensor, weights: list[Tensor], fixed: Any) -> Any:
