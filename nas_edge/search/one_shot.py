@@ -182,9 +182,14 @@ class OneShotSearch(SearchLoop):
         settings: OneShotSettings,
     ) -> None:
         super().__init__(controller, evaluator, rng, settings.steps)
-        self.weights, self.settings = weights, settings
+        self.settings = settings
         self.weight_steps = WeightSteps(weights, train, validation, settings.weight_updates == "averaged")
         self._pending: deque[_Pending] = deque()
+
+    @property
+    def weights(self) -> SharedWeights:
+        """The shared weights."""
+        return self.weight_steps.weights
 
     def take_step(self) -> StepReport:
         """See `SearchLoop`."""
