@@ -23,7 +23,7 @@ lint: .venv/check-extras
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/vermin --quiet --violations --no-tips -t=3.7- device_agents/worker
+	$(BIN)/vermin --quiet --violations --no-tips -t=3.7- device_agents/worker device_agents/ssh/board_side.py
 
 check: lint test test-slow  ## everything CI checks
 

@@ -29,7 +29,7 @@ from device_agents.api import PRESETS, BenchmarkSpec, DeviceAgent, Measurement, 
 from device_agents.host import HostAgent, pick_cores
 from device_agents.probe_models import compute_model
 from device_agents.visiting import VisitingAgent
-from device_agents.worker.probes import allowed_cores
+from device_agents.worker.system import allowed_cores
 
 REPEATS = 20
 TOLERANCE = 0.05

@@ -25,38 +25,26 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.interference import Interference, streaming
+from benchmarks.interference import Interference
 from benchmarks.simulated_device import SimulatedDevice, SimulatedModel
+from benchmarks.timed_networks import (
+    SLOWED_SHARE,
+    Case,
+    disturbing_place,
+    reference_file,
+    share_slowed,
+    timed_networks,
+    truth_ms_of,
+    visit_each,
+)
 from device_agents.api import PRESETS, BenchmarkSpec, Measurement, Verdict
 from device_agents.host import HostAgent, pick_cores
 from device_agents.probe_watch import Probe
-from device_agents.quiet import VisitSettings, VisitTime, agreed, time_of
 from device_agents.visiting import VisitingAgent, builtin_probes
-from device_agents.worker.probes import allowed_cores
-from nas_edge.networks.tflite_model import tflite_model
-from nas_edge.spaces.reference import reference_network
 
 TOLERANCE = {Verdict.OK: 0.05, Verdict.CORRECTED: 0.10}
 TARGET_TRUE, TARGET_ANSWERED, DEVICE_S = 0.95, 0.80, 5.0
 MAX_TRUTH_DIFFERENCE = 0.02
-SLOWED, SLOWED_SHARE = 1.15, 0.5
-MEGABYTES = 128
-TURN_S = 0.0002
-# Name, input size, width multiplier, precision.
-NETWORKS = (
-    ("mobilenet-v2", 32, 1.0, "float32"),
-    ("mobilenet-v2", 64, 1.4, "float32"),
-    ("mobilenet-v2", 96, 0.5, "int8"),
-    ("mobilenet-v2", 160, 0.5, "float32"),
-    ("mobilenet-v3-large", 64, 1.0, "float32"),
-    ("mnasnet-b1", 64, 1.0, "int8"),
-    ("mnasnet-b1", 96, 1.0, "float32"),
-    ("multi-max", 64, 1.0, "float32"),
-    ("multi-avg", 96, 0.75, "float32"),
-    ("mobilenet-v3-large", 96, 1.0, "float32"),
-)
-REFERENCE = ("mobilenet-v2", 96, 0.75, "float32")
-_SETTINGS = VisitSettings()
 _ONE_GO = PRESETS["search"].replace(min_runs=20, min_duration_s=0.25, max_duration_s=0.5)
 
 
@@ -167,37 +155,27 @@ def _simulate_once(tally: Tally, quiet_share: float, staying: float, alike: bool
 # The real part.
 
 
-@dataclass(frozen=True)
-class _Case:
-    name: str
-    model: bytes
-
-
 def measure_real(quick: bool) -> tuple[dict[str, object], bool | None]:
     """Returns the figures on this machine, and whether they meet the targets; None where nothing can be concluded."""
     cores = pick_cores(threads=1)
     if cores is None:
         return {"reason": "needs two cores and a system that can pin"}, None
-    other = next(core for core in allowed_cores() or () if core not in cores)
-    cases = [_Case(_name(network), _file(network)) for network in (NETWORKS[:8] if quick else NETWORKS)]
+    cases = timed_networks(8 if quick else None)
     with HostAgent() as host:
         spec = PRESETS["search"].replace(cores=cores, patience_s=0.0)
-        slowdowns, place = _slowdowns(host, cases, spec, [("another core", other, 0.0)])
-        if _share_slowed(slowdowns) < SLOWED_SHARE:
-            slowdowns, place = _slowdowns(host, cases, spec, [("the measured core, in turns", cores[0], TURN_S)])
-        core, turn_s = (other, 0.0) if place == "another core" else (cores[0], TURN_S)
-        with streaming(core, MEGABYTES, turn_s) as interference:
+        place, slowdowns = disturbing_place(host, cases, spec)
+        with place.streaming() as interference:
             tallies, inconclusive, loads_s = _measure_patterns(host, cases, spec, interference, quick)
     figures: dict[str, object] = {
-        "interference": place,
+        "interference": place.name,
         "slowdowns": {case.name: round(slowdown, 3) for case, slowdown in zip(cases, slowdowns, strict=True)},
-        "slowed": _share_slowed(slowdowns),
+        "slowed": share_slowed(slowdowns),
         "inconclusive": inconclusive,
         "device_s": round(loads_s, 2),
         **{name: tally.figures() for name, tally in tallies.items()},
     }
     visits = tallies["visits"]
-    if _share_slowed(slowdowns) < SLOWED_SHARE:
+    if share_slowed(slowdowns) < SLOWED_SHARE:
         return {**figures, "reason": "the program does not slow enough of the networks on this machine"}, None
     if visits.asked < inconclusive:
         return {**figures, "reason": "the machine is not quiet without the program: the blocks differ"}, None
@@ -205,34 +183,15 @@ def measure_real(quick: bool) -> tuple[dict[str, object], bool | None]:
     return figures, passed
 
 
-def _slowdowns(
-    host: HostAgent, cases: Sequence[_Case], spec: BenchmarkSpec, places: Sequence[tuple[str, int, float]]
-) -> tuple[list[float], str]:
-    """Returns by how much each network is slowed by the program while it streams, and where that is."""
-    (place, core, turn_s), *_ = places
-    with_it: list[list[float]] = []
-    without: list[list[float]] = []
-    with streaming(core, MEGABYTES, turn_s) as interference:
-        for _ in range(6):
-            interference.start(quiet_share=0.0, staying=0.0, seed=0)
-            time.sleep(0.05)
-            with_it.append(_visit_each(host, cases, spec))
-            interference.stop()
-            time.sleep(0.05)
-            without.append(_visit_each(host, cases, spec))
-    ratios = [[a / b for a, b in zip(one, two, strict=True)] for one, two in zip(with_it, without, strict=True)]
-    return [statistics.median(column) for column in zip(*ratios, strict=True)], place
-
-
 def _measure_patterns(
-    host: HostAgent, cases: Sequence[_Case], spec: BenchmarkSpec, interference: Interference, quick: bool
+    host: HostAgent, cases: Sequence[Case], spec: BenchmarkSpec, interference: Interference, quick: bool
 ) -> tuple[dict[str, Tally], int, float]:
     tallies = {name: Tally() for name in ("visits", "one_long_measurement", "median_of_visits", "single_visits")}
     inconclusive, device_s = 0, []
     rounds = 8 if quick else 12
-    agent = VisitingAgent(host, probes=[*builtin_probes(), Probe("reference", _file(REFERENCE))])
+    agent = VisitingAgent(host, probes=[*builtin_probes(), Probe("reference", reference_file())])
     agent.watch_probes(spec, rounds)
-    before = _truth(host, cases, spec, rounds)
+    before = truth_ms_of(host, cases, spec, rounds)
     for seed, (quiet_share, staying) in enumerate(_patterns(quick)):
         interference.start(quiet_share, staying, seed)
         started_s = time.perf_counter()
@@ -242,10 +201,10 @@ def _measure_patterns(
         long = host.measure_all(
             [(case.model, _ONE_GO.replace(cores=spec.cores)) for case in cases[: 0 if quick else None]]
         )
-        singles = [_visit_each(host, cases, spec) for _ in range(6 if quick else 20)]
+        singles = [visit_each(host, cases, spec) for _ in range(6 if quick else 20)]
         interference.stop()
         time.sleep(0.1)
-        after = _truth(host, cases, spec, rounds)
+        after = truth_ms_of(host, cases, spec, rounds)
         for i, case in enumerate(cases):
             if abs(before[i] / after[i] - 1) > MAX_TRUTH_DIFFERENCE:
                 inconclusive += 1
@@ -269,44 +228,13 @@ def _patterns(quick: bool) -> Iterator[tuple[float, float]]:
             yield quiet_share, staying
 
 
-def _truth(host: HostAgent, cases: Sequence[_Case], spec: BenchmarkSpec, rounds: int) -> list[float]:
-    """Returns the latency of each network in a block without the program, from its lowest visits."""
-    rows = [_visit_each(host, cases, spec) for _ in range(rounds)]
-    truths = []
-    for column in zip(*rows, strict=True):
-        visits = [VisitTime(time_ms, number) for number, time_ms in enumerate(column)]
-        quiet = agreed(visits, _SETTINGS)
-        truths.append(quiet.latency_ms if quiet else statistics.median(sorted(column)[:3]))
-    return truths
-
-
-def _visit_each(host: HostAgent, cases: Sequence[_Case], spec: BenchmarkSpec) -> list[float]:
-    visit = _SETTINGS.of_visit(spec)
-    found = host.measure_all([(case.model, visit) for case in cases])
-    return [time_of(measurement.samples_ms, _SETTINGS) for measurement in found]
-
-
-def _file(network: tuple[str, int, float, str]) -> bytes:
-    name, size, width, precision = network
-    return tflite_model(reference_network(name, size, width), precision)  # type: ignore[arg-type]
-
-
-def _name(network: tuple[str, int, float, str]) -> str:
-    name, size, width, precision = network
-    return f"{name} {size} px x{width} {precision}"
-
-
-def _tell(case: _Case, found: Measurement, truth_ms: float, quiet_share: float) -> None:
+def _tell(case: Case, found: Measurement, truth_ms: float, quiet_share: float) -> None:
     best = found.best_ms or math.nan
     print(
         f"quiet share {quiet_share:.1f}  {case.name:40s} {found.verdict!s:10s} {best:8.3f} ms  truth {truth_ms:8.3f} ms"
         f"  {best / truth_ms - 1:+6.1%}  {len(found.visits)} visits",
         flush=True,
     )
-
-
-def _share_slowed(slowdowns: Sequence[float]) -> float:
-    return sum(slowdown >= SLOWED for slowdown in slowdowns) / len(slowdowns)
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_agents.worker.probes import allowed_cores, busy_s
+from device_agents.worker.system import allowed_cores, busy_s
 
 # What takes less of a core is not worth closing; more names than these nobody reads.
 _LEAST_CORES, _MOST_NAMES = 0.1, 4

@@ -21,7 +21,7 @@ from device_agents.measuring_checks import check_measuring, failed
 from device_agents.noise import WATCH_S, WATCH_SETTINGS, noise_checks, watch_noise
 from device_agents.siblings import sibling_check, watch_pair
 from device_agents.visiting import VisitingAgent
-from device_agents.worker.probes import allowed_cores
+from device_agents.worker.system import allowed_cores
 
 
 def examine(address: str, watch_s: float = WATCH_S) -> Sequence[Check]:

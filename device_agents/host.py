@@ -11,8 +11,8 @@ from device_agents.errors import DeviceError
 from device_agents.floors import forget_floors
 from device_agents.results import read_device_info
 from device_agents.scheme import DeviceRow, Scheme
-from device_agents.worker.probes import allowed_cores, cpu_capacities, describe
 from device_agents.worker.runtime import find_runtime
+from device_agents.worker.system import allowed_cores, cpu_capacities, describe
 from device_agents.worker_agent import WorkerAgent, cores_of_kind
 from device_agents.worker_process import start_local_worker
 

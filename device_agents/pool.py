@@ -26,7 +26,7 @@ from device_agents.api import BenchmarkSpec, DeviceAgent, DeviceInfo, Measuremen
 from device_agents.errors import BenchFailedError, DeviceError, DeviceUnavailableError, ModelError, SpecError
 from device_agents.verdicts import DEVICE_FAULTS, verdict_of_error
 from device_agents.wording import words_of
-from device_agents.worker.probes import allowed_cores
+from device_agents.worker.system import allowed_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -122,12 +122,6 @@ class ProbeWatch:
         """The floors that are known, in milliseconds by name."""
         return {name: one.floor_ms for name, one in self._watched.items() if one.floor_ms is not None}
 
-    @property
-    def is_calibrated(self) -> bool:
-        """Whether the floor of each probe is known, and each was visited often enough to tell how quiet it is."""
-        enough = self._settings.agreeing
-        return all(one.floor_ms is not None and len(one.recent) >= enough for one in self._watched.values())
-
     def drop(self, name: str) -> None:
         """Watches a probe no longer: the device does not run it."""
         self._watched.pop(name, None)

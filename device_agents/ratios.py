@@ -26,8 +26,6 @@ from device_agents.quiet import VisitSettings, time_of
 
 _RESAMPLES = 1000
 _NORMAL_975 = 1.959963984540054
-# 97.5% quantiles of Student's t for 1, 2, ... degrees of freedom.
-_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 # The median of fewer differences has no interval to speak of.
 MIN_ROUNDS = 5
 
@@ -153,6 +151,7 @@ def _median_log_ratios(
 
 
 def _widening(rounds: int) -> float:
+    from scipy.special import stdtrit  # here, so that what does not compare starts quickly
+
     freedom = rounds - 1
-    t = _T_975[freedom - 1] if freedom <= len(_T_975) else _NORMAL_975
-    return t / _NORMAL_975 * math.sqrt(rounds / freedom)
+    return float(stdtrit(freedom, 0.975)) / _NORMAL_975 * math.sqrt(rounds / freedom)

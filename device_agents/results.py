@@ -192,7 +192,7 @@ def _conditions(facts: Mapping[str, Any], info: DeviceInfo, spec: BenchmarkSpec,
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """`worker.probes.snapshot`, checked."""
+    """`worker.system.snapshot`, checked."""
 
     clock_s: float | None = None
     own_s: float | None = None

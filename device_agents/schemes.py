@@ -16,10 +16,12 @@ from device_agents.checks import Check
 from device_agents.errors import DeviceAddressError, DeviceError
 from device_agents.plugins import Plugin, PluginGroup
 from device_agents.scheme import DeviceRow, Scheme
+from device_agents.ssh import scheme as ssh
 
 FAMILIES = (
     host.SCHEMES,
     android.SCHEMES,
+    ssh.SCHEMES,
     replay.SCHEMES,
 )
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for family in FAMILIES for scheme in family}
@@ -29,7 +31,6 @@ PLUGINS = PluginGroup("nas_edge.devices", "device scheme", SCHEMES, DeviceAddres
 _SEE = "`nas-edge devices` says what they are"
 
 PLANNED_SCHEMES = {
-    "ssh": "a board reached over SSH",
     "coral": "a Coral Edge TPU",
 }
 

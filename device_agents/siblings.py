@@ -21,7 +21,7 @@ from device_agents.checks import Check
 from device_agents.errors import SpecError
 from device_agents.probe_models import compute_model
 from device_agents.quiet import VisitSettings, time_of
-from device_agents.worker.probes import busy_s
+from device_agents.worker.system import busy_s
 
 # A CPU beside a busy one of the same core takes 1.3 to 2 times as long; beside one of another core, its clock may fall.
 _SHARED, _SLOWED = 1.25, 1.10

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("tensorflow", "keras", "optuna", "torch", "scipy", "sklearn", "adb_shell", "adbutils", "pandas")
+HEAVY = ("tensorflow", "keras", "asyncssh", "optuna", "torch", "scipy", "sklearn", "adb_shell", "adbutils", "pandas")
 LIGHT = (
     "nas_edge.api",
     "nas_edge.benchmarking",

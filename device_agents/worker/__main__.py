@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import probes
+from . import system
 from .errors import DeviceError, ProtocolError
 from .frames import PROTOCOL_VERSION, Frame, encode_frame, pop_blobs, read_frame
 from .limits import no_core_dumps
@@ -62,7 +62,7 @@ class Worker:
                 "runtime": self._runtime.name,
                 "runtime_version": self._runtime.version,
                 "python": platform.python_version(),
-                "device": probes.describe(),
+                "device": system.describe(),
             }
         )
 
@@ -86,7 +86,7 @@ class Worker:
             for row in rows
         ]
         cores = models[0].spec.cores if models else None
-        before = probes.snapshot(cores)
+        before = system.snapshot(cores)
         facts, samples_ms = [], []  # type: list[dict[str, Any]], list[float]
         with _alarm(sum(models[position].spec.timeout_s for position in order) + _ALARM_GRACE_S):
             for outcome in self._visitor.visit(models, order, self._announce_model):
@@ -94,7 +94,7 @@ class Worker:
                 taken = fact.pop("samples_ms")
                 facts.append({**fact, "runs": len(taken)})
                 samples_ms += taken
-        after = probes.snapshot(cores)
+        after = system.snapshot(cores)
         header = {"done": "visit", "visits": facts, "before": before, "after": after, "loaded": self._visitor.loaded}
         return Frame(header, (pack_samples(samples_ms),))
 

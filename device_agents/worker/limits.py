@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .probes import memory_bytes
+from .system import memory_bytes
 
 try:
     import resource

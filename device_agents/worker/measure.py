@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
-from . import probes
+from . import system
 from .limits import limited_memory, pinned, return_free_memory
 from .profile import profile_ops
 from .runtime import Runtime, count_delegate_kernels
@@ -42,7 +42,7 @@ class Outcome:
             and message of what went wrong.
         waited_s: Seconds in which this process was runnable but had no core; of a visit only.
         busy_s: Seconds spent in the first inference, warming up and timing.
-        before: `probes.snapshot` just before timing.
+        before: `system.snapshot` just before timing.
         after: The same just after.
     """
 
@@ -84,8 +84,8 @@ def measure_model(runtime: Runtime, model: bytes, spec: BenchmarkSpec, announce:
     """
     outcome = Outcome()
     return_free_memory()
-    can_reset_peak = probes.reset_peak_memory()
-    resident_before = probes.memory_bytes("VmRSS")
+    can_reset_peak = system.reset_peak_memory()
+    resident_before = system.memory_bytes("VmRSS")
     with pinned(spec.cores), limited_memory(spec.memory_limit_bytes):
         try:
             announce("load")
@@ -97,7 +97,7 @@ def measure_model(runtime: Runtime, model: bytes, spec: BenchmarkSpec, announce:
         except CandidateError as failure:
             outcome.failure = failure.report
     if can_reset_peak:
-        outcome.peak_memory_bytes = _growth(resident_before, probes.memory_bytes("VmHWM"))
+        outcome.peak_memory_bytes = _growth(resident_before, system.memory_bytes("VmHWM"))
     # After the peak is read: the profiler loads the model once more.
     if spec.profile_ops and outcome.failure is None:
         with pinned(spec.cores), limited_memory(spec.memory_limit_bytes):
@@ -162,9 +162,9 @@ def _time(interpreter: Any, spec: BenchmarkSpec, outcome: Outcome) -> None:
         start_s = time.perf_counter()
         outcome.first_inference_ms = invoke_ms(interpreter)
         outcome.warmup_runs = _warm_up(interpreter, spec)
-        outcome.before = probes.snapshot(spec.cores)
+        outcome.before = system.snapshot(spec.cores)
         time_runs(interpreter, spec, outcome.samples_ms)
-        outcome.after = probes.snapshot(spec.cores)
+        outcome.after = system.snapshot(spec.cores)
         outcome.busy_s = time.perf_counter() - start_s
 
 

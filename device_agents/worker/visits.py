@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Iterator
 
-from . import probes
+from . import system
 from .limits import limited_memory, pinned, return_free_memory
 from .measure import CandidateError, Outcome, failures_of, invoke_ms, load, no_garbage_collection, set_inputs, time_runs
 from .runtime import Runtime
@@ -83,7 +83,7 @@ class Visitor:
     def _visit(self, model: VisitedModel, position: int, announce: AnnounceModel) -> Outcome:
         outcome = Outcome()
         with pinned(model.spec.cores):
-            waited_s = probes.wait_s()
+            waited_s = system.wait_s()
             try:
                 if model.key not in self._loaded:
                     self._load(model, position, announce, outcome)
@@ -105,8 +105,8 @@ class Visitor:
         if model.data is None:
             raise KeyError(model.key)
         return_free_memory()
-        can_reset_peak = probes.reset_peak_memory()
-        resident_before = probes.memory_bytes("VmRSS")
+        can_reset_peak = system.reset_peak_memory()
+        resident_before = system.memory_bytes("VmRSS")
         with limited_memory(model.spec.memory_limit_bytes):
             announce("load", position)
             with failures_of("load"):
@@ -116,7 +116,7 @@ class Visitor:
                 set_inputs(interpreter)
                 outcome.first_inference_ms = invoke_ms(interpreter)
         outcome.busy_s += outcome.first_inference_ms / 1e3
-        peak_bytes = probes.memory_bytes("VmHWM") if can_reset_peak else None
+        peak_bytes = system.memory_bytes("VmHWM") if can_reset_peak else None
         if peak_bytes is not None and resident_before is not None:
             outcome.peak_memory_bytes = max(0, peak_bytes - resident_before)
         self._loaded[model.key] = _Loaded(interpreter, len(model.data))
@@ -129,5 +129,5 @@ class Visitor:
 
 
 def _since(waited_s: float | None) -> float | None:
-    now_s = probes.wait_s()
+    now_s = system.wait_s()
     return None if waited_s is None or now_s is None else max(0.0, now_s - waited_s)

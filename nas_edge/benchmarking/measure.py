@@ -20,7 +20,8 @@ from device_agents.devices import open_device, parse_address
 from device_agents.errors import DeviceError, ModelFileError, SpecError
 from device_agents.floors import FloorStore
 from device_agents.host import pick_cores
-from device_agents.patient import PatientAgent
+from device_agents.patient import PATIENT, PatientAgent
+from device_agents.pool import PoolSettings
 from device_agents.tflite_file import MAX_BYTES, open_inputs
 from device_agents.verdicts import is_failure, verdict_of_error
 from device_agents.visiting import VisitedFile, VisitingAgent
@@ -110,6 +111,7 @@ def run_benchmark(
     earlier: Report | None = None,
     on_stop: Callable[[Report], object] = lambda report: None,
     floors: FloorStore | None = None,
+    patience: PoolSettings = PATIENT,
 ) -> Report:
     """Measures everything; a model that fails is a row, and so is a device that is lost on the way.
 
@@ -121,6 +123,7 @@ def run_benchmark(
         on_stop: Is given what was measured when the user stops it, before the devices are closed, which may take as
             long as the round they are at.
         floors: Where what is known of the devices' probes is kept; None keeps nothing.
+        patience: How a device that is lost or fails is asked again.
 
     Raises:
         UsageError: If `earlier` is another benchmark.
@@ -132,7 +135,9 @@ def run_benchmark(
     created_utc = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with ExitStack() as stack:
         # All before the first measurement, so that a wrong address does not cost the time of the others.
-        agents = {address: stack.enter_context(PatientAgent(open_agent(address))) for address in request.devices}
+        agents = {
+            address: stack.enter_context(PatientAgent(open_agent(address), patience)) for address in request.devices
+        }
         per_device = request.parts // len(agents)
         benches = [
             stack.enter_context(_Bench(request, address, agent, _shifted(progress, n * per_device), earlier, floors))

@@ -80,9 +80,10 @@ def _evaluator(quality: QualitySource, reward: Reward, context: SearchContext) -
 def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     from nas_edge.errors import ConfigError
     from nas_edge.quality.shared_weights import SharedWeightsQuality
+    from nas_edge.supernet.distribution import make_strategy
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
-    from nas_edge.training.optimizers import make_optimizer
+    from nas_edge.training.optimizers import make_optimizer, scaled_if_float16
     from nas_edge.training.schedules import CosineWithWarmup
 
     space, task, data, seed = context.space, context.task, context.data, context.seed
@@ -91,14 +92,29 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
         raise ConfigError(
             f"a one-shot search trains networks, which {space.name} does not describe", fix="use --method multi-trial"
         )
-    steps = settings.weight_steps
-    schedule = CosineWithWarmup(settings.peak_learning_rate, steps, round(steps * weights.warmup_fraction))
-    shared = SharedWeights(
-        Supernet(space, settings.execution, integer(seed, "supernet"), settings.rematerialize),  # type: ignore[arg-type]
-        make_optimizer(weights, schedule),
-        task,
-        weights,
-    )
+    strategy = make_strategy(settings.distribution)
+    if settings.samples_per_step % strategy.num_replicas_in_sync:
+        raise ConfigError(
+            f"search.samples_per_step={settings.samples_per_step} cannot be shared out among the "
+            f"{strategy.num_replicas_in_sync} replicas of search.distribution={settings.distribution}",
+            expected="a multiple of the replicas",
+        )
+    updates = settings.steps * settings.updates_per_step
+    schedule = CosineWithWarmup(settings.peak_learning_rate, updates, round(updates * weights.warmup_fraction))
+    with strategy.scope():
+        shared = SharedWeights(
+            Supernet(
+                space,
+                settings.execution,  # type: ignore[arg-type]
+                integer(seed, "supernet"),
+                settings.rematerialize,
+                settings.precision,
+            ),
+            scaled_if_float16(make_optimizer(weights, schedule), settings.precision),
+            task,
+            weights,
+            weights.batch_size if settings.xla else None,
+        )
     parts = data.split
     train = data.shuffled(parts.train, weights.batch_size, generator(seed, "train"))
     size = min(settings.validation_batch_size, len(parts.validation))

@@ -4,8 +4,8 @@ One step:
 
 1. propose architectures (during warm-up, some decisions run all their choices or their widest);
 2. ask the device for their latencies, unless the device is this very host;
-3. train the shared weights, one batch per proposal, one after another: on one machine that is worth more than
-   averaging the gradients of all proposals, which `search.weight_updates=averaged` does, as published;
+3. train the shared weights, one batch per proposal: one update after another (`weight_updates=sequential`), which on
+   one machine is worth more, or one update with the mean of all proposals' gradients (`averaged`), as published;
 4. score each proposal on a validation batch with the updated weights;
 5. join quality and latency in a reward, and update the controller.
 
@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -43,13 +43,12 @@ from nas_edge.search.evaluation import Evaluator, known
 from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.settings import SearchSettings
 from nas_edge.search.trials import Trial
+from nas_edge.search.weight_steps import Batches, WeightSteps
 from nas_edge.training.settings import OptimizationSettings
 
 if TYPE_CHECKING:
     from nas_edge.networks.graph import NetworkSpec, Weights
     from nas_edge.supernet.shared_weights import SharedWeights
-
-Batch: TypeAlias = "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]"
 
 
 class OneShotSettings(SearchSettings):
@@ -69,18 +68,30 @@ class OneShotSettings(SearchSettings):
     op_warmup_decisions: int | None = Field(
         None, ge=1, description="operators that run all choices at once in a step of the warm-up; None: any number"
     )
-    weight_updates: Literal["sequential", "averaged"] = Field(
-        "sequential",
-        description="of a step's proposals: one update of the weights for each, or one with the mean of all gradients",
-    )
     validation_batch_size: int = Field(512, ge=2)
     execution: str = Field(
         "sliced", pattern="^(sliced|masked)$", description="masked keeps static shapes, for XLA and TPU"
     )
+    precision: str = Field(
+        "float32",
+        pattern="^(float32|mixed_bfloat16|mixed_float16)$",
+        description="what networks compute with; weights stay float32, and mixed_float16 scales the loss",
+    )
+    xla: bool = Field(False, description="compile training steps with XLA; for masked execution on a GPU or TPU")
     rematerialize: bool = Field(
         True, description="run layers again in the backward pass: far less memory, for up to a third more work"
     )
     weights: OptimizationSettings = OptimizationSettings()
+    distribution: str = Field(
+        "none",
+        pattern="^(none|mirrored|multi-worker)$",
+        description="mirrored: a step's networks on all GPUs of this machine; multi-worker: of all those in TF_CONFIG",
+    )
+    weight_updates: str = Field(
+        "sequential",
+        pattern="^(sequential|averaged)$",
+        description="sequential: one update per proposal; averaged: one per step, with the mean of their gradients",
+    )
     random_baseline: bool = Field(True, description="also evaluate as many random architectures as the search did")
 
     @property
@@ -94,15 +105,32 @@ class OneShotSettings(SearchSettings):
         return int(self.steps * self.delay_fraction)
 
     @property
-    def weight_steps(self) -> int:
-        """Updates of the shared weights in the whole search."""
-        return self.steps * (1 if self.weight_updates == "averaged" else self.samples_per_step)
+    def updates_per_step(self) -> int:
+        """How often a step changes the shared weights; their schedule counts updates."""
+        return self.samples_per_step if self.weight_updates == "sequential" else 1
 
     @property
     def peak_learning_rate(self) -> float:
-        """Of the weights: as for a batch of all images that make an update."""
-        batches = self.samples_per_step if self.weight_updates == "averaged" else 1
-        return self.weights.peak_learning_rate * batches
+        """Of the shared weights; an averaged update is of one batch as large as those of all its proposals."""
+        averaged = self.samples_per_step // self.updates_per_step
+        return self.weights.peak_learning_rate * averaged
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> OneShotSettings:
+        if self.xla and (self.execution != "masked" or self.distribution != "none"):
+            raise ValueError("xla=true requires execution=masked, whose shapes are static, and distribution=none")
+        if self.precision == "mixed_float16" and self.distribution != "none":
+            raise ValueError("mixed_float16 requires distribution=none; with replicas, use mixed_bfloat16")
+        return self
+
+    @model_validator(mode="after")
+    def _averaged_if_distributed(self) -> OneShotSettings:
+        if self.distribution != "none" and self.weight_updates != "averaged":
+            raise ValueError(
+                f"distribution={self.distribution} requires weight_updates=averaged: updates that follow one another "
+                "cannot be made at the same time"
+            )
+        return self
 
     @model_validator(mode="after")
     def _warmup_within_delay(self) -> OneShotSettings:
@@ -113,22 +141,6 @@ class OneShotSettings(SearchSettings):
                     "network that runs several operators at once has no latency"
                 )
         return self
-
-
-class Batches(Protocol):
-    """Batches without end, whose position can be kept and gone back to."""
-
-    def __next__(self) -> Batch:
-        """Inputs `[batch, ...]` and their targets."""
-
-    def state(self) -> Mapping[str, Any]:
-        """The position, as JSON values."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues from what `state()` returned."""
-
-    def settle(self) -> None:
-        """Waits until nothing is read ahead any more: that would disturb a measurement on this host."""
 
 
 @dataclass
@@ -170,8 +182,14 @@ class OneShotSearch(SearchLoop):
         settings: OneShotSettings,
     ) -> None:
         super().__init__(controller, evaluator, rng, settings.steps)
-        self.weights, self.train, self.validation, self.settings = weights, train, validation, settings
+        self.settings = settings
+        self.weight_steps = WeightSteps(weights, train, validation, settings.weight_updates == "averaged")
         self._pending: deque[_Pending] = deque()
+
+    @property
+    def weights(self) -> SharedWeights:
+        """The shared weights."""
+        return self.weight_steps.weights
 
     def take_step(self) -> StepReport:
         """See `SearchLoop`."""
@@ -188,10 +206,12 @@ class OneShotSearch(SearchLoop):
 
         losses = self._train(proposals)
         if learning:
-            pending.qualities = self._scores(proposals)
+            pending.qualities = self._scored(proposals)
             self._pending.append(pending)
         trials: list[Trial] = []
         is_last = step + 1 == settings.steps
+        if is_last:
+            self.weight_steps.end()
         while self._pending and (is_last or step - self._pending[0].step >= settings.reward_delay_steps):
             trials += self._settle(self._pending.popleft())
         self.step += 1
@@ -201,16 +221,14 @@ class OneShotSearch(SearchLoop):
         """See `SearchLoop`."""
         return {
             **super().state(),
-            "train": dict(self.train.state()),
-            "validation": dict(self.validation.state()),
+            **self.weight_steps.state(),
             "pending": [_pending_state(pending) for pending in self._pending],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `SearchLoop`; latencies that had not arrived when the state was taken are asked for again."""
         super().restore(state)
-        self.train.restore(state["train"])
-        self.validation.restore(state["validation"])
+        self.weight_steps.restore(state)
         self._pending = deque(map(self._restored, state["pending"]))
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -219,7 +237,7 @@ class OneShotSearch(SearchLoop):
 
     def restore_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """See `SearchLoop`."""
-        self.weights.restore(arrays)
+        self.weight_steps.restore_arrays(arrays)
 
     def weights_of(self, network: NetworkSpec) -> Weights:
         """See `SearchLoop`."""
@@ -235,28 +253,15 @@ class OneShotSearch(SearchLoop):
             f"{self.settings.weights.learning_rate / 2:.2g}",
         )
 
-    def score(self, inputs: Any, targets: Any, masks: np.ndarray[Any, Any]) -> float:
-        """Quality of what `masks` select, with the shared weights as they are.
-
-        Raises:
-            TrainingError: when it is not a number.
-        """
-        quality = self.weights.quality(inputs, targets, masks)
-        if not math.isfinite(quality):
+    def _scored(self, proposals: Sequence[Proposal]) -> list[float]:
+        """Qualities with the shared weights as they are."""
+        qualities = self.weight_steps.score([_masks(proposal) for proposal in proposals])
+        if not all(map(math.isfinite, qualities)):
             raise self.diverged("what a network answers is not numbers")
-        return quality
-
-    def _scores(self, proposals: Sequence[Proposal]) -> list[float]:
-        """The qualities of a step's proposals: on one batch, or, as published for averaged updates, on one each."""
-        batch = None if self.settings.weight_updates == "averaged" else next(self.validation)
-        return [self.score(*(batch or next(self.validation)), _masks(proposal)) for proposal in proposals]
+        return qualities
 
     def _train(self, proposals: Sequence[Proposal]) -> list[float]:
-        batches = ((*next(self.train), _masks(proposal)) for proposal in proposals)
-        if self.settings.weight_updates == "averaged":
-            losses = self.weights.averaged_step(batches)
-        else:
-            losses = [self.weights.train_step(*batch) for batch in batches]
+        losses = self.weight_steps.train([_masks(proposal) for proposal in proposals])
         if not all(map(math.isfinite, losses)):
             raise self.diverged(f"the loss is {losses}")
         return losses
@@ -285,8 +290,7 @@ class OneShotSearch(SearchLoop):
         """Has everything measured that waits, if the first of it has to be, and waits for all of it."""
         if not _unasked(waiting[0]):
             return
-        self.train.settle()
-        self.validation.settle()
+        self.weight_steps.settle()
         for pending in waiting:
             self._ask(pending)
         wait([future for pending in waiting for future in pending.latencies if future is not None])

@@ -45,7 +45,7 @@ class ElasticLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(self, layer: Primitive, max_in: int, max_out: int, seed: int, name: str) -> None:
         super().__init__(name=name)
-        self._primitive = layer
+        self.primitive = layer
         for weight in trainable_weights(layer):
             self.add_weight(
                 shape=weight.shape_for(max_in, max_out), initializer=_initializer(weight, seed), name=weight.name
@@ -58,9 +58,9 @@ class ElasticLayer(keras.layers.Layer):  # type: ignore[misc]
         """
         values = {variable.name: variable for variable in self.weights}
         arrays = []
-        for weight in self._primitive.weights():
+        for weight in self.primitive.weights():
             if weight.trainable:
-                arrays.append(values[weight.name].numpy()[_active(weight, in_channels, out_channels)])
+                arrays.append(values[weight.name].numpy()[active_index(weight, in_channels, out_channels)])
             else:
                 shape = weight.shape_for(in_channels, out_channels)
                 arrays.append(keras.initializers.get(_initializer(weight, seed=0))(shape).numpy())
@@ -84,7 +84,7 @@ def run_elastic(
 
     Args:
         layer: the template layer.
-        weights: values of its trainable weights at maximum width.
+        weights: values of its trainable weights: their active parts when sliced, at maximum width when masked.
         inputs: `[batch, height, width, in]`: the active channels when sliced, all of them when masked.
         in_channels: active input channels, scalar int32.
         out_channels: active output channels, scalar int32.
@@ -97,16 +97,14 @@ def run_elastic(
     penalty = tf.zeros([])
     active = []
     for weight, value in zip(trainable_weights(layer), weights, strict=True):
-        if execution == "sliced":
-            value = value[_active(weight, in_channels, out_channels)]
-        elif not layer.masks_output:
+        if execution == "masked" and not layer.masks_output:
             value = _masked(weight, value, in_channels, out_channels)
         if weight.regularized:
             penalty += tf.nn.l2_loss(value)
-        active.append(value)
+        active.append(value if layer.float32_weights else tf.cast(value, inputs.dtype))
     outputs = layer.run(tuple(active), inputs)
     if execution == "masked" and layer.masks_output:
-        outputs *= channel_mask(out_channels, outputs.shape[-1])
+        outputs *= tf.cast(channel_mask(out_channels, outputs.shape[-1]), outputs.dtype)
     return outputs, penalty
 
 
@@ -114,8 +112,8 @@ def _initializer(weight: Weight, seed: int) -> Any:
     return weight.initializer(seed) if callable(weight.initializer) else weight.initializer
 
 
-def _active(weight: Weight, in_channels: Any, out_channels: Any) -> tuple[slice, ...]:
-    """The index of a weight's active part."""
+def active_index(weight: Weight, in_channels: Any, out_channels: Any) -> tuple[slice, ...]:
+    """Where a weight's active part is: the first channels of each elastic axis."""
     channels = {IN: in_channels, OUT: out_channels}
     return tuple(slice(None if isinstance(size, int) else channels[size]) for size in weight.shape)
 

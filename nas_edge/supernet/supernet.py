@@ -20,7 +20,7 @@ Source: TuNAS, US11347995 and reference code `rematlib/layers.py` (Switch) and `
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,7 +35,17 @@ from nas_edge.networks.keras_model import layer_seed
 from nas_edge.networks.open_values import resolve_width
 from nas_edge.networks.template import choice_path, join
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
-from nas_edge.supernet.elastic import ElasticLayer, Execution, Tensor, run_elastic, trainable_weights
+from nas_edge.supernet.elastic import (
+    ElasticLayer,
+    Execution,
+    Tensor,
+    active_index,
+    run_elastic,
+    trainable_weights,
+)
+
+# What a network computes with.
+PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 
 def one_hot_masks(space: NetworkSpace, architecture: Architecture) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -65,7 +75,7 @@ class _Environment:
     """What a part of the template reads besides its input.
 
     Attributes:
-        weights: values of the variables per leaf path.
+        weights: values of the variables per leaf path, see `Supernet.active_weights`.
         numbers: the chosen number per decision of a width or ratio, scalar float64.
         masks: weight of each alternative per decision between layers, `[choices]`.
         gate_channels: channels at the input of the enclosing `Gate`.
@@ -104,15 +114,22 @@ class Supernet(keras.Model):  # type: ignore[misc]
         execution: `sliced` computes active channels only; `masked` keeps static shapes.
         seed: of the weights; each layer's own seed follows from it and the layer's path.
         rematerialize: whether layers are run again in the backward pass instead of keeping what they computed.
+        precision: a name in `PRECISIONS`. Variables, their gradients, batch statistics and outputs are always float32.
     """
 
     def __init__(
-        self, space: NetworkSpace, execution: Execution = "sliced", seed: int = 0, rematerialize: bool = False
+        self,
+        space: NetworkSpace,
+        execution: Execution = "sliced",
+        seed: int = 0,
+        rematerialize: bool = False,
+        precision: str = "float32",
     ) -> None:
         super().__init__(name="supernet")
         self.space = space
         self.execution: Execution = execution
         self._rematerialize = rematerialize
+        self._values_dtype = tf.as_dtype(PRECISIONS[precision])
         self._functions: dict[Hashable, Any] = {}
         self._depth = 0  # how many shared functions are being traced inside one another
         leaves: dict[str, ElasticLayer] = {}
@@ -131,12 +148,38 @@ class Supernet(keras.Model):  # type: ignore[misc]
             Outputs `[batch, *space.output_shape]`, and half the sum of squares of the active regularised kernels
             (scalar).
         """
+        return self.run(images, masks, self.active_weights(masks))
+
+    def active_weights(self, masks: Tensor) -> list[Tensor]:
+        """What the network of `masks` has of each variable, in the order of `trainable_variables`.
+
+        Sliced, these are the active channels, and nothing of a branch that is off, so that gradients by them are as
+        small as the network; masked, it is all.
+        """
+        if self.execution == "masked":
+            return [tf.convert_to_tensor(variable) for variable in self.trainable_variables]
+        widths: dict[str, tuple[Tensor, Tensor]] = {}
+        channels = tf.constant(self.space.input_shape[-1])
+        self._find_widths(self.space.template, channels, "", self._environment(masks, {}), tf.constant(1), widths)
+        return [
+            variable[active_index(weight, *widths[path])]
+            for path, leaf in self.leaves.items()
+            for weight, variable in zip(trainable_weights(leaf.primitive), leaf.weights, strict=True)
+        ]
+
+    def run(self, images: Tensor, masks: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `call`, with weights as `active_weights` returns them."""
+        remaining = iter(values)
+        weights = {path: tuple(next(remaining) for _ in leaf.weights) for path, leaf in self.leaves.items()}
+        features = _Features(tf.cast(images, self._values_dtype), tf.constant(self.space.input_shape[-1]), tf.zeros([]))
+        result = self._run(self.space.template, features, "", self._environment(masks, weights))
+        outputs = tf.cast(result.values, tf.float32)
+        return tf.ensure_shape(outputs, [None, *self.space.output_shape]), result.penalty
+
+    def _environment(self, masks: Tensor, weights: dict[str, tuple[Tensor, ...]]) -> _Environment:
         rows = tf.unstack(masks, num=len(self.space.decisions))
-        environment = _Environment(
-            weights={
-                path: tuple(tf.convert_to_tensor(variable) for variable in leaf.weights)
-                for path, leaf in self.leaves.items()
-            },
+        return _Environment(
+            weights=weights,
             numbers={
                 decision.path: tf.gather(tf.constant(decision.choices, tf.float64), tf.argmax(row))
                 for decision, row in zip(self.space.decisions, rows, strict=True)
@@ -149,9 +192,48 @@ class Supernet(keras.Model):  # type: ignore[misc]
             },
             gate_channels=tf.zeros([], tf.int32),
         )
-        features = _Features(images, tf.constant(self.space.input_shape[-1]), tf.zeros([]))
-        result = self._run(self.space.template, features, "", environment)
-        return tf.ensure_shape(result.values, [None, *self.space.output_shape]), result.penalty
+
+    def _find_widths(
+        self,
+        layer: L.Layer,
+        channels: Tensor,
+        path: str,
+        env: _Environment,
+        on: Tensor,
+        found: dict[str, tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """Collects the active input and output channels of every leaf, and returns those that `layer` makes.
+
+        Args:
+            layer: a part of the template.
+            channels: that come in, scalar int32.
+            path: where the part is.
+            env: the decisions.
+            on: 1 for a part that is run, 0 for one in a branch that is off, whose leaves have no active channels.
+            found: by leaf path.
+        """
+        if isinstance(layer, L.Sequential):
+            for name, part in layer.parts:
+                channels = self._find_widths(part, channels, join(path, name), env, on, found)
+            return channels
+        if isinstance(layer, L.Residual):
+            return self._find_widths(layer.body, channels, path, env, on, found)
+        if isinstance(layer, L.Gate):
+            inner = dataclasses.replace(env, gate_channels=channels)
+            self._find_widths(layer.body, channels, path, inner, on, found)
+            return channels
+        if isinstance(layer, L.OneOf):
+            for index, choice in enumerate(layer.layers()):
+                chosen = on
+                if len(layer.choices) > 1:
+                    chosen = on * tf.cast(env.masks[layer.decision][index] > 0, tf.int32)
+                self._find_widths(choice, channels, choice_path(path, layer, index), env, chosen, found)
+            return _channels(layer, channels, env)
+        if isinstance(layer, L.Primitive):
+            made = _width(layer.width, channels, env)
+            found[path] = (on * channels, on * made)
+            return made
+        return channels
 
     # ------------------------------------------------------------ interpreting the template
 
@@ -210,7 +292,8 @@ class Supernet(keras.Model):  # type: ignore[misc]
             ) -> tuple[Tensor, Tensor]:
                 inner = _Features(x.values, x.channels, tf.zeros([]))
                 result = self._run(choice, inner, choice_path(path, body, index), env)
-                return total + weights[index] * result.values, penalty + weights[index] * result.penalty
+                share = tf.cast(weights[index], result.values.dtype)
+                return total + share * result.values, penalty + weights[index] * result.penalty
 
             def off(total: Tensor = total, penalty: Tensor = penalty) -> tuple[Tensor, Tensor]:
                 return total, penalty
@@ -224,10 +307,10 @@ class Supernet(keras.Model):  # type: ignore[misc]
         Sliced, something that broadcasts does; masked, the shape must be the sum's, for XLA.
         """
         if self.execution == "sliced":
-            return tf.zeros([1, 1, 1, 1]), _channels(body, x.channels, env)
+            return tf.zeros([1, 1, 1, 1], x.values.dtype), _channels(body, x.channels, env)
         batch, *image = x.values.shape
         shape = [tf.shape(x.values)[0] if batch is None else batch, *_most_shape(body, tuple(image))]
-        return tf.zeros(shape), _channels(body, x.channels, env)
+        return tf.zeros(shape, x.values.dtype), _channels(body, x.channels, env)
 
     # ------------------------------------------------------------ sharing traced functions
 
@@ -283,13 +366,15 @@ class Supernet(keras.Model):  # type: ignore[misc]
 
         values_shape = x.values.shape if self.execution == "masked" else [None] * 4
         signature = [
-            tf.TensorSpec(values_shape, tf.float32),
+            tf.TensorSpec(values_shape, x.values.dtype),
             tf.TensorSpec([], tf.float32),
             [open_shape(value) for value in weights],
             tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), fixed),
         ]
-        # Not inlined, so that the runtime optimises each form once instead of once per use.
-        attributes = {"_noinline": True} if self.execution == "sliced" else None
+        # Not inlined, so that the runtime optimises each form once instead of once per use, and does not find that what
+        # is run again was computed before, which it would then keep.
+        apart = self.execution == "sliced" or self._rematerialize
+        attributes = {"_noinline": True} if apart else None
         compiled = partial(tf.function, autograph=False, experimental_attributes=attributes)
         forward = compiled(run, input_signature=signature)
         return _run_again(run, forward, signature, compiled) if again else forward
@@ -337,7 +422,7 @@ def _run_again(
         gradients: list[Tensor] = tape.gradient(outputs, sources, [d_values, d_penalty], unconnected_gradients=zero)
         return gradients
 
-    results = [tf.TensorSpec([None] * 4, tf.float32), tf.TensorSpec([], tf.float32)]
+    results = [tf.TensorSpec([None] * 4, signature[0].dtype), tf.TensorSpec([], tf.float32)]
     backward = compiled(run_backward, input_signature=[*signature, *results])
 
     def run_again(values: Tensor, penalty: Tensor, weights: list[Tensor], fixed: Any) -> Any:

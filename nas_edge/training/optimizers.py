@@ -38,6 +38,13 @@ def _adam(settings: OptimizationSettings, learning_rate: Any) -> Any:
 OPTIMIZERS: Mapping[str, MakeOptimizer] = {"rmsprop": _rmsprop, "sgd": _sgd, "adam": _adam}
 
 
+def scaled_if_float16(optimizer: Any, precision: str) -> Any:
+    """The optimiser, its loss scaled as far as float16 needs, whose gradients otherwise vanish; see `PRECISIONS`."""
+    import keras
+
+    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+
+
 def make_optimizer(settings: OptimizationSettings, learning_rate: Any) -> Any:
     """The Keras optimiser that the settings name.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from device_agents.busy import BusyProgram, BusyWatch
-from device_agents.worker.probes import allowed_cores
+from device_agents.worker.system import allowed_cores
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

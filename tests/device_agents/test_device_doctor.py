@@ -20,7 +20,7 @@ from device_agents.measuring_checks import check_measuring
 from device_agents.probe_models import compute_model
 from device_agents.replay import model_key, write_recording
 from device_agents.scheme import Scheme
-from device_agents.worker.probes import allowed_cores
+from device_agents.worker.system import allowed_cores
 from nas_edge import cli
 from tests.support.agents import FunctionAgent, steady
 

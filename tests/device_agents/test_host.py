@@ -27,7 +27,7 @@ from device_agents.errors import (
 )
 from device_agents.host import HostAgent, pick_cores
 from device_agents.worker.frames import PROTOCOL_VERSION, Frame, encode_frame, read_frame
-from device_agents.worker.probes import cpu_capacities
+from device_agents.worker.system import cpu_capacities
 from device_agents.worker_agent import cores_of_kind
 from device_agents.worker_link import WorkerLink
 from device_agents.worker_process import ProcessChannel

@@ -40,7 +40,6 @@ def test_a_device_whose_visits_are_all_at_their_floors_is_quiet() -> None:
     assert share is not None
     assert share > 0.85
     assert watched.disturbance() == ""
-    assert watched.is_calibrated
 
 
 def test_the_probe_that_is_disturbed_most_counts() -> None:

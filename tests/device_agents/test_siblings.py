@@ -15,7 +15,7 @@ from device_agents import siblings
 from device_agents.api import PRESETS, BenchmarkSpec, Measurement, Verdict
 from device_agents.host import HostAgent, pick_cores
 from device_agents.siblings import CorePair, listed_siblings, sibling_check, watch_pair
-from device_agents.worker.probes import allowed_cores, busy_s
+from device_agents.worker.system import allowed_cores, busy_s
 from tests.support.agents import FunctionAgent
 
 TOPOLOGY = "sys/devices/system/cpu/cpu{}/topology/{}"

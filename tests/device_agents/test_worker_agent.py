@@ -18,7 +18,7 @@ from device_agents.api import BenchmarkSpec
 from device_agents.errors import DeviceUnavailableError, ProtocolError, SpecError
 from device_agents.results import read_capacities, read_device_info
 from device_agents.worker.frames import PROTOCOL_VERSION
-from device_agents.worker.probes import allowed_cores, cpu_capacities
+from device_agents.worker.system import allowed_cores, cpu_capacities
 from device_agents.worker_agent import WorkerAgent
 from device_agents.worker_link import WorkerChannel, WorkerLink
 from device_agents.worker_process import ProcessChannel

@@ -21,13 +21,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from device_agents import patient
 from device_agents.android.adb_shell_transport import AdbShellTransport
 from device_agents.android.agent import AndroidAgent
 from device_agents.android.benchmark_model import BLOCKS
 from device_agents.android.transport import Completed
 from device_agents.api import PRESETS, BenchmarkSpec, Verdict
-from device_agents.devices import open_device
 from device_agents.errors import DeviceError
 from device_agents.pool import PoolSettings
 from nas_edge import cli
@@ -214,10 +212,10 @@ def test_a_push_that_is_ruined_each_time_is_told_of_the_model_it_ruins_alone(pho
     link = RuiningLink.tcp("127.0.0.1", phone.port)
     assert isinstance(link, RuiningLink)
     link.ruins = ruined
-    agent = patient.PatientAgent(AndroidAgent(link), PoolSettings(quarantine_s=0.1))
     files = [(ModelFile(name, name, name, 1), data) for name, data in (("good", good), ("ruined", ruined))]
     request = Request(files, (phone.address,), (1,), "search", PRESETS["search"])
-    rows = {row.model.name: row for row in run_benchmark(request, open_agent=lambda _: agent).rows}
+    report = run_benchmark(request, open_agent=lambda _: AndroidAgent(link), patience=PoolSettings(quarantine_s=0.1))
+    rows = {row.model.name: row for row in report.rows}
     assert rows["good"].measurement.samples_ms
     told = rows["ruined"].measurement
     assert told.verdict is Verdict.DEVICE_LOST
@@ -295,10 +293,9 @@ def test_a_broken_tool_and_no_model_is_blamed_by_a_benchmark(
     # It lists its flags, and prints nonsense for every model.
     script = "#!/system/bin/sh\ncase $1 in --help) echo '\t--graph='; exit 1;; esac\nhead -c 2000 /dev/urandom\n"
     monkeypatch.setenv("NAS_EDGE_BENCHMARK_MODEL", str(write_tool(tmp_path / "broken", script)))
-    agent = patient.PatientAgent(open_device(phone.address), PoolSettings(quarantine_s=0.1, lost_after_s=0.5))
     data = models.conv_model(layers=2, channels=8, side=16)
     request = Request([(ModelFile("net", "net", "", 1), data)], (phone.address,), (1,), "search", BenchmarkSpec())
-    (row,) = run_benchmark(request, open_agent=lambda _: agent).rows
+    (row,) = run_benchmark(request, patience=PoolSettings(quarantine_s=0.1, lost_after_s=0.5)).rows
     assert row.measurement.verdict is Verdict.BENCH_FAILED
     assert "benchmark_model on the phone" in row.measurement.detail
     assert "does not run the anchor model" in row.measurement.detail

@@ -142,7 +142,7 @@ def test_an_averaged_step_moves_the_weights_by_the_mean_of_what_each_would() -> 
         moves.append(weights.arrays())
         weights.restore(start)
     for _ in range(2):  # a second time, as nothing may be left of the first
-        assert weights.averaged_step(iter(parts)) == pytest.approx(losses)
+        assert weights.train_averaged(iter(parts), len(parts)) == pytest.approx(losses)
         for name, array in weights.arrays().items():
             if name.startswith("weights/"):
                 mean = np.mean([moved[name] - start[name] for moved in moves], axis=0)

@@ -233,7 +233,7 @@ def test_steps_that_come_out_otherwise_are_replaced_and_that_is_said(bench: Benc
 def test_a_checkpoint_of_another_search_is_refused(bench: Bench, tmp_path: Path) -> None:
     bench.recorded(tmp_path / "run", bench.loop()).run()
     loop = bench.loop()
-    loop.weights = adam_weights()
+    loop.weight_steps.weights = adam_weights()
     with pytest.raises(RunError, match="do not fit"):
         bench.recorded(tmp_path / "run", loop)
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from nas_edge.networks import layers as L
 from nas_edge.networks.keras_model import keras_model
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.supernet.elastic import EXECUTIONS, Execution
-from nas_edge.supernet.supernet import Supernet, one_hot_masks
-from tests.support.spaces import small_space
+from nas_edge.supernet.supernet import PRECISIONS, Supernet, one_hot_masks
+from tests.support.spaces import small_space, tiny_space
 
 BATCH = 6
 
@@ -113,16 +117,60 @@ def test_sliced_and_masked_agree(compiled: dict[Execution, Compiled], mixed: boo
 
 
 @pytest.mark.slow
-def test_rematerialization_changes_nothing(compiled: dict[Execution, Compiled]) -> None:
-    again = Compiled("sliced", rematerialize=True)
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_rematerialization_changes_nothing(compiled: dict[Execution, Compiled], execution: Execution) -> None:
+    again = Compiled(execution, rematerialize=True)
     for masks in [all_on(), *(one_hot_masks(SPACE, architecture) for architecture in ARCHITECTURES)]:
-        logits, penalty, gradients = compiled["sliced"].run(masks)
+        logits, penalty, gradients = compiled[execution].run(masks)
         same_logits, same_penalty, same_gradients = again.run(masks)
         np.testing.assert_allclose(logits, same_logits, rtol=1e-5, atol=1e-6)
         assert penalty == pytest.approx(same_penalty, rel=1e-6)
         for name, gradient in gradients.items():
             np.testing.assert_allclose(gradient, same_gradients[name], rtol=1e-4, atol=1e-5, err_msg=name)
     assert again.traces == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_what_is_run_again_is_not_kept(execution: Execution) -> None:
+    """Counts convolutions of one step: a runtime that finds the same one twice runs it once, and keeps its output."""
+    counts = [convolutions(Compiled(execution, rematerialize=again)) for again in (False, True)]
+    assert counts[1] > 1.3 * counts[0]
+
+
+def convolutions(compiled: Compiled) -> int:
+    """How often a step with every branch on convolves, forward."""
+    compiled.run(all_on())  # traces
+    with TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            compiled.run(all_on())
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        names = [
+            plane.event_metadata[event.metadata_id].name
+            for plane in xplane_pb2.XSpace.FromString(file.read_bytes()).planes
+            for line in plane.lines
+            for event in line.events
+        ]
+    return sum(bool(re.search(r":\w*Conv2[dD](Native)?$", name)) for name in names)
+
+
+@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name != "float32"])
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_a_lower_precision_computes_about_the_same_with_float32_weights(execution: Execution, precision: str) -> None:
+    space = tiny_space()
+    rng = np.random.default_rng(0)
+    images, masks = rng.normal(size=(8, 8, 8, 1)).astype(np.float32), one_hot_masks(space, space.sample(rng))
+    exact, penalty = Supernet(space, execution, seed=1)(images, masks)
+    net = Supernet(space, execution, seed=1, precision=precision)
+    with tf.GradientTape() as tape:
+        logits, same_penalty = net(images, masks)
+        loss = tf.reduce_sum(logits)
+    gradients = tape.gradient(loss, [variable.value for variable in net.trainable_variables])
+    assert logits.dtype == tf.float32
+    assert {gradient.dtype for gradient in gradients} == {tf.float32}
+    assert not np.array_equal(logits, exact)  # it did compute otherwise
+    np.testing.assert_allclose(logits, exact, rtol=0.1, atol=0.1 * float(np.abs(exact).max()))
+    assert float(same_penalty) == float(penalty)
 
 
 def test_one_compiled_function_serves_every_architecture(compiled: dict[Execution, Compiled]) -> None:

@@ -37,6 +37,7 @@ CHECKS: Mapping[str, Callable[[], str]] = {
     "board_python": _board_python,
     "benchmark_model": lambda: "",  # tools/build_benchmark_model.py
     "chromium": _chromium,
+    "sshd": lambda: "",  # tests/support/ssh.py
     "data": lambda: "" if DATA.is_dir() else NO_DATA,
 }
 

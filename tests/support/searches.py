@@ -12,7 +12,8 @@ from nas_edge.latency.source import LatencySource
 from nas_edge.quality.source import FunctionQuality, Quality
 from nas_edge.rewards import REWARDS, Objective
 from nas_edge.search.evaluation import Evaluator
-from nas_edge.search.one_shot import Batches, OneShotSearch, OneShotSettings
+from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
+from nas_edge.search.weight_steps import Batches
 from nas_edge.supernet.shared_weights import SharedWeights
 
 

@@ -65,6 +65,7 @@ class Primitive(ABC):
         width_field: the field with the number of output channels, which templates may leave open.
         masks_output: what masked execution (see `supernet/elastic.py`) sets to zero for inactive channels: the outputs,
             as TuNAS does after batch norm, or else the weights.
+        float32_weights: whether its weights stay float32 where inputs are of a lower precision, instead of becoming it.
         training_only: fields that training alone reads; networks that differ only in them take equally long.
     """
 
@@ -72,6 +73,7 @@ class Primitive(ABC):
     in_place: ClassVar[bool] = False
     width_field: ClassVar[str | None] = None
     masks_output: ClassVar[bool] = False
+    float32_weights: ClassVar[bool] = False
     training_only: ClassVar[frozenset[str]] = frozenset()
 
     # ------------------------------------------------------------ what it is

@@ -21,6 +21,7 @@ class BatchNorm(Primitive):
 
     in_place = True
     masks_output = True
+    float32_weights = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """That of the input."""

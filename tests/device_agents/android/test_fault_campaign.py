@@ -39,34 +39,45 @@ POOL = PoolSettings(quarantine_s=2.0, lost_after_s=1.5)
 PROMPT_TIMEOUT_S = 0.5
 
 
-class Link(AdbShellTransport):
-    """Does something to its phone at a chosen call, or the next with a file, counted from `arm` on."""
+class Strike:
+    """What happens to the phone that does a chosen call, or sends the next file from then on.
 
-    calls = 0
-    files = 0
-    _at = 0
-    _sending = False
-    _fault: Callable[[], None] | None = None
+    Calls are counted over all phones: which of them a candidate goes to is not known before.
 
-    def arm(self, at: int, fault: Callable[[], None], sending: bool) -> None:
-        self.calls = self.files = 0
+    Args:
+        at: The call, or the file.
+        fault: Is given the phone.
+        sending: Whether it is to strike when a file is sent, and files are counted.
+    """
+
+    def __init__(self, at: int, fault: Callable[[Target], None], sending: bool) -> None:
+        self.files = 0
+        self.struck: Target | None = None
         self._at, self._fault, self._sending = at, fault, sending
+        self._calls = 0
+        self._lock = threading.Lock()
+
+    def count(self, target: Target, sending: bool) -> None:
+        with self._lock:
+            self._calls += 1
+            self.files += sending
+            seen = self.files if self._sending else self._calls
+            if self.struck is not None or seen < self._at or (self._sending and not sending):
+                return
+            self.struck = target
+        self._fault(target)
+
+
+class Link(AdbShellTransport):
+    """Has its calls counted, which something may happen at."""
+
+    target: Target
+    strike: Strike | None = None
 
     def _run(self, command_line: str, timeout_s: float, file: tuple[bytes, str] | None) -> Completed:
-        self._count(sending=file is not None)
+        if self.strike is not None:
+            self.strike.count(self.target, sending=file is not None)
         return super()._run(command_line, timeout_s, file)
-
-    def _count(self, sending: bool) -> None:
-        self.calls += 1
-        self.files += sending
-        seen = self.files if self._sending else self.calls
-        if self._fault is not None and seen >= self._at and (sending or not self._sending):
-            fault, self._fault = self._fault, None
-            fault()
-
-    @property
-    def struck(self) -> bool:
-        return self._fault is None
 
 
 class Target:
@@ -74,11 +85,12 @@ class Target:
 
     def __init__(self, phone: Phone) -> None:
         self.phone = phone
-        self.link = Link.tcp("127.0.0.1", phone.port, PROMPT_TIMEOUT_S)
 
     def new_link(self) -> Link:
-        self.link = Link.tcp("127.0.0.1", self.phone.port, PROMPT_TIMEOUT_S)
-        return self.link
+        link = Link.tcp("127.0.0.1", self.phone.port, PROMPT_TIMEOUT_S)
+        assert isinstance(link, Link)
+        link.target = self
+        return link
 
     def script(self, text: str) -> str:
         with AdbShellTransport.tcp("127.0.0.1", self.phone.port) as link:
@@ -155,23 +167,25 @@ def bench() -> Iterator[Bench]:
 
 
 def search(
-    bench: Bench, folder: Path, targets: list[Target], tool: Path, begin: Callable[[], None] = lambda: None
+    bench: Bench, folder: Path, targets: list[Target], tool: Path, strike: Strike | None = None
 ) -> tuple[list[Any], int]:
     """Searches, or continues.
 
     Args:
-        begin: called when the phones are prepared.
+        strike: What happens meanwhile, once the phones are prepared.
 
     Returns:
         What two searches must agree in to count as the same, and how often a phone failed.
     """
-    agents = [AndroidAgent(target.new_link(), AndroidSettings(tool=tool)) for target in targets]
+    links = [target.new_link() for target in targets]
+    agents = [AndroidAgent(link, AndroidSettings(tool=tool)) for link in links]
     folder.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         device = stack.enter_context(DeviceSource(agents, "int8", SPEC, POOL))
         cached = CachedSource(RetryingSource(device), folder / "measurements.sqlite", device.key)
         stack.callback(cached.close)
-        begin()
+        for link in links:
+            link.strike = strike
         recorded = bench.recorded(folder, bench.loop(cached, steps=STEPS), checkpoint_steps=2)
         recorded.run()
         found = [(trial.step, trial.architecture, trial.latency_ms, trial.reward) for trial in recorded.trials]
@@ -184,10 +198,11 @@ def undisturbed(
 ) -> tuple[list[Any], int]:
     """What a search that nothing happens to comes to, and how many files it sends to one phone."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    found, faults = search(bench, folder, targets[:1], tool, lambda: targets[0].link.arm(0, lambda: None, False))
+    counting = Strike(0, lambda target: None, sending=True)
+    found, faults = search(bench, folder, targets[:1], tool, counting)
     assert (len(found), faults) == (2 * (STEPS - 1), 0)
     assert len({latency_ms for _, _, latency_ms, _ in found} - {None}) > 2  # else nothing could be taken for another
-    return found, targets[0].link.files
+    return found, counting.files
 
 
 @pytest.mark.parametrize("number", FAULTS)
@@ -199,18 +214,15 @@ def test_a_search_comes_to_the_same_whatever_happens_to_its_phone(
     expected, files = undisturbed
     # From the first candidate on; before comes the anchor model.
     at, delay_s = int(rng.integers(2, files if alone else 4)), float(rng.uniform(0, 0.05))
-    used, struck = targets[:1] if alone else targets, targets[0]
-
-    def begin() -> None:
-        struck.link.arm(at, lambda: getattr(struck, kind)(delay_s), kind in IN_A_PUSH)
-
+    used = targets[:1] if alone else targets
+    strike = Strike(at, lambda target: getattr(target, kind)(delay_s), kind in IN_A_PUSH)
     said, faults = "", 0
     try:
-        found, faults = search(bench, tmp_path / "run", used, tool, begin)
+        found, faults = search(bench, tmp_path / "run", used, tool, strike)
     except DeviceUnavailableError as error:
         said = str(error)
-    assert struck.link.struck
-    struck.repair(kind)
+    assert strike.struck is not None
+    strike.struck.repair(kind)
     if said:
         # Only what lasts and leaves no other phone may stop it, and then with the reason and what to do.
         assert (kind in LASTING, alone) == (True, True), said

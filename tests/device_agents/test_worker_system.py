@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agents.worker import probes
+from device_agents.worker import system
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -17,11 +17,11 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_a_bare_system_knows_nothing_and_raises_nothing(tmp_path: Path) -> None:
-    state = probes.snapshot((0,), tmp_path)
+    state = system.snapshot((0,), tmp_path)
     known = {name for name, value in state.items() if value is not None}
     assert known == {"clock_s", "own_s"}
-    assert probes.memory_bytes("VmRSS", tmp_path) is None
-    assert not probes.reset_peak_memory(tmp_path)
+    assert system.memory_bytes("VmRSS", tmp_path) is None
+    assert not system.reset_peak_memory(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_bare_system_knows_nothing_and_raises_nothing(tmp_path: Path) -> None:
 )
 def test_temperature_units_are_told_apart(tmp_path: Path, text: str, celsius: float | None) -> None:
     write(tmp_path, {"sys/class/thermal/thermal_zone0/temp": text})
-    assert probes.temperature_c(tmp_path) == celsius
+    assert system.temperature_c(tmp_path) == celsius
 
 
 def test_the_hottest_sensor_counts(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_hottest_sensor_counts(tmp_path: Path) -> None:
             "sys/class/hwmon/hwmon1/temp2_input": "62500\n",
         },
     )
-    assert probes.temperature_c(tmp_path) == 62.5
+    assert system.temperature_c(tmp_path) == 62.5
 
 
 def test_clocks_and_governors_of_the_used_cores_are_read(tmp_path: Path) -> None:
@@ -56,17 +56,17 @@ def test_clocks_and_governors_of_the_used_cores_are_read(tmp_path: Path) -> None
             f"{cpu}/cpu5/thermal_throttle/core_throttle_count": "3",
         },
     )
-    assert probes.governor((4, 5), tmp_path) == "schedutil"
-    assert probes.cpu_mhz((4, 5), tmp_path) == 1500.0
-    assert probes.throttle_events((4, 5), tmp_path) == 3
-    assert probes.cpu_mhz((0,), tmp_path) is None
+    assert system.governor((4, 5), tmp_path) == "schedutil"
+    assert system.cpu_mhz((4, 5), tmp_path) == 1500.0
+    assert system.throttle_events((4, 5), tmp_path) == 3
+    assert system.cpu_mhz((0,), tmp_path) is None
 
 
 def test_busy_time_counts_the_used_cores_and_stolen_time_but_not_idling(tmp_path: Path) -> None:
     stat = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 0 50 900 10 0 0 50 0 0\ncpu1 7 0 0 1 1 1 1 1 0 0\n"
     write(tmp_path, {"proc/stat": stat, "proc/loadavg": "1.50 0.7 0.3 2/300 999\n"})
-    assert probes.busy_s((0,), tmp_path) == 200 / os.sysconf("SC_CLK_TCK")
-    assert probes.load_average(tmp_path) == 1.5
+    assert system.busy_s((0,), tmp_path) == 200 / os.sysconf("SC_CLK_TCK")
+    assert system.load_average(tmp_path) == 1.5
 
 
 def test_waiting_is_summed_over_threads(tmp_path: Path) -> None:
@@ -79,4 +79,4 @@ def test_waiting_is_summed_over_threads(tmp_path: Path) -> None:
             f"{tasks}/3/schedstat": "strange",
         },
     )
-    assert probes.wait_s(tmp_path) == 1.5
+    assert system.wait_s(tmp_path) == 1.5

@@ -1,0 +1,55 @@
+"""The agent of a board: a `WorkerAgent` whose worker runs there."""
+
+from __future__ import annotations
+
+from device_agents.api import DeviceInfo
+from device_agents.errors import DeviceUnavailableError
+from device_agents.results import read_device_info
+from device_agents.ssh.address import BoardAddress, read_address
+from device_agents.ssh.board import Board
+from device_agents.worker_agent import WorkerAgent
+
+
+class SshAgent(WorkerAgent):
+    """Measures on a board.
+
+    Args:
+        address: Where it is.
+    """
+
+    def __init__(self, address: BoardAddress) -> None:
+        self._board = Board(address)
+        self._first: DeviceInfo | None = None
+        super().__init__(self._board.start_worker, lambda hello: read_device_info(hello, str(address), "ssh"))
+
+    def info(self) -> DeviceInfo:
+        """See `DeviceAgent`; connects again where the link was lost.
+
+        Raises:
+            DeviceUnavailableError: Also if another board answers at this address now.
+        """
+        found = read_device_info(self._warm_worker().hello, str(self._board.address), "ssh")
+        if self._first is None:
+            self._first = found
+        if found.fingerprint != self._first.fingerprint:
+            raise DeviceUnavailableError(
+                f"Another board answers at {self._board.address} now",
+                expected=f"{self._first.model} with {self._first.runtime} {self._first.runtime_version}",
+                received=f"{found.model} with {found.runtime} {found.runtime_version}",
+                fix="connect the first one again, or start anew",
+            )
+        return found
+
+    def close(self) -> None:
+        """See `DeviceAgent`."""
+        super().close()
+        self._board.close()
+
+
+def open_board(rest: str) -> SshAgent:
+    """Returns the agent of the board at an address; it connects when it is first asked something.
+
+    Raises:
+        DeviceAddressError: If the address is malformed.
+    """
+    return SshAgent(read_address(rest))

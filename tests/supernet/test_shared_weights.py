@@ -1,0 +1,73 @@
+"""Training steps of the shared weights: what is compiled otherwise comes to the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from nas_edge.supernet.shared_weights import SharedWeights
+from nas_edge.supernet.supernet import Supernet, one_hot_masks
+from nas_edge.training.optimizers import scaled_if_float16
+from nas_edge.training.rmsprop import RMSProp
+from tests.support.batches import SeededBatches
+from tests.support.spaces import tiny_space
+from tests.support.tasks import CLASSIFICATION, OPTIMIZATION
+
+SPACE = tiny_space()
+MASKS = [one_hot_masks(SPACE, SPACE.sample(np.random.default_rng(seed))) for seed in range(4)]
+
+
+def trained(steps: int = 3, xla_batch_size: int | None = None, **supernet: Any) -> SharedWeights:
+    precision = supernet.get("precision", "float32")
+    optimizer = scaled_if_float16(RMSProp(0.1), precision)
+    weights = SharedWeights(Supernet(SPACE, **supernet), optimizer, CLASSIFICATION, OPTIMIZATION, xla_batch_size)
+    batches = SeededBatches(1)
+    for _, masks in zip(range(steps), MASKS, strict=False):
+        weights.train_step(*next(batches), masks)
+    return weights
+
+
+def difference(first: SharedWeights, second: SharedWeights) -> float:
+    """The largest difference of a variable's values, relative to its largest."""
+    variables = second.supernet.named_variables()
+    return max(
+        float(np.max(np.abs(one.numpy() - variables[name].numpy())) / max(np.max(np.abs(one.numpy())), 1e-6))
+        for name, one in first.supernet.named_variables().items()
+    )
+
+
+def test_xla_takes_the_steps_of_the_search_in_masked_execution() -> None:
+    plain = trained(execution="masked")
+    assert difference(plain, trained(execution="masked", xla_batch_size=8)) < 1e-4
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_lower_precision_trains_float32_weights_to_about_the_same(precision: str) -> None:
+    start, exact, mixed = trained(steps=0), trained(), trained(precision=precision)
+    assert {variable.dtype for variable in mixed.supernet.trainable_variables} == {"float32"}
+    moved, apart = difference(start, exact), difference(exact, mixed)
+    assert 0 < apart < moved / 2
+
+
+def test_a_step_of_float16_that_overflows_changes_no_weight() -> None:
+    weights = trained(steps=0, precision="mixed_float16")
+    before = weights.arrays()
+    images, labels = next(SeededBatches(1))
+    images[:] = 1e4  # the sum of squares has no place in float16, nor has what the scaled loss makes of it
+    images[:, ::2] = -6e4
+    assert isinstance(weights.optimizer, keras.optimizers.LossScaleOptimizer)
+    weights.optimizer.dynamic_scale.assign(2.0**60)
+    weights.train_step(images, labels, MASKS[0])
+    for name, array in weights.arrays().items():
+        if name.startswith("weights/"):
+            np.testing.assert_array_equal(array, before[name])
+
+
+def test_qualities_are_those_of_each_network() -> None:
+    weights = trained()
+    inputs, targets = next(SeededBatches(2))
+    samples = [(inputs, targets, masks) for masks in MASKS]
+    assert weights.qualities(samples, len(MASKS)) == [weights.quality(inputs, targets, masks) for masks in MASKS]
