@@ -173,10 +173,10 @@ def _add_session(context: RunContext) -> None:
     run, device, reporter = context.run, context.bench.device, context.reporter
     run.prepare_to_write(reporter.say)
     info = {} if device is None else {**asdict(device.info), "fingerprint": device.info.fingerprint}
-    left_out = {} if context.data is None else context.data.dataset.left_out.to_json()
+    data = {} if context.data is None else context.data.dataset.to_json()
     config = context.config
     measuring = {"measure": config.measure.model_dump(), "final_measure": config.final_measure.model_dump()}
-    differing = run.add_session(environment(info, context.bench.measured_with, left_out, measuring))
+    differing = run.add_session(environment(info, context.bench.measured_with, data, measuring))
     changed = run.changed_settings(context.config)
     if changed:
         run.write_config(context.config)

@@ -6,6 +6,7 @@ A source hands out images as they are stored: encoded files are decoded, cropped
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,6 +132,18 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a run records of its data, to know them again, as JSON values."""
+        facts: dict[str, Any] = {**self.left_out.to_json(), "examples": len(self), "reading": self.reading}
+        if isinstance(self.labels, np.ndarray):
+            facts["targets"] = hashlib.sha256(np.ascontiguousarray(self.labels).tobytes()).hexdigest()[:16]
+        return facts
+
+    @property
+    def reading(self) -> int:
+        """Which version of order and parts this is: 1 is that of runs which do not record it."""
+        return 1 if self.validation_start is None else 2
 
     @property
     def channels(self) -> Literal[1, 3]:

@@ -12,8 +12,8 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 # Of a file changed this recently, a second change might leave the time as it is.
 _SETTLED_NS = 2_000_000_000
@@ -24,8 +24,7 @@ _TABLE = (
 )
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What tells a file from a changed one.
 
     Attributes:

@@ -29,7 +29,7 @@ def environment(
         measured_with: what else than the network decides about its latencies: the device's
             `latency.cache.MeasuringKey`, and `latency_source`, that source's name, where candidates are
             not timed there.
-        data: what the source of the data holds and the run does not use, see `data.dataset.LeftOut`.
+        data: what tells them from others, see `data.dataset.Dataset.to_json`.
         measuring: with which effort, which may change from session to session: settings by stage.
     """
     return {
@@ -56,6 +56,20 @@ def changed_images(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
         *(f"{image} was read and is now skipped" for image in sorted(is_now - was)),
         *(f"{image} was skipped and is now read" for image in sorted(was - is_now)),
     ]
+
+
+def changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what the data of two manifests differ, apart from what they skip; an earlier manifest may not tell."""
+    was, is_now = (session.get("data") for session in (before, now))
+    if not isinstance(was, dict) or not isinstance(is_now, dict) or "reading" not in is_now:
+        return []
+    if was.get("reading", 1) != is_now["reading"]:
+        return ["the version it began with read them in another order, or split them in other parts"]
+    if was.get("examples", is_now["examples"]) != is_now["examples"]:
+        return [f"there were {was['examples']} examples, and there are {is_now['examples']}"]
+    if was.get("targets", is_now.get("targets")) != is_now.get("targets"):
+        return ["the examples have other classes, or another order"]
+    return []
 
 
 def _skipped(session: Mapping[str, Any]) -> set[str] | None:

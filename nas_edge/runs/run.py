@@ -39,7 +39,7 @@ from nas_edge.formatting import reason
 from nas_edge.registry import LENIENT, setting_path
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.columns import TrialColumns, read_trials
-from nas_edge.runs.environment import changed_images, changed_packages, measured_with, session_of_trials
+from nas_edge.runs.environment import changed_data, changed_images, changed_packages, measured_with, session_of_trials
 from nas_edge.runs.files import FILES, Files
 from nas_edge.runs.journal import Journal, add_checksums, read_journal
 from nas_edge.runs.lock import RunLock, is_locked
@@ -270,6 +270,11 @@ class Run:
                 raise RunError(
                     f"the data are not what {self.folder} began with: {'; '.join(images[:5])}{more}. Restore those "
                     "images, or start a new run"
+                )
+            if differing := changed_data(first, manifest):
+                raise RunError(
+                    f"the data are not what {self.folder} began with: {'; '.join(differing)}. Restore them, or start a "
+                    "new run"
                 )
             changed = changed_packages(first, manifest)
         self.write_json(name, {"schema_version": 1, "sessions": [*sessions, manifest]})

@@ -21,6 +21,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nas_edge.cli import nas_edge
+from nas_edge.data.dataset import Dataset
+from nas_edge.data.sources import load
 from nas_edge.errors import RunError, TargetUnknownError
 from nas_edge.runs.columns import read_trials
 from nas_edge.runs.environment import environment
@@ -256,3 +258,24 @@ def test_images_that_are_skipped_must_be_those_of_the_first_start(old: Callable[
     run.add_session(environment({}, measured, {"ignored": {".txt": 1}, "skipped": ["a.png: in other words"]}))
     with pytest.raises(RunError, match=r"b.png was read and is now skipped; a.png was skipped and is now read"):
         run.add_session(environment({}, measured, {"ignored": {}, "skipped": ["b.png: truncated"]}))
+
+
+def test_the_data_must_be_those_of_the_first_start(old: Callable[[str], Path]) -> None:
+    run = Run.open(old("schema_3_stopped"))
+    measured = run.read_json("environment.json")["sessions"][0]["measured_with"]
+    digits = load("digits")
+    run.add_session(environment({}, measured, digits.to_json()))  # the first does not tell
+
+    class InAnotherOrder(Dataset):
+        reading = 2
+
+    with pytest.raises(RunError, match="read them in another order, or split them in other parts"):
+        run.add_session(environment({}, measured, InAnotherOrder(digits.images, digits.labels).to_json()))
+    sessions = run.read_json("environment.json")
+    del sessions["sessions"][0]
+    run.write_json("environment.json", sessions)
+    run.add_session(environment({}, measured, digits.to_json()))
+    with pytest.raises(RunError, match="there were 1797 examples, and there are 3"):
+        run.add_session(environment({}, measured, Dataset(digits.images[:3], digits.labels[:3]).to_json()))
+    with pytest.raises(RunError, match="other classes, or another order"):
+        run.add_session(environment({}, measured, Dataset(digits.images, digits.labels[::-1]).to_json()))
