@@ -149,7 +149,7 @@ def test_the_preset_full_has_the_published_numbers() -> None:
     assert search.weight_updates == "averaged"
     assert (search.steps, search.samples_per_step, search.delay_steps) == (27_050, 32, 6_762)
     assert search.evaluated == 649_216
-    assert search.weight_steps == 27_050
+    assert search.steps * search.updates_per_step == 27_050
     assert search.peak_learning_rate == pytest.approx(2.64)
     images = 1_281_167 - (data.validation_images or 0)
     assert images == 1_231_121

@@ -92,8 +92,8 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
         raise ConfigError(
             f"a one-shot search trains networks, which {space.name} does not describe", fix="use --method multi-trial"
         )
-    steps = settings.weight_steps
-    schedule = CosineWithWarmup(settings.peak_learning_rate, steps, round(steps * weights.warmup_fraction))
+    updates = settings.steps * settings.updates_per_step
+    schedule = CosineWithWarmup(settings.peak_learning_rate, updates, round(updates * weights.warmup_fraction))
     shared = SharedWeights(
         Supernet(space, settings.execution, integer(seed, "supernet"), settings.rematerialize),  # type: ignore[arg-type]
         make_optimizer(weights, schedule),

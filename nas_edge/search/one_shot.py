@@ -4,8 +4,8 @@ One step:
 
 1. propose architectures (during warm-up, some decisions run all their choices or their widest);
 2. ask the device for their latencies, unless the device is this very host;
-3. train the shared weights, one batch per proposal, one after another: on one machine that is worth more than
-   averaging the gradients of all proposals, which `search.weight_updates=averaged` does, as published;
+3. train the shared weights, one batch per proposal: one update after another (`weight_updates=sequential`), which on
+   one machine is worth more, or one update with the mean of all proposals' gradients (`averaged`), as published;
 4. score each proposal on a validation batch with the updated weights;
 5. join quality and latency in a reward, and update the controller.
 
@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -69,10 +69,6 @@ class OneShotSettings(SearchSettings):
     op_warmup_decisions: int | None = Field(
         None, ge=1, description="operators that run all choices at once in a step of the warm-up; None: any number"
     )
-    weight_updates: Literal["sequential", "averaged"] = Field(
-        "sequential",
-        description="of a step's proposals: one update of the weights for each, or one with the mean of all gradients",
-    )
     validation_batch_size: int = Field(512, ge=2)
     execution: str = Field(
         "sliced", pattern="^(sliced|masked)$", description="masked keeps static shapes, for XLA and TPU"
@@ -81,6 +77,11 @@ class OneShotSettings(SearchSettings):
         True, description="run layers again in the backward pass: far less memory, for up to a third more work"
     )
     weights: OptimizationSettings = OptimizationSettings()
+    weight_updates: str = Field(
+        "sequential",
+        pattern="^(sequential|averaged)$",
+        description="sequential: one update per proposal; averaged: one per step, with the mean of their gradients",
+    )
     random_baseline: bool = Field(True, description="also evaluate as many random architectures as the search did")
 
     @property
@@ -94,15 +95,15 @@ class OneShotSettings(SearchSettings):
         return int(self.steps * self.delay_fraction)
 
     @property
-    def weight_steps(self) -> int:
-        """Updates of the shared weights in the whole search."""
-        return self.steps * (1 if self.weight_updates == "averaged" else self.samples_per_step)
+    def updates_per_step(self) -> int:
+        """How often a step changes the shared weights; their schedule counts updates."""
+        return self.samples_per_step if self.weight_updates == "sequential" else 1
 
     @property
     def peak_learning_rate(self) -> float:
-        """Of the weights: as for a batch of all images that make an update."""
-        batches = self.samples_per_step if self.weight_updates == "averaged" else 1
-        return self.weights.peak_learning_rate * batches
+        """Of the shared weights; an averaged update is of one batch as large as those of all its proposals."""
+        averaged = self.samples_per_step // self.updates_per_step
+        return self.weights.peak_learning_rate * averaged
 
     @model_validator(mode="after")
     def _warmup_within_delay(self) -> OneShotSettings:
@@ -249,11 +250,11 @@ class OneShotSearch(SearchLoop):
         return [self.score(*(batch or next(self.validation)), _masks(proposal)) for proposal in proposals]
 
     def _train(self, proposals: Sequence[Proposal]) -> list[float]:
-        batches = ((*next(self.train), _masks(proposal)) for proposal in proposals)
+        samples = ((*next(self.train), _masks(proposal)) for proposal in proposals)
         if self.settings.weight_updates == "averaged":
-            losses = self.weights.averaged_step(batches)
+            losses = self.weights.train_averaged(samples)
         else:
-            losses = [self.weights.train_step(*batch) for batch in batches]
+            losses = [self.weights.train_step(*sample) for sample in samples]
         if not all(map(math.isfinite, losses)):
             raise self.diverged(f"the loss is {losses}")
         return losses

@@ -6,7 +6,7 @@ One compiled function takes a training step and another computes outputs; both s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -17,7 +17,10 @@ from nas_edge.supernet.supernet import Supernet
 from nas_edge.tasks.base import NetworkTask
 from nas_edge.training.settings import OptimizationSettings
 
-Array = np.ndarray[Any, Any]
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+# Inputs, targets, and the masks of the network that is to learn from them.
+Sample: TypeAlias = tuple[Array, Array, Array]
 
 
 class SharedWeights:
@@ -48,11 +51,11 @@ class SharedWeights:
         images = tf.TensorSpec([None, *space.input_shape], tf.float32)
         targets = tf.TensorSpec([None, *task.targets.shape], task.targets.dtype)
         masks = tf.TensorSpec([len(space.decisions), most], tf.float32)
-        self._sums: list[Any] | None = None  # of gradients, for `averaged_step`
-        self._add = tf.function(self._add_gradients, input_signature=[images, targets, masks], autograph=False)
-        self._apply_mean = tf.function(self._apply_sums, input_signature=[tf.TensorSpec([])], autograph=False)
         self._train = tf.function(self._train_step, input_signature=[images, targets, masks], autograph=False)
         self._compute = tf.function(self._outputs, input_signature=[images, masks], autograph=False)
+        self._add = tf.function(self._add_gradients, input_signature=[images, targets, masks], autograph=False)
+        self._apply = tf.function(self._apply_mean, input_signature=[tf.TensorSpec([], tf.float32)], autograph=False)
+        self._sums: list[Any] = []  # of gradients, made when they are first needed
 
     def train_step(self, images: Array, targets: Array, masks: Array) -> float:
         """One step on the network that `masks` selects; returns the loss.
@@ -64,20 +67,22 @@ class SharedWeights:
         """
         return float(self._train(images, targets.astype(self._task.targets.dtype), masks))
 
-    def averaged_step(self, batches: Iterable[tuple[Array, Array, Array]]) -> list[float]:
-        """One step with the mean of the gradients of several networks, each on a batch of its own.
+    def train_averaged(self, samples: Iterable[Sample]) -> list[float]:
+        """One step on the mean gradient of several networks, each on a batch of its own; returns their losses.
+
+        The gradients are taken one after another, so it needs the memory of one network, and of one more set of
+        weights.
 
         Args:
-            batches: images, targets and masks, each as `train_step` takes them; one is held at a time.
-
-        Returns:
-            The losses, all of the weights before the step.
+            samples: at least one; of each, what `train_step` takes.
         """
-        if self._sums is None:
-            self._sums = [tf.Variable(tf.zeros_like(variable)) for variable in self.supernet.trainable_variables]
-        dtype = self._task.targets.dtype
-        losses = [float(self._add(images, targets.astype(dtype), masks)) for images, targets, masks in batches]
-        self._apply_mean(tf.constant(len(losses), tf.float32))
+        if not self._sums:
+            self._sums = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.supernet.trainable_variables]
+        losses = [
+            float(self._add(images, targets.astype(self._task.targets.dtype), masks))
+            for images, targets, masks in samples
+        ]
+        self._apply(float(len(losses)))
         return losses
 
     def outputs(self, images: Array, masks: Array) -> Array:
@@ -108,6 +113,8 @@ class SharedWeights:
             )
         for name, variable in variables.items():
             variable.assign(arrays[name])
+        for total in self._sums:  # of a step that was interrupted
+            total.assign(tf.zeros_like(total))
 
     def _variables(self) -> dict[str, Any]:
         variables = {f"weights/{name}": variable for name, variable in self.supernet.named_variables().items()}
@@ -116,26 +123,25 @@ class SharedWeights:
             variables[f"optimizer/{number}/{variable.name}"] = variable
         return variables
 
-    def _train_step(self, images: Any, targets: Any, masks: Any) -> Any:
-        loss, gradients = self._loss_gradients(images, targets, masks)
-        self.optimizer.apply(gradients, self.supernet.trainable_variables)
-        return loss
-
-    def _loss_gradients(self, images: Any, targets: Any, masks: Any) -> tuple[Any, list[Any]]:
+    def _gradients(self, images: Any, targets: Any, masks: Any) -> tuple[Any, list[Any]]:
+        """Loss, and its gradient by each variable."""
         with tf.GradientTape() as tape:
             outputs, penalty = self.supernet(images, masks)
             loss = self._task.loss(outputs, targets, self._settings) + self._settings.weight_decay * penalty
         return loss, tape.gradient(loss, self.supernet.trainable_variables)
 
-    def _add_gradients(self, images: Any, targets: Any, masks: Any) -> Any:
-        assert self._sums is not None
-        loss, gradients = self._loss_gradients(images, targets, masks)
-        for total, gradient in zip(self._sums, gradients, strict=True):
-            total.assign_add(gradient)
+    def _train_step(self, images: Any, targets: Any, masks: Any) -> Any:
+        loss, gradients = self._gradients(images, targets, masks)
+        self.optimizer.apply(gradients, self.supernet.trainable_variables)
         return loss
 
-    def _apply_sums(self, count: Any) -> None:
-        assert self._sums is not None
+    def _add_gradients(self, images: Any, targets: Any, masks: Any) -> Any:
+        loss, gradients = self._gradients(images, targets, masks)
+        for total, gradient in zip(self._sums, gradients, strict=True):
+            total.assign_add(tf.convert_to_tensor(gradient))
+        return loss
+
+    def _apply_mean(self, count: Any) -> None:
         self.optimizer.apply([total / count for total in self._sums], self.supernet.trainable_variables)
         for total in self._sums:
             total.assign(tf.zeros_like(total))

@@ -140,6 +140,43 @@ def test_shared_weights_learn_and_the_controller_hits_the_target(shared: SharedW
     assert analyze(winner).macs == pytest.approx(target_macs, rel=0.5)
 
 
+def test_an_averaged_step_makes_one_update_with_the_mean_gradient_of_its_proposals(shared: SharedWeights) -> None:
+    before = shared.arrays()
+    search = make_search(shared, lambda _: timed(1.0), samples_per_step=3, weight_updates="averaged", steps=4)
+    proposed: list[Any] = []
+    average = shared.train_averaged
+
+    def averaged(samples: Any) -> list[float]:
+        proposed.extend(samples)
+        return average(proposed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared, "train_averaged", averaged)
+        report = search.take_step()
+    after = shared.arrays()
+    alone, losses = [], []
+    for sample in proposed:
+        shared.restore(before)
+        losses.append(shared.train_step(*sample))
+        alone.append(shared.arrays())
+    assert report.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    for name, array in after.items():
+        if name.startswith("weights/"):  # SGD moves them in proportion to the gradient
+            np.testing.assert_allclose(array, np.mean([one[name] for one in alone], axis=0), rtol=1e-5, atol=1e-6)
+    iterations = next(name for name in after if name.endswith("iteration"))
+    assert after[iterations] == before[iterations] + 1
+    shared.restore(before)
+
+
+def test_the_schedule_of_the_weights_counts_updates_and_goes_by_the_images_of_one() -> None:
+    sequential = OneShotSettings(steps=10, samples_per_step=4, weight_updates="sequential")
+    averaged = OneShotSettings(steps=10, samples_per_step=4, weight_updates="averaged")
+    assert (sequential.updates_per_step, averaged.updates_per_step) == (4, 1)
+    assert averaged.peak_learning_rate == pytest.approx(4 * sequential.peak_learning_rate)
+    published = OneShotSettings(samples_per_step=32, weight_updates="averaged")  # 4,096 images per update
+    assert published.peak_learning_rate == pytest.approx(2.64)
+
+
 def test_a_late_reward_is_late_by_the_same_number_of_steps_and_none_is_lost(shared: SharedWeights) -> None:
     reports = run(make_search(shared, lambda _: timed(1.0), reward_delay_steps=2))
     assert [len(report.trials) for report in reports] == [0, 0, 0, 0, 1, 1, 1, 3]

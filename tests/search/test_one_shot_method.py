@@ -132,7 +132,7 @@ def test_the_loss_is_smoothed_and_has_the_weight_decay_in_it(shared: SharedWeigh
     assert 0.05 * decayed > 0.01 * loss
 
 
-def test_an_averaged_step_moves_the_weights_by_the_mean_of_what_each_would() -> None:
+def test_an_train_averaged_moves_the_weights_by_the_mean_of_what_each_would() -> None:
     weights = searching({"optimizer": "sgd", "learning_rate": 4.0}).weights
     start, parts = weights.arrays(), [(*batch(1), masks(0)), (*batch(2), masks(1, 9))]
     moves, losses = [], []
@@ -141,7 +141,7 @@ def test_an_averaged_step_moves_the_weights_by_the_mean_of_what_each_would() -> 
         moves.append(weights.arrays())
         weights.restore(start)
     for _ in range(2):  # a second time, as nothing may be left of the first
-        assert weights.averaged_step(iter(parts)) == pytest.approx(losses)
+        assert weights.train_averaged(iter(parts)) == pytest.approx(losses)
         for name, array in weights.arrays().items():
             if name.startswith("weights/"):
                 mean = np.mean([moved[name] - start[name] for moved in moves], axis=0)
