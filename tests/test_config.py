@@ -161,6 +161,15 @@ def test_the_preset_full_has_the_published_numbers() -> None:
     assert config.training.method == "published-a"
 
 
+@pytest.mark.parametrize("method", ["standard", "published-a", "published-b"])
+def test_trainings_of_other_defaults_are_held_to_the_same_limits(method: str) -> None:
+    for setting in ("epochs=-1", "batches_per_step=0", "images=test", "dropout_from_epochs=-1"):
+        with pytest.raises(ConfigError, match=setting.partition("=")[0]):
+            load_config("smoke", settings=[f"training.method={method}", f"training.{setting}"])
+    listed = describe_settings(load_config("smoke", settings=[f"training.method={method}"]))
+    assert "training.epochs=8.0  # passes over" in listed
+
+
 def test_training_for_no_epochs_is_for_shared_weights() -> None:
     with pytest.raises(ConfigError, match=r"export\.weights=shared"):
         load_config("smoke", settings=["training.epochs=0"])

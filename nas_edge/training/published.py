@@ -12,8 +12,7 @@ Source: TuNAS reference code, `mobile_train_eval.py`.
 
 from __future__ import annotations
 
-from typing import Literal
-
+from nas_edge.training.settings import BatchesPerStep, DropoutFromEpochs, Epochs, TrainedImages
 from nas_edge.training.standard import StandardSettings
 
 
@@ -21,15 +20,15 @@ class PublishedASettings(StandardSettings):
     """Settings of `published-a`."""
 
     method: str = "published-a"
-    epochs: float = 90
-    batches_per_step: int = 32
-    images: Literal["train", "train+validation"] = "train"
-    dropout_from_epochs: float = 150
+    epochs: Epochs = 90
+    batches_per_step: BatchesPerStep = 32
+    images: TrainedImages = "train"
+    dropout_from_epochs: DropoutFromEpochs = 150
 
 
 class PublishedBSettings(PublishedASettings):
     """Settings of `published-b`."""
 
     method: str = "published-b"
-    epochs: float = 360
-    images: Literal["train", "train+validation"] = "train+validation"
+    epochs: Epochs = 360
+    images: TrainedImages = "train+validation"

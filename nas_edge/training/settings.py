@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -44,6 +44,26 @@ class OptimizationSettings(Settings):
         return max(1, int(images * self.epochs / (self.batch_size * self.batches_in_step)))
 
 
+# What trainings of other defaults have, too.
+Epochs: TypeAlias = Annotated[
+    float,
+    Field(ge=0, description="passes over the training images; 0 delivers shared weights (export.weights) as they are"),
+]
+BatchesPerStep: TypeAlias = Annotated[
+    int, Field(ge=1, le=1024, description="batches whose gradients are averaged; each has its own batch statistics")
+]
+TrainedImages: TypeAlias = Annotated[
+    Literal["train", "train+validation"],
+    Field(description="what a network trains with once its architecture is chosen"),
+]
+DropoutFromEpochs: TypeAlias = Annotated[
+    float,
+    Field(
+        ge=0, description="trainings of fewer epochs go without the dropout that a network has before its classifier"
+    ),
+]
+
+
 class TrainingSettings(OptimizationSettings, ChoiceSettings):
     """The settings of any training method; a method adds its own.
 
@@ -52,18 +72,10 @@ class TrainingSettings(OptimizationSettings, ChoiceSettings):
     """
 
     method: str = Field(description="how a single network is trained")
-    epochs: float = Field(
-        90, ge=0, description="passes over the training images; 0 delivers shared weights (export.weights) as they are"
-    )
-    batches_per_step: int = Field(
-        1, ge=1, le=1024, description="batches whose gradients are averaged; each has its own batch statistics"
-    )
-    images: Literal["train", "train+validation"] = Field(
-        "train+validation", description="what a network trains with once its architecture is chosen"
-    )
-    dropout_from_epochs: float = Field(
-        0, ge=0, description="trainings of fewer epochs go without the dropout that a network has before its classifier"
-    )
+    epochs: Epochs = 90
+    batches_per_step: BatchesPerStep = 1
+    images: TrainedImages = "train+validation"
+    dropout_from_epochs: DropoutFromEpochs = 0
     path_dropout: float = Field(
         0.0, ge=0, lt=1, description="probability of leaving out a residual layer in a training step"
     )

@@ -183,6 +183,14 @@ def test_a_proposal_is_scored_with_the_weights_that_its_step_has_trained() -> No
     assert stale > 0, "scored before the training, it would have been the same: this test shows nothing"
 
 
+@pytest.mark.parametrize(("updates", "batches"), [("sequential", 1), ("averaged", 3)])
+def test_proposals_are_scored_on_one_batch_or_as_published_on_one_each(updates: str, batches: int) -> None:
+    search = searching(samples_per_step=3, weight_updates=updates, validation_batch_size=4)
+    before = search.state()["validation"]["number"]
+    search.take_step()
+    assert search.state()["validation"]["number"] - before == batches
+
+
 def changed(search: OneShotSearch) -> dict[str, Any]:
     """Which entries of the stem's kernels the first step changes, by operator; `[height, width, in, out]`."""
     before = search.arrays()
