@@ -126,7 +126,7 @@ class SharedWeights:
         for together in self._rounds(samples):
             typed = [(images, targets.astype(self._task.targets.dtype), masks) for images, targets, masks in together]
             losses += map(float, self._local(self._add(*self._to_replicas(typed))))
-        self._apply(tf.constant(float(count)))
+        self._together(self._apply, tf.constant(float(count)))
         return self._of_all(losses, count)
 
     def qualities(self, images: Array, targets: Array, masks: Sequence[Array]) -> list[float]:
@@ -244,8 +244,24 @@ class SharedWeights:
         contributions = [
             (values if number == 0 else np.zeros_like(values),) for number in range(len(self._replica_ids))
         ]
-        total: Array = self._local(self._sum(*self._to_replicas(contributions)))[0].numpy()
+        total: Array = self._local(self._together(self._sum, *self._to_replicas(contributions)))[0].numpy()
         return total
+
+    def _together(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs what all processes take part in.
+
+        Raises:
+            RunError: when one of them is gone.
+        """
+        try:
+            return function(*arguments)
+        except tf.errors.OpError as error:
+            if self.processes == 1:
+                raise
+            raise RunError(
+                f"another process of this search is gone: {str(error).splitlines()[0]}",
+                fix="start all of them again, the first with --resume",
+            ) from None
 
 
 def _replica_id() -> Any:
