@@ -151,6 +151,9 @@ class RunsConfig(Settings):
     checkpoint_steps: int = Field(
         100, ge=1, description="search steps between checkpoints; what a power cut or kill may cost, in training time"
     )
+    deterministic: bool = Field(
+        True, description="same bits each time, so that a resumed run is exact; on GPUs false may be faster"
+    )
     tensorboard: bool = Field(True, description="write what TensorBoard shows of the search")
 
 

@@ -36,10 +36,15 @@ def held_stderr() -> Iterator[Callable[[], str]]:
             os.close(original)
 
 
-def start_tensorflow() -> None:
-    """Imports TensorFlow and starts its devices without the notes they print, and makes its results repeatable."""
+def start_tensorflow(deterministic: bool = True) -> None:
+    """Imports TensorFlow and starts its devices without the notes they print.
+
+    Args:
+        deterministic: whether operators give the same bits each time, which some do only in a slower way.
+    """
     with held_stderr():
         import tensorflow as tf
 
-        tf.config.experimental.enable_op_determinism()
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
         tf.zeros([])

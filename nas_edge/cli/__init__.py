@@ -20,6 +20,7 @@ from nas_edge import __version__
 from nas_edge.cli.base import Group
 from nas_edge.cli.benchmark import benchmark
 from nas_edge.cli.devices import devices
+from nas_edge.cli.follow import follow
 from nas_edge.cli.machine import doctor, print_completion, spaces
 from nas_edge.cli.runs import compare, export, report, runs, select
 from nas_edge.cli.search import search
@@ -38,6 +39,7 @@ def nas_edge() -> None:
 
 for command in (
     search,
+    follow,
     benchmark,
     export,
     runs,

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from nas_edge.errors import RunError
-
 if TYPE_CHECKING:
     from nas_edge.supernet.shared_weights import SharedWeights
 
@@ -102,20 +100,14 @@ class WeightSteps:
         """Does what the first process does, until it ends; what any other process does.
 
         Raises:
-            RunError: when the first process is gone.
+            RunError: when another process is gone.
         """
         kinds = {"train": self._train_listed, "score": self._score_listed, "go_to": self._go_to, "take": self._take}
-        try:
-            while True:
-                name, what = self._heard()
-                if name == "end":
-                    return
-                kinds[name](what)
-        except self.weights.lost_error as error:
-            raise RunError(
-                f"the first process of this search is gone: {str(error).splitlines()[0]}",
-                fix="resume the run there, and start this process again",
-            ) from None
+        while True:
+            name, what = self._heard()
+            if name == "end":
+                return
+            kinds[name](what)
 
     def _train(self, masks: Sequence[Array]) -> list[float]:
         if not self._averaged:

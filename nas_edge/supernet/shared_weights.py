@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -42,9 +42,6 @@ class SharedWeights:
         xla_batch_size: images of each training batch, for which XLA compiles the steps, in masked execution and without
             replicas; None does not use XLA.
     """
-
-    lost_error: ClassVar[type[Exception]] = tf.errors.OpError
-    """What is raised where another process of the search is gone."""
 
     def __init__(
         self,
@@ -129,7 +126,7 @@ class SharedWeights:
         for together in self._rounds(samples):
             typed = [(images, targets.astype(self._task.targets.dtype), masks) for images, targets, masks in together]
             losses += map(float, self._local(self._add(*self._to_replicas(typed))))
-        self._apply(tf.constant(float(count)))
+        self._together(self._apply, tf.constant(float(count)))
         return self._of_all(losses, count)
 
     def qualities(self, samples: Iterable[Sample], count: int) -> list[float]:
@@ -262,8 +259,24 @@ class SharedWeights:
         contributions = [
             (values if number == 0 else np.zeros_like(values),) for number in range(len(self._replica_ids))
         ]
-        total: Array = self._local(self._sum(*self._to_replicas(contributions)))[0].numpy()
+        total: Array = self._local(self._together(self._sum, *self._to_replicas(contributions)))[0].numpy()
         return total
+
+    def _together(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs what all processes take part in.
+
+        Raises:
+            RunError: when one of them is gone.
+        """
+        try:
+            return function(*arguments)
+        except tf.errors.OpError as error:
+            if self.processes == 1:
+                raise
+            raise RunError(
+                f"another process of this search is gone: {str(error).splitlines()[0]}",
+                fix="start all of them again, the first with --resume",
+            ) from None
 
 
 def _replica_id() -> Any:

@@ -39,7 +39,6 @@ class Weights:
     """Notes what it is asked for."""
 
     processes = PROCESSES
-    lost_error = RuntimeError
 
     def __init__(self, number: int, exchange: Exchange) -> None:
         self.number, self._exchange = number, exchange
