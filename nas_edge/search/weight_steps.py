@@ -84,8 +84,8 @@ class WeightSteps:
         self.weights.restore(arrays)
         self._tell("take", {name: [list(array.shape), str(array.dtype)] for name, array in arrays.items()})
         if self.weights.processes > 1:
-            for array in arrays.values():
-                self.weights.sum_over_processes(array)
+            for dtype in sorted({str(array.dtype) for array in arrays.values()}):
+                self.weights.sum_over_processes(_joined(arrays, dtype))
 
     def settle(self) -> None:
         """Waits until this process reads no data ahead."""
@@ -141,8 +141,14 @@ class WeightSteps:
         self._score([np.array(mask, np.float32) for mask in masks])
 
     def _take(self, forms: Mapping[str, Any]) -> None:
-        zeros = {name: np.zeros(shape, dtype) for name, (shape, dtype) in forms.items()}
-        self.weights.restore({name: self.weights.sum_over_processes(array) for name, array in zeros.items()})
+        arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in forms.items()}
+        for dtype in sorted({dtype for _, dtype in forms.values()}):
+            joined = self.weights.sum_over_processes(_joined(arrays, dtype))
+            names = [name for name, array in arrays.items() if array.dtype == dtype]
+            ends = np.cumsum([arrays[name].size for name in names])
+            for name, part in zip(names, np.split(joined, ends[:-1]), strict=True):
+                arrays[name] = part.reshape(arrays[name].shape)
+        self.weights.restore(arrays)
 
     def _tell(self, name: str, what: Any) -> None:
         """Says to the other processes what to do."""
@@ -157,6 +163,11 @@ class WeightSteps:
         (size,) = self.weights.sum_over_processes(np.zeros(1, np.int32))
         padded = self.weights.sum_over_processes(np.zeros(-(-int(size) // _PADDED) * _PADDED, np.int32))
         return json.loads(padded[:size].astype(np.uint8).tobytes())
+
+
+def _joined(arrays: Mapping[str, Array], dtype: str) -> Array:
+    """All values of one type in a row: TensorFlow compiles a sum anew for each shape."""
+    return np.concatenate([array.ravel() for array in arrays.values() if array.dtype == dtype])
 
 
 def _pass_over(batches: Batches) -> None:

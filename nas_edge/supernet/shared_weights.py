@@ -74,7 +74,7 @@ class SharedWeights:
         self._add = tf.function(self._everywhere(self._add_gradients), autograph=False, jit_compile=jit, **alone)
         self._apply = tf.function(self._everywhere(self._apply_mean), autograph=False)
         self._compute_each = tf.function(self._everywhere(self._outputs), autograph=False)
-        self._sum = tf.function(self._everywhere(_sum_over_replicas), autograph=False)
+        self._sum = tf.function(self._everywhere(_sum_over_replicas), autograph=False, reduce_retracing=True)
         self._replica_ids = [int(number) for number in self._local(tf.function(self._everywhere(_replica_id))())]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Timer
@@ -27,6 +28,7 @@ from nas_edge.search.trials import Trial
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet
 from tests.support.batches import BrightnessBatches
+from tests.support.faults import Bench
 from tests.support.searches import one_shot_search
 from tests.support.sources import FunctionSource, failed, timed, visited
 from tests.support.spaces import tiny_space
@@ -168,6 +170,24 @@ def test_an_averaged_step_makes_one_update_with_the_mean_gradient_of_its_proposa
     iterations = next(name for name in after if name.endswith("iteration"))
     assert after[iterations] == before[iterations] + 1
     shared.restore(before)
+
+
+def test_a_search_with_averaged_updates_resumes_exactly() -> None:
+    bench = Bench()
+    whole = bench.loop(weight_updates="averaged")
+    whole.run()
+    expected = whole.arrays()
+    part = bench.loop(weight_updates="averaged")
+    for _ in range(4):
+        part.take_step()
+    state, arrays = json.loads(json.dumps(part.state())), part.arrays()
+    resumed = bench.loop(weight_updates="averaged")
+    resumed.restore(state)
+    resumed.restore_arrays(arrays)
+    resumed.run()
+    assert resumed.state() == whole.state()
+    for name, array in resumed.arrays().items():
+        np.testing.assert_array_equal(array, expected[name])
 
 
 def test_the_schedule_of_the_weights_counts_updates_and_goes_by_the_images_of_one() -> None:

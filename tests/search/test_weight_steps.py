@@ -44,7 +44,7 @@ class Weights:
         self.number, self._exchange = number, exchange
         self.trained: list[Any] = []
         self.scored: list[Any] = []
-        self.array = np.zeros(3)
+        self.arrays: Mapping[str, Any] = {}
 
     def own(self, count: int) -> list[int]:
         return [i for i in range(count) if i % PROCESSES == self.number]
@@ -61,7 +61,7 @@ class Weights:
         return [0.0] * count
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
-        self.array = arrays["a"]
+        self.arrays = arrays
 
 
 def test_the_other_process_trains_its_share_of_the_networks_on_their_batches_until_the_end() -> None:
@@ -72,14 +72,17 @@ def test_the_other_process_trains_its_share_of_the_networks_on_their_batches_unt
     following.start()
     masks = [np.full((2, 2), i, np.float32) for i in range(NETWORKS)]
     first.restore({"train": {"number": 5}, "validation": {"number": 7}})
-    first.restore_arrays({"a": np.array([1.0, 2.0, np.pi])})
+    kept = {"a": np.array([[1.0], [np.pi]], np.float32), "b": np.array(7, np.int64), "c": np.ones(3, np.float32)}
+    first.restore_arrays(kept)
     first.train(masks)
     first.score(masks)
     first.end()
     following.join(20)
     assert not following.is_alive()
     assert first.state() == other.state() == {"train": {"number": 9}, "validation": {"number": 11}}
-    np.testing.assert_array_equal(weights[1].array, [1.0, 2.0, np.pi])
+    for name, array in kept.items():
+        np.testing.assert_array_equal(weights[1].arrays[name], array)
+        assert weights[1].arrays[name].dtype == array.dtype
     np.testing.assert_array_equal([m[0, 0] for _, m in weights[0].trained], [0, 2])
     np.testing.assert_array_equal([m[0, 0] for _, m in weights[1].trained], [1, 3])
     batches = SeededBatches(1)
