@@ -104,6 +104,10 @@ class Batches:
         self._number += 1
         return inputs, targets
 
+    def skip(self) -> None:
+        """Passes over a batch without making it, where another process makes it."""
+        self._number += 1
+
     def close(self) -> None:
         """Stops reading ahead."""
         self._reader.close()
@@ -218,19 +222,27 @@ class _Work:
 
 
 class _Parts:
-    """The parts of all batches, one after another: what Grain reads from, and a note of what it has read."""
+    """The parts of batches, one after another: what Grain reads from, and a note of what it has read.
 
-    def __init__(self, work: _Work) -> None:
-        self._work = work
+    Args:
+        work: how they are made.
+        first: number of the first batch.
+        stride: from each batch to the next.
+    """
+
+    def __init__(self, work: _Work, first: int, stride: int) -> None:
+        self._work, self._first, self._stride = work, first, stride
         self._changed = threading.Condition()
         self._inputs: dict[int, Inputs] = {}
         self._done: set[int] = set()
 
     def __len__(self) -> int:
-        return min(sys.maxsize, self._work.batches * self._work.parts)
+        batches = -(-(self._work.batches - self._first) // self._stride)
+        return min(sys.maxsize, batches * self._work.parts)
 
     def __getitem__(self, index: int) -> NDArray[Any]:
-        number, part = divmod(index, self._work.parts)
+        place, part = divmod(index, self._work.parts)
+        number = self._first + place * self._stride
         try:
             with self._changed:
                 if number not in self._inputs:
@@ -244,8 +256,9 @@ class _Parts:
 
     def take(self, number: int) -> Inputs:
         """Hands out the inputs of a batch, all of whose parts are made."""
+        first = (number - self._first) // self._stride * self._work.parts
         with self._changed:
-            self._done.difference_update(range(number * self._work.parts, (number + 1) * self._work.parts))
+            self._done.difference_update(range(first, first + self._work.parts))
             return self._inputs.pop(number)
 
     def wait_for(self, indices: range) -> None:
@@ -255,7 +268,7 @@ class _Parts:
 
 
 class _Reader:
-    """Reads numbered batches, ahead of who asks for them.
+    """Reads numbered batches, ahead of who asks for them: all, or every so many of them.
 
     Args:
         work: how they are made.
@@ -268,35 +281,43 @@ class _Reader:
         self._ahead = work.parts + workers if workers else 0
         self._source: _Parts | None = None
         self._iterator: Any = None
-        self._next = 0
+        self._last: int | None = None
+        self._stride = 1
+        self._taken = 0
 
     def read(self, number: int) -> Batch:
-        """A batch: the one after that before, unless the reader was closed."""
+        """A batch: as far behind the one before as that was behind its own, or else reading ahead begins anew."""
+        if self._source is not None and self._last is not None and number != self._last + self._stride:
+            last = self._last
+            self.close()
+            self._stride = max(1, number - last)
         if self._source is None:
-            self._source = _Parts(self._work)
-            self._iterator = _read_ahead(self._source, number * self._work.parts, self._workers, self._ahead)
+            self._source, self._taken = _Parts(self._work, number, self._stride), 0
+            self._iterator = _read_ahead(self._source, self._workers, self._ahead)
         try:
             targets = [next(self._iterator) for _ in range(self._work.parts)]
         except BaseException:
             self.close()  # asked again, it begins with this batch
             raise
-        self._next = (number + 1) * self._work.parts
+        self._last = number
+        self._taken += self._work.parts
         return self._source.take(number), targets[0] if len(targets) == 1 else np.concatenate(targets)
 
     def settle(self) -> None:
         """Waits until what is to be read ahead is there."""
         if self._source is not None and self._workers:
-            self._source.wait_for(range(self._next, min(len(self._source), self._next + self._ahead)))
+            self._source.wait_for(range(self._taken, min(len(self._source), self._taken + self._ahead)))
 
     def close(self) -> None:
         """Stops the threads; what is asked for next is read anew."""
         if self._iterator is not None:
             self._iterator.close()
-        self._source = self._iterator = None
+        self._source = self._iterator = self._last = None
+        self._stride = 1
 
 
-def _read_ahead(source: Any, first: int, threads: int, ahead: int) -> Any:
-    """Grain's iterator over `source` from `first` on."""
+def _read_ahead(source: Any, threads: int, ahead: int) -> Any:
+    """Grain's iterator over `source`."""
     absl = logging.getLogger("absl")
     before = absl.level
     absl.setLevel(logging.ERROR)  # or Grain warns that JAX is missing, which it is not for
@@ -305,6 +326,4 @@ def _read_ahead(source: Any, first: int, threads: int, ahead: int) -> Any:
     finally:
         absl.setLevel(before)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    iterator = iter(grain.MapDataset.source(source).to_iter_dataset(options))
-    iterator.set_state({"next_index": first})
-    return iterator
+    return iter(grain.MapDataset.source(source).to_iter_dataset(options))

@@ -256,6 +256,7 @@ def test_a_shift_out_of_range_is_refused(shift: float) -> None:
 # ---------------------------------------------------------------- batches
 
 
+@settings(deadline=None)  # the first imports Grain
 @given(n=st.integers(1, 30), batch_size=st.integers(1, 40), seed=st.integers(0, 2**32))
 def test_every_epoch_shows_every_image_once(n: int, batch_size: int, seed: int) -> None:
     batches = stream(n, batch_size, seed)
@@ -270,7 +271,7 @@ def test_every_epoch_shows_every_image_once(n: int, batch_size: int, seed: int) 
     assert batches.epoch == len(seen) / n
 
 
-@settings(deadline=None, max_examples=40)  # threads start when the machine lets them
+@settings(deadline=None, max_examples=40)
 @given(stop=st.integers(0, 12), seed=st.integers(0, 2**32), workers=st.sampled_from([0, 1, 3]))
 def test_a_restored_stream_continues_to_the_bit(stop: int, seed: int, workers: int) -> None:
     whole = stream(seed=seed, augmentation=Augmentation(0.5, flip=True))
@@ -286,6 +287,26 @@ def test_a_restored_stream_continues_to_the_bit(stop: int, seed: int, workers: i
         np.testing.assert_array_equal(again, inputs)
         np.testing.assert_array_equal(again_labels, labels)
     second.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_processes_that_take_turns_read_what_one_reads(replicas: int, workers: int) -> None:
+    """Also when a step's share is uneven, as at the end of a search."""
+    alone = stream(augmentation=Augmentation(0.5, flip=True))
+    expected = [next(alone) for _ in range(14)]
+    for own in range(replicas):
+        batches = stream(augmentation=Augmentation(0.5, flip=True), workers=workers)
+        for number, (inputs, labels) in enumerate(expected):
+            if number % replicas != own and number != 8:
+                batches.skip()
+                continue
+            again, again_labels = next(batches)
+            np.testing.assert_array_equal(again, inputs)
+            np.testing.assert_array_equal(again_labels, labels)
+        assert batches.state() == alone.state()
+        batches.settle()
+        batches.close()
 
 
 def test_epochs_and_seeds_differ_in_order() -> None:
