@@ -202,7 +202,7 @@ def main() -> None:
         else:
             print(images_per_s(what, Path(folder), int(rest[0])))
         return
-    photographs, rounds, batches = (128, 3, 16) if arguments.quick else (1024, 5, 80)
+    photographs, rounds, batches = (64, 3, 12) if arguments.quick else (1024, 5, 80)
     with tempfile.TemporaryDirectory() as temporary:
         folder, state = Path(temporary) / "photographs", Path(temporary) / "state.json"
         make_photographs(folder, photographs)
