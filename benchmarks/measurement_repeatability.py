@@ -55,7 +55,7 @@ def main() -> None:
     """Runs both parts and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--quick", action="store_true", help="fewer loaded cases, under 60 s")
-    cases = 30 if parser.parse_args().quick else 200
+    cases = 20 if parser.parse_args().quick else 200
     cores = pick_cores(threads=1)
     if cores is None:
         print(
