@@ -67,7 +67,6 @@ def examine(folder: Path, root: Path = Path("/"), watch_s: float = WATCH_S) -> l
             "disk": lambda: check_disk(folder),
             "devices": check_devices,
             "ways to devices": check_ways,
-            "ssh": lambda: check_ssh(Path.home()),
             "edgetpu_compiler": check_edgetpu_compiler,
             "tensorflow": tensorflow.result,
         }
@@ -311,15 +310,6 @@ def check_ways() -> list[Check]:
     """What this machine lacks for reaching devices, as their schemes see it."""
     looks = {f"{scheme.name}: devices": scheme.check_host for scheme in loaded_schemes()}
     return [check for name, look in looks.items() if look is not None for check in _found(name, look)]
-
-
-def check_ssh(home: Path) -> Check:
-    """Whether boards could be reached over SSH."""
-    if shutil.which("ssh") is None:
-        return Check("ssh", "pass", "no client; only boards reached over SSH would need it")
-    keys = sorted(path.stem for path in home.glob(".ssh/id_*.pub"))
-    agent = "an agent" if os.environ.get("SSH_AUTH_SOCK") else ""
-    return Check("ssh", "pass", f"client installed; keys: {', '.join(filter(None, (*keys, agent))) or 'none'}")
 
 
 def check_edgetpu_compiler() -> Check:

@@ -24,7 +24,20 @@ from nas_edge.runs.run import Run
 
 ROOTS = [Path(str(package.__file__)).parent for package in (nas_edge, device_agents)]
 # Of other programs, such as pip.
-FOREIGN_OPTIONS = {"--force-reinstall"}
+FOREIGN_OPTIONS = {"--force-reinstall"} | {
+    f"--{name}"
+    for name in (
+        "clear",
+        "disable-pip-version-check",
+        "no-input",
+        "quiet",
+        "no-index",
+        "find-links",
+        "only-binary",
+        "python-version",
+        "platform",
+    )
+}
 
 
 def commands() -> dict[tuple[str, ...], click.Command]:

@@ -199,14 +199,6 @@ def test_a_check_that_cannot_be_made_fails_and_the_others_go_on(
     assert found["devices"].fix
 
 
-def test_ssh_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/ssh")
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    assert doctor.check_ssh(tmp_path).found.endswith("keys: none")
-    put(tmp_path, ".ssh/id_ed25519.pub", "")
-    assert doctor.check_ssh(tmp_path).found.endswith("keys: id_ed25519")
-
-
 @pytest.mark.parametrize(
     ("script", "state", "expected"),
     [("echo 'Edge TPU Compiler version 16.0.384591198'", "pass", "16.0"), ("exit 127", "warn", "does not run")],

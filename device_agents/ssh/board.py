@@ -115,7 +115,8 @@ class Board:
             self.claim()
             facts = self.ready()
             self._file, self._python, self._is_ready = facts.file, facts.python, True
-        return self.connection.open([self._python, "-c", _board_side(), "start", self._file])
+        process = self.connection.start([self._python, "-c", _board_side(), "start", self._file])
+        return SshChannel(process, self.connection)
 
     def claim(self) -> None:
         """Takes the board for this process until `close`.

@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING
 
 import asyncssh
 
 from device_agents.errors import DeviceUnavailableError
-from device_agents.ssh.connection import run_in_loop, unavailable
+from device_agents.ssh.connection import SshConnection, run_in_loop, unavailable
 from device_agents.worker_link import WorkerChannel
-
-if TYPE_CHECKING:
-    from device_agents.ssh.connection import SshConnection
 
 _LOG_PARTS, _LOG_PART_BYTES = 50, 2000
 

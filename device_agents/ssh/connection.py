@@ -14,15 +14,12 @@ import threading
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import asyncssh
 
 from device_agents.errors import DeviceUnavailableError
 from device_agents.ssh.address import BoardAddress
-
-if TYPE_CHECKING:
-    from device_agents.ssh.channel import SshChannel
 
 _CONNECT_TIMEOUT_S = 15.0
 # A cable that was pulled out is noticed after so many questions without an answer.
@@ -98,21 +95,18 @@ class SshConnection:
         except Exception as error:
             raise unavailable(error, self.address, f"while running {command[0]}") from error
 
-    def open(self, command: Sequence[str]) -> SshChannel:
-        """Starts a command that is spoken to.
+    def start(self, command: Sequence[str]) -> asyncssh.SSHClientProcess[bytes]:
+        """Starts a command that is spoken to, see `channel.SshChannel`.
 
         Raises:
             DeviceUnavailableError: If the connection cannot be made or is lost.
         """
-        from device_agents.ssh.channel import SshChannel
-
         self.connect()
         assert self._connection is not None
         try:
-            process = run_in_loop(_started(self._connection, command), _CONNECT_TIMEOUT_S)
+            return run_in_loop(_started(self._connection, command), _CONNECT_TIMEOUT_S)
         except Exception as error:
             raise unavailable(error, self.address, f"while starting {command[0]}") from error
-        return SshChannel(process, self)
 
     def why_lost(self) -> DeviceUnavailableError | None:
         """Returns what became of the connection, None while it holds."""

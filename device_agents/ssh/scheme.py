@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from device_agents.api import DeviceAgent
 from device_agents.checks import Check
 from device_agents.scheme import Scheme, Setup, SetupOption
-from device_agents.ssh.address import FORM, address_problem, read_address
+from device_agents.ssh.address import address_problem, read_address
 
 
 def _open(rest: str) -> DeviceAgent:
@@ -46,10 +47,19 @@ def _complete(_: str) -> Sequence[str]:
     return [f"//{name}" for line in lines for name in line.split() if re.fullmatch(r"[\w.-]+", name)]
 
 
+def _check_host() -> Sequence[Check]:
+    """Which keys boards could be reached with."""
+    keys = sorted(path.stem for path in Path.home().glob(".ssh/id_*.pub"))
+    found = ", ".join([*keys, *(["those of an agent"] if os.environ.get("SSH_AUTH_SOCK") else [])])
+    if found:
+        return [Check("ssh", "pass", f"keys: {found}")]
+    return [Check("ssh", "pass", "no keys; only boards reached over SSH would need one (ssh-keygen makes it)")]
+
+
 SCHEMES = (
     Scheme(
         name="ssh",
-        form=FORM,
+        form="ssh://[USER@]HOST[:PORT]",
         what="a Linux board reached over SSH",
         open=_open,
         problem=address_problem,
@@ -64,5 +74,6 @@ SCHEMES = (
         ),
         complete=_complete,
         clean=_clean,
+        check_host=_check_host,
     ),
 )

@@ -174,7 +174,8 @@ class BenchmarkSpec:
             *_ACCEPTANCE_LIMITS,
         ):
             _require_number(name, getattr(self, name), above_zero=False)
-        if not 0 < self.max_risk <= 1:
+        _require_number("max_risk", self.max_risk, above_zero=True)
+        if self.max_risk > 1:
             raise SpecError("max_risk must be above 0 and at most 1", received=f"{self.max_risk!r}")
         for name in ("target_relative_half_width", "max_relative_half_width"):
             _require_number(name, getattr(self, name), above_zero=True)

@@ -108,7 +108,7 @@ def _check_widths(layer: Primitive, images: Array) -> None:
     """With some channels inactive, both ways of running a layer agree on the active ones."""
     import tensorflow as tf
 
-    from nas_edge.supernet.elastic import ElasticLayer, run_elastic, trainable_weights
+    from nas_edge.supernet.elastic import ElasticLayer, active_index, run_elastic, trainable_weights
 
     most_in = images.shape[-1]
     most_out = resolve_width(layer.width, most_in, None, lambda one_of: max(one_of.numbers()))
@@ -122,10 +122,14 @@ def _check_widths(layer: Primitive, images: Array) -> None:
         shapes = [weight.shape_for(active_in, active_out) for weight in layer.weights()]
         received = [array.shape for array in elastic.active_weights(active_in, active_out)]
         expect(received == shapes, f"its active weights have shapes {received}, expected {shapes}")
+    parts = tuple(
+        value[active_index(weight, active_in, active_out)]
+        for weight, value in zip(trainable_weights(layer), weights, strict=True)
+    )
     channels = tf.constant(active_in), tf.constant(active_out)
     masked_images = images * (np.arange(most_in) < active_in)
     with expect_no_error("running it at half its width"):
-        sliced, sliced_penalty = run_elastic(layer, weights, images[..., :active_in], *channels, "sliced")
+        sliced, sliced_penalty = run_elastic(layer, parts, images[..., :active_in], *channels, "sliced")
         masked, masked_penalty = run_elastic(layer, weights, masked_images, *channels, "masked")
     expect(sliced.shape[-1] == active_out, f"with {active_out} active channels, it makes {sliced.shape[-1]}")
     expect(

@@ -208,7 +208,8 @@ def test_weights_that_diverge_stop_the_search_at_the_last_good_checkpoint(
     bench: Bench, tmp_path: Path, whole: Any, part: str
 ) -> None:
     loop = bench.loop()
-    setattr(loop, part, Poisoned({"train": 1, "validation": 2}[part], {"train": 10, "validation": 3}[part]))
+    poisoned = Poisoned({"train": 1, "validation": 2}[part], {"train": 10, "validation": 3}[part])
+    setattr(loop.weight_steps, {"train": "train_batches"}.get(part, part), poisoned)
     search = bench.recorded(tmp_path / "run", loop)
     with pytest.raises(TrainingError, match=r"diverged: at step 4 .*--set search.weights.learning_rate=\d") as diverged:
         search.run()

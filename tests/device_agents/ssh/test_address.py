@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from device_agents.devices import completions, parse_address
 from device_agents.errors import DeviceAddressError
+from device_agents.schemes import SCHEMES
 from device_agents.ssh.address import BoardAddress, address_problem, read_address
 
 
@@ -48,9 +51,7 @@ def test_what_is_wrong_with_an_address_is_told(rest: str, problem: str) -> None:
         parse_address(f"ssh:{rest}")
 
 
-def test_hosts_of_the_configuration_complete_an_address(tmp_path: object, home: object) -> None:
-    from pathlib import Path
-
+def test_hosts_of_the_configuration_complete_an_address() -> None:
     config = Path.home() / ".ssh" / "config"
     config.parent.mkdir(exist_ok=True)
     config.write_text("Host pi dev-board\n  User mendel\nHost *.lab\nhost lab2\n")
@@ -59,3 +60,14 @@ def test_hosts_of_the_configuration_complete_an_address(tmp_path: object, home: 
         assert completions("ssh://d") == ["ssh://dev-board"]
     finally:
         config.unlink()
+
+
+def test_the_keys_that_a_board_could_be_reached_with_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    look = SCHEMES["ssh"].check_host
+    assert look is not None
+    assert look()[0].found.startswith("no keys")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519.pub").touch()
+    assert look()[0].found == "keys: id_ed25519"
