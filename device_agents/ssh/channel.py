@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import asyncssh
 
@@ -12,6 +14,7 @@ from device_agents.errors import DeviceUnavailableError
 from device_agents.ssh.connection import SshConnection, run_in_loop, unavailable
 from device_agents.worker_link import WorkerChannel
 
+_T = TypeVar("_T")
 _LOG_PARTS, _LOG_PART_BYTES = 50, 2000
 
 
@@ -26,13 +29,13 @@ class SshChannel(WorkerChannel):
     def __init__(self, process: asyncssh.SSHClientProcess[bytes], connection: SshConnection) -> None:
         self._process, self._connection = process, connection
         self._log: deque[str] = deque(maxlen=_LOG_PARTS)
-        self._killed = False
+        self._killed = asyncio.Event()
         run_in_loop(self._keep_log_in_background())
 
     @property
     def alive(self) -> bool:
         """See `WorkerChannel`."""
-        return not self._killed and self._process.returncode is None and self._connection.alive
+        return not self._killed.is_set() and self._process.returncode is None and self._connection.alive
 
     @property
     def log(self) -> str:
@@ -42,16 +45,16 @@ class SshChannel(WorkerChannel):
     def read(self, count: int) -> bytes:
         """See `WorkerChannel`."""
         try:
-            return run_in_loop(self._process.stdout.read(count))
+            return run_in_loop(self._unless_killed(self._process.stdout.read(count))) or b""
         except (OSError, asyncssh.Error, ValueError) as error:
-            if self._killed:
+            if self._killed.is_set():
                 return b""
             raise unavailable(error, self._connection.address) from error
 
     def write(self, data: bytes) -> None:
         """See `WorkerChannel`."""
         try:
-            run_in_loop(self._write(data))
+            run_in_loop(self._unless_killed(self._write(data)))
         except asyncssh.Error as error:
             raise OSError(str(error)) from error
 
@@ -63,14 +66,13 @@ class SshChannel(WorkerChannel):
             self.kill()
         except (OSError, asyncssh.Error) as error:
             raise unavailable(error, self._connection.address) from error
-        if self._process.returncode is None and not self._killed:
+        if self._process.returncode is None and not self._killed.is_set():
             lost = self._connection.why_lost()
             raise lost or DeviceUnavailableError(f"The board at {self._connection.address} ended the worker's channel")
         return self._process.returncode
 
     def kill(self) -> None:
         """See `WorkerChannel`."""
-        self._killed = True
         with contextlib.suppress(OSError, asyncssh.Error, TimeoutError):
             run_in_loop(self._kill(), 5.0)
 
@@ -82,7 +84,21 @@ class SshChannel(WorkerChannel):
         self._process.stdin.write(data)
         await self._process.stdin.drain()
 
+    async def _unless_killed(self, task: Coroutine[Any, Any, _T]) -> _T | None:
+        """Does something unless the channel is killed first; None then.
+
+        A board that does not answer any more, or a program that is stopped, never ends the channel from its side.
+        """
+        doing, killed = asyncio.ensure_future(task), asyncio.ensure_future(self._killed.wait())
+        try:
+            await asyncio.wait((doing, killed), return_when=asyncio.FIRST_COMPLETED)
+            return doing.result() if doing.done() else None
+        finally:
+            doing.cancel()
+            killed.cancel()
+
     async def _kill(self) -> None:
+        self._killed.set()
         if self._process.returncode is None:
             with contextlib.suppress(OSError):  # the channel is closed
                 self._process.kill()

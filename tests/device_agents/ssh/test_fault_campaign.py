@@ -49,11 +49,11 @@ LASTING = {
 # Three kinds; the others go the same way, or at other moments.
 QUICK = tuple(map(KINDS.index, ("kill", "cut", "new_key")))
 FAULTS = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in range(25)]
-STEPS = 5
+STEPS = 4
 SPEC = BenchmarkSpec(
     min_runs=3,
-    min_duration_s=0.1,
-    max_duration_s=0.2,
+    min_duration_s=0.03,
+    max_duration_s=0.1,
     timeout_s=4.0,
     max_risk=1.0,
     patience_s=0.0,
