@@ -77,6 +77,6 @@ def test_a_device_that_throttles_in_every_visit_says_why() -> None:
         return visit(Verdict.THROTTLED, detail="the clocks fell") if model == b"a" else visit()
 
     with VisitingAgent(DistantAgent(3, answer), probes=PROBES) as agent:
-        (measurement,) = agent.measure_all([(b"a", SPEC.replace(max_duration_s=0.1))])
+        (measurement,) = agent.measure_all([(b"a", SPEC.replace(max_duration_s=0.1, patience_s=0.0))])
     assert (measurement.verdict, measurement.detail) == (Verdict.THROTTLED, "the clocks fell")
     assert measurement.latency_ms is None

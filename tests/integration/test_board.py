@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from device_agents.api import PRESETS
 from device_agents.ssh import board
 from nas_edge import cli
 from nas_edge.export.bundle import verify_bundle
@@ -48,11 +49,14 @@ def test_a_board_is_among_the_addresses_that_are_listed() -> None:
     assert "ssh://[USER@]HOST[:PORT]" in run("devices", codes=(0, 1))
 
 
-def test_a_benchmark_on_a_board_prints_the_table_it_prints_for_this_machine(server: SshServer, tmp_path: Path) -> None:
+def test_a_benchmark_on_a_board_prints_the_table_it_prints_for_this_machine(
+    server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "search", PRESETS["search"].replace(max_risk=1.0, patience_s=0.0))
     model, out = tmp_path / "net.tflite", tmp_path / "out.json"
     model.write_bytes(models.conv_model(layers=2, channels=8, side=16))
     devices = ("--device", server.address, "--device", "host:")
-    run("benchmark", str(model), "--preset", "rapid", *devices, "--format", "json", "--out", str(out))
+    run("benchmark", str(model), "--preset", "search", *devices, "--format", "json", "--out", str(out))
     on_board, on_host = (row["measurement"] for row in json.loads(out.read_text())["rows"])
     assert on_board["samples_ms"]
     assert on_board["conditions"]["device_model"] == on_host["conditions"]["device_model"]

@@ -131,7 +131,10 @@ def test_a_search_measures_every_candidate_on_the_phone_though_that_starts_again
     assert files_of(phone) == []
 
 
-def test_a_benchmark_on_a_phone_prints_the_table_it_prints_for_this_machine(phone: Phone, tmp_path: Path) -> None:
+def test_a_benchmark_on_a_phone_prints_the_table_it_prints_for_this_machine(
+    phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "search", PRESETS["search"].replace(max_risk=1.0, patience_s=0.0))
     model = tmp_path / "net.tflite"
     model.write_bytes(models.conv_model(layers=2, channels=8, side=16))
     output = run(
