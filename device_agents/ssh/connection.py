@@ -135,8 +135,8 @@ class SshConnection:
             client_factory=lambda: self._watching,
             connect_timeout=_CONNECT_TIMEOUT_S,
             login_timeout=_CONNECT_TIMEOUT_S,
-            # Models of several MB, over Wi-Fi; and packing them is quicker than encrypting them.
-            compression_algs=["zlib@openssh.com", "none"],
+            # asyncssh takes longer to pack a model of some MB than a cable takes to carry it.
+            compression_algs=["none"],
             # Nobody is asked for a password while a search runs.
             password_auth=False,
             kbdint_auth=False,
