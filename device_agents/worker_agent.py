@@ -30,7 +30,7 @@ from device_agents.errors import ModelError, ProtocolError, SpecError
 from device_agents.results import read_capacities, read_failure, read_measurement, read_visits, stage_verdict
 from device_agents.tflite_file import inspect_model
 from device_agents.verdicts import is_failure
-from device_agents.worker.frames import Frame
+from device_agents.worker.frames import Frame, packed
 from device_agents.worker_link import StartWorker, WorkerDiedError, WorkerLink, WorkerTimeoutError
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class WorkerAgent(DeviceAgent):
         info: What the device is; or what reads that from what its worker says of itself, see
             `results.read_device_info`.
     """
+
+    packs_models = False
+    """Whether models are packed on their way; those of candidates, being untrained, become a fraction."""
 
     def __init__(self, start: StartWorker, info: DeviceInfo | Callable[[Mapping[str, Any]], DeviceInfo]) -> None:
         self._start, self._read_info = start, info
@@ -145,11 +148,15 @@ class WorkerAgent(DeviceAgent):
         sent = [key not in self._loaded for key in keys]
         positions = {request: position for position, request in enumerate(models)}
         rows = [
-            {"key": key, "sent": is_sent, "spec": spec.to_json()}
+            {"key": key, "sent": is_sent, "packed": self.packs_models, "spec": spec.to_json()}
             for key, is_sent, (_, spec) in zip(keys, sent, models, strict=True)
         ]
         order = [positions[request] for request in requests]
-        blobs = tuple(model for (model, _), is_sent in zip(models, sent, strict=True) if is_sent)
+        blobs = tuple(
+            packed(model) if self.packs_models else model
+            for (model, _), is_sent in zip(models, sent, strict=True)
+            if is_sent
+        )
         try:
             answer = worker.request(
                 Frame({"do": "visit", "models": rows, "order": order}, blobs),

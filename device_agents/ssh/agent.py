@@ -17,6 +17,8 @@ class SshAgent(WorkerAgent):
         address: Where it is.
     """
 
+    packs_models = True
+
     def __init__(self, address: BoardAddress) -> None:
         self._board = Board(address)
         self._first: DeviceInfo | None = None

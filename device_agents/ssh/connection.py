@@ -135,7 +135,7 @@ class SshConnection:
             client_factory=lambda: self._watching,
             connect_timeout=_CONNECT_TIMEOUT_S,
             login_timeout=_CONNECT_TIMEOUT_S,
-            # asyncssh takes longer to pack a model of some MB than a cable takes to carry it.
+            # What is worth packing is packed already.
             compression_algs=["none"],
             # Nobody is asked for a password while a search runs.
             password_auth=False,

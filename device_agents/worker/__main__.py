@@ -23,7 +23,7 @@ from typing import Any
 
 from . import system
 from .errors import DeviceError, ProtocolError
-from .frames import PROTOCOL_VERSION, Frame, encode_frame, pop_blobs, read_frame
+from .frames import PROTOCOL_VERSION, Frame, encode_frame, pop_blobs, read_frame, unpacked
 from .limits import no_core_dumps
 from .measure import CandidateError, measure_model, run_model
 from .runtime import Runtime, load_runtime
@@ -82,8 +82,7 @@ class Worker:
             raise ProtocolError("A visit needs models and their order")
         blobs = list(pop_blobs(request, at_least=0))
         models = [
-            VisitedModel(str(row["key"]), blobs.pop(0) if row["sent"] else None, BenchmarkSpec.from_json(row["spec"]))
-            for row in rows
+            VisitedModel(str(row["key"]), _sent_model(row, blobs), BenchmarkSpec.from_json(row["spec"])) for row in rows
         ]
         cores = models[0].spec.cores if models else None
         before = system.snapshot(cores)
@@ -113,6 +112,14 @@ class Worker:
 
     def _announce(self, stage: str) -> None:
         self._send(Frame({"stage": stage}))
+
+
+def _sent_model(row: dict[str, Any], blobs: list[bytes]) -> bytes | None:
+    """Takes a model that came with the request out of its blobs."""
+    if not row["sent"]:
+        return None
+    blob = blobs.pop(0)
+    return unpacked(blob) if row["packed"] else blob
 
 
 def pack_samples(samples_ms: Iterable[float]) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agents.errors import ProtocolError
-from device_agents.worker.frames import MAGIC, Frame, encode_frame, read_frame
+from device_agents.worker.frames import MAGIC, Frame, Limits, encode_frame, packed, read_frame, unpacked
 
 headers = st.dictionaries(
     st.text(max_size=8), st.none() | st.integers(-(2**53), 2**53) | st.text(max_size=8), max_size=4
@@ -101,3 +101,14 @@ def test_memory_grows_only_with_bytes_that_arrived() -> None:
 def test_headers_that_are_no_json_object_are_refused(header: bytes) -> None:
     with pytest.raises(ProtocolError):
         parse(struct.pack("<4sII", MAGIC, len(header), 0) + header)
+
+
+def test_what_is_packed_comes_back_and_what_is_damaged_or_too_large_is_refused() -> None:
+    data = b"weights" * 10_000
+    assert len(packed(data)) < len(data) / 10
+    assert unpacked(packed(data)) == data
+    for bad in (b"", b"no zlib", packed(data)[:-1]):
+        with pytest.raises(ProtocolError, match="packed blob"):
+            unpacked(bad)
+    with pytest.raises(ProtocolError, match="at most 100 bytes"):
+        unpacked(packed(data), Limits(blob_bytes=100))
