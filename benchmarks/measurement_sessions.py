@@ -6,7 +6,8 @@ network is measured several times, and the median of its quiet latencies is what
 the networks the two differ by at most 5%; one without an answer in a session counts as differing.
 
 Beside it, what the medians of all runs, the usual latency, say. `--apart-s` waits between the sessions. Where blocks
-without the program, before and after, differ by more than 2% for most networks, nothing is concluded.
+without the program, before and after, differ by more than 2% for most networks, or fewer than 5% of the probes' visits
+are quiet without it, nothing is concluded.
 
     python -m benchmarks.measurement_sessions [--quick] [--apart-s SECONDS]
 """
@@ -39,6 +40,7 @@ from device_agents.visiting import VisitingAgent, builtin_probes
 
 TOLERANCE, TARGET = 0.05, 0.90
 MAX_TRUTH_DIFFERENCE = 0.02
+FEWEST_QUIET = 0.05
 QUIET_SHARE, STAYING = 0.4, 0.4
 
 
@@ -59,11 +61,11 @@ def main() -> None:
         floors = FloorStore(Path(folder) / "floors.json")
         place, slowdowns = disturbing_place(host, cases, spec)
         before = truth_ms_of(host, cases, spec, rounds)
-        undisturbed = _session(cases, spec, floors, repeats)
+        undisturbed, quiet_share = _session(cases, spec, floors, repeats)
         time.sleep(options.apart_s)
         with place.streaming() as interference:
             interference.start(QUIET_SHARE, STAYING, seed=1)
-            disturbed = _session(cases, spec, floors, repeats)
+            disturbed, _ = _session(cases, spec, floors, repeats)
             interference.stop()
         time.sleep(0.1)
         after = truth_ms_of(host, cases, spec, rounds)
@@ -80,6 +82,9 @@ def main() -> None:
     if not passed and moved > 0.5:
         passed = None
         reason = {"reason": "the machine is not quiet without the program: the blocks differ"}
+    if not passed and quiet_share < FEWEST_QUIET:
+        passed = None
+        reason = {"reason": f"without the program {quiet_share:.0%} of the probes' visits are quiet"}
     if share_slowed(slowdowns) < SLOWED_SHARE:
         passed = None
         reason = {"reason": "the program does not slow enough of the networks on this machine"}
@@ -91,6 +96,7 @@ def main() -> None:
         "alike": alike,
         "alike_by_medians": _share_alike(usual),
         "blocks_differing": moved,
+        "quiet_share": quiet_share,
         "verdicts": [
             dict(Counter(str(m.verdict) for found in session for m in found)) for session in (undisturbed, disturbed)
         ],
@@ -101,12 +107,15 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def _session(cases: Sequence[Case], spec: BenchmarkSpec, floors: FloorStore, repeats: int) -> list[list[Measurement]]:
-    """Returns the measurements of each network in a session of its own."""
+def _session(
+    cases: Sequence[Case], spec: BenchmarkSpec, floors: FloorStore, repeats: int
+) -> tuple[list[list[Measurement]], float]:
+    """Returns the measurements of each network in a session of its own, and the share of the probes' quiet visits."""
     probes = [*builtin_probes(), Probe("reference", reference_file())]
     with VisitingAgent(HostAgent(), probes=probes, floors=floors) as agent:
         rows = [agent.measure_all([(case.model, spec) for case in cases]) for _ in range(repeats)]
-    return [list(column) for column in zip(*rows, strict=True)]
+        quiet_share = min((state.quiet_share for state in agent.probe_states()), default=1.0)
+    return [list(column) for column in zip(*rows, strict=True)], quiet_share
 
 
 def _ratio(one: Sequence[Measurement], other: Sequence[Measurement], of: str) -> float | None:
