@@ -29,41 +29,12 @@ from device_agents.api import Measurement, Verdict
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
+from tests.support.batches import SeededBatches
 
 # Of the largest value of an array, or of a probability.
 MAX_RELATIVE_DIFFERENCE = 1e-5
 STEPS, SAMPLES, BATCH, SIZE, CLASSES = 3, 2, 16, 16, 3
 LIMIT_S = 300
-
-
-class SeededBatches:
-    """Made-up images; a batch is a function of seed and number."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed, self._number = seed, 0
-
-    def __next__(self) -> tuple[Any, Any]:
-        """Images and labels."""
-        rng = np.random.default_rng([self._seed, self._number])
-        self._number += 1
-        labels = rng.integers(CLASSES, size=BATCH)
-        images = rng.normal(size=(BATCH, SIZE, SIZE, 3)) + labels[:, None, None, None]
-        return images.astype(np.float32), labels
-
-    def settle(self) -> None:
-        """Nothing is read ahead."""
-
-    def skip(self) -> None:
-        """Passes over a batch."""
-        self._number += 1
-
-    def state(self) -> dict[str, int]:
-        """The position."""
-        return {"number": self._number}
-
-    def restore(self, state: Any) -> None:
-        """Goes back to it."""
-        self._number = state["number"]
 
 
 class MacsSource(LatencySource):
@@ -115,9 +86,8 @@ def search(distribution: str, steps: int, out: Path | None) -> None:
     quality = FunctionQuality("not asked", lambda _: Quality(None))
     evaluator = Evaluator(space, quality, MacsSource(), [Objective("latency_ms", 1.0)], REWARDS["absolute"], None)
     controller = CategoricalController(space, settings.steps, base_learning_rate=0.05, delay_steps=0)
-    loop = OneShotSearch(
-        controller, evaluator, shared, SeededBatches(1), SeededBatches(2), np.random.default_rng(0), settings
-    )
+    train, validation = [SeededBatches(seed, BATCH, (SIZE, SIZE, 3)) for seed in (1, 2)]
+    loop = OneShotSearch(controller, evaluator, shared, train, validation, np.random.default_rng(0), settings)
     if out is None:
         loop.weight_steps.follow()
         return

@@ -53,7 +53,6 @@ from nas_edge.stages.delivering import (
     measure_models,
     write_report,
 )
-from nas_edge.stages.following import start_replicas
 from nas_edge.stages.searching import find_target_ms, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_winner
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
@@ -74,7 +73,7 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
         DataError, RunError, InfeasibleError, DeviceError: see there.
     """
     Run.check_new(out)  # before anything takes time
-    start_replicas(config)
+    config.search.connect_processes()
     with StopSignals(_stopped(out)) as stop, ExitStack() as stack:
         task = open_task(config)
         data = load_data(config, task, reporter)
@@ -110,7 +109,7 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
         what = f"its bundle is {bundle}" if bundle.exists() else f"its result is {run.path('result.json')}"
         raise RunFolderError(f"{folder} is finished: {what}", fix="for more, start a new run")
     config = change(run.config)
-    start_replicas(config)
+    config.search.connect_processes()
     with StopSignals(_stopped(folder)) as stop, run.lock():
         if "search.steps" in run.changed_settings(config):
             _check_steps(config.search.steps, run)

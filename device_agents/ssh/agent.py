@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from device_agents.api import DeviceInfo
 from device_agents.errors import DeviceUnavailableError
 from device_agents.results import read_device_info
@@ -22,7 +25,7 @@ class SshAgent(WorkerAgent):
     def __init__(self, address: BoardAddress) -> None:
         self._board = Board(address)
         self._first: DeviceInfo | None = None
-        super().__init__(self._board.start_worker, lambda hello: read_device_info(hello, str(address), "ssh"))
+        super().__init__(self._board.start_worker, self._read)
 
     def info(self) -> DeviceInfo:
         """See `DeviceAgent`; connects again where the link was lost.
@@ -30,7 +33,7 @@ class SshAgent(WorkerAgent):
         Raises:
             DeviceUnavailableError: Also if another board answers at this address now.
         """
-        found = read_device_info(self._warm_worker().hello, str(self._board.address), "ssh")
+        found = self._read(self._warm_worker().hello)
         if self._first is None:
             self._first = found
         if found.fingerprint != self._first.fingerprint:
@@ -41,6 +44,9 @@ class SshAgent(WorkerAgent):
                 fix="connect the first one again, or start anew",
             )
         return found
+
+    def _read(self, hello: Mapping[str, Any]) -> DeviceInfo:
+        return read_device_info(hello, str(self._board.address), "ssh")
 
     def close(self) -> None:
         """See `DeviceAgent`."""

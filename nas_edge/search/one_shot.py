@@ -104,6 +104,13 @@ class OneShotSettings(SearchSettings):
         """Steps before the controller learns."""
         return int(self.steps * self.delay_fraction)
 
+    def connect_processes(self) -> None:
+        """See `SearchSettings`."""
+        if self.distribution != "none":
+            from nas_edge.supernet.distribution import make_strategy
+
+            make_strategy(self.distribution)
+
     @property
     def updates_per_step(self) -> int:
         """How often a step changes the shared weights; their schedule counts updates."""

@@ -42,6 +42,13 @@ class SearchSettings(ChoiceSettings):
         """Where qualities come from, in words after the metric's name: `with shared weights`; may be empty."""
         return ""
 
+    def connect_processes(self) -> None:
+        """Connects the processes of a search in several ones; has to come before all else that TensorFlow does.
+
+        Raises:
+            ConfigError: when they cannot be connected.
+        """
+
     @property
     def delay_steps(self) -> int:
         """Steps before the controller learns."""

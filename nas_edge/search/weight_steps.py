@@ -27,10 +27,7 @@ _PADDED = 1024
 
 
 class Batches(Protocol):
-    """Batches without end, whose position can be kept and gone back to.
-
-    One that can pass over a batch without making it also has `skip()`.
-    """
+    """Batches without end, whose position can be kept and gone back to."""
 
     def __next__(self) -> Batch:
         """Inputs `[batch, ...]` and their targets."""
@@ -40,6 +37,9 @@ class Batches(Protocol):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state()` returned."""
+
+    def skip(self) -> None:
+        """Passes over a batch without making it."""
 
     def settle(self) -> None:
         """Waits until nothing is read ahead any more: that would disturb a measurement on this host."""
@@ -121,7 +121,7 @@ class WeightSteps:
             if number in own:
                 yield (*next(batches), mask)
             else:
-                _pass_over(batches)
+                batches.skip()
 
     def _score(self, masks: Sequence[Array]) -> list[float]:
         if self._averaged:
@@ -168,11 +168,3 @@ class WeightSteps:
 def _joined(arrays: Mapping[str, Array], dtype: str) -> Array:
     """All values of one type in a row: TensorFlow compiles a sum anew for each shape."""
     return np.concatenate([array.ravel() for array in arrays.values() if array.dtype == dtype])
-
-
-def _pass_over(batches: Batches) -> None:
-    skip = getattr(batches, "skip", None)
-    if skip is None:
-        next(batches)
-    else:
-        skip()

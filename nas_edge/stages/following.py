@@ -1,4 +1,4 @@
-"""Searches in several processes: starting them, and what all but the first do.
+"""Searches in several processes: what all but the first do.
 
 The first process makes the run; see `search/weight_steps.py` for what the others do.
 """
@@ -14,7 +14,7 @@ from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.search.methods import SearchContext, make_search
-from nas_edge.search.one_shot import OneShotSearch
+from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
 from nas_edge.stages.context import load_data, make_space, open_task
 
 
@@ -31,19 +31,6 @@ class _NoLatencies(LatencySource):
         raise NasEdgeError("only the first process of a search asks for latencies")
 
 
-def start_replicas(config: RunConfig) -> None:
-    """Connects the processes of a distributed search, which has to come before all else that TensorFlow does.
-
-    Raises:
-        ConfigError: when they cannot be connected.
-    """
-    distribution = getattr(config.search, "distribution", "none")
-    if distribution != "none":
-        from nas_edge.supernet.distribution import make_strategy
-
-        make_strategy(distribution)
-
-
 def follow(config: RunConfig, reporter: Reporter) -> None:
     """Takes part in a search as one of its processes but the first, until its steps are made; writes nothing.
 
@@ -56,9 +43,9 @@ def follow(config: RunConfig, reporter: Reporter) -> None:
         DataError: when this machine has not the data.
         RunError: when the first process is gone.
     """
-    if getattr(config.search, "distribution", "none") != "multi-worker":
+    if not isinstance(config.search, OneShotSettings) or config.search.distribution != "multi-worker":
         raise ConfigError("only a search with search.distribution=multi-worker has other processes that follow it")
-    start_replicas(config)
+    config.search.connect_processes()
     task = open_task(config)
     data = load_data(config, task, reporter)
     space = make_space(config, task, data)

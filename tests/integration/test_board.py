@@ -22,17 +22,15 @@ from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
 from tests.support import models
 from tests.support.spaces import TINY
-from tests.support.ssh import SshServer, start_server
+from tests.support.ssh import SshServer, serving
 
 STEPS = 8
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[SshServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        server = start_server(tmp_path_factory.mktemp("ssh"), home, patch)
+    with serving(tmp_path_factory.mktemp("ssh"), home) as server:
         yield server
-        server.close()
 
 
 def run(*arguments: str, codes: tuple[int, ...] = (0,)) -> str:

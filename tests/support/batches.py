@@ -28,17 +28,29 @@ class BrightnessBatches:
 
 
 class SeededBatches:
-    """Made-up images; a batch is a function of seed and number."""
+    """Made-up images; a batch is a function of seed and number.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: Of all batches.
+        size: Images in a batch.
+        shape: Of an image, [height, width, channels].
+    """
+
+    def __init__(self, seed: int, size: int = 8, shape: tuple[int, ...] = (8, 8, 1)) -> None:
         self._seed, self._number = seed, 0
+        self._size, self._shape = size, shape
 
     def __next__(self) -> tuple[Any, Any]:
         """Images and labels."""
         rng = np.random.default_rng([self._seed, self._number])
         self._number += 1
-        labels = rng.integers(3, size=8)
-        return (rng.normal(size=(8, 8, 8, 1)) + labels[:, None, None, None]).astype(np.float32), labels
+        labels = rng.integers(3, size=self._size)
+        images = rng.normal(size=(self._size, *self._shape)) + labels[:, None, None, None]
+        return images.astype(np.float32), labels
+
+    def skip(self) -> None:
+        """Passes over a batch."""
+        self._number += 1
 
     def state(self) -> dict[str, int]:
         """The position."""

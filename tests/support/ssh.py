@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,17 @@ def start_server(folder: Path, home: Path, patch: pytest.MonkeyPatch) -> SshServ
     patch.setattr(board, "LOCK", str(folder / "lock"))
     patch.delenv("SSH_AUTH_SOCK", raising=False)
     return SshServer(folder, home)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, home: Path) -> Iterator[SshServer]:
+    """Yields a server, see `start_server`; it ends with the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        server = start_server(folder, home, patch)
+        try:
+            yield server
+        finally:
+            server.close()
 
 
 def make_key(file: Path) -> None:

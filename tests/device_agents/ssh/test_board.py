@@ -28,7 +28,7 @@ from device_agents.ssh.address import read_address
 from device_agents.ssh.agent import SshAgent
 from device_agents.ssh.board import Board, worker_file
 from tests.support import models
-from tests.support.ssh import SshServer, start_server
+from tests.support.ssh import SshServer, serving
 
 SPEC = BenchmarkSpec(
     min_runs=3, min_duration_s=0.0, max_duration_s=0.1, max_relative_half_width=100.0, max_wait_share=9
@@ -38,10 +38,8 @@ MODEL = models.conv_model(layers=2, channels=8, side=16)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[SshServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        server = start_server(tmp_path_factory.mktemp("ssh"), home, patch)
+    with serving(tmp_path_factory.mktemp("ssh"), home) as server:
         yield server
-        server.close()
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from nas_edge.networks.graph import NetworkSpec
 from nas_edge.search.trials import Trial
 from tests.support import models
 from tests.support.faults import Bench
-from tests.support.ssh import SshServer, start_server
+from tests.support.ssh import SshServer, serving
 
 KINDS = ("kill", "hang", "cut", "restart", "stall", "new_key", "revoke", "no_room", "no_python")
 # While these last, a search on this board alone cannot go on; what it says then.
@@ -148,9 +148,8 @@ class Target:
 def target(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Target]:
     with pytest.MonkeyPatch.context() as changed:
         changed.setattr(connection, "KEEPALIVE_S", 0.3)
-        server = start_server(tmp_path_factory.mktemp("ssh"), home, changed)
-        yield Target(server, tmp_path_factory.mktemp("python"))
-        server.close()
+        with serving(tmp_path_factory.mktemp("ssh"), home) as server:
+            yield Target(server, tmp_path_factory.mktemp("python"))
 
 
 @pytest.fixture(scope="module")
