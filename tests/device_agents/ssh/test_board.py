@@ -27,6 +27,7 @@ from device_agents.ssh import board_side, doctor
 from device_agents.ssh.address import read_address
 from device_agents.ssh.agent import SshAgent
 from device_agents.ssh.board import Board, worker_file
+from device_agents.ssh.channel import SshChannel
 from tests.support import models
 from tests.support.ssh import SshServer, serving
 
@@ -59,6 +60,22 @@ def test_a_board_says_what_it_is_and_measures(agent: SshAgent, server: SshServer
     first, second = agent.measure_all([(MODEL, SPEC), (models.conv_model(layers=1, channels=4, side=8), SPEC)])
     assert first.samples_ms
     assert second.samples_ms
+
+
+def test_models_are_packed_on_their_way_and_visited_side_by_side(
+    agent: SshAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    write = SshChannel.write
+    monkeypatch.setattr(SshChannel, "write", lambda self, data: (sent.append(len(data)), write(self, data))[1])
+    # What cannot be visited would be measured on its own.
+    monkeypatch.setattr(agent, "measure", lambda model, spec: pytest.fail("not visited"))
+    large = models.conv_model(layers=4, channels=64, side=8)
+    first, second = agent.measure_all([(large, SPEC), (MODEL, SPEC)])
+    assert first.samples_ms
+    assert second.samples_ms
+    assert agent.packs_models
+    assert max(sent) < len(large)
 
 
 def test_outputs_come_back_whole(agent: SshAgent) -> None:
