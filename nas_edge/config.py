@@ -43,6 +43,12 @@ class DeviceConfig(Settings):
     threads: int = Field(1, description="threads of the TFLite runtime")
     cores: str | None = Field(None, description="big, little, ids (4-7) or a mask ('0xf0'); by default it chooses")
     delegate: str = Field("cpu", description="cpu, none; on phones also gpu, nnapi, external:LIBRARY[,KEY=VALUE...]")
+    timing_inputs: int = Field(
+        8,
+        ge=0,
+        le=64,
+        description="validation examples that networks are timed on, in turns; 0 for random values, as on phones",
+    )
     require_delegate: bool = Field(False, description="fail candidates of which the delegate takes no operator")
     require_cool: bool = Field(False, description="refuse a phone that does not say that it is cool")
     require_charged: bool = Field(False, description="refuse a phone that is not plugged in and well charged")
@@ -117,7 +123,9 @@ class MeasuringConfig(Settings):
     def spec(self, device: DeviceConfig) -> BenchmarkSpec:
         """The settings the device agent takes; which cores `device.cores` means, it has to be asked."""
         changes = {name: value for name, value in self.model_dump(exclude={"preset"}).items() if value is not None}
-        return MEASURING_PRESETS[self.preset].replace(**device.model_dump(exclude={"addresses", "cores"}), **changes)
+        return MEASURING_PRESETS[self.preset].replace(
+            **device.model_dump(exclude={"addresses", "cores", "timing_inputs"}), **changes
+        )
 
 
 class TargetConfig(Settings):

@@ -43,6 +43,7 @@ from nas_edge.stages.context import (
     open_devices,
     open_task,
     published_network,
+    timing_inputs,
 )
 from nas_edge.stages.delivering import (
     Bundling,
@@ -257,7 +258,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
     except SpaceError as error:
         raise RunFolderError(f"{run.path('result.json')} is damaged: {error}") from None
     start_tensorflow()
-    with open_devices(config) as source:
+    with open_devices(config, inputs=timing_inputs(config, data)) as source:
         network = space.build(architecture).needed_network()
         model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
         rows = measure_models(config, source, source.measure_files, [model], reporter)
