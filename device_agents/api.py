@@ -145,7 +145,7 @@ class Conditions:
         other_load_cores: CPU time other programs took on those cores while timing,
             per second, so 0.5 is half a core.
         wait_share: Share of the timing in which the worker waited for a core.
-        inputs: What the model was run on: the digest of examples, see `BenchmarkSpec.inputs`, or "random".
+        inputs: What the model was run on: the digest of examples, see `BenchmarkSpec.inputs`, or "random values".
         anchor_ratio: Time of the session's compute probe when it was last measured, over
             its first; 1.0 is no drift. See `probe_watch`.
         started_utc: Start of the measurement, ISO 8601.

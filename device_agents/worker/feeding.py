@@ -12,7 +12,7 @@ import numpy as np
 
 from .tensors import Array, random_input
 
-RANDOM = "random"
+RANDOM = "random values"
 _SEED = 0
 
 

@@ -114,7 +114,7 @@ def _timed_on(inputs: object) -> str | None:
     """What networks are run on, of `Conditions.inputs`."""
     if inputs is None:
         return None
-    return "random values" if inputs == "random" else f"validation examples {inputs}"
+    return str(inputs) if inputs == "random values" else f"validation examples {inputs}"
 
 
 def _latencies(facts: RunFacts) -> str | None:
