@@ -254,7 +254,7 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
         file_quality(file, data.in_order(tested, TESTED_AT_ONCE), task)
     converting_s += clock.lap() * (len(data.split.test) / len(tested) - 1)
     show(4, "converted and checked")
-    spec = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
+    spec = config.final_measure.spec(config.device).replace(cores=device.spec.cores, inputs=device.spec.inputs)
     device.measure_file(delivered.files[config.export.precision], spec)
     measuring_s = clock.lap()
     show(5, "measured again")
