@@ -201,6 +201,21 @@ class RunConfig(Settings):
         return self.space if isinstance(self.space, NetworkSpaceSettings) else None
 
 
+def check_data_named(config: RunConfig) -> None:
+    """Refuses a new run on data that nobody named.
+
+    The digits are for the presets that name them: an hour-long search on them is hardly what was meant.
+
+    Raises:
+        ConfigError: when `data.source` is missing.
+    """
+    if TASKS.make(config.task).delivers and "source" not in config.data.model_fields_set:
+        raise ConfigError(
+            "--data (data.source) is missing: presets laptop, single-gpu and full, and none, are for your own images",
+            fix="name them, for example --data photos/, or try --data digits",
+        )
+
+
 # Where the settings hold an entry of a table: choosing another entry there drops the settings of the one before.
 CHOICES: dict[tuple[str, ...], Registry[Any]] = {
     ("task",): TASKS,

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from device_agents.errors import DeviceError
-from nas_edge.config import RunConfig
+from nas_edge.config import RunConfig, check_data_named
 from nas_edge.errors import (
     BadImagesError,
     ConfigError,
@@ -71,9 +71,10 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
         The result, also written to `out/result.json`; the bundle is in `out/bundle`.
 
     Raises:
-        DataError, RunError, InfeasibleError, DeviceError: see there.
+        ConfigError, DataError, RunError, InfeasibleError, DeviceError: see there.
     """
     Run.check_new(out)  # before anything takes time
+    check_data_named(config)
     config.search.connect_processes()
     with StopSignals(_stopped(out)) as stop, ExitStack() as stack:
         task = open_task(config)
@@ -257,7 +258,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
         architecture = space.parse(found.winner.architecture)
     except SpaceError as error:
         raise RunFolderError(f"{run.path('result.json')} is damaged: {error}") from None
-    start_tensorflow()
+    start_tensorflow(config.runs.deterministic)
     with open_devices(config, inputs=timing_inputs(config, data)) as source:
         network = space.build(architecture).needed_network()
         model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
