@@ -4,6 +4,7 @@ Trains on JPEG files of 500 x 375 pixels, the mean size of ImageNet's, at 224 pi
 normalising. In turns, each in a process of its own, of which the fastest round of each counts:
 
     nas_edge   the batches that a search trains with (Grain, threads)
+    processes  the same with `data.processes`, one for each processor
     tf.data    a plain pipeline of the same operations: parallel map, batch, prefetch
     before     what nas_edge did earlier, for each image in turn: decode, centre square, turn and shift, normalise
 
@@ -60,7 +61,7 @@ def make_photographs(folder: Path, count: int) -> None:
 # ---------------------------------------------------------------- what is compared
 
 
-def ours(folder: Path, workers: int | None = None) -> Any:
+def ours(folder: Path, workers: int | None = None, processes: int = 0) -> Any:
     """The batches of a search with `data.augmentation` and the rest as for photographs."""
     from nas_edge.data.augmentation import Augmentation
     from nas_edge.data.loading import Batches
@@ -73,7 +74,13 @@ def ours(folder: Path, workers: int | None = None) -> Any:
     rules = Preprocessing(SIZE, 3, MEAN, STD, PHOTOGRAPHS["evaluation_crop"], PHOTOGRAPHS["resize"])
     changes = Augmentation(**PHOTOGRAPHS["augmentation"])
     rng = np.random.default_rng(0)
-    return Batches(data, np.arange(len(data)), BATCH, rng, rules, changes, usable_threads(workers))
+    threads = usable_threads(workers)
+    return Batches(data, np.arange(len(data)), BATCH, rng, rules, changes, threads, processes=processes)
+
+
+def in_processes(folder: Path) -> Any:
+    """The same, read by processes."""
+    return ours(folder, processes=os.cpu_count() or 1)
 
 
 def tf_data(folder: Path) -> Iterator[Batch]:
@@ -150,7 +157,12 @@ def _turned_and_shifted(pixels: NDArray[np.uint8], rng: np.random.Generator) -> 
     return changed
 
 
-PIPELINES: dict[str, Callable[[Path], Iterator[Batch]]] = {"nas_edge": ours, "tf.data": tf_data, "before": before}
+PIPELINES: dict[str, Callable[[Path], Iterator[Batch]]] = {
+    "nas_edge": ours,
+    "processes": in_processes,
+    "tf.data": tf_data,
+    "before": before,
+}
 
 
 # ---------------------------------------------------------------- measuring
