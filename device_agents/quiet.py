@@ -50,6 +50,9 @@ class VisitSettings:
             allows.
         fewest_before_giving_up: Visits before the time limit counts, for networks that need much of it for a visit.
         probe_tolerance: A probe's visit is quiet if it is at most so much above its floor, relatively.
+        fewest_to_compare: Visits to a network and to a probe that it takes to say how much less than the probe the
+            network feels of what disturbs both.
+        hardly_felt: Up to this share of what a probe feels, a network hardly feels it.
         probe_duration_s: As `duration_s`, of a probe.
         probe_window: So many of a probe's last visits tell how quiet the device is.
         settle_s: When all probes have been slow for so many seconds, the device has settled at another speed.
@@ -73,6 +76,8 @@ class VisitSettings:
     hopeless_after: int = 40
     fewest_before_giving_up: int = 12
     probe_tolerance: float = 0.06
+    fewest_to_compare: int = 24
+    hardly_felt: float = 0.2
     probe_window: int = 20
     probe_duration_s: float = 0.012
     settle_s: float = 120.0
@@ -185,6 +190,32 @@ def corrected(
         return None
     latency_ms = ratio * floor_ms
     return QuietLatency(latency_ms, (latency_ms * (1 - half_width), latency_ms * (1 + half_width)), len(shared))
+
+
+def sensitivity(times_ms: Sequence[float], of_probe_ms: Sequence[float], settings: VisitSettings) -> float:
+    """Returns how strongly a network feels what disturbs a probe, where that is hardly at all; else 1, as strongly.
+
+    It is the ratio of their spreads, in logarithms. Their times need not be paired, since what disturbs changes faster
+    than visits follow one another. Whatever else scatters the network's times makes it look more sensitive than it is,
+    so this errs on the side of caution. Where the probe's times hardly differ they say nothing.
+
+    Args:
+        times_ms: Times of visits to the network.
+        of_probe_ms: Times of visits to the probe meanwhile.
+        settings: See `VisitSettings`.
+    """
+    if min(len(times_ms), len(of_probe_ms)) < settings.fewest_to_compare:
+        return 1.0
+    of_probe = _spread(of_probe_ms)
+    if of_probe < settings.probe_tolerance:
+        return 1.0
+    ratio = _spread(times_ms) / of_probe
+    return ratio if ratio <= settings.hardly_felt else 1.0
+
+
+def _spread(times_ms: Sequence[float]) -> float:
+    ordered = sorted(times_ms)
+    return math.log(quantile(ordered, 0.8) / quantile(ordered, 0.05))
 
 
 def visits_needed(quiet_share: float, max_risk: float, settings: VisitSettings) -> float:
