@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from device_agents.errors import DeviceError
-from nas_edge.config import RunConfig
+from nas_edge.config import RunConfig, check_data_named
 from nas_edge.errors import (
     BadImagesError,
     ConfigError,
@@ -43,6 +43,7 @@ from nas_edge.stages.context import (
     open_devices,
     open_task,
     published_network,
+    timing_inputs,
 )
 from nas_edge.stages.delivering import (
     Bundling,
@@ -70,9 +71,10 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
         The result, also written to `out/result.json`; the bundle is in `out/bundle`.
 
     Raises:
-        DataError, RunError, InfeasibleError, DeviceError: see there.
+        ConfigError, DataError, RunError, InfeasibleError, DeviceError: see there.
     """
     Run.check_new(out)  # before anything takes time
+    check_data_named(config)
     config.search.connect_processes()
     with StopSignals(_stopped(out)) as stop, ExitStack() as stack:
         task = open_task(config)
@@ -256,8 +258,8 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
         architecture = space.parse(found.winner.architecture)
     except SpaceError as error:
         raise RunFolderError(f"{run.path('result.json')} is damaged: {error}") from None
-    start_tensorflow()
-    with open_devices(config) as source:
+    start_tensorflow(config.runs.deterministic)
+    with open_devices(config, inputs=timing_inputs(config, data)) as source:
         network = space.build(architecture).needed_network()
         model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
         rows = measure_models(config, source, source.measure_files, [model], reporter)

@@ -12,8 +12,8 @@ import click
 import numpy as np
 import pytest
 
-from nas_edge import cli
-from nas_edge.errors import SpaceError
+from nas_edge import api, cli
+from nas_edge.errors import ConfigError, SpaceError
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -195,5 +195,15 @@ def test_no_long_search_begins_on_pictures_that_nobody_named(
     out = tmp_path / "run"
     code, _, err = run(monkeypatch, capsys, "search", *preset, *(("--out", str(out)) if how == "--out" else (how,)))
     assert code == 2
-    assert "--data is missing" in err
+    assert "--data (data.source) is missing" in err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("preset", [None, "laptop"])
+def test_nor_does_one_from_python(tmp_path: Path, preset: str | None) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"data\.source\) is missing"):
+        api.search(out, preset=preset, settings={"search.steps": 10})
+    with pytest.raises(ConfigError, match=r"data\.source\) is missing"):
+        api.estimate(api.configure(preset=preset))
     assert not out.exists()

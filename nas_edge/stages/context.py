@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from device_agents.api import parse_cores
 from device_agents.devices import open_device
@@ -25,6 +26,9 @@ from nas_edge.spaces.decisions import SearchSpace
 from nas_edge.spaces.reference import reference_network
 from nas_edge.tasks import TASKS
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -152,12 +156,29 @@ def published_network(config: RunConfig, task: Task, data: TaskData | None) -> N
     )
 
 
-def open_devices(config: RunConfig, reference: NetworkSpec | None = None) -> DeviceSource:
+def timing_inputs(config: RunConfig, data: TaskData | None) -> NDArray[Any] | None:
+    """What networks are timed on: validation examples, evenly spaced, float32 [examples, ...]; None for random values.
+
+    Raises:
+        DataError: when one cannot be read.
+    """
+    if data is None or not config.device.timing_inputs:
+        return None
+    validation = data.split.validation
+    count = min(config.device.timing_inputs, len(validation))
+    inputs, _ = data.arrays(validation[[place * len(validation) // count for place in range(count)]])
+    return inputs
+
+
+def open_devices(
+    config: RunConfig, reference: NetworkSpec | None = None, inputs: NDArray[Any] | None = None
+) -> DeviceSource:
     """Opens the run's devices.
 
     Args:
         config: of the run.
         reference: a network of the kind that is measured, which tells how quiet the devices are.
+        inputs: see `timing_inputs`; used where all of the devices take them.
 
     Raises:
         DeviceAddressError: for an address that names no device.
@@ -169,6 +190,9 @@ def open_devices(config: RunConfig, reference: NetworkSpec | None = None) -> Dev
         agents = [stack.enter_context(open_device(address)) for address in unique_addresses(settings.addresses)]
         cores = None if settings.cores is None else parse_cores(settings.cores)
         spec = config.measure.spec(settings).replace(cores=cores_for(agents[0], cores, settings.threads))
+        if inputs is not None:
+            digests = {agent.take_examples(inputs) for agent in agents}
+            spec = spec.replace(inputs="" if "" in digests else digests.pop())
         source = DeviceSource(agents, config.export.precision, spec, reference=reference)
         stack.pop_all()  # they are the source's to close now
     return source
@@ -186,7 +210,9 @@ def open_bench(config: RunConfig, task: Task, data: TaskData | None, space: Sear
     with ExitStack() as stack:
         device = None
         if task.delivers:
-            device = stack.enter_context(open_devices(config, published_network(config, task, data)))
+            device = stack.enter_context(
+                open_devices(config, published_network(config, task, data), timing_inputs(config, data))
+            )
         source = open_latency_source(config.latency, LatencyContext(space, precision, device))
         if source is not device:
             stack.enter_context(source)

@@ -239,7 +239,7 @@ def measure_models(
     Raises:
         DeviceError: when the device is lost.
     """
-    whole = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
+    whole = config.final_measure.spec(config.device).replace(cores=device.spec.cores, inputs=device.spec.inputs)
     files = [(model, precision) for model in models for precision in model.files]
     with reporter.stage("measuring", len(files)) as show:
         measured = measure([(model.files[precision], whole) for model, precision in files])
