@@ -22,6 +22,7 @@ from device_agents.schemes import SCHEMES
 from nas_edge.controllers import CONTROLLERS
 from nas_edge.data.settings import PHOTOGRAPHS, DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
+from nas_edge.hardware import HARDWARE
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.registry import Registry, setting_path
@@ -151,6 +152,15 @@ class ExportConfig(Settings):
     representative_images: int = Field(256, ge=1, description="training images that calibrate int8")
     weights: Literal["scratch", "shared"] = Field("scratch", description="where the winner's training starts")
     compare: bool = Field(True, description="also train the reference network and the best random architecture")
+    hardware: Annotated[str | None, one_of(HARDWARE)] = Field(
+        None, description=f"what has to run it, {', '.join(HARDWARE)}: the space is searched without what it cannot run"
+    )
+
+    @model_validator(mode="after")
+    def _runs_there(self) -> ExportConfig:
+        if self.hardware and self.precision == "float32" and not HARDWARE[self.hardware].runs_float32:
+            raise ValueError(f"{self.hardware} runs int8 files only; leave out export.precision=float32")
+        return self
 
 
 class RunsConfig(Settings):

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from device_agents.errors import DeviceError
-from nas_edge.config import RunConfig, check_data_named
+from nas_edge.config import RunConfig, check_data_named, load_config
 from nas_edge.errors import (
     BadImagesError,
     ConfigError,
@@ -79,7 +79,7 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
     with StopSignals(_stopped(out)) as stop, ExitStack() as stack:
         task = open_task(config)
         data = load_data(config, task, reporter)
-        space = make_space(config, task, data)
+        space = make_space(config, task, data, reporter.say)
         bench = stack.enter_context(open_bench(config, task, data, space))
         run = stack.enter_context(Run.create(out, config))
         return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop))
@@ -220,11 +220,13 @@ def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Tri
         context.reporter.say(f"{config.reference_name} is left out: it has no shared weights, and nothing is trained")
     elif published is not None:
         label = str(config.reference_name)
+        if config.export.hardware is not None:
+            label += f" for {config.export.hardware}"
         contenders.append(Contender(label, label, None, published))
     return contenders
 
 
-def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> RunResult:
+def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hardware: str | None = None) -> RunResult:
     """Writes the bundle of a finished run again, converted and measured anew.
 
     Args:
@@ -232,9 +234,11 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
         out: new folder for the bundle.
         device: where to measure; None for the run's own device.
         reporter: what the user sees.
+        hardware: what has to run it; None for the run's own, if it has any.
 
     Raises:
         RunError: when the run did not get as far as a trained winner.
+        ExportError: when the hardware cannot run it.
     """
     from nas_edge.export.bundle import check_new_bundle
 
@@ -248,12 +252,14 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
     config = run.config
     if device is not None:
         config = config.model_copy(update={"device": config.device.model_copy(update={"addresses": (device,)})})
+    if hardware is not None:
+        config = load_config(flags={"export.hardware": hardware}, base=config)
     weights = run.read_weights("winner/weights.npz")
     task = open_task(config)
     data = _same_data(config, task, reporter)
     assert data is not None
     assert isinstance(task, NetworkTask)
-    space = make_space(config, task, data)
+    space = make_space(run.config, task, data)  # of which the architecture is a point
     try:
         architecture = space.parse(found.winner.architecture)
     except SpaceError as error:

@@ -139,7 +139,7 @@ class BenchmarkSpec:
     min_runs: int = 9
     max_runs: int = 2000
     min_duration_s: float = 0.06
-    max_duration_s: float = 2.4
+    max_duration_s: float = 3.0
     target_relative_half_width: float = 0.02
     max_relative_half_width: float = 0.05
     max_risk: float = 0.002

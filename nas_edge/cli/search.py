@@ -18,6 +18,7 @@ from nas_edge.cli.options import (
     DATA_HELP,
     DELEGATE_HELP,
     DEVICE_HELP,
+    HARDWARE_HELP,
     LATENCY_HELP,
     RESUME_HELP,
 )
@@ -98,6 +99,11 @@ FLAGS = (
         "--precision",
         "export.precision",
         {"type": click.Choice(["int8", "float32"]), "help": "What is measured and delivered."},
+    ),
+    Flag(
+        "--hardware",
+        "export.hardware",
+        {"metavar": "NAME", "shell_complete": completion.hardware, "help": HARDWARE_HELP},
     ),
     Flag(
         "--weights",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from device_agents.api import parse_cores
 from device_agents.devices import open_device
 from nas_edge.benchmarking.measure import cores_for, unique_addresses
 from nas_edge.config import RunConfig
+from nas_edge.hardware import find_hardware
+from nas_edge.hardware.lint import fit_space, fit_template
 from nas_edge.latency import LatencyContext, open_latency_source
 from nas_edge.latency.cache import MeasuringKey
 from nas_edge.latency.device import DeviceSource
@@ -22,7 +24,7 @@ from nas_edge.runs.result import LatencyEstimate
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
 from nas_edge.tasks import TASKS
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
@@ -132,19 +134,36 @@ def load_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | N
     return data
 
 
-def make_space(config: RunConfig, task: Task, data: TaskData | None) -> SearchSpace:
-    """The search space, with the data's outputs and channels.
+def make_space(
+    config: RunConfig, task: Task, data: TaskData | None, say: Callable[[str], object] = lambda line: None
+) -> SearchSpace:
+    """The search space, with the data's outputs and channels, and without what `export.hardware` cannot run.
+
+    Args:
+        config: of the run.
+        task: what the networks are for.
+        data: what they learn from; None for a task without.
+        say: is told what was left out for the hardware.
 
     Raises:
-        SpaceError, ConfigError: when it cannot be made.
+        SpaceError, ConfigError: when it cannot be made, or what remains of it cannot run on the hardware.
     """
     channels = 3 if data is None else data.preprocessing.channels
-    return SPACES.make(config.space, task.outputs(data), channels)
+    space = SPACES.make(config.space, task.outputs(data), channels)
+    if config.export.hardware is None or not isinstance(space, NetworkSpace):
+        return space
+    fitted = fit_space(space, find_hardware(config.export.hardware), config.export.precision)
+    if fitted.changes:
+        say(f"{space.name} for {config.export.hardware}: {', '.join(fitted.changes)}")
+    return fitted.space
 
 
 def published_network(config: RunConfig, task: Task, data: TaskData | None) -> NetworkSpec | None:
-    """The network that results are compared with, at the size and width of the search; None where there is none."""
-    settings = config.reference
+    """The network that results are compared with, at the size and width of the search; None where there is none.
+
+    It is changed as the space is, where `export.hardware` cannot run it as it was published.
+    """
+    settings, name = config.reference, config.export.hardware
     if settings is None or data is None:
         return None
     return reference_network(
@@ -153,6 +172,7 @@ def published_network(config: RunConfig, task: Task, data: TaskData | None) -> N
         settings.width_multiplier,
         task.outputs(data),
         data.preprocessing.channels,
+        (lambda template: template) if name is None else (lambda template: fit_template(template, find_hardware(name))),
     )
 
 
