@@ -55,12 +55,8 @@ def split(
         ConfigError: for fractions, or a number of images, that leave one of the parts empty.
         DataError: when a class has too few images to be in every part.
     """
-    if dataset.validation_start is not None and dataset.test_start is not None:
-        ends = (dataset.validation_start, dataset.test_start)
-        train, validation, test = np.split(np.arange(len(dataset)), ends)
-        if validation_images is not None:
-            validation = _some(validation, dataset.labels[validation], validation_images, rng)
-        return Split(train, validation, test)
+    if dataset.validation_start is not None:
+        return _as_given(dataset, rng, validation_images)
     given = dataset.test_start is not None
     fractions = (validation_fraction,) if given else (validation_fraction, test_fraction)
     if not all(fraction > 0 for fraction in fractions) or not sum(fractions) < 1:
@@ -92,6 +88,15 @@ def split(
     if given:
         parts[2] = [np.arange(dataset.test_start or 0, len(dataset))]
     return Split(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
+
+
+def _as_given(dataset: Dataset, rng: np.random.Generator, validation_images: int | None) -> Split:
+    """The parts that the dataset came in."""
+    ends = [end for end in (dataset.validation_start, dataset.test_start) if end is not None]
+    train, validation, test = np.split(np.arange(len(dataset)), ends)
+    if validation_images is not None:
+        validation = _some(validation, dataset.labels[validation], validation_images, rng)
+    return Split(train, validation, test)
 
 
 def _some(indices: Indices, labels: Indices, images: int, rng: np.random.Generator) -> Indices:
