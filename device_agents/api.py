@@ -70,6 +70,7 @@ class Verdict(str, Enum):
     THROTTLED = "throttled"
     FALLBACK = "fallback"
     CONVERT_FAILED = "convert_failed"
+    COMPILE_FAILED = "compile_failed"
     LOAD_FAILED = "load_failed"
     RUN_FAILED = "run_failed"
     OUT_OF_MEMORY = "out_of_memory"

@@ -37,6 +37,7 @@ OWNERS: Mapping[Verdict, Owner] = {
     Verdict.THROTTLED: Owner.BENCH,
     Verdict.FALLBACK: Owner.CANDIDATE,
     Verdict.CONVERT_FAILED: Owner.CANDIDATE,
+    Verdict.COMPILE_FAILED: Owner.CANDIDATE,
     Verdict.LOAD_FAILED: Owner.CANDIDATE,
     Verdict.RUN_FAILED: Owner.CANDIDATE,
     Verdict.OUT_OF_MEMORY: Owner.CANDIDATE,

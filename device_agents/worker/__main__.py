@@ -1,8 +1,8 @@
-"""`python -m device_agents.worker`: answers framed requests on stdin and stdout.
+"""`python -m device_agents.worker [edgetpu DEVICE]`: answers framed requests on stdin and stdout.
 
-Requests are {"do": "hello" | "keep" | "measure" | "visit" | "run", ...}; each is answered by any number of
-{"stage": ...} and then exactly one {"done": ...} or {"error": ...}. It ends at once when
-stdin does, in the middle of a request too, and so does not outlive the host.
+Requests are {"do": "hello" | "accelerator" | "keep" | "measure" | "visit" | "run", ...}; each is answered by any number
+of {"stage": ...} and then exactly one {"done": ...} or {"error": ...}. It ends at once when stdin does, in the middle
+of a request too, and so does not outlive the host.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import system
+from .edgetpu import EdgeTpu
 from .errors import DeviceError, ProtocolError
 from .feeding import Examples
 from .frames import PROTOCOL_VERSION, Frame, encode_frame, pop_blobs, read_frame, unpacked
@@ -50,6 +51,7 @@ class Worker:
         handlers = {
             "hello": self._hello,
             "keep": self._keep,
+            "accelerator": self._accelerator,
             "measure": self._measure,
             "visit": self._visit,
             "run": self._run,
@@ -91,6 +93,14 @@ class Worker:
         if self._examples is None or self._examples.digest != spec.inputs:
             raise ProtocolError(f"The examples {spec.inputs} were not sent")
         return self._examples
+
+    def _accelerator(self, request: Frame) -> Frame:
+        """Tries the accelerator on a model for the CPU; says what there is, and what comes of it."""
+        (model, *_) = pop_blobs(request, at_least=1)
+        accelerator = self._runtime.accelerator
+        if accelerator is None:
+            raise ProtocolError("This worker was started without an accelerator")
+        return Frame({"done": "accelerator", **accelerator.examine(self._runtime.module, model)})
 
     def _measure(self, request: Frame) -> Frame:
         (model, *_) = pop_blobs(request, at_least=1)
@@ -156,13 +166,18 @@ def pack_samples(samples_ms: Iterable[float]) -> bytes:
     return struct.pack(f"<{len(values)}d", *values)
 
 
+# By the first argument that starts the worker; the second says which of them.
+_ACCELERATORS = {"edgetpu": EdgeTpu}
+
+
 def main() -> None:
     """Serves stdin and stdout until stdin ends."""
+    name, device = [*sys.argv[1:], "", ""][:2]
     no_core_dumps()
     read_fd, write_fd = _take_over_stdio()
     requests: queue.Queue[Frame] = queue.Queue()
     threading.Thread(target=_receive, args=(read_fd, requests), daemon=True).start()
-    runtime = load_runtime()
+    runtime = load_runtime(_ACCELERATORS[name](device) if name else None)
     # What is loaded now stays; collecting garbage before each timing need not walk it.
     gc.freeze()
     with os.fdopen(write_fd, "wb", buffering=0) as sink:

@@ -113,6 +113,7 @@ def write_bundle(
     architecture: str,
     decisions: Mapping[str, Any],
     details: Mapping[str, Any] | None = None,
+    more_files: Mapping[str, bytes] | None = None,
     created: datetime | None = None,
 ) -> Bundle:
     """Writes a bundle. Equal arguments give equal bytes.
@@ -129,6 +130,7 @@ def write_bundle(
         architecture: its text form in that space.
         decisions: the chosen value by decision path.
         details: further manifest entries as JSON values: seed, data, calibration images ...
+        more_files: further files by name, for example the model compiled for the hardware.
         created: creation time to record; now by default.
 
     Returns:
@@ -141,8 +143,7 @@ def write_bundle(
     """
     models = _checked(float32, int8, section)
     golden = _golden({precision: model.file for precision, model in models.items()}, golden_image, preprocessing)
-    files = {MODEL_FILES[precision]: model.file for precision, model in models.items()}
-    files |= {_free_name(name, files): content for name, content in section.files.items()}
+    files = _files(models, {**section.files, **(more_files or {})})
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "created": (created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
@@ -169,6 +170,14 @@ def _checked(float32: DeliveredModel, int8: DeliveredModel | None, section: Bund
     for model in models.values():
         _check_outputs(section, verify.input_output(model.file)[1])
     return models
+
+
+def _files(models: Mapping[str, DeliveredModel], others: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The models' files, and those of the task and the hardware."""
+    files = {MODEL_FILES[precision]: model.file for precision, model in models.items()}
+    for name, content in others.items():
+        files[_free_name(name, files)] = content
+    return files
 
 
 def _measurements(models: Mapping[str, DeliveredModel]) -> dict[str, bytes]:

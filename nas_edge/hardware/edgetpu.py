@@ -8,12 +8,18 @@ report of "Operation version not supported" was found.
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
-from nas_edge.hardware.profile import Hardware, versions
+from nas_edge.hardware.profile import Hardware, HardwareFiles, versions
 from nas_edge.networks.tflite_model import OperatorInfo
 
 MOST_SOFTMAX_VALUES = 16_000
+
+# In a bundle.
+COMPILED_FILE = "model_int8_edgetpu.tflite"
+MAPPING_FILE = "edgetpu_mapping.json"
 
 
 def _three_dimensions(operator: OperatorInfo) -> str:
@@ -109,6 +115,19 @@ def _gate(operator: OperatorInfo) -> str:
     return "gates an image by a vector, as squeeze-and-excitation does, which networks made for the Edge TPU leave out"
 
 
+def _compiled(model: bytes) -> HardwareFiles:
+    """The file that an Edge TPU runs, and where each operator went, by the compiler if there is one."""
+    from device_agents.edgetpu.compiler import EdgeTpuCompiler
+    from device_agents.errors import BenchFailedError
+
+    try:
+        file, report = EdgeTpuCompiler().compile(model)
+    except BenchFailedError as error:
+        return HardwareFiles({}, f"no compiled file: {error}")
+    files = {MAPPING_FILE: json.dumps(report.to_json(), indent=2).encode()}
+    return HardwareFiles(files if file is None else {**files, COMPILED_FILE: file}, str(report))
+
+
 EDGETPU = Hardware(
     name="edgetpu",
     what="Coral's Edge TPU, by edgetpu_compiler 16.0",
@@ -186,4 +205,5 @@ EDGETPU = Hardware(
     slow=(_gate,),
     substitutes={"hard_swish": "relu"},
     keeps_gates=False,
+    finish=_compiled,
 )

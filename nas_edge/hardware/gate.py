@@ -43,12 +43,14 @@ class HardwareCheck:
         operators: how many the file has.
         problems: why it cannot run there as a whole; none where it can.
         advice: what runs, but is better left out.
+        note: what the hardware's own tools say of it, see `Hardware.finish`; "" without any.
     """
 
     hardware: str
     operators: int
     problems: tuple[OperatorProblem, ...] = ()
     advice: tuple[OperatorProblem, ...] = ()
+    note: str = ""
 
     @property
     def passed(self) -> bool:
@@ -62,8 +64,9 @@ class HardwareCheck:
                 f"{len(self.problems)} of {count} {'is' if len(self.problems) == 1 else 'are'} outside its profile"
             )
             return f"not for {self.hardware}: {outside}: {_some(self.problems)}"
+        note = f"; {self.note}" if self.note else ""
         slow = f"; slow there: {_some(self.advice)}" if self.advice else ""
-        return f"checked for {self.hardware}: {count}, all within its profile{slow}"
+        return f"checked for {self.hardware}: {count}, all within its profile{slow}{note}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -76,11 +79,11 @@ class HardwareCheck:
         Raises:
             ValueError, LookupError, TypeError, AttributeError: when it is something else.
         """
-        read = [
+        problems, advice = (
             tuple(OperatorProblem(str(p["layer"]), str(p["operator"]), str(p["why"])) for p in record[name])
             for name in ("problems", "advice")
-        ]
-        return cls(str(record["hardware"]), int(record["operators"]), *read)
+        )
+        return cls(str(record["hardware"]), int(record["operators"]), problems, advice, str(record.get("note", "")))
 
 
 def _some(problems: Sequence[OperatorProblem]) -> str:

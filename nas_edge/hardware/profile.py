@@ -30,6 +30,19 @@ class OperatorSupport:
 
 
 @dataclass(frozen=True)
+class HardwareFiles:
+    """What the tools of some hardware make of a file that is delivered.
+
+    Attributes:
+        files: further files for the bundle, by name.
+        says: what came of it, in a line; also why there are no files.
+    """
+
+    files: Mapping[str, bytes]
+    says: str
+
+
+@dataclass(frozen=True)
 class Hardware:
     """What a kind of hardware can run.
 
@@ -46,6 +59,7 @@ class Hardware:
         slow: operators that run, but are better left out, with the reason in words that follow the operator's name.
         substitutes: activations that a space gives up for this hardware, and what it takes instead.
         keeps_gates: whether a space keeps its squeeze-and-excitation there.
+        finish: makes further files of one that is delivered; None where it runs as it is.
     """
 
     name: str
@@ -60,6 +74,7 @@ class Hardware:
     slow: tuple[Rule, ...] = ()
     substitutes: Mapping[str, str] = field(default_factory=dict)
     keeps_gates: bool = True
+    finish: Callable[[bytes], HardwareFiles] | None = None
 
 
 def versions(

@@ -8,7 +8,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -76,6 +76,7 @@ class TrainedModel:
             a paired test.
         hardware_check: whether the hardware that was named can run the file in the precision that is delivered; None
             where none was named.
+        hardware_files: what that hardware's own tools made of the file, by name.
     """
 
     contender: Contender
@@ -83,6 +84,7 @@ class TrainedModel:
     quality: dict[str, float]
     example_scores: dict[str, Array]
     hardware_check: HardwareCheck | None = None
+    hardware_files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def scores_of(models: Sequence[TrainedModel], data: TaskData) -> ExampleScores:
@@ -190,17 +192,26 @@ def convert(
         read = data.in_order
         files["int8"] = int8_tflite(model, lambda: (images for images, _ in read(np.sort(chosen), TESTED_AT_ONCE)))
         verify.check_int8(files["int8"])
-    check = None
-    if config.export.hardware is not None:
-        precision = config.export.precision
-        check = require_hardware(files[precision], find_hardware(config.export.hardware), precision)
+    check, made = _checked(config, files[config.export.precision])
     found = {
         precision: verify.file_quality(file, data.in_order(data.split.test, TESTED_AT_ONCE), task)
         for precision, file in files.items()
     }
     quality = {precision: one.value for precision, one in found.items()}
     scores = {precision: one.example_scores for precision, one in found.items() if one.example_scores is not None}
-    return TrainedModel(contender, files, quality, scores, check)
+    return TrainedModel(contender, files, quality, scores, check, made)
+
+
+def _checked(config: RunConfig, file: bytes) -> tuple[HardwareCheck | None, Mapping[str, bytes]]:
+    """Whether the hardware that was named can run a file, and what its tools make of it."""
+    if config.export.hardware is None:
+        return None, {}
+    hardware = find_hardware(config.export.hardware)
+    check = require_hardware(file, hardware, config.export.precision)
+    if hardware.finish is None:
+        return check, {}
+    made = hardware.finish(file)
+    return replace(check, note=made.says), made.files
 
 
 @contextmanager
@@ -339,6 +350,7 @@ class Bundling:
             architecture=str(architecture),
             decisions=self.space.describe(architecture),
             details=self._details(result),
+            more_files=model.hardware_files,
         )
         return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from rich.console import Console
 from nas_edge.config import RunConfig, load_config
 from nas_edge.errors import ConfigError, ExportError
 from nas_edge.hardware import HARDWARE
+from nas_edge.hardware.edgetpu import COMPILED_FILE, MAPPING_FILE
 from nas_edge.hardware.gate import check_file
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.keras_model import get_weights, keras_model
@@ -22,6 +25,7 @@ from nas_edge.stages.context import load_data, make_space, open_task, published_
 from nas_edge.stages.delivering import Contender, TrainedModel, convert
 from nas_edge.tasks.base import NetworkTask, TaskData
 from nas_edge.tasks.classification import ACCURACY
+from tests.support.edgetpu import install_compiler
 
 SPACE = ("space.name=mobilenet-v3-like", "space.width_multiplier=0.25", "space.input_size=16")
 
@@ -75,11 +79,34 @@ def test_what_is_delivered_was_checked_and_says_so(config: RunConfig, data: Task
     check = model.hardware_check
     assert check is not None
     assert check.passed
-    assert check == check_file(model.files["int8"], HARDWARE["edgetpu"])
+    assert replace(check, note="") == check_file(model.files["int8"], HARDWARE["edgetpu"])
     rows = (ResultRow("winner", "0", 0.5, {}, {}),)
     result = RunResult(1.0, "int8", True, rows, "phone", hardware_check=check)
     table = result_text.table(result, Path("run"), ACCURACY)
     assert f"int8 file checked for edgetpu: {check.operators} operators, all within its profile" in table
+
+
+@pytest.mark.parametrize(("log", "files"), [("whole", {COMPILED_FILE, MAPPING_FILE}), ("large", {MAPPING_FILE})])
+def test_a_file_for_the_edge_tpu_is_compiled_too(
+    config: RunConfig, data: TaskData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: str, files: set[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    install_compiler(monkeypatch, tmp_path, log)
+    model = converted(config, data, first_network(config, data))
+    assert set(model.hardware_files) == files
+    mapping = json.loads(model.hardware_files[MAPPING_FILE])
+    assert mapping["is_whole"] == (log == "whole")
+    says = "all operators run on the Edge TPU" if log == "whole" else "due to large activation tensors in model"
+    assert says in str(model.hardware_check)
+
+
+def test_without_a_compiler_it_is_said_how_to_get_it(
+    config: RunConfig, data: TaskData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    model = converted(config, data, first_network(config, data))
+    assert model.hardware_files == {}
+    assert "edgetpu_compiler is not on PATH; install the package edgetpu-compiler" in str(model.hardware_check)
 
 
 def test_a_file_that_cannot_run_there_is_not_delivered(config: RunConfig, data: TaskData) -> None:
