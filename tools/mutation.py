@@ -45,7 +45,7 @@ from mutants import Mutant, in_drawn_order, mutants_of
 
 TARGET = 0.85
 KEPT = Path("build/mutation")
-NOT_COPIED = shutil.ignore_patterns(".*", "build", "runs", "*.egg-info")
+NOT_COPIED = ("build", "dist", "runs")
 # A test of a mutant may take so many times the processor time that it takes without, and so many seconds more.
 MOST_TIMES, MOST_MORE_S = 5, 20
 # Tests that take more processor time, in seconds, are left out: they would be most of what a survivor takes.
@@ -188,7 +188,12 @@ def prepare(source: str, copies: str, preload: Sequence[str]) -> None:
     """Copies the project and imports what is large; called once in each process of the pool."""
     global _tree
     _tree = Path(tempfile.mkdtemp(dir=copies)) / "tree"
-    shutil.copytree(source, _tree, ignore=NOT_COPIED)
+    _tree.mkdir()
+    for entry in Path(source).iterdir():
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in NOT_COPIED:
+            shutil.copytree(entry, _tree / entry.name)
+        elif entry.is_file():
+            shutil.copy2(entry, _tree)
     os.chdir(_tree)
     # Before the installed project, for the tests and for what they start.
     sys.path.insert(0, str(_tree))
