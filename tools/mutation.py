@@ -3,9 +3,9 @@
     python tools/mutation.py [--sample 300] [--seed 0] [--only 'nas_edge/search/*'] [--again] [--jobs 1] [--list]
 
 Draws mutants of the modules named in `tools/mutation.yaml` (see `mutants.py` for what those are), runs the tests that
-the same file names for each, and lists the mutants that no test notices. A test that fails or goes on for much longer
-than before kills a mutant. The last line is JSON; `pass` says that the lower end of the 95% interval of the share
-killed reaches the target.
+the same file names for each, and lists the mutants that no test notices. A test that fails, or goes on for much longer
+than before, kills a mutant; tests of more than 15 s are left out. The last line is JSON; `pass` says that the lower end
+of the 95% interval of the share killed reaches the target.
 
 Results are kept in `build/mutation`, so that a run that was stopped goes on, and a larger sample only adds to a smaller
 one. What was killed stays killed while its function stays the same; after new tests, `--again` runs the survivors anew.
@@ -309,7 +309,9 @@ def run(drawn: Sequence[Mutant], rooms: dict[str, Room], preload: Sequence[str],
         # Room by room, so that what tests take is found out as late as possible.
         for room in dict.fromkeys(rooms.values()):
             mutants = [mutant for mutant in drawn if rooms[mutant.path] == room]
-            tests, costs = _test_files(room), _costs(pool, room) if mutants else Costs({}, {})
+            if not mutants:
+                continue
+            tests, costs = _test_files(room), _costs(pool, room)
             running: dict[Future[Result], Mutant] = {}
             for mutant in mutants:
                 job = (mutant.identity, mutant.path, mutant.source(), tests, costs)
