@@ -73,8 +73,8 @@ def searching(
         "weights": {"learning_rate": 1.0, "batch_size": BATCH, "warmup_fraction": 0.0, **(weights or {})},
     }  # fmt: skip
     context = SearchContext(
-        space, CLASSIFICATION, inverted_data(space, shift), latency or FunctionSource(lambda _: timed(1.0)), objectives, 3,
-        bytes_per_value=bytes_per_value,
+        space, CLASSIFICATION, inverted_data(space, shift), latency or FunctionSource(lambda _: timed(1.0)), objectives,
+        seed=3, bytes_per_value=bytes_per_value,
     )  # fmt: skip
     loop = make_search(OneShotSettings(**given), context)
     assert isinstance(loop, OneShotSearch)
