@@ -26,7 +26,7 @@ from device_agents.api import (
     Verdict,
 )
 from device_agents.attempts import measure_fairly, probe, refuse
-from device_agents.errors import ModelError, ProtocolError, SpecError
+from device_agents.errors import DeviceUnavailableError, ModelError, ProtocolError, SpecError
 from device_agents.results import read_capacities, read_failure, read_measurement, read_visits, stage_verdict
 from device_agents.tflite_file import inspect_model
 from device_agents.verdicts import is_failure
@@ -62,6 +62,7 @@ class WorkerAgent(DeviceAgent):
         self._info: DeviceInfo | None = info if isinstance(info, DeviceInfo) else None
         self._worker: WorkerLink | None = None
         self._loaded: set[str] = set()  # keys of the models that the worker has
+        self._examples: NDArray[Any] | None = None
 
     def info(self) -> DeviceInfo:
         """See `DeviceAgent`."""
@@ -96,6 +97,16 @@ class WorkerAgent(DeviceAgent):
             suspects |= {requests[remaining[i]] for i, one in enumerate(visited) if is_failure(one)}
             suspects |= set() if suspect is None else {suspect}
         return [found[position] for position in range(len(requests))]
+
+    def take_examples(self, examples: NDArray[Any]) -> str:
+        """See `DeviceAgent`; each worker gets them when it starts."""
+        from device_agents.worker.feeding import Examples
+
+        digest = Examples.of(examples).digest
+        self._examples = examples
+        if self._worker is not None and self._worker.alive:
+            self._send_examples(self._worker)
+        return digest
 
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
@@ -183,12 +194,24 @@ class WorkerAgent(DeviceAgent):
             self.close()
         if self._worker is None:
             self._worker, self._loaded = WorkerLink(self._start()), set()
+            self._send_examples(self._worker)
         return self._worker
+
+    def _send_examples(self, worker: WorkerLink) -> None:
+        if self._examples is None:
+            return
+        from device_agents.worker.tensors import encode_arrays
+
+        descriptions, blobs = encode_arrays([self._examples])
+        try:
+            worker.request(Frame({"do": "keep", "inputs": descriptions}, blobs), _RUN_TIMEOUT_S)
+        except (WorkerDiedError, WorkerTimeoutError) as error:
+            raise DeviceUnavailableError(f"The worker does not take the examples to time on: {error}") from error
 
 
 def _visit_key(model: bytes, spec: BenchmarkSpec) -> str:
     """Tells a model and how it is loaded from all others."""
-    loaded_as = [spec.threads, spec.delegate, spec.cores, spec.input_shapes]
+    loaded_as = [spec.threads, spec.delegate, spec.cores, spec.input_shapes, spec.inputs]
     return f"{_digest(model)} {json.dumps(loaded_as)}"
 
 

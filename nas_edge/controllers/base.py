@@ -2,9 +2,9 @@
 
     propose(n, rng) -> architectures --(run, scored and measured elsewhere)--> outcomes -> update(outcomes, step)
 
-A controller knows decisions and rewards, never networks, weights or devices. All its randomness comes from the
-generator it is handed, and `state()` is everything it has learned: a controller restored from it, given the same
-generator and outcomes, is bit-identical to one that was never interrupted.
+A controller knows decisions, rewards and what these are made of, never networks, weights or devices. All its randomness
+comes from the generator it is handed, and `state()` is everything it has learned: a controller restored from it, given
+the same generator and outcomes, is bit-identical to one that was never interrupted.
 
 A search method may run a proposal otherwise than proposed; one-shot search does so in its warm-up
 (`search/warmup.py`). What was run is a `Proposal`, and comes back with the outcome.
@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from nas_edge.errors import RunError
+from nas_edge.rewards import Usage
 from nas_edge.spaces.decisions import Architecture, Decision, SearchSpace
 
 State: TypeAlias = dict[str, Any]  # JSON values only; floats survive JSON exactly
@@ -36,11 +37,14 @@ class SearchPlan:
         total_steps: length of the search in steps; schedules follow it.
         delay_steps: steps at the start in which nothing is evaluated.
         samples_per_step: architectures proposed per step.
+        reward: the reward of a quality and what was used of each resource; None where a controller is told rewards
+            alone.
     """
 
     total_steps: int
     delay_steps: int = 0
     samples_per_step: int = 1
+    reward: Callable[[float, Usage], float] | None = None
 
     @property
     def evaluations(self) -> int:
@@ -109,10 +113,14 @@ class Outcome:
         proposal: what was tried.
         reward: its reward, or None when the candidate itself failed (did not convert, crashed, ran out of memory).
             A proposal that was not evaluated because the bench broke has no outcome and is not reported.
+        quality: what the reward is made of; None when it is not known.
+        usage: likewise, value of each resource that is aimed at.
     """
 
     proposal: Proposal
     reward: float | None
+    quality: float | None = None
+    usage: Usage | None = None
 
     def __post_init__(self) -> None:
         if self.reward is not None and not math.isfinite(self.reward):

@@ -43,13 +43,13 @@ def split(
 
     Args:
         dataset: to split. If it comes with test images, they are the test part, and the rest is split in two; if it
-            also comes with validation images, nothing is left to split.
+            also comes with validation images, those are the validation part, and the rest trains.
         rng: shuffles the images; the same generator state gives the same split.
         validation_fraction: of the images, not counting given test images; not used when the dataset comes with
             validation images.
         test_fraction: of the images; not used when the dataset comes with test images.
-
-        validation_images: exactly so many, in place of the fraction, of each class its share to the nearest image.
+        validation_images: exactly so many, in place of the fraction, of each class its share to the nearest image; of
+            validation images that came with the dataset at most so many, and the others are not used.
 
     Raises:
         ConfigError: for fractions, or a number of images, that leave one of the parts empty.
@@ -58,6 +58,8 @@ def split(
     if dataset.validation_start is not None and dataset.test_start is not None:
         ends = (dataset.validation_start, dataset.test_start)
         train, validation, test = np.split(np.arange(len(dataset)), ends)
+        if validation_images is not None:
+            validation = _some(validation, dataset.labels[validation], validation_images, rng)
         return Split(train, validation, test)
     given = dataset.test_start is not None
     fractions = (validation_fraction,) if given else (validation_fraction, test_fraction)
@@ -90,6 +92,15 @@ def split(
     if given:
         parts[2] = [np.arange(dataset.test_start or 0, len(dataset))]
     return Split(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
+
+
+def _some(indices: Indices, labels: Indices, images: int, rng: np.random.Generator) -> Indices:
+    """At most so many of the images at `indices`, of each class its share to the nearest image."""
+    if images >= len(indices):
+        return indices
+    shuffled = rng.permutation(len(indices))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    return np.sort(indices[by_class[np.arange(images) * len(indices) // images]])
 
 
 def _shares(images: int, sizes: Indices) -> list[int]:

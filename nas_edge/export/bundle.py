@@ -35,6 +35,7 @@ from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import verify
 from nas_edge.formatting import ms_text, reason, with_interval
+from nas_edge.hardware.gate import HardwareCheck
 from nas_edge.tasks.base import BundleSection, Metric
 from nas_edge.text import slower_int8
 
@@ -396,6 +397,7 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
     colours = "1 channel" if channels == 1 else f"{channels} channels"
     models, interval = manifest["models"].items(), f"{metric.name}_interval"
     slower = slower_int8({name: _latency_ms(facts) for name, facts in models})
+    checked = details.get("hardware_check")
     measured_on = f"The latency was measured on {details['device']}. " if "device" in details else ""
     lines = [
         f"# {manifest['space']} {section.title}, {precision}",
@@ -409,6 +411,7 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
         *(("In brackets: 95% intervals.", "") if any(facts[interval] for _, facts in models) else ()),
         *((f"{slower[0].upper()}{slower[1:]}.", "") if slower else ()),
         f"{measured_on}The measurement conditions (runtime, threads ...) are in the manifest.",
+        *([] if checked is None else ["", f"`{model['file']}` was {HardwareCheck.from_json(checked)}."]),
         "",
         "## Feeding the model",
         "",

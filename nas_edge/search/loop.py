@@ -152,7 +152,7 @@ class SearchLoop(ABC):
             self._faults.take(trial.latency, self.evaluator.latency.name, trial.adjusted is not None)
             self.evaluator.take(trial)
         outcomes = [
-            Outcome(proposal, trial.reward)
+            Outcome(proposal, trial.reward, trial.quality, trial.usage)
             for proposal, trial in zip(proposals, trials, strict=True)
             if _is_told(trial)
         ]

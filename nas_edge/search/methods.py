@@ -21,7 +21,7 @@ from nas_edge.latency.source import LatencySource
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.quality.source import QualityContext, QualitySource
 from nas_edge.registry import Entry, Registry
-from nas_edge.rewards import REWARDS, Objective, Reward
+from nas_edge.rewards import REWARDS, Objective, Reward, Usage
 from nas_edge.search.evaluation import Evaluator
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.multi_trial import MultiTrialSearch, MultiTrialSettings
@@ -61,7 +61,12 @@ class SearchContext:
 
 def make_controller(settings: SearchSettings, context: SearchContext) -> Controller:
     """The controller that the settings name."""
-    plan = SearchPlan(settings.steps, settings.delay_steps, settings.samples_per_step)
+    form, objectives = REWARDS[settings.reward], tuple(context.objectives)
+
+    def reward(quality: float, usage: Usage) -> float:
+        return form(quality, usage, objectives)
+
+    plan = SearchPlan(settings.steps, settings.delay_steps, settings.samples_per_step, reward)
     return CONTROLLERS.make(settings.controller, context.space, plan)
 
 

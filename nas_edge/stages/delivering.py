@@ -18,6 +18,8 @@ from device_agents.api import BenchmarkSpec, Measurement, MeasureRequest
 from nas_edge.config import RunConfig
 from nas_edge.errors import TrainingError
 from nas_edge.formatting import command, reason
+from nas_edge.hardware import find_hardware
+from nas_edge.hardware.gate import HardwareCheck, require_hardware
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.progress import Reporter
@@ -72,12 +74,15 @@ class TrainedModel:
         quality: on test images, in the task's metric, by precision, of exactly those files.
         example_scores: on the same images, by precision, see `NetworkTask.example_scores`; empty for a metric without
             a paired test.
+        hardware_check: whether the hardware that was named can run the file in the precision that is delivered; None
+            where none was named.
     """
 
     contender: Contender
     files: dict[str, bytes]
     quality: dict[str, float]
     example_scores: dict[str, Array]
+    hardware_check: HardwareCheck | None = None
 
 
 def scores_of(models: Sequence[TrainedModel], data: TaskData) -> ExampleScores:
@@ -185,13 +190,17 @@ def convert(
         read = data.in_order
         files["int8"] = int8_tflite(model, lambda: (images for images, _ in read(np.sort(chosen), TESTED_AT_ONCE)))
         verify.check_int8(files["int8"])
+    check = None
+    if config.export.hardware is not None:
+        precision = config.export.precision
+        check = require_hardware(files[precision], find_hardware(config.export.hardware), precision)
     found = {
         precision: verify.file_quality(file, data.in_order(data.split.test, TESTED_AT_ONCE), task)
         for precision, file in files.items()
     }
     quality = {precision: one.value for precision, one in found.items()}
     scores = {precision: one.example_scores for precision, one in found.items() if one.example_scores is not None}
-    return TrainedModel(contender, files, quality, scores)
+    return TrainedModel(contender, files, quality, scores, check)
 
 
 @contextmanager
@@ -239,7 +248,7 @@ def measure_models(
     Raises:
         DeviceError: when the device is lost.
     """
-    whole = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
+    whole = config.final_measure.spec(config.device).replace(cores=device.spec.cores, inputs=device.spec.inputs)
     files = [(model, precision) for model in models for precision in model.files]
     with reporter.stage("measuring", len(files)) as show:
         measured = measure([(model.files[precision], whole) for model, precision in files])
@@ -346,6 +355,7 @@ class Bundling:
             "test_images": len(self.data.split.test),
             "latency_estimate": result.to_json()["latency_estimate"],
             "comparisons": result.comparisons(),
+            "hardware_check": None if result.hardware_check is None else result.hardware_check.to_json(),
         }
 
     def _result(
@@ -367,6 +377,7 @@ class Bundling:
             estimate,
             checks,
             len(self.data.split.test),
+            tested[0].hardware_check,
         )
         return with_intervals(result, metric)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +32,7 @@ from device_agents.quiet import VisitSettings, visits_needed
 from device_agents.visiting import VisitingAgent
 from tests.support.agents import FunctionAgent, fake_info
 
-SPEC = PRESETS["search"]  # 0.06 to 2.4 s in timed runs
+SPEC = PRESETS["search"]  # 0.06 to 3 s in timed runs
 VISITS = VisitSettings()
 QUIET = ProbeState("compute", 0.8, 1.0, 1.02, 1.0, 400, 1.04)
 BUSY = ProbeState("memory", 2.0, 1.0, 4.3, 0.3, 400, 6.4)
@@ -81,7 +82,8 @@ def test_what_does_not_fit_into_the_limit_is_given_up_there() -> None:
     assert outlook([BUSY], short).most == VISITS.fewest_before_giving_up
     expected = outlook([DROWNED, QUIET], SPEC, costs=VisitCosts())
     assert not expected.is_enough
-    assert expected.candidate_s == pytest.approx(80 * 0.042)
+    assert expected.most == math.ceil(SPEC.max_duration_s / VISITS.duration_s)
+    assert expected.candidate_s == pytest.approx(expected.most * (VISITS.duration_s + VISITS.probe_duration_s))
 
 
 @pytest.mark.parametrize("states", [[UNKNOWN, QUIET], [QUIET, NEVER], [UNKNOWN]])
@@ -109,12 +111,12 @@ def test_what_is_needed_may_be_all_that_there_is_time_for() -> None:
         ),
         (
             [QUIET, DROWNED],
-            "this machine: 1% of the visits undisturbed, too few to trust a candidate within its limit of 2.4 s; "
+            "this machine: 1% of the visits undisturbed, too few to trust a candidate within its limit of 3.0 s; "
             "compute probe 1.02x its floor, memory probe 4.30x its floor",
         ),
         (
             [QUIET, UNKNOWN],
-            "this machine: how many visits are undisturbed is not known yet, a candidate takes up to 5.0 s; "
+            "this machine: how many visits are undisturbed is not known yet, a candidate takes up to 6.2 s; "
             "compute probe 1.02x its floor, memory probe not known yet",
         ),
         ([], "this machine: not watched by probes, so its noise is not known; a candidate takes about 0.6 s"),

@@ -57,10 +57,26 @@ def test_a_disturbance_that_has_just_begun_counts_more_than_the_quiet_before() -
     watched = watch("memory")
     take(watched, "memory", *[1.0] * 20)
     take(watched, "memory", *[1.5] * 6, first_round=21)
-    now, since = watched.quiet_share(), watched.quiet_share(since_round=21)
+    now, since = watched.quiet_share(), watched.quiet_share([VisitTime(1.0, 21)])
     assert now is not None
     assert since is not None
     assert since < 0.25 < now
+
+
+def test_a_probe_says_nothing_against_a_network_that_does_not_feel_what_disturbs_it() -> None:
+    watched = watch("memory", floors_ms={"memory": 1.0})
+    take(watched, "memory", *[1.2, 1.5, 1.9, 1.3, 2.4] * 6)
+    steady = [VisitTime(2.0 + 0.002 * (number % 5), number) for number in range(1, 31)]
+    swaying = [VisitTime(2.0 + 0.5 * (number % 5), number) for number in range(1, 31)]
+    assert (watched.quiet_share(steady) or 0) > 0.9
+    assert (watched.quiet_share(swaying) or 0) < 0.05
+    assert (watched.quiet_share(steady[:20]) or 0) < 0.05, "too few to say"
+
+
+def test_a_probe_that_is_slowed_alike_all_the_time_does_not_tell_what_a_network_feels() -> None:
+    watched = watch("memory", floors_ms={"memory": 1.0})
+    take(watched, "memory", *[1.5, 1.51] * 15)
+    assert (watched.quiet_share([VisitTime(2.0, number) for number in range(1, 31)]) or 0) < 0.05
 
 
 def test_without_probes_nothing_is_known() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,27 @@ import numpy as np
 import pytest
 
 from device_agents.api import Measurement, Verdict
-from nas_edge.controllers import CONTROLLERS, EvolutionController, SearchPlan
+from nas_edge.controllers import CONTROLLERS, EvolutionController, Outcome, RandomSearchController, SearchPlan
+from nas_edge.controllers.random_search import RandomSettings
 from nas_edge.errors import RunError, StoppedError
 from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
+from nas_edge.quality.column import ColumnQualitySettings
 from nas_edge.quality.source import FunctionQuality, Quality
-from nas_edge.rewards import REWARDS, Objective
+from nas_edge.registry import Entry
+from nas_edge.rewards import REWARDS, Objective, soft
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.journal import Journal
 from nas_edge.search.evaluation import Evaluator
 from nas_edge.search.faults import ALIKE_IN_A_ROW, UNUSABLE_IN_A_ROW
-from nas_edge.search.methods import SearchContext, make_controller
+from nas_edge.search.methods import SearchContext, make_controller, make_search
 from nas_edge.search.multi_trial import MultiTrialSearch, MultiTrialSettings
 from nas_edge.search.one_shot import OneShotSettings
 from nas_edge.search.trials import Trial
-from nas_edge.spaces.decisions import Architecture
+from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.stages.recorded import RecordedSearch
+from nas_edge.testing.problems import table_context
 from tests.support.faults import Stop
 from tests.support.sources import FunctionSource, failed, timed
 from tests.support.spaces import tiny_space
@@ -91,6 +95,29 @@ def test_every_proposal_becomes_a_trial_with_a_reward() -> None:
 def test_a_step_trains_nothing() -> None:
     report = Bench().search().take_step()
     assert (report.loss, report.step, len(report.trials)) == (None, 0, 3)
+
+
+def test_a_controller_learns_what_rewards_are_made_of_and_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[SearchPlan] = []
+    told: list[Outcome] = []
+
+    class Told(RandomSearchController):
+        def update(self, outcomes: Sequence[Outcome], step: int) -> None:
+            told.extend(outcomes)
+
+    def make(settings: RandomSettings, space: SearchSpace, plan: SearchPlan) -> Told:
+        plans.append(plan)
+        return Told(space)
+
+    monkeypatch.setitem(CONTROLLERS.entries, "random", Entry(RandomSettings, make))
+    settings = MultiTrialSettings(
+        steps=20, controller=RandomSettings(), quality=ColumnQualitySettings(column="quality"), reward="soft"
+    )
+    make_search(settings, table_context(FunctionSource(lambda _: timed(1.0)))).run()
+    assert any(outcome.reward is None and outcome.usage == {"latency_ms": 1.0} for outcome in told), "no quality"
+    known = [outcome for outcome in told if outcome.quality is not None]
+    assert [o.reward for o in known] == [plans[0].reward(o.quality, o.usage) for o in known]  # type: ignore[misc,arg-type]
+    assert known[0].reward == soft(known[0].quality or 0.0, {"latency_ms": 1.0}, [Objective("latency_ms", 2.0)])
 
 
 def test_an_architecture_that_comes_up_again_is_not_scored_again() -> None:
