@@ -3,9 +3,9 @@
     python tools/mutation.py [--sample 300] [--seed 0] [--only 'nas_edge/search/*'] [--again] [--jobs 1] [--list]
 
 Draws mutants of the modules named in `tools/mutation.yaml` (see `mutants.py` for what those are), runs the tests that
-the same file names for each, and lists the mutants that no test notices. A test that fails or goes on for much longer
-than before kills a mutant. The last line is JSON; `pass` says that the lower end of the 95% interval of the share
-killed reaches the target.
+the same file names for each, and lists the mutants that no test notices. A test that fails, or goes on for much longer
+than before, kills a mutant; tests of more than 15 s are left out. The last line is JSON; `pass` says that the lower end
+of the 95% interval of the share killed reaches the target.
 
 Results are kept in `build/mutation`, so that a run that was stopped goes on, and a larger sample only adds to a smaller
 one. What was killed stays killed while its function stays the same; after new tests, `--again` runs the survivors anew.
@@ -45,7 +45,7 @@ from mutants import Mutant, in_drawn_order, mutants_of
 
 TARGET = 0.85
 KEPT = Path("build/mutation")
-NOT_COPIED = shutil.ignore_patterns(".*", "build", "runs", "*.egg-info")
+NOT_COPIED = ("build", "dist", "runs")
 # A test of a mutant may take so many times the processor time that it takes without, and so many seconds more.
 MOST_TIMES, MOST_MORE_S = 5, 20
 # Tests that take more processor time, in seconds, are left out: they would be most of what a survivor takes.
@@ -188,7 +188,12 @@ def prepare(source: str, copies: str, preload: Sequence[str]) -> None:
     """Copies the project and imports what is large; called once in each process of the pool."""
     global _tree
     _tree = Path(tempfile.mkdtemp(dir=copies)) / "tree"
-    shutil.copytree(source, _tree, ignore=NOT_COPIED)
+    _tree.mkdir()
+    for entry in Path(source).iterdir():
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in NOT_COPIED:
+            shutil.copytree(entry, _tree / entry.name)
+        elif entry.is_file():
+            shutil.copy2(entry, _tree)
     os.chdir(_tree)
     # Before the installed project, for the tests and for what they start.
     sys.path.insert(0, str(_tree))
@@ -304,7 +309,9 @@ def run(drawn: Sequence[Mutant], rooms: dict[str, Room], preload: Sequence[str],
         # Room by room, so that what tests take is found out as late as possible.
         for room in dict.fromkeys(rooms.values()):
             mutants = [mutant for mutant in drawn if rooms[mutant.path] == room]
-            tests, costs = _test_files(room), _costs(pool, room) if mutants else Costs({}, {})
+            if not mutants:
+                continue
+            tests, costs = _test_files(room), _costs(pool, room)
             running: dict[Future[Result], Mutant] = {}
             for mutant in mutants:
                 job = (mutant.identity, mutant.path, mutant.source(), tests, costs)

@@ -290,3 +290,11 @@ def test_every_setting_has_its_default_and_its_limits(
 def test_settings_at_their_limits_are_accepted() -> None:
     made = controller(total_steps=1, samples_per_step=1, delay_steps=0, momentum=0.0, entropy_weight=0.0)
     assert made.learning_rate(0) == pytest.approx(made.learning_rate(1) / 10)
+
+
+def test_entropy_is_worth_something_beside_the_reward_and_not_instead_of_it() -> None:
+    """A uniform policy has no more entropy to gain, so its first step is that of the reward alone."""
+    without, _ = one_update(0.9, 0.1)
+    with_entropy, _ = one_update(0.9, 0.1, entropy_weight=1.0)
+    np.testing.assert_allclose(np.concatenate(with_entropy.logits), np.concatenate(without.logits), atol=1e-12)
+    assert np.concatenate(without.logits).any()

@@ -117,11 +117,18 @@ def test_a_bench_on_which_the_probe_runs_is_sound() -> None:
     asked = []
 
     def attempt(model: bytes, spec: BenchmarkSpec) -> Measurement:
-        asked.append((model, spec.threads, spec.max_runs, spec.max_attempts))
+        asked.append((model, spec))
         return Measurement(Verdict.UNSTEADY, "one run only", (1.0,))
 
     assert probe(attempt, threads=3) == ""
-    assert asked == [(compute_model(), 3, 1, 1)]
+    ((model, spec),) = asked
+    assert (model, spec.threads) == (compute_model(), 3)
+    # One run after one of warm-up, whatever it takes.
+    assert (spec.min_runs, spec.max_runs, spec.warmup_min_runs, spec.max_attempts) == (1, 1, 1, 1)
+    assert (spec.min_duration_s, spec.warmup_min_duration_s) == (0.0, 0.0)
+    assert max(spec.max_duration_s, spec.warmup_max_duration_s) <= 1.0
+    assert spec.timeout_s == 30.0
+    assert spec.max_relative_half_width >= 100.0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from device_agents.noise import (
     USUAL_COSTS,
     WATCH_SETTINGS,
     Noise,
+    Outlook,
     VisitCosts,
+    _time_check,
     noise_checks,
     noise_line,
     outlook,
@@ -89,6 +91,11 @@ def test_an_unknown_probe_is_neither_quiet_nor_busy(states: list[ProbeState]) ->
     expected = outlook(states, SPEC)
     assert expected.quiet_share is None
     assert not expected.is_enough, "measuring trusts nothing as long as it is so"
+
+
+def test_what_is_needed_may_be_all_that_there_is_time_for() -> None:
+    assert Outlook(0.5, needed=12, most=12, candidate_s=1.0, needed_s=1.0).is_enough
+    assert not Outlook(0.5, needed=13, most=12, candidate_s=1.0, needed_s=1.0).is_enough
 
 
 # The line of a search
@@ -201,6 +208,27 @@ def test_all_probes_slow_all_the_time_is_no_other_program() -> None:
     assert "nas-edge devices clean toy:1" in found["speed"].fix
     assert "speed" not in said_of(slow, BUSY)
     assert "speed" not in said_of(slow, UNKNOWN)
+
+
+def test_limits_belong_to_what_is_quiet() -> None:
+    slowest = 1 + VISITS.probe_tolerance
+    just = replace(QUIET, level=slowest, median_level=slowest, quiet_share=0.5)
+    found = said_of(just, replace(just, name="memory"))
+    assert "speed" not in found
+    assert [found[name].state for name in ("compute probe", "memory probe", "quiet visits")] == ["pass"] * 3
+    assert said_of(replace(QUIET, level=1 - VISITS.probe_tolerance))["compute probe"].state == "pass"
+    assert "disturbed most" not in said_of(replace(QUIET, quiet_share=0.9))["quiet visits"].found
+    assert "disturbed most" in said_of(replace(QUIET, quiet_share=0.89))["quiet visits"].found
+
+
+@pytest.mark.parametrize(
+    ("needed_s", "setting"), [(1.01, "1.1"), (9.91, "10.0"), (10.0, "10"), (10.2, "11"), (123.4, "124")]
+)
+def test_a_setting_that_is_enough_is_rounded_up(needed_s: float, setting: str) -> None:
+    expected = Outlook(0.5, needed=100, most=12, candidate_s=1.0, needed_s=needed_s)
+    noise = Noise((BUSY,), 12.0)
+    fix = _time_check(noise, SPEC, expected).fix
+    assert fix == f"measure for longer: --set measure.max_duration_s={setting}"
 
 
 def test_a_device_that_runs_no_probe_is_told_so() -> None:
