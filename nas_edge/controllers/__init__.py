@@ -7,6 +7,7 @@ from nas_edge.controllers.categorical import CategoricalController, ReinforceSet
 from nas_edge.controllers.evolution import EvolutionController, EvolutionSettings, make_evolution
 from nas_edge.controllers.optuna_settings import OptunaSettings, make_optuna
 from nas_edge.controllers.random_search import RandomSearchController, RandomSettings, make_random
+from nas_edge.controllers.surrogate import SurrogateSettings, make_surrogate
 from nas_edge.registry import Entry, Registry
 
 # An entry is made for a `SearchSpace` and a `SearchPlan`.
@@ -17,6 +18,7 @@ CONTROLLERS: Registry[Controller] = Registry(
     {
         "reinforce": Entry(ReinforceSettings, make_reinforce, "TuNAS's policy gradient; a policy that converges"),
         "evolution": Entry(EvolutionSettings, make_evolution, "regularised evolution"),
+        "surrogate": Entry(SurrogateSettings, make_surrogate, "model-guided: Gaussian processes and Thompson sampling"),
         "random": Entry(RandomSettings, make_random, "random search, the baseline"),
         "optuna": Entry(OptunaSettings, make_optuna, "a sampler of Optuna: optuna:tpe, optuna:nsga2, optuna:gp"),
     },

@@ -9,13 +9,14 @@ NAS-Bench-101, arXiv:1902.09635.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from nas_edge.controllers import CONTROLLERS
 from nas_edge.controllers.base import Controller, as_proposed
 from nas_edge.latency.source import Candidate
 from nas_edge.quality import QUALITY_SOURCES, QualitySettings
@@ -24,7 +25,10 @@ from nas_edge.search.evaluation import Evaluator
 from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.settings import SearchSettings
 from nas_edge.search.trials import Trial
+from nas_edge.settings import ChoiceSettings
 from nas_edge.spaces.decisions import Architecture
+
+_CONTROLLER = "surrogate"
 
 
 class MultiTrialSettings(SearchSettings):
@@ -32,10 +36,20 @@ class MultiTrialSettings(SearchSettings):
 
     method: str = Field("multi-trial", description="how architectures are evaluated")
     steps: int = Field(150, ge=1, le=10**9)
+    # Evaluations are few and dear here, which is what a model of them is for.
+    controller: Annotated[ChoiceSettings, CONTROLLERS] = Field(
+        default_factory=lambda: CONTROLLERS.settings(_CONTROLLER), description="what proposes architectures"
+    )
     quality: Annotated[QualitySettings, QUALITY_SOURCES] = Field(
         default_factory=QUALITY_SOURCES.default,
         description="where the quality of an architecture comes from",
     )
+
+    @field_validator("controller", mode="before")
+    @classmethod
+    def _settings_alone(cls, given: Any) -> Any:
+        """Settings without a name are those of the default, which is another one than the table's."""
+        return {"name": _CONTROLLER, **given} if isinstance(given, Mapping) else given
 
     @property
     def quality_origin(self) -> str:

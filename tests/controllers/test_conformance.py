@@ -16,6 +16,7 @@ from nas_edge.testing.problems import flat_space
 # Settings beside the defaults, by controller.
 MORE_SETTINGS: dict[str, list[dict[str, Any]]] = {
     "optuna": [{"sampler": sampler} for sampler in SAMPLERS if sampler not in ("tpe", "gp")],
+    "surrogate": [{"initial": 4, "candidates": 64}],
     "evolution": [{"population_size": 6, "sample_size": 3}],
 }
 CASES = [(name, settings) for name in CONTROLLERS.entries for settings in ({}, *MORE_SETTINGS.get(name, []))]

@@ -55,6 +55,7 @@ def contents(run: Path) -> dict[str, bytes]:
     ("controller", "steps"),
     [
         ("reinforce", 400),
+        ("surrogate", 60),
         ("optuna:tpe", 80),
         pytest.param("random", 400, marks=pytest.mark.slow),
         pytest.param("evolution", 400, marks=pytest.mark.slow),
@@ -94,7 +95,7 @@ def test_killed_and_continued_it_ends_bit_identical(table: Path, tmp_path: Path,
     assert not (run / "bundle").exists()
 
 
-@pytest.mark.parametrize("controller", ["reinforce", "evolution", "optuna:tpe"])
+@pytest.mark.parametrize("controller", ["surrogate", "reinforce", "evolution", "optuna:tpe"])
 def test_rows_that_are_missing_are_outcomes_and_end_no_search(table: Path, tmp_path: Path, controller: str) -> None:
     head, *rows = gzip.decompress(table.read_bytes()).decode().splitlines()
     kept = np.random.default_rng(1).random(len(rows)) < 0.4
