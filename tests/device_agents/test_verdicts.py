@@ -165,7 +165,7 @@ def test_only_a_latency_however_doubtful_is_no_failure(verdict: Verdict) -> None
 def test_a_model_is_blamed_for_what_it_does_itself() -> None:
     blamed = {verdict for verdict in Verdict if blames_candidate(verdict)}
     running = {Verdict.RUN_FAILED, Verdict.OUT_OF_MEMORY, Verdict.TIMEOUT, Verdict.FALLBACK}
-    assert blamed == {Verdict.CONVERT_FAILED, Verdict.LOAD_FAILED, *running}
+    assert blamed == {Verdict.CONVERT_FAILED, Verdict.COMPILE_FAILED, Verdict.LOAD_FAILED, *running}
 
 
 def test_a_broken_bench_and_a_lost_device_are_told_apart() -> None:
