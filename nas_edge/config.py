@@ -22,7 +22,7 @@ from device_agents.schemes import SCHEMES
 from nas_edge.controllers import CONTROLLERS
 from nas_edge.data.settings import PHOTOGRAPHS, DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
-from nas_edge.hardware import HARDWARE
+from nas_edge.hardware import HARDWARE, Hardware
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.registry import Registry, setting_path
@@ -155,6 +155,11 @@ class ExportConfig(Settings):
     hardware: Annotated[str | None, one_of(HARDWARE)] = Field(
         None, description=f"what has to run it, {', '.join(HARDWARE)}: the space is searched without what it cannot run"
     )
+
+    @property
+    def profile(self) -> Hardware | None:
+        """Of that hardware, if any is named."""
+        return None if self.hardware is None else HARDWARE[self.hardware]
 
     @model_validator(mode="after")
     def _runs_there(self) -> ExportConfig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from nas_edge.errors import SpaceError
 from nas_edge.hardware.gate import OperatorProblem, Precision, check_file
@@ -18,7 +19,9 @@ from nas_edge.networks.primitives.activation import ACTIVATIONS
 from nas_edge.networks.template import choice_path, join, occurrences
 from nas_edge.networks.tflite_graph import TFLiteGraph
 from nas_edge.networks.tflite_model import tflite_model
-from nas_edge.spaces.decisions import Architecture, Decision, NetworkSpace
+from nas_edge.spaces.decisions import Architecture, Decision, NetworkSpace, SearchSpace
+
+SpaceT = TypeVar("SpaceT", bound=SearchSpace)
 
 
 @dataclass(frozen=True)
@@ -217,9 +220,21 @@ def _left_out(space: NetworkSpace, kept: dict[str, list[int]]) -> list[str]:
     return [f"without {value} ({count} decision{'s' if count > 1 else ''})" for value, count in sorted(counts.items())]
 
 
-def fit_template(template: L.Layer, hardware: Hardware) -> L.Layer:
+def space_for(space: SpaceT, hardware: Hardware | None, precision: Precision) -> tuple[SpaceT, tuple[str, ...]]:
+    """The space of a run that named hardware, or none, and what was changed; a space without networks is left alone.
+
+    Raises:
+        SpaceError: see `fit_space`.
+    """
+    if hardware is None or not isinstance(space, NetworkSpace):
+        return space, ()
+    fitted = fit_space(space, hardware, precision)
+    return fitted.space, fitted.changes  # type: ignore[return-value] # a NetworkSpace, as it was
+
+
+def fit_template(template: L.Layer, hardware: Hardware | None) -> L.Layer:
     """A template with what the profile says in place of what does not fit, as for a published network."""
-    return _Fitting(hardware, {}).layer(template)
+    return template if hardware is None else _Fitting(hardware, {}).layer(template)
 
 
 class _Fitting:

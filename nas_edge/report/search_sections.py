@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from statistics import fmean, median
 
 from nas_edge.formatting import ms_form
+from nas_edge.hardware.lint import fit_template
 from nas_edge.report import plots
 from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_share
 from nas_edge.report.conditions import condition_columns
@@ -117,7 +118,12 @@ def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
     slots = slots_of(space)
     drawings = [draw(name, text, space.decode(space.parse(text)), slots, facts.ends is not None)]
     reference = reference_network(
-        part.reference_name, part.input_size, part.width_multiplier, space.outputs, space.input_shape[-1]
+        part.reference_name,
+        part.input_size,
+        part.width_multiplier,
+        space.outputs,
+        space.input_shape[-1],
+        lambda template: fit_template(template, facts.config.export.profile),
     )
     drawings.append(draw(part.reference_name, "", reference, slots, facts.ends is not None))
     says = (

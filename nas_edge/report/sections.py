@@ -6,6 +6,7 @@ Each section is a function of the facts. An unfinished run has the same sections
 from __future__ import annotations
 
 from nas_edge.errors import NasEdgeError
+from nas_edge.hardware.lint import space_for
 from nas_edge.report import conditions, result_sections, search_sections
 from nas_edge.report.content import Report
 from nas_edge.report.convergence import convergence_section
@@ -47,7 +48,8 @@ def _space(facts: RunFacts) -> SearchSpace | None:
     # Defaults until they are known: they change only the first and the last layer.
     channels, classes = facts.ends or (3, 10)
     try:
-        space = SPACES.make(facts.config.space, classes, channels)
+        made = SPACES.make(facts.config.space, classes, channels)
+        space, _ = space_for(made, facts.config.export.profile, facts.config.export.precision)
         for trial in facts.trials[:1]:
             space.parse(trial.architecture)
     except NasEdgeError:  # or a table that was moved away

@@ -11,8 +11,7 @@ from device_agents.api import parse_cores
 from device_agents.devices import open_device
 from nas_edge.benchmarking.measure import cores_for, unique_addresses
 from nas_edge.config import RunConfig
-from nas_edge.hardware import find_hardware
-from nas_edge.hardware.lint import fit_space, fit_template
+from nas_edge.hardware.lint import fit_template, space_for
 from nas_edge.latency import LatencyContext, open_latency_source
 from nas_edge.latency.cache import MeasuringKey
 from nas_edge.latency.device import DeviceSource
@@ -24,7 +23,7 @@ from nas_edge.runs.result import LatencyEstimate
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
-from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
+from nas_edge.spaces.decisions import SearchSpace
 from nas_edge.spaces.reference import reference_network
 from nas_edge.tasks import TASKS
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
@@ -150,12 +149,10 @@ def make_space(
     """
     channels = 3 if data is None else data.preprocessing.channels
     space = SPACES.make(config.space, task.outputs(data), channels)
-    if config.export.hardware is None or not isinstance(space, NetworkSpace):
-        return space
-    fitted = fit_space(space, find_hardware(config.export.hardware), config.export.precision)
-    if fitted.changes:
-        say(f"{space.name} for {config.export.hardware}: {', '.join(fitted.changes)}")
-    return fitted.space
+    fitted, changes = space_for(space, config.export.profile, config.export.precision)
+    if changes:
+        say(f"{space.name} for {config.export.hardware}: {', '.join(changes)}")
+    return fitted
 
 
 def published_network(config: RunConfig, task: Task, data: TaskData | None) -> NetworkSpec | None:
@@ -163,7 +160,7 @@ def published_network(config: RunConfig, task: Task, data: TaskData | None) -> N
 
     It is changed as the space is, where `export.hardware` cannot run it as it was published.
     """
-    settings, name = config.reference, config.export.hardware
+    settings = config.reference
     if settings is None or data is None:
         return None
     return reference_network(
@@ -172,7 +169,7 @@ def published_network(config: RunConfig, task: Task, data: TaskData | None) -> N
         settings.width_multiplier,
         task.outputs(data),
         data.preprocessing.channels,
-        (lambda template: template) if name is None else (lambda template: fit_template(template, find_hardware(name))),
+        lambda template: fit_template(template, config.export.profile),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -18,7 +19,7 @@ from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.keras_model import get_weights, keras_model
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.progress import Reporter
-from nas_edge.report import result_text
+from nas_edge.report import result_text, sections
 from nas_edge.runs.result import ResultRow, RunResult
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.stages.context import load_data, make_space, open_task, published_network
@@ -122,3 +123,12 @@ def test_float_is_refused_where_only_int8_runs() -> None:
         configured("export.hardware=edgetpu", "export.precision=float32")
     with pytest.raises(ConfigError, match="expected one of cpu, gpu, edgetpu, nnapi"):
         configured("export.hardware=tpu")
+
+
+def test_a_report_reads_architectures_as_the_search_wrote_them(config: RunConfig, data: TaskData) -> None:
+    """In a fitted space a decision has fewer choices, so the same numbers mean other layers."""
+    space = make_space(config, open_task(config), data)
+    facts = SimpleNamespace(config=config, ends=(1, 10), trials=())
+    read = sections._space(facts)  # type: ignore[arg-type] # all that it looks at
+    assert read is not None
+    assert [decision.choices for decision in read.decisions] == [decision.choices for decision in space.decisions]
