@@ -4,8 +4,12 @@ Trains on JPEG files of 500 x 375 pixels, the mean size of ImageNet's, at 224 pi
 normalising. In turns, each in a process of its own, of which the fastest round of each counts:
 
     nas_edge   the batches that a search trains with (Grain, threads)
+    processes  the same with `data.processes`, one for each processor
     tf.data    a plain pipeline of the same operations: parallel map, batch, prefetch
     before     what nas_edge did earlier, for each image in turn: decode, centre square, turn and shift, normalise
+
+Beside it stands what an image costs of one processor, which other programs hardly change: what a pipeline reads is
+that, times the processors it has for itself. (The processes of `processes` are not counted.)
 
 Then a process that reads nas_edge's batches is killed and another continues; both together must have read, bit by bit,
 what one reads that nothing happens to.
@@ -60,7 +64,7 @@ def make_photographs(folder: Path, count: int) -> None:
 # ---------------------------------------------------------------- what is compared
 
 
-def ours(folder: Path, workers: int | None = None) -> Any:
+def ours(folder: Path, workers: int | None = None, processes: int = 0) -> Any:
     """The batches of a search with `data.augmentation` and the rest as for photographs."""
     from nas_edge.data.augmentation import Augmentation
     from nas_edge.data.loading import Batches
@@ -73,7 +77,13 @@ def ours(folder: Path, workers: int | None = None) -> Any:
     rules = Preprocessing(SIZE, 3, MEAN, STD, PHOTOGRAPHS["evaluation_crop"], PHOTOGRAPHS["resize"])
     changes = Augmentation(**PHOTOGRAPHS["augmentation"])
     rng = np.random.default_rng(0)
-    return Batches(data, np.arange(len(data)), BATCH, rng, rules, changes, usable_threads(workers))
+    threads = usable_threads(workers)
+    return Batches(data, np.arange(len(data)), BATCH, rng, rules, changes, threads, processes=processes)
+
+
+def in_processes(folder: Path) -> Any:
+    """The same, read by processes."""
+    return ours(folder, processes=os.cpu_count() or 1)
 
 
 def tf_data(folder: Path) -> Iterator[Batch]:
@@ -150,22 +160,31 @@ def _turned_and_shifted(pixels: NDArray[np.uint8], rng: np.random.Generator) -> 
     return changed
 
 
-PIPELINES: dict[str, Callable[[Path], Iterator[Batch]]] = {"nas_edge": ours, "tf.data": tf_data, "before": before}
+PIPELINES: dict[str, Callable[[Path], Iterator[Batch]]] = {
+    "nas_edge": ours,
+    "processes": in_processes,
+    "tf.data": tf_data,
+    "before": before,
+}
 
 
 # ---------------------------------------------------------------- measuring
 
 
-def images_per_s(name: str, folder: Path, batches: int) -> float:
-    """Of a pipeline that has begun: the first batches are not counted, since threads and buffers start with them."""
+def speed_of(name: str, folder: Path, batches: int) -> tuple[float, float]:
+    """Images per second, and milliseconds of one processor per image, of a pipeline that has begun.
+
+    The first batches are not counted, since threads and buffers start with them.
+    """
     stream = PIPELINES[name](folder)
     skipped = 1 if name == "before" else 4
     for _ in range(skipped):
         next(stream)
-    began_s = time.perf_counter()
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
     for _ in range(batches):
         next(stream)
-    return batches * BATCH / (time.perf_counter() - began_s)
+    images = batches * BATCH
+    return images / (time.perf_counter() - began_s), 1e3 * (time.process_time() - began_cpu_s) / images
 
 
 def read(folder: Path, state: Path, begin: int, stop: int, kill: bool) -> None:
@@ -200,23 +219,27 @@ def main() -> None:
         if what == "read":
             read(Path(folder), Path(rest[0]), int(rest[1]), int(rest[2]), rest[3] == "True")
         else:
-            print(images_per_s(what, Path(folder), int(rest[0])))
+            print(*speed_of(what, Path(folder), int(rest[0])))
         return
-    photographs, rounds, batches = (64, 3, 12) if arguments.quick else (1024, 5, 80)
+    photographs, rounds, batches = (64, 2, 12) if arguments.quick else (1024, 5, 80)
     with tempfile.TemporaryDirectory() as temporary:
         folder, state = Path(temporary) / "photographs", Path(temporary) / "state.json"
         make_photographs(folder, photographs)
         speeds: dict[str, list[float]] = {name: [] for name in PIPELINES}
+        cpu_ms: dict[str, float] = {}
         for _ in range(rounds):
             for name, found in speeds.items():
                 count = max(2, batches // 12) if name == "before" else batches
-                found.append(float(child(name, folder, count)[-1]))
+                speed, cost = map(float, child(name, folder, count)[-2:])
+                found.append(speed)
+                cpu_ms[name] = min(cost, cpu_ms.get(name, cost))
         whole = child("read", folder, state, 0, 7, False)
         resumed = child("read", folder, state, 0, 3, True) + child("read", folder, state, 3, 7, False)
     # Other programs only make a pipeline slower, so its fastest round says most of it.
     best = {name: max(found) for name, found in speeds.items()}
     for name, speed in best.items():
-        print(f"{name:9} {speed:6.0f} images/s  ({', '.join(f'{one:.0f}' for one in speeds[name])})")
+        each = "" if name == "processes" else f", {cpu_ms[name]:.2f} ms of a processor each"
+        print(f"{name:9} {speed:6.0f} images/s  ({', '.join(f'{one:.0f}' for one in speeds[name])}){each}")
     of_tf_data, of_before = (best["nas_edge"] / best[other] for other in ("tf.data", "before"))
     same = len(whole) == 7 and resumed == whole
     print(
@@ -228,6 +251,7 @@ def main() -> None:
         "batch_size": BATCH,
         "processors": os.cpu_count(),
         "images_per_s": best,
+        "cpu_ms_per_image": {name: cost for name, cost in cpu_ms.items() if name != "processes"},
         "of_tf_data": of_tf_data,
         "target_of_tf_data": TARGET_OF_TF_DATA,
         "of_before": of_before,

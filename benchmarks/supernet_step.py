@@ -3,8 +3,10 @@
 On the space, size, batch and optimiser of the preset `laptop`, of random architectures, takes a step of the shared
 weights in both executions, `sliced` (only what is active) and `masked` (everything, zeroed), and one of the stand-alone
 Keras model with the same optimiser. One compiled function serves every architecture. The three take turns, so that a
-busy moment hits all of them; a step's time is the shortest of its rounds, since other programs only ever add to it. In
-the end comes the profile of one sliced step: the share of each kind of operation.
+busy moment hits all of them; a step's time is the shortest of its rounds, since other programs only ever add to it.
+Before that, and before TensorFlow is told to be deterministic (`runs.deterministic`), which cannot be taken back, the
+same sliced steps are taken without: `determinism_cost` is how much more processor time they take with. In the end comes
+the profile of one sliced step: the share of each kind of operation.
 
 `--quick` compares on a smaller space, one stage of inverted bottlenecks of up to 64 channels: compiling the steps of
 the preset takes minutes.
@@ -60,7 +62,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smaller space, fewer architectures and rounds")
     quick = parser.parse_args().quick
     count, rounds = (3, 8) if quick else (6, 12)
-    start_tensorflow()
+    start_tensorflow(deterministic=False)
     import tensorflow as tf
 
     from nas_edge.supernet.elastic import EXECUTIONS
@@ -76,17 +78,30 @@ def main() -> None:
     images = rng.normal(size=(settings.batch_size, *space.input_shape)).astype(np.float32)
     labels = rng.integers(CLASSES, size=settings.batch_size).astype(np.int32)
     task = Classification(ClassificationSettings())
+    first, *architectures = (space.sample(rng) for _ in range(count + 1))
+
+    def shared_step(execution: Any) -> Callable[[Any], object]:
+        supernet = Supernet(space, execution, rematerialize=False)
+        weights = SharedWeights(supernet, make_optimizer(settings, 0.01), task, settings)
+        return partial(weights.train_step, images, labels)
+
+    free = shared_step("sliced")
+    free(one_hot_masks(space, first))
+    free_s = [processor_s(free, one_hot_masks(space, one), rounds) for one in architectures]
+    tf.config.experimental.enable_op_determinism()
+
     steps: dict[str, Callable[[Any], object]] = {}
     first_s: dict[str, float] = {}
     for execution in EXECUTIONS:
-        supernet = Supernet(space, execution, rematerialize=False)
-        weights = SharedWeights(supernet, make_optimizer(settings, 0.01), task, settings)
-        steps[execution] = partial(weights.train_step, images, labels)
-        first_s[execution] = timed_s(steps[execution], one_hot_masks(space, space.sample(rng)))
+        steps[execution] = shared_step(execution)
+        first_s[execution] = timed_s(steps[execution], one_hot_masks(space, first))
+
+    bound_s = [processor_s(steps["sliced"], one_hot_masks(space, one), rounds) for one in architectures]
+    determinism_cost = float(np.sum(bound_s) / np.sum(free_s)) - 1
+    print(f"deterministic steps take {determinism_cost:+.1%} processor time", flush=True)
 
     times_s: dict[str, list[float]] = {name: [] for name in ("plain", *EXECUTIONS)}
-    for _ in range(count):
-        architecture = space.sample(rng)
+    for architecture in architectures:
         masks = one_hot_masks(space, architecture)
         steps["plain"] = plain_step(
             space.decode(architecture), task, settings, tf.constant(images), tf.constant(labels)
@@ -116,6 +131,7 @@ def main() -> None:
         "target_to_plain": TARGET_TO_PLAIN,
         "to_masked": to_masked,
         "target_to_masked": TARGET_TO_MASKED,
+        "determinism_cost": determinism_cost,
         "profile": profile,
         "pass": to_plain <= TARGET_TO_PLAIN and to_masked <= TARGET_TO_MASKED,
     }
@@ -127,6 +143,16 @@ def timed_s(step: Callable[[Any], object], masks: Any) -> float:
     started_s = time.perf_counter()
     step(masks)
     return time.perf_counter() - started_s
+
+
+def processor_s(step: Callable[[Any], object], masks: Any, rounds: int) -> float:
+    """Processor time of the cheapest of several steps, which other programs hardly change."""
+    taken_s = []
+    for _ in range(rounds):
+        started_s = time.process_time()
+        step(masks)
+        taken_s.append(time.process_time() - started_s)
+    return min(taken_s)
 
 
 def plain_step(network: Any, task: Any, settings: Any, images: Any, labels: Any) -> Callable[[Any], object]:

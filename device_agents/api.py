@@ -70,6 +70,7 @@ class Verdict(str, Enum):
     THROTTLED = "throttled"
     FALLBACK = "fallback"
     CONVERT_FAILED = "convert_failed"
+    COMPILE_FAILED = "compile_failed"
     LOAD_FAILED = "load_failed"
     RUN_FAILED = "run_failed"
     OUT_OF_MEMORY = "out_of_memory"
@@ -145,6 +146,7 @@ class Conditions:
         other_load_cores: CPU time other programs took on those cores while timing,
             per second, so 0.5 is half a core.
         wait_share: Share of the timing in which the worker waited for a core.
+        inputs: What the model was run on: the digest of examples, see `BenchmarkSpec.inputs`, or "random values".
         anchor_ratio: Time of the session's compute probe when it was last measured, over
             its first; 1.0 is no drift. See `probe_watch`.
         started_utc: Start of the measurement, ISO 8601.
@@ -170,6 +172,7 @@ class Conditions:
     other_load_cores: float | None = None
     wait_share: float | None = None
     anchor_ratio: float | None = None
+    inputs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -407,6 +410,19 @@ class DeviceAgent(ABC):
             DeviceError: If the bench itself is broken.
         """
 
+    def take_examples(self, examples: NDArray[Any]) -> str:
+        """Takes what models are to be run on while they are timed, in turns, from now on until the agent is closed.
+
+        A device gets them once in a session, however many models are measured.
+
+        Args:
+            examples: float32 [examples, ...], as a network takes them before it is quantised.
+
+        Returns:
+            Their digest, for `BenchmarkSpec.inputs`; "" where this kind of device times on random values only.
+        """
+        return ""
+
     def cores(self, kind: str) -> tuple[int, ...]:
         """Returns the CPU ids of a kind of core, for `BenchmarkSpec.cores`.
 
@@ -510,6 +526,8 @@ def _read_op_time(raw: Any) -> OpTime:
 
 
 def _read_conditions(raw: Any) -> Conditions:
+    if isinstance(raw, Mapping):  # records of earlier versions do not tell the inputs
+        raw = {"inputs": None, **raw}
     _check_names("conditions", raw, Conditions)
     cores = raw["cores"]
     values: dict[str, Any] = {name: _text(name, raw[name]) for name in _CONDITION_TEXTS}
@@ -521,6 +539,7 @@ def _read_conditions(raw: Any) -> Conditions:
         delegate_kernels=_optional_count("delegate_kernels", raw["delegate_kernels"]),
         cores=None if cores is None else tuple(_count("cores", x) for x in _list("cores", cores)),
         governor=None if raw["governor"] is None else _text("governor", raw["governor"]),
+        inputs=None if raw["inputs"] is None else _text("inputs", raw["inputs"]),
         throttle_events=_optional_count("throttle_events", raw["throttle_events"]),
     )
 

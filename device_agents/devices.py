@@ -37,7 +37,7 @@ def open_device(address: str) -> DeviceAgent:
         address: For example "host:"; "host" alone is accepted too.
 
     Raises:
-        DeviceAddressError: If the address is malformed, unknown or planned only.
+        DeviceAddressError: If the address is malformed or unknown.
         DeviceError: If the device cannot be opened.
     """
     scheme, rest = scheme_of(address)
@@ -48,7 +48,7 @@ def parse_address(address: str) -> tuple[str, str]:
     """Returns scheme and rest of an address.
 
     Raises:
-        DeviceAddressError: If the address is malformed, unknown or planned only.
+        DeviceAddressError: If the address is malformed or unknown.
     """
     scheme, rest = scheme_of(address)
     return scheme.name, rest
@@ -58,7 +58,7 @@ def scheme_of(address: str) -> tuple[Scheme, str]:
     """Returns the scheme of an address and its rest.
 
     Raises:
-        DeviceAddressError: If the address is malformed, unknown or planned only.
+        DeviceAddressError: If the address is malformed or unknown.
     """
     name, _, rest = address.partition(":")
     scheme = find_scheme(name, address)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from device_agents.api import QuietLatency
-from device_agents.quiet import VisitSettings, VisitTime, agreed, corrected, likely_share
+from device_agents.quiet import VisitSettings, VisitTime, agreed, corrected, likely_share, sensitivity
 from device_agents.worker.statistics import quantile
 
 REFERENCE = "reference"
@@ -23,6 +23,8 @@ REFERENCE = "reference"
 # Visits of a probe that may be asked for: more than the rounds of any measurement.
 _REMEMBERED = 500
 _WORTH_OF_EARLIER = 2
+# What is hardly felt is not zero.
+_LEAST_SENSITIVE = 0.02
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,11 @@ class _Watched:
     session_ms: float | None = None
     reached_s: float | None = None
 
-    def quiet(self, visits: Iterable[VisitTime], settings: VisitSettings) -> int:
-        """How many of the visits were quiet."""
+    def quiet(self, visits: Iterable[VisitTime], settings: VisitSettings, sensitivity: float = 1.0) -> int:
+        """How many of the visits were quiet for a network that feels so much of what disturbs the probe."""
         if self.floor_ms is None:
             return 0
-        highest_ms = self.floor_ms * (1 + settings.probe_tolerance)
+        highest_ms = self.floor_ms * (1 + settings.probe_tolerance) ** (1 / max(sensitivity, _LEAST_SENSITIVE))
         return sum(visit.time_ms <= highest_ms for visit in visits)
 
 
@@ -155,24 +157,27 @@ class ProbeWatch:
         self._settle(now_s)
         return f"all probes have been slow for {self._settings.settle_s:.0f} s"
 
-    def quiet_share(self, since_round: int | None = None) -> float | None:
+    def quiet_share(self, visits: Sequence[VisitTime] = ()) -> float | None:
         """Returns a guess of the share of visits that are quiet: of the probe that is disturbed most.
 
         Args:
-            since_round: Ask for the visits from this round on, what was before being worth two of them: a disturbance
-                may have begun since. None for the last visits.
+            visits: Ask for the probes' visits since the first of these to a network, what was before being worth two
+                of them: a disturbance may have begun since. What the network hardly feels does not disturb it, see
+                `quiet.sensitivity`. Without any, for the last visits.
 
         Returns:
             The share, None without any probe.
         """
-        return min((self._share(one, since_round) for one in self._watched.values()), default=None)
+        return min((self._share(one, visits) for one in self._watched.values()), default=None)
 
-    def _share(self, one: _Watched, since_round: int | None) -> float:
-        last = likely_share(one.quiet(one.recent, self._settings), len(one.recent))
-        if since_round is None:
-            return last
-        since = [visit for visit in one.remembered if visit.round >= since_round]
-        return (one.quiet(since, self._settings) + _WORTH_OF_EARLIER * last) / (len(since) + _WORTH_OF_EARLIER)
+    def _share(self, one: _Watched, visits: Sequence[VisitTime]) -> float:
+        if not visits:
+            return likely_share(one.quiet(one.recent, self._settings), len(one.recent))
+        first_round = min(visit.round for visit in visits)
+        since = [visit for visit in one.remembered if visit.round >= first_round]
+        felt = sensitivity([v.time_ms for v in visits], [v.time_ms for v in since], self._settings)
+        last = likely_share(one.quiet(one.recent, self._settings, felt), len(one.recent))
+        return (one.quiet(since, self._settings, felt) + _WORTH_OF_EARLIER * last) / (len(since) + _WORTH_OF_EARLIER)
 
     def corrected(self, visits: Sequence[VisitTime]) -> QuietLatency | None:
         """Returns a latency by the ratio to the reference network, None without one or if that says too little."""

@@ -35,6 +35,8 @@ class VisitSettings:
         max_runs: Most timed runs of a visit.
         quantile: Which quantile of a visit's runs is its time.
         agreeing: So many of the lowest visits have to agree.
+        nearest: The latency is the median of the visits within this relative difference to the lowest, and at least of
+            as many as have to agree.
         tolerance: Relative difference between the lowest and the highest of those, unless the measurement's settings
             name another, see `BenchmarkSpec.max_relative_half_width`.
         rounds: From so many rounds at least they have to be.
@@ -48,6 +50,9 @@ class VisitSettings:
             allows.
         fewest_before_giving_up: Visits before the time limit counts, for networks that need much of it for a visit.
         probe_tolerance: A probe's visit is quiet if it is at most so much above its floor, relatively.
+        fewest_to_compare: Visits to a network and to a probe that it takes to say how much less than the probe the
+            network feels of what disturbs both.
+        hardly_felt: Up to this share of what a probe feels, a network hardly feels it.
         probe_duration_s: As `duration_s`, of a probe.
         probe_window: So many of a probe's last visits tell how quiet the device is.
         settle_s: When all probes have been slow for so many seconds, the device has settled at another speed.
@@ -59,17 +64,20 @@ class VisitSettings:
     longest_s: float = 0.1
     min_runs: int = 3
     max_runs: int = 200
-    quantile: float = 0.25
+    quantile: float = 0.1
     agreeing: int = 3
+    nearest: float = 0.02
     tolerance: float = 0.05
     rounds: int = 2
     corrected_tolerance: float = 0.08
     corrected_half_width: float = 0.10
     sensitivity_spread: float = 0.35
     shared_rounds: int = 8
-    hopeless_after: int = 24
+    hopeless_after: int = 40
     fewest_before_giving_up: int = 12
     probe_tolerance: float = 0.06
+    fewest_to_compare: int = 24
+    hardly_felt: float = 0.2
     probe_window: int = 20
     probe_duration_s: float = 0.012
     settle_s: float = 120.0
@@ -79,7 +87,10 @@ class VisitSettings:
     @property
     def digest(self) -> str:
         """Tells latencies that were made with other visits from these; how many there were is no part of it."""
-        made_of = (self.duration_s, self.longest_s, self.min_runs, self.max_runs, self.quantile, self.tolerance)
+        made_of = (
+            *(self.duration_s, self.longest_s, self.min_runs, self.max_runs),
+            *(self.quantile, self.tolerance, self.nearest),
+        )
         return f"visits {hashlib.sha256(repr(made_of).encode()).hexdigest()[:8]}"
 
     def of_visit(self, spec: BenchmarkSpec) -> BenchmarkSpec:
@@ -123,18 +134,21 @@ def time_of(samples_ms: Sequence[float], settings: VisitSettings) -> float:
 def agreed(visits: Sequence[VisitTime], settings: VisitSettings) -> QuietLatency | None:
     """Returns what the lowest visits agree on, None if they do not.
 
-    The latency is the median of all visits within the tolerance of the lowest, which the lowest alone would
-    underestimate the more, the more visits there are.
+    The latency is the median of the visits nearest to the lowest. The lowest alone would underestimate it the more, the
+    more visits there are; all that agree would overestimate it where few of them are undisturbed. The interval goes
+    from the lowest to where the median of all that agree may be.
     """
-    return _among_lowest(visits, settings.agreeing, settings.tolerance, settings.rounds)
+    return _among_lowest(visits, settings.agreeing, settings.tolerance, settings.rounds, settings.nearest)
 
 
 def nearly_agreed(visits: Sequence[VisitTime], settings: VisitSettings) -> QuietLatency | None:
     """Returns what the two lowest visits say, None if they differ too much; for the verdict `corrected`."""
-    return _among_lowest(visits, min(2, settings.agreeing), settings.corrected_tolerance, 1)
+    return _among_lowest(visits, min(2, settings.agreeing), settings.corrected_tolerance, 1, settings.nearest)
 
 
-def _among_lowest(visits: Sequence[VisitTime], agreeing: int, tolerance: float, rounds: int) -> QuietLatency | None:
+def _among_lowest(
+    visits: Sequence[VisitTime], agreeing: int, tolerance: float, rounds: int, nearest: float
+) -> QuietLatency | None:
     ordered = sorted(visits, key=lambda visit: visit.time_ms)
     if len(ordered) < agreeing:
         return None
@@ -143,8 +157,10 @@ def _among_lowest(visits: Sequence[VisitTime], agreeing: int, tolerance: float, 
     if len(quiet) < agreeing or len({visit.round for visit in quiet}) < rounds:
         return None
     times_ms = [visit.time_ms for visit in quiet]
-    interval_ms = median_interval(times_ms) or (times_ms[0], times_ms[-1])
-    return QuietLatency(quantile(times_ms, 0.5), interval_ms, len(quiet))
+    near = sum(time_ms <= times_ms[0] * (1 + nearest) for time_ms in times_ms)
+    latency_ms = quantile(times_ms[: max(agreeing, near)], 0.5)
+    _, high_ms = median_interval(times_ms) or (times_ms[0], times_ms[-1])
+    return QuietLatency(latency_ms, (times_ms[0], max(latency_ms, high_ms)), len(quiet))
 
 
 def corrected(
@@ -174,6 +190,32 @@ def corrected(
         return None
     latency_ms = ratio * floor_ms
     return QuietLatency(latency_ms, (latency_ms * (1 - half_width), latency_ms * (1 + half_width)), len(shared))
+
+
+def sensitivity(times_ms: Sequence[float], of_probe_ms: Sequence[float], settings: VisitSettings) -> float:
+    """Returns how strongly a network feels what disturbs a probe, where that is hardly at all; else 1, as strongly.
+
+    It is the ratio of their spreads, in logarithms. Their times need not be paired, since what disturbs changes faster
+    than visits follow one another. Whatever else scatters the network's times makes it look more sensitive than it is,
+    so this errs on the side of caution. Where the probe's times hardly differ they say nothing.
+
+    Args:
+        times_ms: Times of visits to the network.
+        of_probe_ms: Times of visits to the probe meanwhile.
+        settings: See `VisitSettings`.
+    """
+    if min(len(times_ms), len(of_probe_ms)) < settings.fewest_to_compare:
+        return 1.0
+    of_probe = _spread(of_probe_ms)
+    if of_probe < settings.probe_tolerance:
+        return 1.0
+    ratio = _spread(times_ms) / of_probe
+    return ratio if ratio <= settings.hardly_felt else 1.0
+
+
+def _spread(times_ms: Sequence[float]) -> float:
+    ordered = sorted(times_ms)
+    return math.log(quantile(ordered, 0.8) / quantile(ordered, 0.05))
 
 
 def visits_needed(quiet_share: float, max_risk: float, settings: VisitSettings) -> float:

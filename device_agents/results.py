@@ -61,12 +61,16 @@ def read_visits(
             raise ProtocolError("A visit must be an object", received=f"{type(row).__name__}")
         runs = _optional_count(row, "runs") or 0
         conditions = replace(_conditions(facts, info, spec, started_utc), wait_share=_wait_share(row))
-        conditions = replace(conditions, delegate_kernels=_optional_count(row, "delegate_kernels"))
+        conditions = replace(conditions, delegate_kernels=_optional_count(row, "delegate_kernels"), inputs=_inputs(row))
         visits.append(_measurement(row, samples_ms[taken : taken + runs], conditions))
         taken += runs
     if taken != len(samples_ms):
         raise ProtocolError("Samples that belong to no visit", received=f"{len(samples_ms)} samples, {taken} expected")
     return visits, {str(key) for key in loaded}
+
+
+def _inputs(row: Mapping[str, Any]) -> str | None:
+    return None if row.get("inputs") is None else _text(row, "inputs")
 
 
 def _wait_share(row: Mapping[str, Any]) -> float | None:
@@ -187,6 +191,7 @@ def _conditions(facts: Mapping[str, Any], info: DeviceInfo, spec: BenchmarkSpec,
         load_average_after=after.load_average,
         other_load_cores=_ratio(others_s, wall_s),
         wait_share=_ratio(waited_s, wall_s),
+        inputs=_inputs(facts),
     )
 
 

@@ -13,6 +13,7 @@ from device_agents import host, replay
 from device_agents.android import scheme as android
 from device_agents.api import DeviceAgent
 from device_agents.checks import Check
+from device_agents.coral import scheme as coral
 from device_agents.errors import DeviceAddressError, DeviceError
 from device_agents.plugins import Plugin, PluginGroup
 from device_agents.scheme import DeviceRow, Scheme
@@ -22,6 +23,7 @@ FAMILIES = (
     host.SCHEMES,
     android.SCHEMES,
     ssh.SCHEMES,
+    coral.SCHEMES,
     replay.SCHEMES,
 )
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for family in FAMILIES for scheme in family}
@@ -29,10 +31,6 @@ SCHEMES: dict[str, Scheme] = {scheme.name: scheme for family in FAMILIES for sch
 PLUGINS = PluginGroup("nas_edge.devices", "device scheme", SCHEMES, DeviceAddressError, DeviceError)
 
 _SEE = "`nas-edge devices` says what they are"
-
-PLANNED_SCHEMES = {
-    "coral": "a Coral Edge TPU",
-}
 
 
 def schemes() -> list[Scheme]:
@@ -54,19 +52,12 @@ def find_scheme(name: str, address: str | None = None) -> Scheme:
         address: The whole of it, for the error; None for the name.
 
     Raises:
-        DeviceAddressError: If it is unknown or planned only, or the package it comes from is broken.
+        DeviceAddressError: If it is unknown, or the package it comes from is broken.
     """
     received = name if address is None else repr(address)
     plugin = PLUGINS.find(name)
     if plugin is not None:
         return _loaded(plugin)
-    if name in PLANNED_SCHEMES:
-        raise DeviceAddressError(
-            f"{name}: devices ({PLANNED_SCHEMES[name]}) are not available in this version",
-            expected=_supported(),
-            received=received,
-            fix=_SEE,
-        )
     if name not in SCHEMES:
         near = get_close_matches(name, [scheme.name for scheme in schemes()], n=1)
         fix = f"did you mean {near[0]}: ? {_SEE}" if near else _SEE

@@ -37,6 +37,7 @@ OWNERS: Mapping[Verdict, Owner] = {
     Verdict.THROTTLED: Owner.BENCH,
     Verdict.FALLBACK: Owner.CANDIDATE,
     Verdict.CONVERT_FAILED: Owner.CANDIDATE,
+    Verdict.COMPILE_FAILED: Owner.CANDIDATE,
     Verdict.LOAD_FAILED: Owner.CANDIDATE,
     Verdict.RUN_FAILED: Owner.CANDIDATE,
     Verdict.OUT_OF_MEMORY: Owner.CANDIDATE,
@@ -128,7 +129,7 @@ def needed_visits(
     visits: Sequence[VisitTime], spec: BenchmarkSpec, settings: VisitSettings, watch: ProbeWatch
 ) -> float:
     """Returns how many visits it takes to trust the lowest, by how quiet the probes were in the rounds of these."""
-    share = watch.quiet_share(min((visit.round for visit in visits), default=None))
+    share = watch.quiet_share(visits)
     # Without a probe nothing says how quiet the device is; half of the visits is a guess.
     return visits_needed(0.5 if share is None else share, spec.max_risk, settings)
 

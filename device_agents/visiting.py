@@ -339,7 +339,7 @@ class VisitingAgent(DeviceAgent):
 
     def _probe_spec(self, spec: BenchmarkSpec) -> BenchmarkSpec:
         duration_s = self.settings.probe_duration_s
-        of_visit = self.settings.of_visit(spec.replace(input_shapes=()))
+        of_visit = self.settings.of_visit(spec.replace(input_shapes=(), inputs=""))
         return of_visit.replace(min_duration_s=duration_s, max_duration_s=duration_s)
 
     def _take_probe(self, watch: ProbeWatch, probe: Probe, measurement: Measurement, number: int) -> bool:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from device_agents.api import (
     Verdict,
 )
 from device_agents.attempts import measure_fairly, probe, refuse
-from device_agents.errors import ModelError, ProtocolError, SpecError
+from device_agents.errors import DeviceUnavailableError, ModelError, ProtocolError, SpecError
 from device_agents.results import read_capacities, read_failure, read_measurement, read_visits, stage_verdict
 from device_agents.tflite_file import inspect_model
 from device_agents.verdicts import is_failure
@@ -42,6 +43,32 @@ _PAUSE_S = 0.1
 _MEMORY_WORDS = re.compile(r"bad_alloc|MemoryError|[Cc]annot allocate memory|out of memory")
 
 
+class Accelerator(ABC):
+    """What a worker uses beside the CPU, for models that are compiled for it.
+
+    Attributes:
+        arguments: With which the worker is started.
+    """
+
+    arguments: tuple[str, ...]
+
+    @abstractmethod
+    def attach(self, worker: WorkerLink) -> None:
+        """Makes sure that a worker that was just started can use it.
+
+        Raises:
+            DeviceUnavailableError: With what is missing.
+        """
+
+    @abstractmethod
+    def describe(self, info: DeviceInfo) -> DeviceInfo:
+        """Returns what the device is with it, once it is attached."""
+
+    @abstractmethod
+    def refuse(self, model: bytes) -> Measurement | None:
+        """Returns the verdict on a model that it does not run; None for one that it does."""
+
+
 class WorkerAgent(DeviceAgent):
     """Measures with a worker, wherever that runs.
 
@@ -52,28 +79,36 @@ class WorkerAgent(DeviceAgent):
         start: Starts a worker.
         info: What the device is; or what reads that from what its worker says of itself, see
             `results.read_device_info`.
+        accelerator: What the worker uses beside the CPU; `start` passes it the arguments. None for nothing.
     """
 
     packs_models = False
     """Whether models are packed on their way; those of candidates, being untrained, become a fraction."""
 
-    def __init__(self, start: StartWorker, info: DeviceInfo | Callable[[Mapping[str, Any]], DeviceInfo]) -> None:
-        self._start, self._read_info = start, info
+    def __init__(
+        self,
+        start: StartWorker,
+        info: DeviceInfo | Callable[[Mapping[str, Any]], DeviceInfo],
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self._start, self._read_info, self._accelerator = start, info, accelerator
         self._info: DeviceInfo | None = info if isinstance(info, DeviceInfo) else None
         self._worker: WorkerLink | None = None
         self._loaded: set[str] = set()  # keys of the models that the worker has
+        self._examples: NDArray[Any] | None = None
 
     def info(self) -> DeviceInfo:
         """See `DeviceAgent`."""
         if self._info is None:
             assert not isinstance(self._read_info, DeviceInfo)
-            self._info = self._read_info(self._warm_worker().hello)
+            self._info = self._accelerated(self._read_info(self._warm_worker().hello))
         return self._info
 
     def measure(self, model: bytes, spec: BenchmarkSpec) -> Measurement:
         """See `DeviceAgent`."""
         _check_supported(spec, self.info())
-        return measure_fairly(model, spec, self._attempt, self._examine, _PAUSE_S)
+        refusal = self._refuse(model)
+        return refusal if refusal is not None else measure_fairly(model, spec, self._attempt, self._examine, _PAUSE_S)
 
     def measure_all(self, requests: Sequence[MeasureRequest]) -> list[Measurement]:
         """See `DeviceAgent`; the worker keeps the models loaded, and is asked for all of them at once.
@@ -96,6 +131,16 @@ class WorkerAgent(DeviceAgent):
             suspects |= {requests[remaining[i]] for i, one in enumerate(visited) if is_failure(one)}
             suspects |= set() if suspect is None else {suspect}
         return [found[position] for position in range(len(requests))]
+
+    def take_examples(self, examples: NDArray[Any]) -> str:
+        """See `DeviceAgent`; each worker gets them when it starts."""
+        from device_agents.worker.feeding import Examples
+
+        digest = Examples.of(examples).digest
+        self._examples = examples
+        if self._worker is not None and self._worker.alive:
+            self._send_examples(self._worker)
+        return digest
 
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
@@ -171,7 +216,13 @@ class WorkerAgent(DeviceAgent):
 
     def _is_hopeless(self, request: MeasureRequest) -> bool:
         """Whether a model need not be run to be assessed."""
-        return _visit_key(*request) not in self._loaded and refuse(request[0]) is not None
+        return _visit_key(*request) not in self._loaded and (self._refuse(request[0]) or refuse(request[0])) is not None
+
+    def _refuse(self, model: bytes) -> Measurement | None:
+        return None if self._accelerator is None else self._accelerator.refuse(model)
+
+    def _accelerated(self, info: DeviceInfo) -> DeviceInfo:
+        return info if self._accelerator is None else self._accelerator.describe(info)
 
     def _examine(self, failure: Measurement) -> str:
         """Returns what is wrong with the worker, "" if it still runs a model."""
@@ -182,13 +233,32 @@ class WorkerAgent(DeviceAgent):
         if self._worker is not None and not self._worker.alive:
             self.close()
         if self._worker is None:
-            self._worker, self._loaded = WorkerLink(self._start()), set()
+            worker, self._loaded = WorkerLink(self._start()), set()
+            try:
+                if self._accelerator is not None:
+                    self._accelerator.attach(worker)
+                self._send_examples(worker)
+            except BaseException:
+                worker.close()
+                raise
+            self._worker = worker
         return self._worker
+
+    def _send_examples(self, worker: WorkerLink) -> None:
+        if self._examples is None:
+            return
+        from device_agents.worker.tensors import encode_arrays
+
+        descriptions, blobs = encode_arrays([self._examples])
+        try:
+            worker.request(Frame({"do": "keep", "inputs": descriptions}, blobs), _RUN_TIMEOUT_S)
+        except (WorkerDiedError, WorkerTimeoutError) as error:
+            raise DeviceUnavailableError(f"The worker does not take the examples to time on: {error}") from error
 
 
 def _visit_key(model: bytes, spec: BenchmarkSpec) -> str:
     """Tells a model and how it is loaded from all others."""
-    loaded_as = [spec.threads, spec.delegate, spec.cores, spec.input_shapes]
+    loaded_as = [spec.threads, spec.delegate, spec.cores, spec.input_shapes, spec.inputs]
     return f"{_digest(model)} {json.dumps(loaded_as)}"
 
 

@@ -24,13 +24,16 @@ _LOG_LINE_BYTES = 2000
 _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
 
-def start_local_worker() -> ProcessChannel:
+def start_local_worker(arguments: Sequence[str] = ()) -> ProcessChannel:
     """Starts a worker on this machine, with this Python.
+
+    Args:
+        arguments: Of the worker.
 
     Raises:
         DeviceUnavailableError: If it cannot be started.
     """
-    return ProcessChannel([sys.executable, "-m", "device_agents.worker"], _PACKAGE_ROOT)
+    return ProcessChannel([sys.executable, "-m", "device_agents.worker", *arguments], _PACKAGE_ROOT)
 
 
 class ProcessChannel(WorkerChannel):

@@ -123,7 +123,12 @@ def estimate(config: RunConfig, *, reporter: Reporter | None = None) -> Estimate
 
 
 def export(
-    run: str | Path, out: str | Path, *, device: str | None = None, reporter: Reporter | None = None
+    run: str | Path,
+    out: str | Path,
+    *,
+    device: str | None = None,
+    hardware: str | None = None,
+    reporter: Reporter | None = None,
 ) -> RunResult:
     """Writes the bundle of a finished run again, converted and measured anew.
 
@@ -131,6 +136,7 @@ def export(
         run: its folder.
         out: new folder for the bundle.
         device: address of where to measure; None for the run's own.
+        hardware: name of what has to run it, see `nas_edge.hardware`; None for the run's own, if it has any.
         reporter: see `search`.
 
     Raises:
@@ -138,7 +144,7 @@ def export(
     """
     from nas_edge import pipeline
 
-    return pipeline.export(Path(run), Path(out), device, reporter or Reporter())
+    return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware)
 
 
 def benchmark(

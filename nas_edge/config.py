@@ -22,6 +22,7 @@ from device_agents.schemes import SCHEMES
 from nas_edge.controllers import CONTROLLERS
 from nas_edge.data.settings import PHOTOGRAPHS, DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
+from nas_edge.hardware import HARDWARE
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.registry import Registry, setting_path
@@ -44,6 +45,12 @@ class DeviceConfig(Settings):
     threads: int = Field(1, description="threads of the TFLite runtime")
     cores: str | None = Field(None, description="big, little, ids (4-7) or a mask ('0xf0'); by default it chooses")
     delegate: str = Field("cpu", description="cpu, none; on phones also gpu, nnapi, external:LIBRARY[,KEY=VALUE...]")
+    timing_inputs: int = Field(
+        8,
+        ge=0,
+        le=64,
+        description="validation examples that networks are timed on, in turns; 0 for random values, as on phones",
+    )
     require_delegate: bool = Field(False, description="fail candidates of which the delegate takes no operator")
     require_cool: bool = Field(False, description="refuse a phone that does not say that it is cool")
     require_charged: bool = Field(False, description="refuse a phone that is not plugged in and well charged")
@@ -118,7 +125,9 @@ class MeasuringConfig(Settings):
     def spec(self, device: DeviceConfig) -> BenchmarkSpec:
         """The settings the device agent takes; which cores `device.cores` means, it has to be asked."""
         changes = {name: value for name, value in self.model_dump(exclude={"preset"}).items() if value is not None}
-        return MEASURING_PRESETS[self.preset].replace(**device.model_dump(exclude={"addresses", "cores"}), **changes)
+        return MEASURING_PRESETS[self.preset].replace(
+            **device.model_dump(exclude={"addresses", "cores", "timing_inputs"}), **changes
+        )
 
 
 class TargetConfig(Settings):
@@ -144,6 +153,15 @@ class ExportConfig(Settings):
     representative_images: int = Field(256, ge=1, description="training images that calibrate int8")
     weights: Literal["scratch", "shared"] = Field("scratch", description="where the winner's training starts")
     compare: bool = Field(True, description="also train the reference network and the best random architecture")
+    hardware: Annotated[str | None, one_of(HARDWARE)] = Field(
+        None, description=f"what has to run it, {', '.join(HARDWARE)}: the space is searched without what it cannot run"
+    )
+
+    @model_validator(mode="after")
+    def _runs_there(self) -> ExportConfig:
+        if self.hardware and self.precision == "float32" and not HARDWARE[self.hardware].runs_float32:
+            raise ValueError(f"{self.hardware} runs int8 files only; leave out export.precision=float32")
+        return self
 
 
 class RunsConfig(Settings):
@@ -193,6 +211,21 @@ class RunConfig(Settings):
     def reference(self) -> NetworkSpaceSettings | None:
         """The space's settings, where results are compared with a published network."""
         return self.space if isinstance(self.space, NetworkSpaceSettings) else None
+
+
+def check_data_named(config: RunConfig) -> None:
+    """Refuses a new run on data that nobody named.
+
+    The digits are for the presets that name them: an hour-long search on them is hardly what was meant.
+
+    Raises:
+        ConfigError: when `data.source` is missing.
+    """
+    if TASKS.make(config.task).delivers and "source" not in config.data.model_fields_set:
+        raise ConfigError(
+            "--data (data.source) is missing: presets laptop, single-gpu and full, and none, are for your own images",
+            fix="name them, for example --data photos/, or try --data digits",
+        )
 
 
 # Where the settings hold an entry of a table: choosing another entry there drops the settings of the one before.

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nas_edge.config import RunConfig
+from nas_edge.config import RunConfig, check_data_named
 from nas_edge.errors import ConfigError, InfeasibleError, StoppedError
 from nas_edge.formatting import ms_text
 from nas_edge.latency.source import Candidate
@@ -88,6 +88,7 @@ def rehearse(config: RunConfig, reporter: Reporter) -> Estimate:
         InfeasibleError: when the architecture cannot be timed.
         ConfigError: for a run that ends without a network, which is over in seconds.
     """
+    check_data_named(config)
     task = open_task(config)
     if not task.delivers:
         raise ConfigError("--dry-run is for runs that train and measure; a search of a table takes seconds")
@@ -104,7 +105,7 @@ def _rehearsed(context: RunContext, show: Callable[..., None]) -> Estimate:
     config, space, bench = context.config, context.space, context.bench
     architecture = space.canonical(space.sample(generator(config.seed, "dry run")))
     design = space.build(architecture)
-    start_tensorflow()
+    start_tensorflow(config.runs.deterministic)
     clock = _Clock()
     answer = bench.latency_source.submit(Candidate(design, architecture)).result()
     measuring_s = clock.lap()
@@ -254,7 +255,7 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
         file_quality(file, data.in_order(tested, TESTED_AT_ONCE), task)
     converting_s += clock.lap() * (len(data.split.test) / len(tested) - 1)
     show(4, "converted and checked")
-    spec = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
+    spec = config.final_measure.spec(config.device).replace(cores=device.spec.cores, inputs=device.spec.inputs)
     device.measure_file(delivered.files[config.export.precision], spec)
     measuring_s = clock.lap()
     show(5, "measured again")

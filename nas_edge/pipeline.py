@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from device_agents.errors import DeviceError
-from nas_edge.config import RunConfig
+from nas_edge.config import RunConfig, check_data_named, load_config
 from nas_edge.errors import (
     BadImagesError,
     ConfigError,
@@ -43,6 +43,7 @@ from nas_edge.stages.context import (
     open_devices,
     open_task,
     published_network,
+    timing_inputs,
 )
 from nas_edge.stages.delivering import (
     Bundling,
@@ -70,14 +71,15 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
         The result, also written to `out/result.json`; the bundle is in `out/bundle`.
 
     Raises:
-        DataError, RunError, InfeasibleError, DeviceError: see there.
+        ConfigError, DataError, RunError, InfeasibleError, DeviceError: see there.
     """
     Run.check_new(out)  # before anything takes time
+    check_data_named(config)
     config.search.connect_processes()
     with StopSignals(_stopped(out)) as stop, ExitStack() as stack:
         task = open_task(config)
         data = load_data(config, task, reporter)
-        space = make_space(config, task, data)
+        space = make_space(config, task, data, reporter.say)
         bench = stack.enter_context(open_bench(config, task, data, space))
         run = stack.enter_context(Run.create(out, config))
         return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop))
@@ -218,11 +220,13 @@ def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Tri
         context.reporter.say(f"{config.reference_name} is left out: it has no shared weights, and nothing is trained")
     elif published is not None:
         label = str(config.reference_name)
+        if config.export.hardware is not None:
+            label += f" for {config.export.hardware}"
         contenders.append(Contender(label, label, None, published))
     return contenders
 
 
-def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> RunResult:
+def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hardware: str | None = None) -> RunResult:
     """Writes the bundle of a finished run again, converted and measured anew.
 
     Args:
@@ -230,9 +234,11 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
         out: new folder for the bundle.
         device: where to measure; None for the run's own device.
         reporter: what the user sees.
+        hardware: what has to run it; None for the run's own, if it has any.
 
     Raises:
         RunError: when the run did not get as far as a trained winner.
+        ExportError: when the hardware cannot run it.
     """
     from nas_edge.export.bundle import check_new_bundle
 
@@ -246,18 +252,20 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter) -> R
     config = run.config
     if device is not None:
         config = config.model_copy(update={"device": config.device.model_copy(update={"addresses": (device,)})})
+    if hardware is not None:
+        config = load_config(flags={"export.hardware": hardware}, base=config)
     weights = run.read_weights("winner/weights.npz")
     task = open_task(config)
     data = _same_data(config, task, reporter)
     assert data is not None
     assert isinstance(task, NetworkTask)
-    space = make_space(config, task, data)
+    space = make_space(run.config, task, data)  # of which the architecture is a point
     try:
         architecture = space.parse(found.winner.architecture)
     except SpaceError as error:
         raise RunFolderError(f"{run.path('result.json')} is damaged: {error}") from None
-    start_tensorflow()
-    with open_devices(config) as source:
+    start_tensorflow(config.runs.deterministic)
+    with open_devices(config, inputs=timing_inputs(config, data)) as source:
         network = space.build(architecture).needed_network()
         model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
         rows = measure_models(config, source, source.measure_files, [model], reporter)

@@ -12,8 +12,8 @@ import click
 import numpy as np
 import pytest
 
-from nas_edge import cli
-from nas_edge.errors import SpaceError
+from nas_edge import api, cli
+from nas_edge.errors import ConfigError, SpaceError
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -150,9 +150,23 @@ def test_spaces_and_devices_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: 
     code, out, _ = run(monkeypatch, capsys, "spaces", "mobilenet-v3-like")
     assert code == 0
     assert len(out.strip().splitlines()) == 87
+    assert run(monkeypatch, capsys, "spaces", "show", "mobilenet-v3-like") == (0, out, "")
     code, out, _ = run(monkeypatch, capsys, "devices")
     assert code == 0
     assert "host:" in out
+
+
+def test_a_space_is_checked_for_hardware(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(monkeypatch, capsys, "spaces", "check", "mobilenet-v3-like", "--hardware", "edgetpu")
+    assert code == 1
+    assert "cannot run  HARD_SWISH  in every network (5), k3 (13)" in out
+    assert "slow        MUL         se (20)" in out
+    assert "without se (20 decisions), relu in place of hard_swish (52 layers)" in out
+    code, out, _ = run(monkeypatch, capsys, "spaces", "check", "proxylessnas", "--hardware", "edgetpu")
+    assert (code, out.splitlines()[-1]) == (0, "every choice fits")
+    code, _, err = run(monkeypatch, capsys, "spaces", "check", "proxylessnas", "--hardware", "tpu")
+    assert code == 2
+    assert "unknown hardware 'tpu'" in one_line(err)
 
 
 def test_settings_are_listed_with_their_meaning(
@@ -195,5 +209,15 @@ def test_no_long_search_begins_on_pictures_that_nobody_named(
     out = tmp_path / "run"
     code, _, err = run(monkeypatch, capsys, "search", *preset, *(("--out", str(out)) if how == "--out" else (how,)))
     assert code == 2
-    assert "--data is missing" in err
+    assert "--data (data.source) is missing" in err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("preset", [None, "laptop"])
+def test_nor_does_one_from_python(tmp_path: Path, preset: str | None) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"data\.source\) is missing"):
+        api.search(out, preset=preset, settings={"search.steps": 10})
+    with pytest.raises(ConfigError, match=r"data\.source\) is missing"):
+        api.estimate(api.configure(preset=preset))
     assert not out.exists()

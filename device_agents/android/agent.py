@@ -868,6 +868,7 @@ def _conditions(
         delegate=spec.delegate.replace(library, Path(library).name, 1) if library else spec.delegate,
         threads=spec.threads,
         started_utc=started_utc,
+        inputs="random values",
         delegate_kernels=None if used is None else used.kernels,
         cores=cores,
         governor=governor,

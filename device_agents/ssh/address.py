@@ -1,4 +1,4 @@
-"""Addresses of boards: `ssh://[USER@]HOST[:PORT][?python=COMMAND]`."""
+"""Addresses of boards: `ssh://[USER@]HOST[:PORT][?python=COMMAND][&accelerator=NAME]`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from device_agents.accelerators import accelerator_problem
 from device_agents.errors import DeviceAddressError
 
-FORM = "ssh://[USER@]HOST[:PORT][?python=COMMAND]"
+FORM = "ssh://[USER@]HOST[:PORT][?python=COMMAND][&accelerator=NAME]"
+_OPTIONS = ("python", "accelerator")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,100}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|[0-9A-Fa-f:.%]{2,60}")
 
@@ -23,18 +25,22 @@ class BoardAddress:
         port: None for what the configuration says.
         python: The Python to use there, a path or a name on its PATH; "" for the one that setup has made, else
             `python3`.
+        accelerator: What is plugged in there and to be used, see `accelerators`; "" for nothing but the CPU.
     """
 
     host: str
     user: str | None = None
     port: int | None = None
     python: str = ""
+    accelerator: str = ""
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = f":{self.port}" if self.port else ""
-        return f"ssh://{user}{host}{port}" + (f"?python={quote(self.python)}" if self.python else "")
+        options = {"python": self.python, "accelerator": self.accelerator}
+        query = "&".join(f"{name}={quote(value, safe='/:')}" for name, value in options.items() if value)
+        return f"ssh://{user}{host}{port}" + (f"?{query}" if query else "")
 
     @property
     def for_ssh(self) -> str:
@@ -79,12 +85,13 @@ def _parse(rest: str) -> BoardAddress | str:
     if parts.username is not None and not _NAME.fullmatch(parts.username):
         return "the user name has characters that are not allowed"
     if parts.path not in ("", "/") or parts.fragment:
-        return "nothing but ?python=... may follow the host"
+        return "nothing but ?python=... and ?accelerator=... may follow the host"
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(set(options) - {"python"})
+    unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
-        return f"unknown option {unknown[0]!r}; supported: python"
-    python = options.get("python", "")
-    if python.startswith("-") or not python.isprintable() or (parts.query and not python):
+        return f"unknown option {unknown[0]!r}; supported: {', '.join(_OPTIONS)}"
+    python, accelerator = (options.get(name, "") for name in _OPTIONS)
+    if python.startswith("-") or not python.isprintable() or ("python" in options and not python):
         return "python= must name a command or a path"
-    return BoardAddress(host, parts.username, port, python)
+    problem = accelerator_problem(accelerator) if "accelerator" in options else ""
+    return problem or BoardAddress(host, parts.username, port, python, accelerator)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from device_agents.api import DeviceInfo
+from device_agents.accelerators import compiler_for, open_accelerator
+from device_agents.api import DeviceAgent, DeviceInfo
+from device_agents.compiling import CompilingAgent
 from device_agents.errors import DeviceUnavailableError
 from device_agents.results import read_device_info
 from device_agents.ssh.address import BoardAddress, read_address
@@ -23,9 +25,10 @@ class SshAgent(WorkerAgent):
     packs_models = True
 
     def __init__(self, address: BoardAddress) -> None:
-        self._board = Board(address)
+        accelerator = open_accelerator(address.accelerator) if address.accelerator else None
+        self._board = Board(address, () if accelerator is None else accelerator.arguments)
         self._first: DeviceInfo | None = None
-        super().__init__(self._board.start_worker, self._read)
+        super().__init__(self._board.start_worker, self._read, accelerator)
 
     def info(self) -> DeviceInfo:
         """See `DeviceAgent`; connects again where the link was lost.
@@ -33,7 +36,7 @@ class SshAgent(WorkerAgent):
         Raises:
             DeviceUnavailableError: Also if another board answers at this address now.
         """
-        found = self._read(self._warm_worker().hello)
+        found = self._accelerated(self._read(self._warm_worker().hello))
         if self._first is None:
             self._first = found
         if found.fingerprint != self._first.fingerprint:
@@ -54,10 +57,14 @@ class SshAgent(WorkerAgent):
         self._board.close()
 
 
-def open_board(rest: str) -> SshAgent:
+def open_board(rest: str) -> DeviceAgent:
     """Returns the agent of the board at an address; it connects when it is first asked something.
+
+    For an accelerator, models are compiled on this machine.
 
     Raises:
         DeviceAddressError: If the address is malformed.
     """
-    return SshAgent(read_address(rest))
+    address = read_address(rest)
+    agent = SshAgent(address)
+    return CompilingAgent(agent, compiler_for(address.accelerator)) if address.accelerator else agent

@@ -9,6 +9,7 @@ import io
 import json
 import threading
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,11 @@ class Board:
 
     Args:
         address: Where it is.
+        worker_arguments: With which the worker is started.
     """
 
-    def __init__(self, address: BoardAddress) -> None:
-        self.address = address
+    def __init__(self, address: BoardAddress, worker_arguments: Sequence[str] = ()) -> None:
+        self.address, self._worker_arguments = address, worker_arguments
         self.connection = SshConnection(address)
         self._lock = DeviceLock(LOCK, f"the board at {address}")
         self._is_ready = False
@@ -115,7 +117,9 @@ class Board:
             self.claim()
             facts = self.ready()
             self._file, self._python, self._is_ready = facts.file, facts.python, True
-        process = self.connection.start([self._python, "-c", _board_side(), "start", self._file])
+        process = self.connection.start(
+            [self._python, "-c", _board_side(), "start", self._file, *self._worker_arguments]
+        )
         return SshChannel(process, self.connection)
 
     def claim(self) -> None:

@@ -74,12 +74,12 @@ def install(name: str, sha256: str) -> dict[str, Any]:
     return {}
 
 
-def start(file: str) -> None:
+def start(file: str, *arguments: str) -> None:
     """Becomes the worker, after ending one that an earlier session may have left."""
     record = cache_folder() / "pid"
     end_leftover(record)
     record.write_text(str(os.getpid()))
-    os.execv(sys.executable, [sys.executable, file])
+    os.execv(sys.executable, [sys.executable, file, *arguments])
 
 
 def end_leftover(record: Path) -> bool:

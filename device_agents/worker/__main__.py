@@ -1,8 +1,8 @@
-"""`python -m device_agents.worker`: answers framed requests on stdin and stdout.
+"""`python -m device_agents.worker [edgetpu DEVICE]`: answers framed requests on stdin and stdout.
 
-Requests are {"do": "hello" | "measure" | "visit" | "run", ...}; each is answered by any number of
-{"stage": ...} and then exactly one {"done": ...} or {"error": ...}. It ends at once when
-stdin does, in the middle of a request too, and so does not outlive the host.
+Requests are {"do": "hello" | "accelerator" | "keep" | "measure" | "visit" | "run", ...}; each is answered by any number
+of {"stage": ...} and then exactly one {"done": ...} or {"error": ...}. It ends at once when stdin does, in the middle
+of a request too, and so does not outlive the host.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import system
+from .edgetpu import EdgeTpu
 from .errors import DeviceError, ProtocolError
+from .feeding import Examples
 from .frames import PROTOCOL_VERSION, Frame, encode_frame, pop_blobs, read_frame, unpacked
 from .limits import no_core_dumps
 from .measure import CandidateError, measure_model, run_model
@@ -42,10 +44,18 @@ class Worker:
         self._runtime = runtime
         self._send = send
         self._visitor = Visitor(runtime)
+        self._examples: Examples | None = None
 
     def answer(self, request: Frame) -> None:
         """Answers one request; a mistake in it is reported, not raised."""
-        handlers = {"hello": self._hello, "measure": self._measure, "visit": self._visit, "run": self._run}
+        handlers = {
+            "hello": self._hello,
+            "keep": self._keep,
+            "accelerator": self._accelerator,
+            "measure": self._measure,
+            "visit": self._visit,
+            "run": self._run,
+        }
         handler = handlers.get(str(request.header.get("do")))
         try:
             if handler is None:
@@ -66,11 +76,37 @@ class Worker:
             }
         )
 
+    def _keep(self, request: Frame) -> Frame:
+        """Keeps examples that settings name by their digest, in place of those it had."""
+        arrays = decode_arrays(request.header.get("inputs"), request.blobs)
+        if len(arrays) != 1:
+            raise ProtocolError("Examples must be one array", received=f"{len(arrays)}")
+        try:
+            self._examples = Examples.of(arrays[0])
+        except ValueError as error:
+            raise ProtocolError(str(error)) from None
+        return Frame({"done": "keep", "inputs": self._examples.digest})
+
+    def _examples_for(self, spec: BenchmarkSpec) -> Examples | None:
+        if not spec.inputs:
+            return None
+        if self._examples is None or self._examples.digest != spec.inputs:
+            raise ProtocolError(f"The examples {spec.inputs} were not sent")
+        return self._examples
+
+    def _accelerator(self, request: Frame) -> Frame:
+        """Tries the accelerator on a model for the CPU; says what there is, and what comes of it."""
+        (model, *_) = pop_blobs(request, at_least=1)
+        accelerator = self._runtime.accelerator
+        if accelerator is None:
+            raise ProtocolError("This worker was started without an accelerator")
+        return Frame({"done": "accelerator", **accelerator.examine(self._runtime.module, model)})
+
     def _measure(self, request: Frame) -> Frame:
         (model, *_) = pop_blobs(request, at_least=1)
         spec = BenchmarkSpec.from_json(request.header.get("spec", {}))
         with _alarm(spec.timeout_s + _ALARM_GRACE_S):
-            outcome = measure_model(self._runtime, model, spec, self._announce)
+            outcome = measure_model(self._runtime, model, spec, self._announce, self._examples_for(spec))
         facts = dataclasses.asdict(outcome)
         samples_ms = facts.pop("samples_ms")
         return Frame({"done": "measure", **facts}, (pack_samples(samples_ms),))
@@ -81,8 +117,10 @@ class Worker:
         if not isinstance(rows, list) or not isinstance(order, list):
             raise ProtocolError("A visit needs models and their order")
         blobs = list(pop_blobs(request, at_least=0))
+        specs = [BenchmarkSpec.from_json(row["spec"]) for row in rows]
         models = [
-            VisitedModel(str(row["key"]), _sent_model(row, blobs), BenchmarkSpec.from_json(row["spec"])) for row in rows
+            VisitedModel(str(row["key"]), _sent_model(row, blobs), spec, self._examples_for(spec))
+            for row, spec in zip(rows, specs)
         ]
         cores = models[0].spec.cores if models else None
         before = system.snapshot(cores)
@@ -128,13 +166,18 @@ def pack_samples(samples_ms: Iterable[float]) -> bytes:
     return struct.pack(f"<{len(values)}d", *values)
 
 
+# By the first argument that starts the worker; the second says which of them.
+_ACCELERATORS = {"edgetpu": EdgeTpu}
+
+
 def main() -> None:
     """Serves stdin and stdout until stdin ends."""
+    name, device = [*sys.argv[1:], "", ""][:2]
     no_core_dumps()
     read_fd, write_fd = _take_over_stdio()
     requests: queue.Queue[Frame] = queue.Queue()
     threading.Thread(target=_receive, args=(read_fd, requests), daemon=True).start()
-    runtime = load_runtime()
+    runtime = load_runtime(_ACCELERATORS[name](device) if name else None)
     # What is loaded now stays; collecting garbage before each timing need not walk it.
     gc.freeze()
     with os.fdopen(write_fd, "wb", buffering=0) as sink:

@@ -12,15 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterator, Sequence
 
-import numpy as np
-
 from . import system
+from .feeding import Examples, FedModel
 from .limits import limited_memory, pinned, return_free_memory
 from .profile import profile_ops
 from .runtime import Runtime, count_delegate_kernels
 from .spec import BenchmarkSpec
 from .statistics import median_of, relative_half_width
-from .tensors import Array, random_input, wanted_shapes
+from .tensors import Array, wanted_shapes
 
 Announce = Callable[[str], None]
 
@@ -30,7 +29,6 @@ _WARMUP_TOLERANCE = 0.03
 # The interval is computed again only after so many more runs, so that sorting the
 # samples stays a small part of the time and leaves the caches to the model.
 _CHECK_GROWTH = 1.2
-_INPUT_SEED = 0
 
 
 @dataclass
@@ -40,6 +38,7 @@ class Outcome:
     Attributes:
         failure: None, or stage ("load" or "run"), kind ("error" or "out_of_memory")
             and message of what went wrong.
+        inputs: What it was run on, see `FedModel.inputs`; None if it was not run.
         waited_s: Seconds in which this process was runnable but had no core; of a visit only.
         busy_s: Seconds spent in the first inference, warming up and timing.
         before: `system.snapshot` just before timing.
@@ -47,6 +46,7 @@ class Outcome:
     """
 
     samples_ms: list[float] = field(default_factory=list)
+    inputs: str | None = None
     waited_s: float | None = None
     failure: dict[str, str] | None = None
     init_ms: float | None = None
@@ -69,7 +69,9 @@ class CandidateError(Exception):
         self.report = {"stage": stage, "kind": kind, "message": message}
 
 
-def measure_model(runtime: Runtime, model: bytes, spec: BenchmarkSpec, announce: Announce) -> Outcome:
+def measure_model(
+    runtime: Runtime, model: bytes, spec: BenchmarkSpec, announce: Announce, examples: Examples | None = None
+) -> Outcome:
     """Measures one model; a model that fails is reported in the outcome.
 
     Args:
@@ -78,6 +80,7 @@ def measure_model(runtime: Runtime, model: bytes, spec: BenchmarkSpec, announce:
         spec: How to measure.
         announce: Is told the stage ("load", "run") before it begins, so that the host
             knows it should this process die.
+        examples: What it is run on; None for random values.
 
     Raises:
         OSError: If the cores in the settings cannot be used.
@@ -93,7 +96,7 @@ def measure_model(runtime: Runtime, model: bytes, spec: BenchmarkSpec, announce:
                 interpreter = load(runtime, model, spec, outcome)
             announce("run")
             with failures_of("run"):
-                _time(interpreter, spec, outcome)
+                _time(FedModel(interpreter, examples), spec, outcome)
         except CandidateError as failure:
             outcome.failure = failure.report
     if can_reset_peak:
@@ -156,26 +159,19 @@ def load(runtime: Runtime, model: bytes, spec: BenchmarkSpec, outcome: Outcome) 
     return interpreter
 
 
-def _time(interpreter: Any, spec: BenchmarkSpec, outcome: Outcome) -> None:
-    set_inputs(interpreter)
+def _time(model: FedModel, spec: BenchmarkSpec, outcome: Outcome) -> None:
+    outcome.inputs = model.inputs
     with no_garbage_collection():
         start_s = time.perf_counter()
-        outcome.first_inference_ms = invoke_ms(interpreter)
-        outcome.warmup_runs = _warm_up(interpreter, spec)
+        outcome.first_inference_ms = model.invoke_ms()
+        outcome.warmup_runs = _warm_up(model, spec)
         outcome.before = system.snapshot(spec.cores)
-        time_runs(interpreter, spec, outcome.samples_ms)
+        time_runs(model, spec, outcome.samples_ms)
         outcome.after = system.snapshot(spec.cores)
         outcome.busy_s = time.perf_counter() - start_s
 
 
-def set_inputs(interpreter: Any) -> None:
-    """Sets every input to random values, the same ones each time."""
-    rng = np.random.default_rng(_INPUT_SEED)
-    for detail in interpreter.get_input_details():
-        interpreter.set_tensor(detail["index"], random_input(detail, rng))
-
-
-def _warm_up(interpreter: Any, spec: BenchmarkSpec) -> int:
+def _warm_up(model: FedModel, spec: BenchmarkSpec) -> int:
     """Runs until times stop falling or the time for warming up is over."""
     times_ms: list[float] = []
     start_s = time.perf_counter()
@@ -186,7 +182,7 @@ def _warm_up(interpreter: Any, spec: BenchmarkSpec) -> int:
         enough = len(times_ms) >= spec.warmup_min_runs and elapsed_s >= spec.warmup_min_duration_s
         if enough and _is_stable(times_ms):
             return len(times_ms)
-        times_ms.append(invoke_ms(interpreter))
+        times_ms.append(model.invoke_ms())
 
 
 def _is_stable(times_ms: Sequence[float]) -> bool:
@@ -197,12 +193,12 @@ def _is_stable(times_ms: Sequence[float]) -> bool:
     return recent >= before * (1 - _WARMUP_TOLERANCE)
 
 
-def time_runs(interpreter: Any, spec: BenchmarkSpec, samples_ms: list[float]) -> None:
+def time_runs(model: FedModel, spec: BenchmarkSpec, samples_ms: list[float]) -> None:
     """Adds timed runs to `samples_ms` until the settings are satisfied."""
     next_check = spec.min_runs
     spent_ms = 0.0
     while len(samples_ms) < spec.max_runs:
-        sample_ms = invoke_ms(interpreter)
+        sample_ms = model.invoke_ms()
         samples_ms.append(sample_ms)
         spent_ms += sample_ms
         count = len(samples_ms)
@@ -213,13 +209,6 @@ def time_runs(interpreter: Any, spec: BenchmarkSpec, samples_ms: list[float]) ->
             if width is not None and width <= spec.target_relative_half_width:
                 return
             next_check = max(count + 1, int(count * _CHECK_GROWTH))
-
-
-def invoke_ms(interpreter: Any) -> float:
-    """Runs the model once and returns how long that took, in milliseconds."""
-    start_ns = time.perf_counter_ns()
-    interpreter.invoke()
-    return (time.perf_counter_ns() - start_ns) / 1e6
 
 
 @contextmanager

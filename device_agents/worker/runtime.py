@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .edgetpu import EdgeTpu
 from .errors import DeviceUnavailableError
 
 # (module, distribution), in the order in which they are tried.
@@ -22,18 +23,29 @@ class Runtime:
         name: Module name, for example "ai_edge_litert".
         version: Version of its distribution.
         module: Its `interpreter` module.
+        accelerator: What runs the models that are compiled for it; None for nothing but the CPU.
     """
 
     name: str
     version: str
     module: Any
+    accelerator: EdgeTpu | None = None
 
     def interpreter(self, model: bytes, threads: int, delegate: str) -> Any:
-        """Returns an interpreter; `delegate` is a key of `spec.DELEGATES`."""
+        """Returns an interpreter; `delegate` is a key of `spec.DELEGATES`.
+
+        A model that is compiled for the accelerator runs there.
+        """
         resolvers = self.module.OpResolverType
+        more = {}  # type: dict[str, Any]
+        if self.accelerator is not None and self.accelerator.takes(model):
+            more["experimental_delegates"] = [self.accelerator.delegate(self.module)]
+            delegate = "none"
         # AUTO applies XNNPACK by itself; naming the delegate is not possible in Python.
         resolver = resolvers.AUTO if delegate == "cpu" else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        return self.module.Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=resolver)
+        return self.module.Interpreter(
+            model_content=model, num_threads=threads, experimental_op_resolver_type=resolver, **more
+        )
 
 
 def find_runtime() -> tuple[str, str]:
@@ -49,8 +61,11 @@ def find_runtime() -> tuple[str, str]:
     raise _no_runtime()
 
 
-def load_runtime() -> Runtime:
+def load_runtime(accelerator: EdgeTpu | None = None) -> Runtime:
     """Loads the first installed runtime.
+
+    Args:
+        accelerator: See `Runtime`.
 
     Raises:
         DeviceUnavailableError: If none is installed.
@@ -60,7 +75,7 @@ def load_runtime() -> Runtime:
             interpreter = importlib.import_module(f"{module}.interpreter")
         except ImportError:
             continue
-        return Runtime(module, installed_version(distribution) or "unknown", interpreter)
+        return Runtime(module, installed_version(distribution) or "unknown", interpreter, accelerator)
     raise _no_runtime()
 
 

@@ -126,6 +126,8 @@ class BenchmarkSpec:
         cores: CPU ids to run on, or None for all that the process may use.
         input_shapes: (input name, shape) pairs replacing the model's own shapes; a
             mapping is accepted. Open dimensions not named here become 1.
+        inputs: Digest of the examples that a model is run on in turns, see `DeviceAgent.take_examples`; "" for random
+            values, which also stand in where the examples are not of the model's input shape.
         profile_ops: Ask for times of single operators.
         patience_s: How long to wait, in all, for a device that is disturbed as a whole to be quiet again, in seconds.
         timeout_s: Wall-clock limit of one attempt, loading included, in seconds.
@@ -137,7 +139,7 @@ class BenchmarkSpec:
     min_runs: int = 9
     max_runs: int = 2000
     min_duration_s: float = 0.06
-    max_duration_s: float = 2.4
+    max_duration_s: float = 3.0
     target_relative_half_width: float = 0.02
     max_relative_half_width: float = 0.05
     max_risk: float = 0.002
@@ -153,6 +155,7 @@ class BenchmarkSpec:
     require_charged: bool = False
     cores: tuple[int, ...] | None = None
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    inputs: str = ""
     profile_ops: bool = False
     patience_s: float = 30.0
     timeout_s: float = 60.0
@@ -186,6 +189,10 @@ class BenchmarkSpec:
         self._check_order("min_duration_s", "max_duration_s")
         self._check_order("warmup_min_duration_s", "warmup_max_duration_s")
         self._check_order("target_relative_half_width", "max_relative_half_width")
+        if not isinstance(self.inputs, str) or not re.fullmatch(r"([0-9a-f]{16})?", self.inputs):
+            raise SpecError(
+                "inputs must be a digest of 16 hexadecimal digits, or empty", received=f"{self.inputs!r:.80}"
+            )
         Delegate.parse(self.delegate)
 
     def _check_order(self, low: str, high: str) -> None:
@@ -198,6 +205,8 @@ class BenchmarkSpec:
     def settings_hash(self) -> str:
         """Short stable hash of everything that influences the measured number."""
         kept = {k: v for k, v in self.to_json().items() if k not in _NOT_IN_SETTINGS_HASH}
+        if not self.inputs:  # as the hash was when there were random values only
+            del kept["inputs"]
         text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Iterator
+from typing import Callable, Iterable, Iterator
 
 from . import system
+from .feeding import Examples, FedModel
 from .limits import limited_memory, pinned, return_free_memory
-from .measure import CandidateError, Outcome, failures_of, invoke_ms, load, no_garbage_collection, set_inputs, time_runs
+from .measure import CandidateError, Outcome, failures_of, load, no_garbage_collection, time_runs
 from .runtime import Runtime
 from .spec import BenchmarkSpec
 
@@ -32,16 +33,18 @@ class VisitedModel:
         key: Tells it and how it is run from all others.
         data: Its TFLite file, None if it is said to be loaded.
         spec: How it is visited.
+        examples: What it is run on; None for random values.
     """
 
     key: str
     data: bytes | None
     spec: BenchmarkSpec
+    examples: Examples | None = None
 
 
 @dataclass
 class _Loaded:
-    interpreter: Any
+    model: FedModel
     size_bytes: int
 
 
@@ -90,9 +93,10 @@ class Visitor:
                 self._loaded.move_to_end(model.key)
                 announce("run", position)
                 with failures_of("run"):
-                    interpreter = self._loaded[model.key].interpreter
-                    discarded_ms = invoke_ms(interpreter)
-                    time_runs(interpreter, model.spec, outcome.samples_ms)
+                    loaded = self._loaded[model.key].model
+                    outcome.inputs = loaded.inputs
+                    discarded_ms = loaded.invoke_ms()
+                    time_runs(loaded, model.spec, outcome.samples_ms)
                 outcome.warmup_runs = 1
                 outcome.busy_s += (discarded_ms + sum(outcome.samples_ms)) / 1e3
             except CandidateError as failure:
@@ -113,13 +117,13 @@ class Visitor:
                 interpreter = load(self._runtime, model.data, model.spec, outcome)
             announce("run", position)
             with failures_of("run"):
-                set_inputs(interpreter)
-                outcome.first_inference_ms = invoke_ms(interpreter)
+                fed = FedModel(interpreter, model.examples)
+                outcome.first_inference_ms = fed.invoke_ms()
         outcome.busy_s += outcome.first_inference_ms / 1e3
         peak_bytes = system.memory_bytes("VmHWM") if can_reset_peak else None
         if peak_bytes is not None and resident_before is not None:
             outcome.peak_memory_bytes = max(0, peak_bytes - resident_before)
-        self._loaded[model.key] = _Loaded(interpreter, len(model.data))
+        self._loaded[model.key] = _Loaded(fed, len(model.data))
 
     def _make_room(self) -> None:
         while len(self._loaded) > MAX_LOADED_MODELS or (

@@ -46,6 +46,14 @@ def spaces(typed: str) -> list[str]:
 
 
 @_completes
+def hardware(typed: str) -> list[str]:
+    """Names of hardware profiles."""
+    from nas_edge.hardware import HARDWARE
+
+    return list(HARDWARE)
+
+
+@_completes
 def methods(typed: str) -> list[str]:
     """Names of search methods."""
     from nas_edge.search.methods import METHODS

@@ -11,6 +11,7 @@ import click
 
 from nas_edge.cli import completion
 from nas_edge.cli.base import PATH, Command, check_limit, check_new_file, print_table
+from nas_edge.cli.options import HARDWARE_HELP
 from nas_edge.errors import NasEdgeError
 from nas_edge.formatting import command, ms_text
 from nas_edge.terminal import printable
@@ -197,10 +198,11 @@ def compare(runs: tuple[Path, ...], out: Path | None, as_text: bool) -> None:
     shell_complete=completion.devices,
     help="Where to measure it; default: the run's device.",
 )
-def export(run: Path, out: Path, device: str | None) -> None:
+@click.option("--hardware", metavar="NAME", shell_complete=completion.hardware, help=HARDWARE_HELP)
+def export(run: Path, out: Path, device: str | None, hardware: str | None) -> None:
     """Writes and measures a finished RUN's bundle again.
 
-    The files are converted anew, into another folder.
+    The files are converted anew, into another folder. With --hardware, they are refused if that cannot run them.
 
     Exit codes are those of `nas-edge search`: 3 when the run's hard limit is missed, 4 when that is not known.
     """
@@ -208,6 +210,6 @@ def export(run: Path, out: Path, device: str | None) -> None:
     from nas_edge.progress import Reporter
     from nas_edge.report import result_text
 
-    result = pipeline.export(run, out, device, Reporter())
+    result = pipeline.export(run, out, device, Reporter(), hardware)
     click.echo(result_text.answer(result, run, out))
     check_limit(result)

@@ -18,6 +18,7 @@ from nas_edge.cli.options import (
     DATA_HELP,
     DELEGATE_HELP,
     DEVICE_HELP,
+    HARDWARE_HELP,
     LATENCY_HELP,
     RESUME_HELP,
 )
@@ -98,6 +99,11 @@ FLAGS = (
         "--precision",
         "export.precision",
         {"type": click.Choice(["int8", "float32"]), "help": "What is measured and delivered."},
+    ),
+    Flag(
+        "--hardware",
+        "export.hardware",
+        {"metavar": "NAME", "shell_complete": completion.hardware, "help": HARDWARE_HELP},
     ),
     Flag(
         "--weights",
@@ -196,7 +202,7 @@ def search(
       nas-edge search --preset laptop --data photos/ --target-ms 4 --out runs/photos
       nas-edge search --resume runs/photos
     """  # noqa: D301 - click wants the control character, not its name
-    from nas_edge.config import describe_settings, load_config
+    from nas_edge.config import check_data_named, describe_settings, load_config
 
     settings: dict[str, Any] = {}
     for flag in FLAGS:
@@ -217,7 +223,7 @@ def search(
     if list_settings:
         click.echo(describe_settings(config))
         return
-    _check_data(config)
+    check_data_named(config)
     if out is None and not dry_run:
         raise click.UsageError("--out is missing: name a new folder for the run, for example --out runs/first")
     if dry_run:
@@ -227,17 +233,6 @@ def search(
         return
     assert out is not None
     _search(config, out)
-
-
-def _check_data(config: RunConfig) -> None:
-    """The digits are for the presets that name them: an hour-long search on them is hardly what was meant."""
-    from nas_edge.tasks import TASKS
-
-    if TASKS.make(config.task).delivers and "source" not in config.data.model_fields_set:
-        raise click.UsageError(
-            "--data is missing: presets laptop, single-gpu and full, and no preset, are for your own images; name "
-            "them, for example --data photos/, or try --data digits"
-        )
 
 
 def _search(config: RunConfig, out: Path) -> None:

@@ -8,7 +8,8 @@ Beside train/ there is val/ or test/ or both. Architectures are scored on the im
 test on; alone, val/ is what is tested on, as usual for ImageNet, and a part of train/ scores architectures.
 
 Folders and files whose names begin with a dot are not looked at. What else is not an image in a class folder is ignored
-and counted. Every file is checked before the search, by several threads; what was found is kept, see `examined.py`.
+and counted. Every file is checked before the search, by several threads, and decoded where bad ones are to be skipped;
+what was found is kept, see `examined.py`.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ _TRAIN, _VALIDATION, _TEST = ("train",), ("val", "valid", "validation"), ("test"
 # Files that one thread checks at a time.
 _CHECKED_TOGETHER = 64
 
-_EXAMINER = f"image headers 1, Pillow {PIL.__version__}"
+# Findings of one depth do not stand for the other: headers say less.
+_HEADERS = f"image headers 1, Pillow {PIL.__version__}"
+_PIXELS = f"image pixels 1, Pillow {PIL.__version__}"
 
 
 class FolderImages:
@@ -105,7 +108,8 @@ def load_folder(folder: Path, skip_bad: bool = False, workers: int = 0) -> Datas
 
     Args:
         folder: holds the class folders.
-        skip_bad: leaves out images that cannot be read, instead of refusing the folder.
+        skip_bad: leaves out images that cannot be read, instead of refusing the folder. All are decoded to see: a run
+            must not stop at one of them later.
         workers: threads that check.
 
     Raises:
@@ -120,9 +124,9 @@ def load_folder(folder: Path, skip_bad: bool = False, workers: int = 0) -> Datas
     check_class_names(names, str(folder))
     every = list(chain.from_iterable(listed))
     _refuse_empty(every, f"holds no images (supported: {SUPPORTED})", LeftOut(dict(ignored)))
-    examined = Examined(folder, _EXAMINER)
+    examined = Examined(folder, _PIXELS if skip_bad else _HEADERS)
     for found in every:
-        _check(found, examined, workers)
+        _check(found, examined, skip_bad, workers)
     problems = [problem for found in every for problem in found.bad.values()]
     left_out = LeftOut(dict(ignored), settle_bad(problems, sum(len(found.files) for found in every), skip_bad))
     for found in every:
@@ -141,7 +145,7 @@ def load_folder(folder: Path, skip_bad: bool = False, workers: int = 0) -> Datas
     )
 
 
-def _check(found: _ClassFolder, examined: Examined, workers: int) -> None:
+def _check(found: _ClassFolder, examined: Examined, decode: bool, workers: int) -> None:
     """Finds the bad images of a folder; those that were examined before are not opened."""
     known = examined.known(str(found.folder))
     stamps: dict[str, Stamp] = {}
@@ -155,7 +159,8 @@ def _check(found: _ClassFolder, examined: Examined, workers: int) -> None:
     unknown = [file for file in found.files if file not in results]
     together = [unknown[start : start + _CHECKED_TOGETHER] for start in range(0, len(unknown), _CHECKED_TOGETHER)]
     fresh: dict[str, str] = {}
-    for files, problems in zip(together, in_threads(partial(_problems, found.folder), together, workers), strict=True):
+    look = partial(_problems, found.folder, decode)
+    for files, problems in zip(together, in_threads(look, together, workers), strict=True):
         fresh |= zip(files, problems, strict=True)
     kept = {name: (stamps[name], problem.encode()) for name, problem in fresh.items() if name in stamps}
     gone = known.keys() - set(found.files)
@@ -165,8 +170,8 @@ def _check(found: _ClassFolder, examined: Examined, workers: int) -> None:
     found.bad = {name: texts[name] for name in found.files if name in texts} if texts else {}
 
 
-def _problems(folder: Path, files: Sequence[str]) -> list[str]:
-    return [problem_with_file(folder / file) for file in files]
+def _problems(folder: Path, decode: bool, files: Sequence[str]) -> list[str]:
+    return [problem_with_file(folder / file, decode) for file in files]
 
 
 def _refuse_empty(every: Sequence[_ClassFolder], why: str, left_out: LeftOut) -> None:

@@ -110,11 +110,11 @@ def read_whole(path: Path) -> EncodedImage:
         raise DataError(f"{printable(str(path))} cannot be read: {error.strerror or error}") from error
 
 
-def problem_with_file(path: Path) -> str:
+def problem_with_file(path: Path, decode: bool = False) -> str:
     """What is wrong with an image file, naming it; empty if nothing is. See `check_image`."""
     try:
         with open_regular(path) as file:
-            check_image(file, path)
+            check_image(file, path, decode)
     except OSError as error:
         return f"{printable(str(path))} cannot be read: {error.strerror or error}"
     except DataError as error:
@@ -130,7 +130,7 @@ Box: TypeAlias = tuple[int, int, int, int]
 BoxOf: TypeAlias = Callable[[int, int], Box]
 
 
-def check_image(source: BinaryIO, name: object) -> None:
+def check_image(source: BinaryIO, name: object, decode: bool = False) -> None:
     """Finds unreadable images without decoding them all: the header must parse, and the file must reach its end.
 
     One that seems cut off is decoded to see: cameras append data to files that are whole.
@@ -138,6 +138,7 @@ def check_image(source: BinaryIO, name: object) -> None:
     Args:
         source: the file.
         name: what it is called in errors.
+        decode: decodes it in any case: it may begin and end well and be damaged in between.
 
     Raises:
         DataError: when it cannot be decoded.
@@ -145,7 +146,7 @@ def check_image(source: BinaryIO, name: object) -> None:
     with _decoding(name), Image.open(source, formats=tuple(IMAGE_TYPES)) as image:
         # MPO, a JPEG file with several images, has a type of its own.
         kind = IMAGE_TYPES.get(image.format or "", IMAGE_TYPES["JPEG"])
-        trusted = not _is_deep(image) and kind.is_whole(source, image)
+        trusted = not decode and not _is_deep(image) and kind.is_whole(source, image)
     if not trusted:
         source.seek(0)
         with _decoding(name), Image.open(source, formats=tuple(IMAGE_TYPES)) as image:

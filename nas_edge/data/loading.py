@@ -1,18 +1,22 @@
-"""Batches of examples, read ahead by threads, in an order that can be resumed exactly. Grain does the reading ahead.
+"""Batches of examples, read ahead, in an order that can be resumed exactly. Grain does the reading ahead.
 
 A batch is a pure function of the stream's seed and its number, so the whole state of a stream is two integers, and a
-restored stream is bit-identical to an uninterrupted one, whatever the number of threads.
+restored stream is bit-identical to an uninterrupted one, whatever the number of threads or processes.
 
-Threads rather than processes: decoding and resizing release Python's lock, and nothing has to be copied from process to
-process. They make parts of a batch, so that memory is bounded by about two batches however many of them there are.
+Threads by default: decoding and resizing release Python's lock, and nothing has to be copied from process to process.
+Processes decode image files where that lock is what many processors wait for. Either make parts of a batch, so that
+memory is bounded by about two batches however many of them there are.
 """
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
+import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,6 +51,8 @@ class Batches:
         augmentation: of the images, or None.
         workers: threads that read ahead; 0 reads when asked.
         mixing: changes to whole batches, made when they are asked for; None for none.
+        processes: processes that read ahead in place of the threads; images of an array need none. They end with this
+            one, however it ends.
 
     Raises:
         ConfigError: when `batch_size` is not positive.
@@ -63,6 +69,7 @@ class Batches:
         augmentation: Augmentation | None = None,
         workers: int = 0,
         mixing: Mixing | None = None,
+        processes: int = 0,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, received {batch_size}")
@@ -74,16 +81,17 @@ class Batches:
         self._preprocessing = preprocessing
         self._augmentation = augmentation
         self._mixing = mixing or None
-        self._seed = int(rng.integers(2**63))
-        self._number = 0
-        self._parts = _parts(dataset, batch_size)
-        self._reader = _Reader(_Work(self._fill, self._shape, sys.maxsize, len(self._parts)), workers)
-        self._forget()
+        self._workers, self._processes = workers, 0 if isinstance(dataset.images, np.ndarray) else processes
+        self._begin(int(rng.integers(2**63)), 0)
 
-    def _forget(self) -> None:
-        """Begins anew to remember what parts of a batch, and batches of an epoch, have in common."""
-        self._order = lru_cache(2)(self._order_of)
-        self._draws = lru_cache(4)(self._draws_of)
+    def _begin(self, seed: int, number: int) -> None:
+        self._seed, self._number = seed, number
+        pixels = _Shuffled(
+            self._dataset, self._indices, self._batch_size, self._preprocessing, self._augmentation, seed
+        )
+        parts = tuple(_parts(self._dataset, self._batch_size))
+        work = _Work(pixels, self._put, self._shape, sys.maxsize, parts)
+        self._reader = _Reader(work, self._workers, self._processes)
 
     def __iter__(self) -> Batches:
         return self
@@ -113,7 +121,10 @@ class Batches:
         self._reader.close()
 
     def settle(self) -> None:
-        """Waits until nothing is read ahead any more, so that a measurement on this host is not disturbed."""
+        """Waits until nothing is read ahead any more, so that a measurement on this host is not disturbed.
+
+        Processes, which do not say when they rest, are ended for it.
+        """
         self._reader.settle()
 
     @property
@@ -128,36 +139,67 @@ class Batches:
     def restore(self, state: Mapping[str, int]) -> None:
         """Continues from a position that `state` returned."""
         self._reader.close()
-        self._seed, self._number = int(state["seed"]), int(state["number"])
-        self._forget()
+        self._begin(int(state["seed"]), int(state["number"]))
 
     def _shape(self, number: int) -> tuple[int, ...]:
         return (self._batch_size, *self._preprocessing.shape)
 
-    def _fill(self, number: int, part: int, inputs: Inputs) -> NDArray[Any]:
-        """Makes a part of a batch; called from several threads."""
-        rows = self._parts[part]
-        first = number * self._batch_size
-        chosen = self._indices_at(first + rows.start, first + rows.stop)
-        images = self._dataset.stored(chosen)
-        if self._augmentation is None:
-            pixels = self._preprocessing.fit(images)
-        else:
-            pixels = self._augmentation(images, self._draws(number)[rows], self._preprocessing)
+    def _put(self, pixels: NDArray[Any], inputs: Inputs) -> None:
         if self._mixing is None:
-            self._preprocessing.normalize(pixels, inputs[rows])
+            self._preprocessing.normalize(pixels, inputs)
         else:
-            inputs[rows] = pixels
-        return _targets(self._dataset, chosen)
+            inputs[:] = pixels
+
+
+class _Shuffled:
+    """The images of a stream of shuffled batches, as a function of the batch's number; also in another process.
+
+    Args:
+        dataset: the images.
+        indices: the images to use.
+        batch_size: images per batch.
+        preprocessing: cuts them out.
+        augmentation: of the images, or None.
+        seed: of the stream.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: Indices,
+        batch_size: int,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None,
+        seed: int,
+    ) -> None:
+        self._arguments = (dataset, indices, batch_size, preprocessing, augmentation, seed)
+        # What parts of a batch, and batches of an epoch, have in common.
+        self._order = lru_cache(2)(self._order_of)
+        self._draws = lru_cache(4)(self._draws_of)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Shuffled, self._arguments
+
+    def __call__(self, number: int, rows: slice) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Pixels and targets of some rows of a batch; called from several threads."""
+        dataset, _, batch_size, preprocessing, augmentation, _ = self._arguments
+        first = number * batch_size
+        chosen = self._indices_at(first + rows.start, first + rows.stop)
+        images = dataset.stored(chosen)
+        if augmentation is None:
+            pixels: NDArray[Any] = preprocessing.fit(images)
+        else:
+            pixels = augmentation(images, self._draws(number)[rows], preprocessing)
+        return pixels, _targets(dataset, chosen)
 
     def _draws_of(self, number: int) -> Draws:
-        assert self._augmentation is not None
-        rng = np.random.default_rng([self._seed, 1, number])
-        return self._augmentation.draw(self._batch_size, self._preprocessing.input_size, rng)
+        _, _, batch_size, preprocessing, augmentation, seed = self._arguments
+        assert augmentation is not None
+        return augmentation.draw(batch_size, preprocessing.input_size, np.random.default_rng([seed, 1, number]))
 
     def _indices_at(self, first: int, last: int) -> Indices:
         """Images at positions `first..last` of the concatenated epochs."""
-        n = len(self._indices)
+        n = len(self._arguments[1])
         parts = []
         for epoch in range(first // n, (last - 1) // n + 1):
             start, stop = max(first - epoch * n, 0), min(last - epoch * n, n)
@@ -165,7 +207,8 @@ class Batches:
         return np.concatenate(parts)
 
     def _order_of(self, epoch: int) -> Indices:
-        return np.random.default_rng([self._seed, 0, epoch]).permutation(self._indices)
+        indices, seed = self._arguments[1], self._arguments[5]
+        return np.random.default_rng([seed, 0, epoch]).permutation(indices)
 
 
 def in_order(
@@ -176,19 +219,20 @@ def in_order(
     Raises:
         DataError: when an image cannot be decoded.
     """
-    parts = _parts(dataset, batch_size)
+    parts = tuple(_parts(dataset, batch_size))
 
     def shape(number: int) -> tuple[int, ...]:
         return (min(batch_size, len(indices) - number * batch_size), *preprocessing.shape)
 
-    def fill(number: int, part: int, inputs: Inputs) -> NDArray[Any]:
-        first, rows = number * batch_size, parts[part]
-        chosen = indices[first + rows.start : first + rows.stop]
-        preprocessing.normalize(preprocessing.fit(dataset.stored(chosen)), inputs[rows])
-        return _targets(dataset, chosen)
+    def pixels(number: int, rows: slice) -> tuple[NDArray[Any], NDArray[Any]]:
+        chosen = indices[number * batch_size + rows.start : number * batch_size + rows.stop]
+        return preprocessing.fit(dataset.stored(chosen)), _targets(dataset, chosen)
+
+    def put(found: NDArray[Any], inputs: Inputs) -> None:
+        preprocessing.normalize(found, inputs)
 
     batches = -(-len(indices) // batch_size)
-    with closing(_Reader(_Work(fill, shape, batches, len(parts)), workers)) as reader:
+    with closing(_Reader(_Work(pixels, put, shape, batches, parts), workers)) as reader:
         for number in range(batches):
             yield reader.read(number)
 
@@ -208,17 +252,19 @@ class _Work:
     """How batches are made.
 
     Attributes:
-        fill: makes a part of a batch, of the batch's number and its own: writes its inputs into those of the batch, and
-            returns its targets; called from several threads.
+        pixels: makes a part of a batch, of the batch's number and the part's rows: returns pixels and targets; called
+            from several threads, and perhaps in another process.
+        put: makes inputs of pixels, in the place given.
         shape: of the inputs of a numbered batch.
         batches: how many there are.
-        parts: of each.
+        parts: rows of the parts of each.
     """
 
-    fill: Callable[[int, int, Inputs], NDArray[Any]]
+    pixels: Callable[[int, slice], tuple[NDArray[Any], NDArray[Any]]]
+    put: Callable[[NDArray[Any], Inputs], None]
     shape: Callable[[int], tuple[int, ...]]
     batches: int
-    parts: int
+    parts: tuple[slice, ...]
 
 
 class _Parts:
@@ -238,17 +284,20 @@ class _Parts:
 
     def __len__(self) -> int:
         batches = -(-(self._work.batches - self._first) // self._stride)
-        return min(sys.maxsize, batches * self._work.parts)
+        return min(sys.maxsize, batches * len(self._work.parts))
 
     def __getitem__(self, index: int) -> NDArray[Any]:
-        place, part = divmod(index, self._work.parts)
+        place, part = divmod(index, len(self._work.parts))
         number = self._first + place * self._stride
         try:
             with self._changed:
                 if number not in self._inputs:
                     self._inputs[number] = np.empty(self._work.shape(number), np.float32)
                 inputs = self._inputs[number]
-            return self._work.fill(number, part, inputs)
+            rows = self._work.parts[part]
+            pixels, targets = self._work.pixels(number, rows)
+            self._work.put(pixels, inputs[rows])
+            return targets
         finally:
             with self._changed:
                 self._done.add(index)
@@ -256,9 +305,10 @@ class _Parts:
 
     def take(self, number: int) -> Inputs:
         """Hands out the inputs of a batch, all of whose parts are made."""
-        first = (number - self._first) // self._stride * self._work.parts
+        parts = len(self._work.parts)
+        first = (number - self._first) // self._stride * parts
         with self._changed:
-            self._done.difference_update(range(first, first + self._work.parts))
+            self._done.difference_update(range(first, first + parts))
             return self._inputs.pop(number)
 
     def wait_for(self, indices: range) -> None:
@@ -267,18 +317,41 @@ class _Parts:
             self._changed.wait_for(lambda: self._done.issuperset(indices))
 
 
+class _PixelParts:
+    """The same for other processes, which hand out pixels: they are a quarter of the inputs. Without end.
+
+    Args:
+        pixels: see `_Work`.
+        parts: see `_Work`.
+        first: number of the first batch.
+        stride: from each batch to the next.
+    """
+
+    def __init__(self, pixels: Any, parts: Sequence[slice], first: int, stride: int) -> None:
+        self._pixels, self._parts, self._first, self._stride = pixels, parts, first, stride
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        place, part = divmod(index, len(self._parts))
+        found: tuple[NDArray[Any], NDArray[Any]] = self._pixels(self._first + place * self._stride, self._parts[part])
+        return found
+
+
 class _Reader:
     """Reads numbered batches, ahead of who asks for them: all, or every so many of them.
 
     Args:
         work: how they are made.
         workers: threads.
+        processes: in place of the threads, for work without end.
     """
 
-    def __init__(self, work: _Work, workers: int) -> None:
-        self._work, self._workers = work, workers
+    def __init__(self, work: _Work, workers: int, processes: int = 0) -> None:
+        self._work, self._workers, self._processes = work, workers, processes
         # Parts read ahead: about a batch of them, and one for each thread to work on.
-        self._ahead = work.parts + workers if workers else 0
+        self._ahead = len(work.parts) + workers if workers else 0
         self._source: _Parts | None = None
         self._iterator: Any = None
         self._last: int | None = None
@@ -287,37 +360,84 @@ class _Reader:
 
     def read(self, number: int) -> Batch:
         """A batch: as far behind the one before as that was behind its own, or else reading ahead begins anew."""
-        if self._source is not None and self._last is not None and number != self._last + self._stride:
+        if self._iterator is not None and self._last is not None and number != self._last + self._stride:
             last = self._last
             self.close()
             self._stride = max(1, number - last)
-        if self._source is None:
-            self._source, self._taken = _Parts(self._work, number, self._stride), 0
-            self._iterator = _read_ahead(self._source, self._workers, self._ahead)
+        if self._iterator is None:
+            self._begin(number)
         try:
-            targets = [next(self._iterator) for _ in range(self._work.parts)]
+            found = [next(self._iterator) for _ in self._work.parts]
         except BaseException:
             self.close()  # asked again, it begins with this batch
             raise
         self._last = number
-        self._taken += self._work.parts
-        return self._source.take(number), targets[0] if len(targets) == 1 else np.concatenate(targets)
+        if self._source is not None:
+            self._taken += len(self._work.parts)
+            return self._source.take(number), _joined(found)
+        inputs = np.empty(self._work.shape(number), np.float32)
+        for rows, (pixels, _) in zip(self._work.parts, found, strict=True):
+            self._work.put(pixels, inputs[rows])
+        return inputs, _joined([targets for _, targets in found])
+
+    def _begin(self, number: int) -> None:
+        work = self._work
+        if self._processes:
+            parts = _PixelParts(work.pixels, work.parts, number, self._stride)
+            self._iterator = _read_in_processes(parts, self._processes, len(work.parts))
+        else:
+            self._source, self._taken = _Parts(work, number, self._stride), 0
+            self._iterator = _read_ahead(self._source, self._workers, self._ahead)
 
     def settle(self) -> None:
-        """Waits until what is to be read ahead is there."""
-        if self._source is not None and self._workers:
+        """Waits until what is to be read ahead is there; ends processes."""
+        if self._processes:
+            self.close()
+        elif self._source is not None and self._workers:
             self._source.wait_for(range(self._taken, min(len(self._source), self._taken + self._ahead)))
 
     def close(self) -> None:
-        """Stops the threads; what is asked for next is read anew."""
+        """Stops the threads or processes; what is asked for next is read anew."""
         if self._iterator is not None:
             self._iterator.close()
         self._source = self._iterator = self._last = None
         self._stride = 1
 
 
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def _read_ahead(source: Any, threads: int, ahead: int) -> Any:
     """Grain's iterator over `source`."""
+    grain = _grain()
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    return iter(grain.MapDataset.source(source).to_iter_dataset(options))
+
+
+def _read_in_processes(source: Any, processes: int, ahead: int) -> Any:
+    """The same in several processes, each of which has about its share of `ahead` read ahead."""
+    grain = _grain()
+    each = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    options = grain.MultiprocessingOptions(num_workers=processes, per_worker_buffer_size=-(-ahead // processes))
+    dataset = grain.MapDataset.source(source).to_iter_dataset(each)
+    return iter(dataset.mp_prefetch(options, worker_init_fn=_begin_process))
+
+
+def _begin_process(number: int, processes: int) -> None:
+    """Leaves Ctrl-C to the process that reads, and ends with it: also when that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
+
+
+def _grain() -> Any:
     absl = logging.getLogger("absl")
     before = absl.level
     absl.setLevel(logging.ERROR)  # or Grain warns that JAX is missing, which it is not for
@@ -325,5 +445,4 @@ def _read_ahead(source: Any, threads: int, ahead: int) -> Any:
         import grain
     finally:
         absl.setLevel(before)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    return iter(grain.MapDataset.source(source).to_iter_dataset(options))
+    return grain

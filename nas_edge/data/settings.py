@@ -57,6 +57,9 @@ class DataSettings(Settings):
     workers: int | None = Field(
         None, ge=0, le=256, description="threads that read and decode ahead; null for two per processor, up to 16"
     )
+    processes: int = Field(
+        0, ge=0, le=64, description="processes that read image files ahead to train with, in place of the threads"
+    )
     augmentation: AugmentationSettings = AugmentationSettings()
 
 

@@ -43,22 +43,20 @@ def split(
 
     Args:
         dataset: to split. If it comes with test images, they are the test part, and the rest is split in two; if it
-            also comes with validation images, nothing is left to split.
+            also comes with validation images, those are the validation part, and the rest trains.
         rng: shuffles the images; the same generator state gives the same split.
         validation_fraction: of the images, not counting given test images; not used when the dataset comes with
             validation images.
         test_fraction: of the images; not used when the dataset comes with test images.
-
-        validation_images: exactly so many, in place of the fraction, of each class its share to the nearest image.
+        validation_images: exactly so many, in place of the fraction, of each class its share to the nearest image; of
+            validation images that came with the dataset at most so many, and the others are not used.
 
     Raises:
         ConfigError: for fractions, or a number of images, that leave one of the parts empty.
         DataError: when a class has too few images to be in every part.
     """
-    if dataset.validation_start is not None and dataset.test_start is not None:
-        ends = (dataset.validation_start, dataset.test_start)
-        train, validation, test = np.split(np.arange(len(dataset)), ends)
-        return Split(train, validation, test)
+    if dataset.validation_start is not None:
+        return _as_given(dataset, rng, validation_images)
     given = dataset.test_start is not None
     fractions = (validation_fraction,) if given else (validation_fraction, test_fraction)
     if not all(fraction > 0 for fraction in fractions) or not sum(fractions) < 1:
@@ -90,6 +88,24 @@ def split(
     if given:
         parts[2] = [np.arange(dataset.test_start or 0, len(dataset))]
     return Split(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
+
+
+def _as_given(dataset: Dataset, rng: np.random.Generator, validation_images: int | None) -> Split:
+    """The parts that the dataset came in."""
+    ends = [end for end in (dataset.validation_start, dataset.test_start) if end is not None]
+    train, validation, test = np.split(np.arange(len(dataset)), ends)
+    if validation_images is not None:
+        validation = _some(validation, dataset.labels[validation], validation_images, rng)
+    return Split(train, validation, test)
+
+
+def _some(indices: Indices, labels: Indices, images: int, rng: np.random.Generator) -> Indices:
+    """At most so many of the images at `indices`, of each class its share to the nearest image."""
+    if images >= len(indices):
+        return indices
+    shuffled = rng.permutation(len(indices))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    return np.sort(indices[by_class[np.arange(images) * len(indices) // images]])
 
 
 def _shares(images: int, sizes: Indices) -> list[int]:

@@ -13,9 +13,9 @@ Every record is a `tf.train.Example` with `image/encoded` (an image file, see `i
 Where the smallest label is 1, as in ImageNet's files, labels are counted from there. Class names are those of
 `labels.txt`, or else of `image/class/text`, or else the numbers.
 
-Opening reads everything once, checking checksums, labels and the headers of images, several files at once; then only
-the places of the records are kept, and images are read when asked for. What was found in a file is kept, see
-`examined.py`.
+Opening reads everything once, checking checksums, labels and the headers of images, several files at once, and decodes
+images where bad ones are to be skipped; then only the places of the records are kept, and images are read when asked
+for. What was found in a file is kept, see `examined.py`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ _BEFORE, _AFTER = 12, 4
 _PREFIXES = ("train", "validation", "test")
 _LABELS = "labels.txt"
 
-_EXAMINER = f"records and image headers 1, Pillow {PIL.__version__}"
+# Findings of one depth do not stand for the other: headers say less.
+_HEADERS = f"records and image headers 1, Pillow {PIL.__version__}"
+_PIXELS = f"records and image pixels 1, Pillow {PIL.__version__}"
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,9 @@ def load_tfrecords(folder: Path, skip_bad: bool = False, workers: int = 0) -> Da
         DataError: when they cannot be used.
     """
     parts, ignored = _parts(folder)
-    start_tensorflow()
+    start_tensorflow(deterministic=False)  # reading needs none, and it could not be switched off again
     files = list(chain(*parts.values()))
-    indexes = dict(zip(files, _indexes(folder, files, workers), strict=True))
+    indexes = dict(zip(files, _indexes(folder, files, skip_bad, workers), strict=True))
     labels = {part: [label for file in group for label in indexes[file].labels] for part, group in parts.items()}
     if "test" in parts and max(labels["test"], default=-1) < min(labels["train"], default=0):
         if labels["test"]:
@@ -178,13 +180,13 @@ def load_tfrecords(folder: Path, skip_bad: bool = False, workers: int = 0) -> Da
     )
 
 
-def _indexes(folder: Path, files: Sequence[Path], workers: int) -> Iterator[_Index]:
+def _indexes(folder: Path, files: Sequence[Path], decode: bool, workers: int) -> Iterator[_Index]:
     """What each file holds; those that were read before are not read again.
 
     Raises:
         DataError: for a file that is damaged.
     """
-    examined = Examined(folder, _EXAMINER)
+    examined = Examined(folder, _PIXELS if decode else _HEADERS)
     known = examined.known("")
 
     def index(file: Path) -> _Index:
@@ -195,19 +197,19 @@ def _indexes(folder: Path, files: Sequence[Path], workers: int) -> Iterator[_Ind
         before = known.get(file.name)
         if before is not None and before[0] == stamp:
             return _Index.from_bytes(before[1])
-        found = _index(file)
+        found = _index(file, decode)
         examined.keep("", {file.name: (stamp, found.to_bytes())})
         return found
 
     return in_threads(index, files, workers)
 
 
-def _index(file: Path) -> _Index:
+def _index(file: Path, decode: bool) -> _Index:
     found = _Index()
     for place, record in _records(file):
         try:
             encoded, label, text = _features(record, place)
-            check_image(io.BytesIO(encoded), place)
+            check_image(io.BytesIO(encoded), place, decode)
         except DataError as error:
             found.bad.append(str(error))
             continue

@@ -35,6 +35,7 @@ from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import verify
 from nas_edge.formatting import ms_text, reason, with_interval
+from nas_edge.hardware.gate import HardwareCheck
 from nas_edge.tasks.base import BundleSection, Metric
 from nas_edge.text import slower_int8
 
@@ -112,6 +113,7 @@ def write_bundle(
     architecture: str,
     decisions: Mapping[str, Any],
     details: Mapping[str, Any] | None = None,
+    more_files: Mapping[str, bytes] | None = None,
     created: datetime | None = None,
 ) -> Bundle:
     """Writes a bundle. Equal arguments give equal bytes.
@@ -128,6 +130,7 @@ def write_bundle(
         architecture: its text form in that space.
         decisions: the chosen value by decision path.
         details: further manifest entries as JSON values: seed, data, calibration images ...
+        more_files: further files by name, for example the model compiled for the hardware.
         created: creation time to record; now by default.
 
     Returns:
@@ -140,8 +143,7 @@ def write_bundle(
     """
     models = _checked(float32, int8, section)
     golden = _golden({precision: model.file for precision, model in models.items()}, golden_image, preprocessing)
-    files = {MODEL_FILES[precision]: model.file for precision, model in models.items()}
-    files |= {_free_name(name, files): content for name, content in section.files.items()}
+    files = _files(models, {**section.files, **(more_files or {})})
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "created": (created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
@@ -168,6 +170,14 @@ def _checked(float32: DeliveredModel, int8: DeliveredModel | None, section: Bund
     for model in models.values():
         _check_outputs(section, verify.input_output(model.file)[1])
     return models
+
+
+def _files(models: Mapping[str, DeliveredModel], others: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The models' files, and those of the task and the hardware."""
+    files = {MODEL_FILES[precision]: model.file for precision, model in models.items()}
+    for name, content in others.items():
+        files[_free_name(name, files)] = content
+    return files
 
 
 def _measurements(models: Mapping[str, DeliveredModel]) -> dict[str, bytes]:
@@ -396,6 +406,7 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
     colours = "1 channel" if channels == 1 else f"{channels} channels"
     models, interval = manifest["models"].items(), f"{metric.name}_interval"
     slower = slower_int8({name: _latency_ms(facts) for name, facts in models})
+    checked = details.get("hardware_check")
     measured_on = f"The latency was measured on {details['device']}. " if "device" in details else ""
     lines = [
         f"# {manifest['space']} {section.title}, {precision}",
@@ -409,6 +420,7 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
         *(("In brackets: 95% intervals.", "") if any(facts[interval] for _, facts in models) else ()),
         *((f"{slower[0].upper()}{slower[1:]}.", "") if slower else ()),
         f"{measured_on}The measurement conditions (runtime, threads ...) are in the manifest.",
+        *([] if checked is None else ["", f"`{model['file']}` was {HardwareCheck.from_json(checked)}."]),
         "",
         "## Feeding the model",
         "",

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def keras_model(
-    spec: NetworkSpec, weights: Weights | None = None, seed: int = 0, batch_size: int | None = None
+    spec: NetworkSpec,
+    weights: Weights | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    precision: str = "float32",
 ) -> keras.Model:
     """Builds the functional Keras model of a network.
 
@@ -28,6 +32,7 @@ def keras_model(
         seed: seed of the random weights; each layer's own seed follows from it and the layer's name, so equal layers
             of different architectures start equal.
         batch_size: fixed batch, as converting for a device wants it (1), or None for any.
+        precision: Keras' name of what layers compute with, for example `mixed_bfloat16`; weights are float32 in any.
 
     Returns:
         A model from `[batch, height, width, channels]` to the output of the last node.
@@ -38,6 +43,7 @@ def keras_model(
     tensors = {INPUT: keras.Input(spec.input_shape, batch_size=batch_size, name=INPUT)}
     for node in spec.nodes:
         layer = node.layer.keras_layer(node.name, layer_seed(seed, node.name))
+        layer.dtype_policy = keras.DTypePolicy(precision)
         inputs = [tensors[name] for name in node.inputs]
         tensors[node.name] = layer(inputs if len(inputs) > 1 else inputs[0])
     # A name of its own would count up, and end in the converted file.

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -323,8 +323,29 @@ def _signature(schema: Any, output: int) -> Any:
 
 
 @dataclass(frozen=True)
+class FileTensor:
+    """A tensor that an operator of a TFLite file reads or writes.
+
+    Attributes:
+        name: in the file.
+        shape: batch included.
+        dtype: the schema's name, for example `INT8`.
+        dynamic: whether a dimension may have any size.
+        values: of a constant, as stored; None for an activation.
+        zero_point: the stored value of zero; None without quantisation.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str
+    dynamic: bool
+    values: NDArray[Any] | None
+    zero_point: int | None
+
+
+@dataclass(frozen=True)
 class OperatorInfo:
-    """One operator of a TFLite file.
+    """One operator of a TFLite file. Equal for operators that compute alike, whatever their tensors are called.
 
     Attributes:
         name: as in the schema, for example `CONV_2D`; `CUSTOM:name` for a custom operator.
@@ -333,6 +354,8 @@ class OperatorInfo:
         output_shape: shape of the first output, batch included.
         input_dtypes: the schema's names of the inputs' types, for example `INT8`; absent optional inputs are left out.
         output_dtypes: the same of the outputs.
+        inputs: what it reads, constants included.
+        outputs: what it writes.
     """
 
     name: str
@@ -341,6 +364,8 @@ class OperatorInfo:
     output_shape: Shape
     input_dtypes: tuple[str, ...]
     output_dtypes: tuple[str, ...]
+    inputs: tuple[FileTensor, ...] = field(default=(), compare=False, repr=False)
+    outputs: tuple[FileTensor, ...] = field(default=(), compare=False, repr=False)
 
 
 def operators(model: bytes) -> list[OperatorInfo]:
@@ -388,8 +413,14 @@ def _read_operators(data: bytes) -> Iterator[OperatorInfo]:
     for s in entries(model.SubgraphsLength()):
         subgraph = model.Subgraphs(s)
 
-        def tensor(index: int, subgraph: Any = subgraph) -> Any:
-            return subgraph.Tensors(checked(index, subgraph.TensorsLength()))
+        known: dict[int, FileTensor] = {}
+
+        def tensor(index: int, subgraph: Any = subgraph, known: dict[int, FileTensor] = known) -> FileTensor:
+            if index not in known:
+                found = subgraph.Tensors(checked(index, subgraph.TensorsLength()))
+                buffer = model.Buffers(checked(found.Buffer(), model.BuffersLength()))
+                known[index] = _file_tensor(found, types[found.Type()], buffer, entries)
+            return known[index]
 
         for o in entries(subgraph.OperatorsLength()):
             operator = subgraph.Operators(o)
@@ -398,20 +429,52 @@ def _read_operators(data: bytes) -> Iterator[OperatorInfo]:
             name = kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
             if name == "CUSTOM":
                 name = f"CUSTOM:{(code.CustomCode() or b'').decode()}"
-            activation = 0
-            table = getattr(schema, options[operator.BuiltinOptionsType()], None)
-            if table is not None and hasattr(table, "FusedActivationFunction") and operator.BuiltinOptions():
-                parsed = table()
-                parsed.Init(operator.BuiltinOptions().Bytes, operator.BuiltinOptions().Pos)
-                activation = parsed.FusedActivationFunction()
-            inputs = [operator.Inputs(i) for i in entries(operator.InputsLength())]
-            outputs = [tensor(operator.Outputs(i)) for i in entries(operator.OutputsLength())]
-            shape = [outputs[0].Shape(i) for i in entries(outputs[0].ShapeLength())] if outputs else []
+            read = [operator.Inputs(i) for i in entries(operator.InputsLength())]
+            inputs = tuple(tensor(index) for index in read if index != -1)
+            outputs = tuple(tensor(operator.Outputs(i)) for i in entries(operator.OutputsLength()))
             yield OperatorInfo(
                 name,
                 code.Version(),
-                activations[activation],
-                tuple(shape),
-                tuple(types[tensor(index).Type()] for index in inputs if index != -1),
-                tuple(types[output.Type()] for output in outputs),
+                activations[_fused_activation(operator, getattr(schema, options[operator.BuiltinOptionsType()], None))],
+                outputs[0].shape if outputs else (),
+                tuple(one.dtype for one in inputs),
+                tuple(one.dtype for one in outputs),
+                inputs,
+                outputs,
             )
+
+
+def _fused_activation(operator: Any, table: Any) -> int:
+    """The activation in an operator's options, whose table in the schema is given; None has none."""
+    if table is None or not hasattr(table, "FusedActivationFunction") or not operator.BuiltinOptions():
+        return 0
+    parsed = table()
+    parsed.Init(operator.BuiltinOptions().Bytes, operator.BuiltinOptions().Pos)
+    return int(parsed.FusedActivationFunction())
+
+
+# NumPy's types of those whose values are looked at.
+_NUMPY_TYPES = {"INT8": "<i1", "INT32": "<i4", "FLOAT32": "<f4"}
+
+
+def _file_tensor(tensor: Any, dtype: str, buffer: Any, entries: Callable[[int], range]) -> FileTensor:
+    """Reads a tensor.
+
+    Args:
+        tensor: in the file.
+        dtype: its type in the schema.
+        buffer: its values, if it has any.
+        entries: counts what is read, see `_read_operators`.
+    """
+    shape = tuple(tensor.Shape(i) for i in entries(tensor.ShapeLength()))
+    signature = tuple(tensor.ShapeSignature(i) for i in entries(tensor.ShapeSignatureLength()))
+    quantization = tensor.Quantization()
+    quantized = quantization is not None and quantization.ZeroPointLength() > 0
+    return FileTensor(
+        name=(tensor.Name() or b"").decode(errors="replace"),
+        shape=shape,
+        dtype=dtype,
+        dynamic=any(size < 0 for size in (*shape, *signature)),
+        values=buffer.DataAsNumpy().view(_NUMPY_TYPES.get(dtype, "u1")) if buffer.DataLength() else None,
+        zero_point=int(quantization.ZeroPoint(0)) if quantized else None,
+    )

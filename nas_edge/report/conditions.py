@@ -93,6 +93,7 @@ def conditions_section(facts: RunFacts) -> Section:
         ("threads", config.device.threads if of_device else None),
         ("cores measured on", ", ".join(map(str, cores)) if isinstance(cores, list) else None),
         ("governor", measured.get("governor")),
+        ("timed on", _timed_on(measured.get("inputs"))),
         ("precision measured", config.export.precision if of_device else None),
         ("measured on this machine", device.get("measures_on_host")),
         ("latencies of trials", _latencies(facts)),
@@ -107,6 +108,13 @@ def conditions_section(facts: RunFacts) -> Section:
     others = "devices, runtimes, versions, thread counts or settings" if of_device else "sources"
     says = (f"These latencies cannot be compared with those of other {others}.",)
     return Section("conditions", "Conditions", says, tables=(table, _sessions_table(facts)))
+
+
+def _timed_on(inputs: object) -> str | None:
+    """What networks are run on, of `Conditions.inputs`."""
+    if inputs is None:
+        return None
+    return str(inputs) if inputs == "random values" else f"validation examples {inputs}"
 
 
 def _latencies(facts: RunFacts) -> str | None:

@@ -85,6 +85,8 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
         says.append("In brackets: 95% intervals.")
     if result.latency_estimate is not None:
         says.append(_estimate_words(result, result.latency_estimate, form))
+    if result.hardware_check is not None:
+        says.append(f"The winner's {result.precision} file was {result.hardware_check}.")
     names = [name for name in plots.SERIES if name in set(table.columns[1].values)]
     shown = sorted({str(row[2]) for row in rows})
     plot = plots.delivered(result.target_ms, form, f"test {metric}", facts.quality_form, names, shown)

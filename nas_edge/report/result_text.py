@@ -87,6 +87,7 @@ def table(result: RunResult, run: Path, metric: Metric) -> str:
         intervals = ", with 95% intervals" if any(row.accuracy_interval for row in result.rows) else ""
         notes.append(f"{metric.name}: on {result.test_images} test images{intervals}")
     notes += [f"{precision} on {result.device}: {check}" for precision, check in result.on_device_check.items()]
+    notes += [f"{result.precision} file {result.hardware_check}"] if result.hardware_check is not None else []
     times_ms = {precision: result.winner.best_ms(precision) for precision in result.winner.latency}
     notes += [
         f"{row.name}, {name}: {observed}"

@@ -32,6 +32,7 @@ VERDICTS = {
     "throttled": "the device lowered its clock because of heat",
     "fallback": "the delegate did not run all operators it was asked to",
     "convert_failed": "no TFLite file could be written",
+    "compile_failed": "the compiler for the device could not compile it",
     "load_failed": "the runtime could not load the file",
     "run_failed": "inference failed",
     "out_of_memory": "it needs more memory than was available",

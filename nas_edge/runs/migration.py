@@ -3,6 +3,8 @@
 schema 1    as schema 2, with fewer settings: the others have the values that were meant then
 schema 2    `search.controller` was a name, and its settings stood beside it
 schema 3    a group of settings for each part that can be chosen
+
+Of any of these, one without `device.timing_inputs` was measured on random values.
 """
 
 from __future__ import annotations
@@ -27,4 +29,7 @@ def migrated(content: Mapping[str, Any]) -> dict[str, Any]:
         name = search.get("controller", "reinforce")
         own = {key: search[key] for key in _OF_REINFORCE if key in search} if name == "reinforce" else {}
         settings["search"] = {**kept, "controller": {"name": name, **own}}
+    device = settings.get("device")
+    if isinstance(device, Mapping):
+        settings["device"] = {"timing_inputs": 0, **device}
     return settings

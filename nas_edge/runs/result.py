@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from device_agents.api import Measurement
 from device_agents.errors import ProtocolError
 from nas_edge.formatting import ms_text, with_interval
+from nas_edge.hardware.gate import HardwareCheck
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.latency_difference import latency_differs
 from nas_edge.runs.paired_result import PairedResult
@@ -168,6 +169,7 @@ class RunResult:
         on_device_check: whether the delivered files compute there what they compute here, by precision; see
             `export.on_device`.
         test_images: how many the accuracies are of; None if that is not known.
+        hardware_check: whether the hardware that was named can run the delivered file; None where none was named.
     """
 
     target_ms: float
@@ -178,6 +180,7 @@ class RunResult:
     latency_estimate: LatencyEstimate | None = None
     on_device_check: Mapping[str, OnDeviceCheck] = field(default_factory=dict)
     test_images: int | None = None
+    hardware_check: HardwareCheck | None = None
 
     @property
     def winner(self) -> ResultRow:
@@ -293,6 +296,7 @@ class RunResult:
             "on_device_check": {precision: asdict(check) for precision, check in self.on_device_check.items()},
             "latency_estimate": None if self.latency_estimate is None else _plain_estimate(self.latency_estimate),
             "test_images": self.test_images,
+            "hardware_check": None if self.hardware_check is None else self.hardware_check.to_json(),
             "rows": [
                 {
                     **asdict(row),
@@ -317,7 +321,7 @@ class RunResult:
             raise ValueError("it names no networks")
         estimate, device = result.get("latency_estimate", result.get("judged")), result["device"]
         checks = result.get("on_device_check") or {}
-        test_images = result.get("test_images")
+        test_images, hardware_check = result.get("test_images"), result.get("hardware_check")
         return cls(
             target_ms=milliseconds(result["target_ms"]),
             precision=str(result["precision"]),
@@ -327,6 +331,7 @@ class RunResult:
             latency_estimate=None if estimate is None else _estimate(estimate),
             on_device_check={str(name): OnDeviceCheck.from_json(check) for name, check in checks.items()},
             test_images=None if test_images is None else int(number(test_images, 0)),
+            hardware_check=None if hardware_check is None else HardwareCheck.from_json(hardware_check),
         )
 
 

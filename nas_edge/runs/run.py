@@ -54,7 +54,10 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 3
 
 _MEASURING = ("measure", "final_measure")
-_OTHERS = ("search.steps", "device.addresses", "runs.checkpoint_steps", "runs.tensorboard", "data.workers")
+_OTHERS = (
+    *("search.steps", "device.addresses", "runs.checkpoint_steps", "runs.tensorboard"),
+    *("data.workers", "data.processes"),
+)
 # What may differ when a run is resumed. Anything else would make its trials, or its latencies, incomparable.
 CHANGEABLE = (*_OTHERS, *(f"{group}.{name}" for group in _MEASURING for name in EFFORT))
 

@@ -70,9 +70,14 @@ def _mobilenet_v3_style(model: MobileNetV3Style, scale: Callable[[int], int], cl
 
 
 def reference_network(
-    name: str, input_size: int = 224, width_multiplier: float = 1.0, classes: int = 1001, channels: int = 3
+    name: str,
+    input_size: int = 224,
+    width_multiplier: float = 1.0,
+    classes: int = 1001,
+    channels: int = 3,
+    change: Callable[[L.Layer], L.Layer] = lambda template: template,
 ) -> NetworkSpec:
-    """A published network at any input size, width and class count.
+    """A published network at any input size, width and class count; `change` may change its template.
 
     Raises:
         SpaceError: for an unknown name.
@@ -87,7 +92,7 @@ def reference_network(
         template = _mobilenet_v3_style(MOBILENET_V3_STYLE[name], scale, classes)
     else:
         raise SpaceError(f"unknown reference network {name!r}", expected=f"one of {', '.join(REFERENCE_NETWORKS)}")
-    return decode(template, (input_size, input_size, channels), {})
+    return decode(change(template), (input_size, input_size, channels), {})
 
 
 def point(space: NetworkSpace, name: str) -> Architecture:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from device_agents.api import parse_cores
 from device_agents.devices import open_device
 from nas_edge.benchmarking.measure import cores_for, unique_addresses
 from nas_edge.config import RunConfig
+from nas_edge.hardware import find_hardware
+from nas_edge.hardware.lint import fit_space, fit_template
 from nas_edge.latency import LatencyContext, open_latency_source
 from nas_edge.latency.cache import MeasuringKey
 from nas_edge.latency.device import DeviceSource
@@ -21,10 +24,13 @@ from nas_edge.runs.result import LatencyEstimate
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
 from nas_edge.tasks import TASKS
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -128,19 +134,36 @@ def load_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | N
     return data
 
 
-def make_space(config: RunConfig, task: Task, data: TaskData | None) -> SearchSpace:
-    """The search space, with the data's outputs and channels.
+def make_space(
+    config: RunConfig, task: Task, data: TaskData | None, say: Callable[[str], object] = lambda line: None
+) -> SearchSpace:
+    """The search space, with the data's outputs and channels, and without what `export.hardware` cannot run.
+
+    Args:
+        config: of the run.
+        task: what the networks are for.
+        data: what they learn from; None for a task without.
+        say: is told what was left out for the hardware.
 
     Raises:
-        SpaceError, ConfigError: when it cannot be made.
+        SpaceError, ConfigError: when it cannot be made, or what remains of it cannot run on the hardware.
     """
     channels = 3 if data is None else data.preprocessing.channels
-    return SPACES.make(config.space, task.outputs(data), channels)
+    space = SPACES.make(config.space, task.outputs(data), channels)
+    if config.export.hardware is None or not isinstance(space, NetworkSpace):
+        return space
+    fitted = fit_space(space, find_hardware(config.export.hardware), config.export.precision)
+    if fitted.changes:
+        say(f"{space.name} for {config.export.hardware}: {', '.join(fitted.changes)}")
+    return fitted.space
 
 
 def published_network(config: RunConfig, task: Task, data: TaskData | None) -> NetworkSpec | None:
-    """The network that results are compared with, at the size and width of the search; None where there is none."""
-    settings = config.reference
+    """The network that results are compared with, at the size and width of the search; None where there is none.
+
+    It is changed as the space is, where `export.hardware` cannot run it as it was published.
+    """
+    settings, name = config.reference, config.export.hardware
     if settings is None or data is None:
         return None
     return reference_network(
@@ -149,15 +172,33 @@ def published_network(config: RunConfig, task: Task, data: TaskData | None) -> N
         settings.width_multiplier,
         task.outputs(data),
         data.preprocessing.channels,
+        (lambda template: template) if name is None else (lambda template: fit_template(template, find_hardware(name))),
     )
 
 
-def open_devices(config: RunConfig, reference: NetworkSpec | None = None) -> DeviceSource:
+def timing_inputs(config: RunConfig, data: TaskData | None) -> NDArray[Any] | None:
+    """What networks are timed on: validation examples, evenly spaced, float32 [examples, ...]; None for random values.
+
+    Raises:
+        DataError: when one cannot be read.
+    """
+    if data is None or not config.device.timing_inputs:
+        return None
+    validation = data.split.validation
+    count = min(config.device.timing_inputs, len(validation))
+    inputs, _ = data.arrays(validation[[place * len(validation) // count for place in range(count)]])
+    return inputs
+
+
+def open_devices(
+    config: RunConfig, reference: NetworkSpec | None = None, inputs: NDArray[Any] | None = None
+) -> DeviceSource:
     """Opens the run's devices.
 
     Args:
         config: of the run.
         reference: a network of the kind that is measured, which tells how quiet the devices are.
+        inputs: see `timing_inputs`; used where all of the devices take them.
 
     Raises:
         DeviceAddressError: for an address that names no device.
@@ -169,6 +210,9 @@ def open_devices(config: RunConfig, reference: NetworkSpec | None = None) -> Dev
         agents = [stack.enter_context(open_device(address)) for address in unique_addresses(settings.addresses)]
         cores = None if settings.cores is None else parse_cores(settings.cores)
         spec = config.measure.spec(settings).replace(cores=cores_for(agents[0], cores, settings.threads))
+        if inputs is not None:
+            digests = {agent.take_examples(inputs) for agent in agents}
+            spec = spec.replace(inputs="" if "" in digests else digests.pop())
         source = DeviceSource(agents, config.export.precision, spec, reference=reference)
         stack.pop_all()  # they are the source's to close now
     return source
@@ -186,7 +230,9 @@ def open_bench(config: RunConfig, task: Task, data: TaskData | None, space: Sear
     with ExitStack() as stack:
         device = None
         if task.delivers:
-            device = stack.enter_context(open_devices(config, published_network(config, task, data)))
+            device = stack.enter_context(
+                open_devices(config, published_network(config, task, data), timing_inputs(config, data))
+            )
         source = open_latency_source(config.latency, LatencyContext(space, precision, device))
         if source is not device:
             stack.enter_context(source)

@@ -8,7 +8,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +18,8 @@ from device_agents.api import BenchmarkSpec, Measurement, MeasureRequest
 from nas_edge.config import RunConfig
 from nas_edge.errors import TrainingError
 from nas_edge.formatting import command, reason
+from nas_edge.hardware import find_hardware
+from nas_edge.hardware.gate import HardwareCheck, require_hardware
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.progress import Reporter
@@ -72,12 +74,17 @@ class TrainedModel:
         quality: on test images, in the task's metric, by precision, of exactly those files.
         example_scores: on the same images, by precision, see `NetworkTask.example_scores`; empty for a metric without
             a paired test.
+        hardware_check: whether the hardware that was named can run the file in the precision that is delivered; None
+            where none was named.
+        hardware_files: what that hardware's own tools made of the file, by name.
     """
 
     contender: Contender
     files: dict[str, bytes]
     quality: dict[str, float]
     example_scores: dict[str, Array]
+    hardware_check: HardwareCheck | None = None
+    hardware_files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def scores_of(models: Sequence[TrainedModel], data: TaskData) -> ExampleScores:
@@ -185,13 +192,26 @@ def convert(
         read = data.in_order
         files["int8"] = int8_tflite(model, lambda: (images for images, _ in read(np.sort(chosen), TESTED_AT_ONCE)))
         verify.check_int8(files["int8"])
+    check, made = _checked(config, files[config.export.precision])
     found = {
         precision: verify.file_quality(file, data.in_order(data.split.test, TESTED_AT_ONCE), task)
         for precision, file in files.items()
     }
     quality = {precision: one.value for precision, one in found.items()}
     scores = {precision: one.example_scores for precision, one in found.items() if one.example_scores is not None}
-    return TrainedModel(contender, files, quality, scores)
+    return TrainedModel(contender, files, quality, scores, check, made)
+
+
+def _checked(config: RunConfig, file: bytes) -> tuple[HardwareCheck | None, Mapping[str, bytes]]:
+    """Whether the hardware that was named can run a file, and what its tools make of it."""
+    if config.export.hardware is None:
+        return None, {}
+    hardware = find_hardware(config.export.hardware)
+    check = require_hardware(file, hardware, config.export.precision)
+    if hardware.finish is None:
+        return check, {}
+    made = hardware.finish(file)
+    return replace(check, note=made.says), made.files
 
 
 @contextmanager
@@ -239,7 +259,7 @@ def measure_models(
     Raises:
         DeviceError: when the device is lost.
     """
-    whole = config.final_measure.spec(config.device).replace(cores=device.spec.cores)
+    whole = config.final_measure.spec(config.device).replace(cores=device.spec.cores, inputs=device.spec.inputs)
     files = [(model, precision) for model in models for precision in model.files]
     with reporter.stage("measuring", len(files)) as show:
         measured = measure([(model.files[precision], whole) for model, precision in files])
@@ -330,6 +350,7 @@ class Bundling:
             architecture=str(architecture),
             decisions=self.space.describe(architecture),
             details=self._details(result),
+            more_files=model.hardware_files,
         )
         return result
 
@@ -346,6 +367,7 @@ class Bundling:
             "test_images": len(self.data.split.test),
             "latency_estimate": result.to_json()["latency_estimate"],
             "comparisons": result.comparisons(),
+            "hardware_check": None if result.hardware_check is None else result.hardware_check.to_json(),
         }
 
     def _result(
@@ -367,6 +389,7 @@ class Bundling:
             estimate,
             checks,
             len(self.data.split.test),
+            tested[0].hardware_check,
         )
         return with_intervals(result, metric)
 

@@ -277,10 +277,8 @@ class Supernet(keras.Model):  # type: ignore[misc]
             if isinstance(layer, L.Residual):
                 return _Features(L.Add().run((), x.values, result.values), x.channels, result.penalty)
             return result
-        if isinstance(layer, L.Residual):
-            total, channels = x.values, x.channels
-        else:
-            total, channels = self._zero(body, x, env)
+        adds = isinstance(layer, L.Residual)
+        total, channels = (x.values, x.channels) if adds else self._zero(body, x, env)
         penalty = x.penalty
         weights = env.masks[body.decision]
         for index, choice in enumerate(body.layers()):
@@ -292,8 +290,14 @@ class Supernet(keras.Model):  # type: ignore[misc]
             ) -> tuple[Tensor, Tensor]:
                 inner = _Features(x.values, x.channels, tf.zeros([]))
                 result = self._run(choice, inner, choice_path(path, body, index), env)
-                share = tf.cast(weights[index], result.values.dtype)
-                return total + share * result.values, penalty + weights[index] * result.penalty
+                weight, values = weights[index], result.values
+                # Of a single architecture there is nothing to weight, nor, but for a residual, to add to.
+                total = tf.cond(
+                    weight == 1,
+                    lambda: total + values if adds else values,
+                    lambda: total + tf.cast(weight, values.dtype) * values,
+                )
+                return total, penalty + weight * result.penalty
 
             def off(total: Tensor = total, penalty: Tensor = penalty) -> tuple[Tensor, Tensor]:
                 return total, penalty

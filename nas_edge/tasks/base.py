@@ -52,6 +52,7 @@ class TaskData:
         augmentation: of the images that are trained with.
         workers: threads that read and decode ahead; they change no batch.
         mixing: changes to whole batches that are trained with; None for none.
+        processes: that read ahead in place of the threads, where batches are shuffled.
     """
 
     dataset: Dataset
@@ -60,6 +61,7 @@ class TaskData:
     augmentation: Augmentation
     workers: int = 0
     mixing: Mixing | None = None
+    processes: int = 0
 
     def arrays(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Batch:
         """Inputs float32 `[n, size, size, channels]` and their targets, in order; all of them in memory at once."""
@@ -90,7 +92,9 @@ class TaskData:
         from nas_edge.data.loading import Batches
 
         changes, mixing = (self.augmentation, self.mixing) if augmented else (None, None)
-        return Batches(self.dataset, indices, batch_size, rng, self.preprocessing, changes, self.workers, mixing)
+        return Batches(
+            self.dataset, indices, batch_size, rng, self.preprocessing, changes, self.workers, mixing, self.processes
+        )
 
     @property
     def training_indices(self) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -141,7 +141,8 @@ def load_labelled(settings: DataSettings, input_size: int, seed: int) -> TaskDat
     )
     changes = settings.augmentation
     mixing = Mixing(**changes.of_batches) or None
-    return TaskData(dataset, parts, preprocessing, Augmentation(**changes.of_images), workers, mixing)
+    augmentation = Augmentation(**changes.of_images)
+    return TaskData(dataset, parts, preprocessing, augmentation, workers, mixing, settings.processes)
 
 
 def labels_section(labels: Sequence[str]) -> BundleSection:

@@ -33,6 +33,11 @@ class OptimizationSettings(Settings):
         return 1
 
     @property
+    def computed_in(self) -> str:
+        """What a network computes with while it trains, see `TrainingSettings.precision`."""
+        return "float32"
+
+    @property
     def peak_learning_rate(self) -> float:
         """The rate at the end of the warm-up, for as many images as a step takes."""
         return self.learning_rate * self.batch_size * self.batches_in_step / 256
@@ -79,8 +84,17 @@ class TrainingSettings(OptimizationSettings, ChoiceSettings):
     path_dropout: float = Field(
         0.0, ge=0, lt=1, description="probability of leaving out a residual layer in a training step"
     )
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "float32",
+        description="what a network computes with while it trains; weights stay float32, mixed_float16 scales the loss",
+    )
 
     @property
     def batches_in_step(self) -> int:
         """See `OptimizationSettings`."""
         return self.batches_per_step
+
+    @property
+    def computed_in(self) -> str:
+        """See `OptimizationSettings`."""
+        return self.precision

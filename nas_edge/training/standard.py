@@ -22,14 +22,14 @@ def train_standard(settings: TrainingSettings, context: TrainingContext, on_step
 
     network, data, seed = context.network, context.data, context.seed
     trained = for_training(network, settings)
-    model = keras_model(trained, context.initial, seed=integer(seed, "training"))
+    model = keras_model(trained, context.initial, integer(seed, "training"), precision=settings.precision)
     indices = data.training_indices
     if settings.epochs == 0:
         recalibrate(model, data, indices, settings.batch_size)
     else:
         train_model(model, trained, data, indices, generator(seed, "training"), context.task, settings, on_step)
     weights = get_weights(model, network)
-    if settings.path_dropout > 0:  # statistics are those of the whole network
+    if settings.path_dropout > 0 or settings.precision != "float32":  # statistics are those of what is delivered
         model = keras_model(network, weights)
         recalibrate(model, data, indices, settings.batch_size)
         weights = get_weights(model, network)

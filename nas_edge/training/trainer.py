@@ -21,7 +21,7 @@ from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.tasks.base import Batch, NetworkTask, RunningScore, TaskData
 from nas_edge.training.batches import evaluation_batches, statistics_sample
 from nas_edge.training.context import OnStep, TrainingStep
-from nas_edge.training.optimizers import make_optimizer
+from nas_edge.training.optimizers import make_optimizer, scaled_if_float16
 from nas_edge.training.schedules import CosineWithWarmup, cosine_with_warmup
 from nas_edge.training.settings import OptimizationSettings
 
@@ -41,7 +41,7 @@ def train(
     afterwards.
 
     Args:
-        model: gives outputs `[batch, ...]`.
+        model: gives outputs `[batch, ...]`; computes with `config.computed_in`.
         batches: at least `steps` times `config.batches_in_step` of them.
         steps: see `OptimizationSettings.steps`.
         task: what the loss is.
@@ -55,6 +55,7 @@ def train(
     """
     warmup_steps = round(steps * config.warmup_fraction)
     optimizer = make_optimizer(config, CosineWithWarmup(config.peak_learning_rate, steps, warmup_steps))
+    optimizer = scaled_if_float16(optimizer, config.computed_in)
     update = _Update(model, optimizer, task, config, kernels(model, regularized))
     source = iter(batches)
     for step in range(steps):
@@ -202,13 +203,14 @@ class _Update:
 
     def _gradients(self, images: Any, targets: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
-            outputs = self._model(images, training=True)
+            outputs = tf.cast(self._model(images, training=True), tf.float32)
             loss = self._task.loss(outputs, targets, self._config)
             if self._config.weight_decay and self._penalized:
                 penalties = [tf.nn.l2_loss(kernel.value) for kernel in self._penalized]
                 loss += self._config.weight_decay * tf.add_n(penalties)
+            scaled = self._optimizer.scale_loss(loss)
         variables = [variable.value for variable in self._model.trainable_variables]
-        return loss, outputs, tape.gradient(loss, variables)
+        return loss, outputs, tape.gradient(scaled, variables)
 
     def _apply(self, images: Any, targets: Any) -> tuple[Any, Any]:
         loss, outputs, gradients = self._gradients(images, targets)

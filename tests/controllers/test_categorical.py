@@ -264,3 +264,37 @@ def test_settings_and_plan_reach_the_controller() -> None:
     assert made.state() == by_hand.state()
     assert made.learning_rate(19) == 0.0
     assert made.learning_rate(20) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "accepted", "refused"),
+    [
+        ("learning_rate", None, [1e-9, 2.0], [0.0]),
+        ("baseline_momentum", 0.95, [0.0, 0.999], [-1e-9, 1.0]),
+        ("baseline", "after", ["before"], ["never"]),
+        ("entropy_weight", 0.0, [0.0, 2.0], [-1e-9]),
+        ("temperature", 1.0, [1e-9, 5.0], [0.0]),
+    ],
+)
+def test_every_setting_has_its_default_and_its_limits(
+    name: str, default: Any, accepted: list[Any], refused: list[Any]
+) -> None:
+    assert getattr(ReinforceSettings(), name) == default
+    for value in accepted:
+        assert getattr(ReinforceSettings(**{name: value}), name) == value
+    for value in refused:
+        with pytest.raises(ValueError, match=name):
+            ReinforceSettings(**{name: value})
+
+
+def test_settings_at_their_limits_are_accepted() -> None:
+    made = controller(total_steps=1, samples_per_step=1, delay_steps=0, momentum=0.0, entropy_weight=0.0)
+    assert made.learning_rate(0) == pytest.approx(made.learning_rate(1) / 10)
+
+
+def test_entropy_is_worth_something_beside_the_reward_and_not_instead_of_it() -> None:
+    """A uniform policy has no more entropy to gain, so its first step is that of the reward alone."""
+    without, _ = one_update(0.9, 0.1)
+    with_entropy, _ = one_update(0.9, 0.1, entropy_weight=1.0)
+    np.testing.assert_allclose(np.concatenate(with_entropy.logits), np.concatenate(without.logits), atol=1e-12)
+    assert np.concatenate(without.logits).any()

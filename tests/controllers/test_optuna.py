@@ -7,8 +7,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from optuna.samplers import NSGAIISampler
 
 from nas_edge.controllers import CONTROLLERS, Controller, Outcome, RandomSearchController, SearchPlan, as_proposed
+from nas_edge.controllers.optuna_controller import OptunaController
 from nas_edge.controllers.optuna_settings import OptunaSettings
 from nas_edge.errors import ConfigError
 from nas_edge.spaces.decisions import Architecture, SearchSpace
@@ -107,3 +109,12 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     space = flat_space()
     search(make("tpe", space, 15), TargetProblem(space).reward, 15, np.random.default_rng(0))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("evaluations", "size"), [(120, 12), (2000, 50), (5, 2)])
+def test_a_search_has_ten_generations_of_at_most_fifty(evaluations: int, size: int) -> None:
+    controller = make("nsga2", flat_space(), evaluations)
+    assert isinstance(controller, OptunaController)
+    sampler = controller._seeded(0)
+    assert isinstance(sampler, NSGAIISampler)
+    assert sampler.population_size == size

@@ -116,3 +116,19 @@ def test_default_base_rate_is_higher_for_shorter_searches_and_more_samples() -> 
     assert reinforce.default_base_rate(20_288) == pytest.approx(0.0048)
     assert reinforce.default_base_rate(317) == pytest.approx(0.0048 * 8)
     assert reinforce.default_base_rate(20_288, samples=4) == pytest.approx(0.0096)
+
+
+def test_steps_after_the_first_are_corrected_for_the_little_that_the_mean_square_has_seen() -> None:
+    gradients, v = np.array([[2.0, -1.0]]), np.zeros(2)
+    for count in range(1, 4):
+        v = reinforce.second_moment(v, gradients)
+        np.testing.assert_allclose(reinforce.adam_direction(v, count, gradients), [1.0, -1.0], atol=1e-6)
+
+
+def test_a_search_without_updates_has_the_rate_of_one() -> None:
+    assert reinforce.default_base_rate(0) == reinforce.default_base_rate(1)
+
+
+def test_the_learning_rate_of_a_search_that_is_all_delay_but_its_end() -> None:
+    assert reinforce.learning_rate(10, 10, 10, 0.5) == 0.5
+    assert reinforce.learning_rate(5, 10, 0, 1.0, final_factor=100.0) == pytest.approx(10.0)

@@ -2,10 +2,13 @@
 
 import io
 import json
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -392,6 +395,86 @@ if int(kill):
         return done.stdout.split()
 
     assert read(0, 4, True) + read(4, 9, False) == read(0, 9, False)
+
+
+READ_IN_PROCESSES = """
+import multiprocessing, sys, time
+import numpy as np
+from nas_edge.data.augmentation import Augmentation
+from nas_edge.data.loading import Batches
+from nas_edge.data.preprocessing import to_unit_range
+from nas_edge.data.sources import load
+batches = Batches(load(sys.argv[1]), np.arange(50), 16, np.random.default_rng(5), to_unit_range(16, 3), processes=2)
+next(batches)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+time.sleep(300)
+"""
+
+
+def test_the_number_of_processes_changes_no_batch(tmp_path: Path) -> None:
+    data = photographs(tmp_path)
+    changes = Augmentation(shift=0.0, flip=True, crop_area=0.08)
+
+    def read(processes: int) -> Batches:
+        return Batches(
+            data, np.arange(50), 40, np.random.default_rng(0), to_unit_range(16, 3), changes, processes=processes
+        )
+
+    alone = read(0)
+    expected = [next(alone) for _ in range(5)]
+    with closing(read(2)) as batches:
+        for number, (inputs, labels) in enumerate(expected):
+            again, again_labels = next(batches)
+            np.testing.assert_array_equal(inputs, again)
+            np.testing.assert_array_equal(labels, again_labels)
+            if number == 2:
+                assert len(multiprocessing.active_children()) == 2
+                batches.settle()
+                assert not multiprocessing.active_children()
+        batches.restore({**batches.state(), "number": 1})
+        np.testing.assert_array_equal(next(batches)[0], expected[1][0])
+    assert not multiprocessing.active_children()
+
+
+def test_an_image_that_is_gone_is_told_by_a_process_too(tmp_path: Path) -> None:
+    data = photographs(tmp_path, 4)
+    (tmp_path / "a" / "0.jpg").unlink()
+    batches = Batches(data, np.arange(4), 4, np.random.default_rng(0), to_unit_range(8, 3), processes=1)
+    with pytest.raises(DataError, match=r"a/0\.jpg cannot be read: No such file"):
+        next(batches)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_the_one_that_reads(tmp_path: Path, sent: signal.Signals) -> None:
+    """Ctrl-C reaches all of them, the others only the one that reads."""
+    photographs(tmp_path)
+    reading = subprocess.Popen(
+        [sys.executable, "-c", READ_IN_PROCESSES, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert reading.stdout is not None
+    children = [int(pid) for pid in reading.stdout.readline().split()]
+    assert len(children) == 2
+    (os.killpg if sent is signal.SIGINT else os.kill)(reading.pid, sent)
+    _, log = reading.communicate(timeout=200)
+    for _ in range(1000):
+        if not any(is_running(pid) for pid in children):
+            break
+        time.sleep(0.1)
+    assert not any(is_running(pid) for pid in children)
+    assert "Process SpawnProcess" not in log, "no traceback of theirs"
+
+
+def is_running(pid: int) -> bool:
+    try:
+        # A process that has ended stays listed until whoever inherited it has noticed.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class Gate:

@@ -271,9 +271,9 @@ def test_files_are_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         os.utime(file, (1_000_000_000, 1_000_000_000), follow_symlinks=file.exists())
     checked: list[Path] = []
 
-    def counted(path: Path) -> str:
+    def counted(path: Path, decode: bool) -> str:
         checked.append(path)
-        return problem_with_file(path)
+        return problem_with_file(path, decode)
 
     monkeypatch.setattr(folders, "problem_with_file", counted)
     first = load(str(folder), skip_bad=True, workers=3)
@@ -290,6 +290,23 @@ def test_files_are_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(load(str(folder), skip_bad=True)) == 151
     assert folder / "a" / "7.png" in checked
     assert len(checked) == 2
+
+
+def test_an_image_that_is_damaged_inside_is_skipped_where_bad_ones_are(tmp_path: Path) -> None:
+    """Its header and its end are whole, so only decoding tells."""
+    folder = image_folder(tmp_path / "photos", {"a": 2, "b": 2})
+    file = folder / "a" / "0.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(file)
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    file.write_bytes(content)
+    assert len(load(str(folder))) == 4
+    dataset = load(str(folder), skip_bad=True)
+    assert len(dataset) == 3
+    assert len(dataset.left_out.skipped) == 1
+    assert "0.png cannot be decoded" in dataset.left_out.skipped[0]
+    seen(dataset, 0, 1, 2)
 
 
 def test_a_damaged_cache_only_takes_time(tmp_path: Path) -> None:

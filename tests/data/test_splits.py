@@ -96,6 +96,34 @@ def test_a_number_of_validation_images_is_met_exactly_and_every_class_gives_its_
     assert (np.abs(given_by - shares) <= max(1, len(counts) - 1)).all()
 
 
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=6), st.integers(1, 200))
+def test_of_validation_images_that_came_with_the_data_at_most_so_many_score(counts: list[int], images: int) -> None:
+    given_labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    labels = np.concatenate([np.arange(10, dtype=np.int32) % len(counts), given_labels, np.zeros(2, np.int32)])
+    names = tuple(map(str, range(len(counts))))
+    data = Dataset(np.zeros((len(labels), 1, 1, 1), np.uint8), labels, names, len(labels) - 2, validation_start=10)
+    parts = split(data, np.random.default_rng(0), validation_images=images)
+    assert parts.train.tolist() == list(range(10))
+    assert parts.test.tolist() == [len(labels) - 2, len(labels) - 1]
+    assert set(parts.validation) <= set(range(10, len(labels) - 2))
+    assert parts.validation.tolist() == sorted(set(parts.validation))
+    if images >= len(given_labels):
+        assert len(parts.validation) == len(given_labels)
+    else:
+        assert len(parts.validation) == images
+        found = np.bincount(labels[parts.validation], minlength=len(counts))
+        assert (np.abs(found - np.array(counts) * images / len(given_labels)) < 1).all()
+
+
+def test_of_imagenet_training_images_score_and_the_labelled_validation_images_test() -> None:
+    """Its test images have no labels, so they are not there."""
+    data = dataset([20, 20], test=6)
+    parts = split(data, np.random.default_rng(0), validation_images=10)
+    assert len(parts.validation) == 10
+    assert max(parts.validation) < 40
+    assert parts.test.tolist() == list(range(40, 46))
+
+
 def test_a_number_of_validation_images_that_cannot_be_is_refused() -> None:
     for images in (1, 11):
         with pytest.raises(ConfigError, match=f"received {images}"):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +102,10 @@ def test_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert again.labels.tolist() == first.labels.tolist()
     assert [again.images[i] for i in range(7)] == [first.images[i] for i in range(7)]
     refused(tmp_path, "is not a tf.train.Example")
+    read.clear()
     os.utime(files[1], (1_100_000_000, 1_100_000_000))
     load(f"tfrecord:{tmp_path}", skip_bad=True)
-    assert len(read) == 5
+    assert read == [files[1]]
 
 
 @pytest.mark.parametrize("names", [None, "cat\ndog\n"])
@@ -199,3 +203,36 @@ def test_a_fifo_is_told_and_not_waited_for(tmp_path: Path, name: str) -> None:
         refused(tmp_path, f"{name}.* not a regular file")
     finally:
         signal.alarm(0)
+
+
+def test_an_image_that_is_damaged_inside_is_skipped_where_bad_ones_are(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.frombytes("RGB", (40, 40), random.Random(0).randbytes(4800)).save(stream, "PNG")
+    damaged = bytearray(stream.getvalue())
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 64] = bytes(64)
+    folder = tmp_path / "records"
+    write(folder / "train-0", example(png(10), 0), example(bytes(damaged), 1), example(png(20), 1))
+    assert len(load(f"tfrecord:{folder}")) == 3
+    dataset = load(f"tfrecord:{folder}", skip_bad=True)
+    assert len(dataset) == 2
+    assert "cannot be decoded" in dataset.left_out.skipped[0]
+
+
+def test_reading_does_not_decide_whether_operators_are_deterministic(tmp_path: Path) -> None:
+    """TensorFlow then refuses random numbers without a seed."""
+    folder = tmp_path / "records"
+    write(folder / "train-0", example(png(10), 0), example(png(20), 1))
+    code = f"""
+from nas_edge.data.sources import load
+load("tfrecord:{folder}")
+import tensorflow as tf
+tf.random.uniform([1])
+from nas_edge.quiet import start_tensorflow
+start_tensorflow(True)
+try:
+    tf.random.uniform([1])
+except RuntimeError:
+    print("deterministic from here on")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "deterministic from here on" in done.stdout, done.stderr[-1000:]

@@ -7,7 +7,6 @@ import pytest
 from device_agents.devices import list_devices, open_device
 from device_agents.errors import DeviceAddressError
 from device_agents.host import HostAgent
-from device_agents.schemes import PLANNED_SCHEMES
 
 
 @pytest.mark.parametrize("address", ["host:", "host"])
@@ -22,7 +21,7 @@ def test_unknown_addresses_are_refused_with_the_valid_forms(address: str) -> Non
     with pytest.raises(DeviceAddressError, match=r"host:|replay:TIMES\.json") as caught:
         open_device(address)
     assert repr(address) in str(caught.value)
-    assert len(str(caught.value)) < 250
+    assert len(str(caught.value)) < 270
 
 
 def test_of_a_known_scheme_only_its_own_form_is_told() -> None:
@@ -31,12 +30,6 @@ def test_of_a_known_scheme_only_its_own_form_is_told() -> None:
     assert "adb" not in str(caught.value)
     with pytest.raises(DeviceAddressError, match=r"expected host:, adb:.*`nas-edge devices`"):
         open_device("phone")
-
-
-@pytest.mark.parametrize("scheme", PLANNED_SCHEMES)
-def test_planned_schemes_say_that_they_are_not_there_yet(scheme: str) -> None:
-    with pytest.raises(DeviceAddressError, match="not available in this version"):
-        open_device(f"{scheme}://board")
 
 
 def test_a_missing_or_malformed_recording_is_an_address_error(tmp_path: Path) -> None:

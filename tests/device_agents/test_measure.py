@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_agents.worker import measure
+from device_agents.worker.feeding import FedModel
 from device_agents.worker.measure import Outcome, measure_model
 from device_agents.worker.runtime import Runtime
 from device_agents.worker.spec import BenchmarkSpec
@@ -73,11 +73,11 @@ def scripted_times(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], N
     """Replaces the stopwatch by given times in ms; the last one repeats."""
     script: list[float] = [1.0]
 
-    def invoke_ms(interpreter: Any) -> float:
-        interpreter.invoke()
+    def invoke_ms(model: Any) -> float:
+        model._interpreter.invoke()
         return script.pop(0) if len(script) > 1 else script[0]
 
-    monkeypatch.setattr(measure, "invoke_ms", invoke_ms)
+    monkeypatch.setattr(FedModel, "invoke_ms", invoke_ms)
 
     def use(times: list[float]) -> None:
         script[:] = times

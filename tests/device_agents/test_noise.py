@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,9 @@ from device_agents.noise import (
     USUAL_COSTS,
     WATCH_SETTINGS,
     Noise,
+    Outlook,
     VisitCosts,
+    _time_check,
     noise_checks,
     noise_line,
     outlook,
@@ -29,7 +32,7 @@ from device_agents.quiet import VisitSettings, visits_needed
 from device_agents.visiting import VisitingAgent
 from tests.support.agents import FunctionAgent, fake_info
 
-SPEC = PRESETS["search"]  # 0.06 to 2.4 s in timed runs
+SPEC = PRESETS["search"]  # 0.06 to 3 s in timed runs
 VISITS = VisitSettings()
 QUIET = ProbeState("compute", 0.8, 1.0, 1.02, 1.0, 400, 1.04)
 BUSY = ProbeState("memory", 2.0, 1.0, 4.3, 0.3, 400, 6.4)
@@ -79,7 +82,8 @@ def test_what_does_not_fit_into_the_limit_is_given_up_there() -> None:
     assert outlook([BUSY], short).most == VISITS.fewest_before_giving_up
     expected = outlook([DROWNED, QUIET], SPEC, costs=VisitCosts())
     assert not expected.is_enough
-    assert expected.candidate_s == pytest.approx(80 * 0.042)
+    assert expected.most == math.ceil(SPEC.max_duration_s / VISITS.duration_s)
+    assert expected.candidate_s == pytest.approx(expected.most * (VISITS.duration_s + VISITS.probe_duration_s))
 
 
 @pytest.mark.parametrize("states", [[UNKNOWN, QUIET], [QUIET, NEVER], [UNKNOWN]])
@@ -87,6 +91,11 @@ def test_an_unknown_probe_is_neither_quiet_nor_busy(states: list[ProbeState]) ->
     expected = outlook(states, SPEC)
     assert expected.quiet_share is None
     assert not expected.is_enough, "measuring trusts nothing as long as it is so"
+
+
+def test_what_is_needed_may_be_all_that_there_is_time_for() -> None:
+    assert Outlook(0.5, needed=12, most=12, candidate_s=1.0, needed_s=1.0).is_enough
+    assert not Outlook(0.5, needed=13, most=12, candidate_s=1.0, needed_s=1.0).is_enough
 
 
 # The line of a search
@@ -102,12 +111,12 @@ def test_an_unknown_probe_is_neither_quiet_nor_busy(states: list[ProbeState]) ->
         ),
         (
             [QUIET, DROWNED],
-            "this machine: 1% of the visits undisturbed, too few to trust a candidate within its limit of 2.4 s; "
+            "this machine: 1% of the visits undisturbed, too few to trust a candidate within its limit of 3.0 s; "
             "compute probe 1.02x its floor, memory probe 4.30x its floor",
         ),
         (
             [QUIET, UNKNOWN],
-            "this machine: how many visits are undisturbed is not known yet, a candidate takes up to 5.0 s; "
+            "this machine: how many visits are undisturbed is not known yet, a candidate takes up to 6.2 s; "
             "compute probe 1.02x its floor, memory probe not known yet",
         ),
         ([], "this machine: not watched by probes, so its noise is not known; a candidate takes about 0.6 s"),
@@ -199,6 +208,27 @@ def test_all_probes_slow_all_the_time_is_no_other_program() -> None:
     assert "nas-edge devices clean toy:1" in found["speed"].fix
     assert "speed" not in said_of(slow, BUSY)
     assert "speed" not in said_of(slow, UNKNOWN)
+
+
+def test_limits_belong_to_what_is_quiet() -> None:
+    slowest = 1 + VISITS.probe_tolerance
+    just = replace(QUIET, level=slowest, median_level=slowest, quiet_share=0.5)
+    found = said_of(just, replace(just, name="memory"))
+    assert "speed" not in found
+    assert [found[name].state for name in ("compute probe", "memory probe", "quiet visits")] == ["pass"] * 3
+    assert said_of(replace(QUIET, level=1 - VISITS.probe_tolerance))["compute probe"].state == "pass"
+    assert "disturbed most" not in said_of(replace(QUIET, quiet_share=0.9))["quiet visits"].found
+    assert "disturbed most" in said_of(replace(QUIET, quiet_share=0.89))["quiet visits"].found
+
+
+@pytest.mark.parametrize(
+    ("needed_s", "setting"), [(1.01, "1.1"), (9.91, "10.0"), (10.0, "10"), (10.2, "11"), (123.4, "124")]
+)
+def test_a_setting_that_is_enough_is_rounded_up(needed_s: float, setting: str) -> None:
+    expected = Outlook(0.5, needed=100, most=12, candidate_s=1.0, needed_s=needed_s)
+    noise = Noise((BUSY,), 12.0)
+    fix = _time_check(noise, SPEC, expected).fix
+    assert fix == f"measure for longer: --set measure.max_duration_s={setting}"
 
 
 def test_a_device_that_runs_no_probe_is_told_so() -> None:

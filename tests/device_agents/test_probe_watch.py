@@ -57,10 +57,26 @@ def test_a_disturbance_that_has_just_begun_counts_more_than_the_quiet_before() -
     watched = watch("memory")
     take(watched, "memory", *[1.0] * 20)
     take(watched, "memory", *[1.5] * 6, first_round=21)
-    now, since = watched.quiet_share(), watched.quiet_share(since_round=21)
+    now, since = watched.quiet_share(), watched.quiet_share([VisitTime(1.0, 21)])
     assert now is not None
     assert since is not None
     assert since < 0.25 < now
+
+
+def test_a_probe_says_nothing_against_a_network_that_does_not_feel_what_disturbs_it() -> None:
+    watched = watch("memory", floors_ms={"memory": 1.0})
+    take(watched, "memory", *[1.2, 1.5, 1.9, 1.3, 2.4] * 6)
+    steady = [VisitTime(2.0 + 0.002 * (number % 5), number) for number in range(1, 31)]
+    swaying = [VisitTime(2.0 + 0.5 * (number % 5), number) for number in range(1, 31)]
+    assert (watched.quiet_share(steady) or 0) > 0.9
+    assert (watched.quiet_share(swaying) or 0) < 0.05
+    assert (watched.quiet_share(steady[:20]) or 0) < 0.05, "too few to say"
+
+
+def test_a_probe_that_is_slowed_alike_all_the_time_does_not_tell_what_a_network_feels() -> None:
+    watched = watch("memory", floors_ms={"memory": 1.0})
+    take(watched, "memory", *[1.5, 1.51] * 15)
+    assert (watched.quiet_share([VisitTime(2.0, number) for number in range(1, 31)]) or 0) < 0.05
 
 
 def test_without_probes_nothing_is_known() -> None:
@@ -137,3 +153,58 @@ def test_a_network_is_corrected_by_the_reference_of_the_same_rounds() -> None:
     assert found is not None
     assert found.latency_ms == pytest.approx(3.0)
     assert watch("compute", floors_ms={"compute": 1.0}).corrected([VisitTime(3.3, 1)] * 10) is None
+
+
+def test_of_several_slow_probes_the_slowest_is_named() -> None:
+    names = ("compute", "cache", "memory")
+    watched = watch(*names, floors_ms=dict.fromkeys(names, 1.0))
+    for name, time_ms in zip(names, (1.0, 1.9, 1.3), strict=True):
+        take(watched, name, *[time_ms] * 5)
+    assert watched.disturbance().startswith("the cache probe takes 1.90 times")
+
+
+def test_a_visit_just_within_the_tolerance_is_quiet() -> None:
+    slowest_ms = 1 + SETTINGS.probe_tolerance
+    watched = watch("compute", "memory", floors_ms={"compute": 1.0, "memory": 1.0})
+    for name in ("compute", "memory"):
+        take(watched, name, *[slowest_ms] * 5)
+    assert [state.quiet_share for state in watched.states()] == [1.0, 1.0]
+    assert not watched.is_throttled
+    assert watched.disturbance() == watched.slow_since(0) == ""
+
+
+def test_how_a_probe_stands_is_told_relative_to_its_floor() -> None:
+    watched = watch("compute", floors_ms={"compute": 2.0})
+    (state,) = watched.states()
+    assert (state.floor_ms, state.level, state.median_level, state.high_level) == (2.0, None, None, None)
+    assert (state.quiet_share, state.visits, state.session_ms) == (0.0, 0, None)
+    take(watched, "compute", 2.0, 2.1, 2.02, 4.0, 6.0)
+    (state,) = watched.states()
+    assert (state.level, state.median_level, state.quiet_share, state.visits) == (1.0, 1.05, 0.6, 5)
+    assert state.high_level == pytest.approx(2.6)
+    assert state.session_ms == pytest.approx(2.02)
+
+
+def test_the_floor_of_a_session_is_its_own() -> None:
+    watched = watch("compute", floors_ms={"compute": 1.0})
+    take(watched, "compute", 1.5, 1.5, 1.5, 1.3, 1.3, 1.3)
+    (state,) = watched.states()
+    assert (state.floor_ms, state.session_ms) == (1.0, 1.3)
+
+
+def test_drift_is_that_of_the_compute_probe_or_else_of_the_first() -> None:
+    watched = watch("memory", "compute", floors_ms={"memory": 1.0, "compute": 1.0})
+    assert watched.drift_ratio() is None
+    take(watched, "memory", 1.5)
+    take(watched, "compute", 1.2, 1.1)
+    assert watched.drift_ratio() == pytest.approx(1.1)
+    watched.drop("compute")
+    assert watched.drift_ratio() == pytest.approx(1.5)
+    assert watch().drift_ratio() is None
+
+
+def test_reference_networks_are_kept_apart_by_their_files() -> None:
+    first, other = Probe(REFERENCE, b"1"), Probe(REFERENCE, b"2")
+    assert first.kept_as != other.kept_as
+    assert first.kept_as.startswith(REFERENCE)
+    assert Probe("compute", b"1").kept_as == Probe("compute", b"2").kept_as == "compute"

@@ -69,6 +69,14 @@ def test_bundle_holds_all_that_an_app_team_needs(exported: Exported, tmp_path: P
     assert not list(tmp_path.glob("run/.*"))
 
 
+def test_what_other_tools_made_of_a_model_is_in_the_bundle(exported: Exported, tmp_path: Path) -> None:
+    bundle = write(exported, tmp_path / "bundle", more_files={"model_int8_edgetpu.tflite": b"compiled"})
+    assert bundle.files["model_int8_edgetpu.tflite"] == b"compiled"
+    assert set(bundle.models) == {"int8", "float32"}
+    with pytest.raises(ExportError, match="invalid name"):
+        write(exported, tmp_path / "another", more_files={"manifest.json": b""})
+
+
 def test_samples_are_beside_the_manifest_and_hashed(exported: Exported, tmp_path: Path) -> None:
     samples = [1.25 + i / 1e6 for i in range(1700)]
     latency = {**LATENCY, "samples_ms": samples, "verdict": "ok"}

@@ -371,6 +371,13 @@ def test_listed_operators_tell_what_the_file_holds() -> None:
     assert first.output_shape == (1, 16, 16, 8)
     assert (first.input_dtypes, first.output_dtypes) == (("INT8", "INT8", "INT32"), ("INT8",))
     assert (last.name, last.output_shape) == ("RESHAPE", (1, 10))
+    image, kernel, bias = first.inputs
+    assert (image.name, image.values, image.dynamic) == ("input", None, False)
+    assert kernel.values is not None
+    assert (kernel.values.dtype, kernel.values.size, kernel.shape) == (np.int8, 216, (8, 3, 3, 3))
+    assert bias.values is not None
+    assert bias.values.dtype == np.int32
+    assert [tensor.name for tensor in last.outputs] == ["flatten"]
 
 
 SMALL_FILE = tflite_model(odd_network(), "int8")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from nas_edge import dry_run
 from nas_edge.config import load_config
 from nas_edge.dry_run import Estimate, rehearse
 from nas_edge.progress import Reporter
@@ -45,3 +46,18 @@ def test_the_estimate_in_words() -> None:
     assert "disk 3.0 GiB" in text
     text = Estimate("0:1", 1.25, {"search": 7200.0}, None, 1, target_ms=4).text()
     assert "it took 1.250 ms; the target is 4.000 ms\n" in text
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_rehearsal_is_as_deterministic_as_the_run(monkeypatch: pytest.MonkeyPatch, deterministic: bool) -> None:
+    class Started(Exception):  # noqa: N818 - it is no error
+        pass
+
+    def start(asked: bool = True) -> None:
+        raise Started(asked)
+
+    monkeypatch.setattr(dry_run, "start_tensorflow", start)
+    settings = (f"runs.deterministic={str(deterministic).lower()}", "device.timing_inputs=0")
+    with pytest.raises(Started) as started:
+        rehearse(load_config("smoke", settings=settings), Reporter(Console(quiet=True)))
+    assert started.value.args == (deterministic,)

@@ -13,6 +13,7 @@ import pytest
 from device_agents.api import Measurement, Verdict
 from nas_edge.config import load_config
 from nas_edge.errors import RunError
+from nas_edge.hardware.gate import HardwareCheck, OperatorProblem
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.paired_result import PairedResult
 from nas_edge.runs.result import LatencyEstimate, OnDeviceCheck, Outcome, ResultRow, RunResult, read_result
@@ -47,6 +48,7 @@ DELIVERED = RunResult(
     latency_estimate=LatencyEstimate("a predictor", 3.5, LatencyKind.PREDICTED),
     on_device_check={"int8": CHECK, "float32": OnDeviceCheck(4, problem="no such operator")},
     test_images=1000,
+    hardware_check=HardwareCheck("edgetpu", 60, (), (OperatorProblem("se.multiply", "MUL", "gates an image"),)),
 )
 FOUND = RunResult(
     target_ms=4.0,

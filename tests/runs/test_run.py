@@ -68,6 +68,7 @@ def test_what_may_change_and_what_may_not(run: Run) -> None:
     assert run.changed_settings(run.config) == []
     allowed = changed(
         "data.workers=3",
+        "data.processes=2",
         "search.steps=99",
         "device.addresses=['replay:x.json']",
         "runs.checkpoint_steps=5",

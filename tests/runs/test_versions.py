@@ -41,6 +41,7 @@ def test_a_run_of_the_second_version_goes_on(old: Callable[[str], Path]) -> None
     """Settings and fields that came later have the values that were meant then."""
     run = Run.open(old("schema_2"))
     assert run.changed_settings(run.config) == []
+    assert run.config.device.timing_inputs == 0
     with run.lock(), closing(run.open_journal(pytest.fail)) as journal:
         trials = journal.read(Trial.from_json)
     first, second = (trial.measurement for trial in trials)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from device_agents.api import Measurement, Verdict
-from nas_edge.controllers import CONTROLLERS, Outcome, RandomSearchController, SearchPlan
+from nas_edge.controllers import CONTROLLERS, EvolutionController, Outcome, RandomSearchController, SearchPlan
 from nas_edge.controllers.random_search import RandomSettings
 from nas_edge.errors import RunError, StoppedError
+from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
 from nas_edge.quality.column import ColumnQualitySettings
@@ -25,10 +26,11 @@ from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.journal import Journal
 from nas_edge.search.evaluation import Evaluator
 from nas_edge.search.faults import ALIKE_IN_A_ROW, UNUSABLE_IN_A_ROW
-from nas_edge.search.methods import make_search
+from nas_edge.search.methods import SearchContext, make_controller, make_search
 from nas_edge.search.multi_trial import MultiTrialSearch, MultiTrialSettings
+from nas_edge.search.one_shot import OneShotSettings
 from nas_edge.search.trials import Trial
-from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.stages.recorded import RecordedSearch
 from nas_edge.testing.problems import table_context
 from tests.support.faults import Stop
@@ -210,3 +212,43 @@ def test_steps_after_the_last_checkpoint_are_made_again_from_the_journal(tmp_pat
 def test_weights_of_another_method_are_refused() -> None:
     with pytest.raises(RunError, match="holds weights, which this search method does not have"):
         Bench().search().restore_arrays({"kernel": np.zeros(1)})
+
+
+class Steadied:
+    """Stands for `PooledLatency`: makes a latency out of any answer, and remembers what it took in."""
+
+    def __init__(self) -> None:
+        self.taken: list[Architecture] = []
+
+    def adjust(self, architecture: Architecture, answer: LatencyAnswer | None) -> AdjustedLatency:
+        return AdjustedLatency(2.0, (1.9, 2.1), Verdict.CORRECTED)
+
+    def take(self, architecture: Architecture, answer: LatencyAnswer | None) -> None:
+        self.taken.append(architecture)
+
+
+def test_noisy_latencies_that_others_steady_do_not_end_the_search() -> None:
+    bench, pooled = Bench(measure=lambda _: failed(Verdict.UNSTEADY)), Steadied()
+    search = bench.search(steps=UNUSABLE_IN_A_ROW)
+    evaluator = search.evaluator
+    search.evaluator = Evaluator(
+        SPACE, evaluator.quality, evaluator.latency, evaluator.objectives, REWARDS["absolute"], pooled  # type: ignore[arg-type]
+    )  # fmt: skip
+    trials = trials_of(search)
+    assert {trial.latency_ms for trial in trials} == {2.0}
+    assert all(trial.reward is not None for trial in trials)
+    assert pooled.taken == [trial.architecture for trial in trials]
+
+
+@pytest.mark.parametrize(
+    ("settings", "population"),
+    [
+        (MultiTrialSettings(steps=40, samples_per_step=3, controller={"name": "evolution"}), 30),  # type: ignore[arg-type]
+        (OneShotSettings(steps=40, samples_per_step=3, controller={"name": "evolution"}), 22),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_a_controller_is_made_for_the_evaluations_of_the_whole_search(settings: Any, population: int) -> None:
+    context = SearchContext(SPACE, None, None, FunctionSource(lambda _: timed(1.0)), (), 0)  # type: ignore[arg-type]
+    controller = make_controller(settings, context)
+    assert isinstance(controller, EvolutionController)
+    assert controller._population.maxlen == population

@@ -42,7 +42,7 @@ WIDEST = len(SPACE.decisions[WIDTH].choices) - 1
 BATCH = 12
 
 
-def inverted_data(space: NetworkSpace = SPACE) -> TaskData:
+def inverted_data(space: NetworkSpace = SPACE, shift: float = 0.0) -> TaskData:
     """Bright and dark images, labelled the other way round in the validation part."""
     count = 96
     rng, numbers = np.random.default_rng(0), np.arange(count)
@@ -54,7 +54,7 @@ def inverted_data(space: NetworkSpace = SPACE) -> TaskData:
     labels = np.where(validation, 1 - bright, bright).astype(np.int32)
     split = Split(numbers[~validation], numbers[validation], numbers[:0])
     preprocessing = to_unit_range(space.input_shape[0], 1)
-    return TaskData(Dataset(images, labels, ("a", "b", "c")), split, preprocessing, Augmentation(shift=0.0))
+    return TaskData(Dataset(images, labels, ("a", "b", "c")), split, preprocessing, Augmentation(shift=shift))
 
 
 def searching(
@@ -63,6 +63,7 @@ def searching(
     latency: FunctionSource | None = None,
     objectives: tuple[Objective, ...] = (Objective("latency_ms", 1.0),),
     bytes_per_value: int = 4,
+    shift: float = 0.0,
     **settings: Any,
 ) -> OneShotSearch:
     """A search without warm-up, of anything, but for what is asked for."""
@@ -72,8 +73,8 @@ def searching(
         "weights": {"learning_rate": 1.0, "batch_size": BATCH, "warmup_fraction": 0.0, **(weights or {})},
     }  # fmt: skip
     context = SearchContext(
-        space, CLASSIFICATION, inverted_data(space), latency or FunctionSource(lambda _: timed(1.0)), objectives, 3,
-        bytes_per_value=bytes_per_value,
+        space, CLASSIFICATION, inverted_data(space, shift), latency or FunctionSource(lambda _: timed(1.0)), objectives,
+        seed=3, bytes_per_value=bytes_per_value,
     )  # fmt: skip
     loop = make_search(OneShotSettings(**given), context)
     assert isinstance(loop, OneShotSearch)
@@ -370,3 +371,27 @@ def test_peak_memory_is_that_of_the_delivered_precision() -> None:
         (trial,) = search.take_step().trials
         values = analyze(SPACE.decode(trial.architecture), 1).peak_memory_bytes
         assert trial.usage == {"peak_memory_bytes": values * bytes_per_value}
+
+
+# ---------------------------------------------------------------- the data
+
+
+def test_only_images_that_are_trained_with_are_augmented() -> None:
+    search, data = searching(shift=0.4), inverted_data()
+    raw = next(iter(data.in_order(np.arange(96), 96)))[0]
+    known = {image.round(4).tobytes() for image in raw}
+    steps = search.weight_steps
+    trained, scored = next(steps.train_batches)[0], next(steps.validation)[0]
+    assert (len(trained), len(scored)) == (BATCH, 24)
+    assert all(image.round(4).tobytes() in known for image in scored)
+    assert not all(image.round(4).tobytes() in known for image in trained)
+
+
+def test_batches_follow_from_the_seed_of_the_run() -> None:
+    first, again = (searching().weight_steps for _ in range(2))
+    for one, other in ((first.train_batches, again.train_batches), (first.validation, again.validation)):
+        np.testing.assert_array_equal(next(one)[0], next(other)[0])
+
+
+def test_a_validation_batch_is_no_larger_than_the_data() -> None:
+    assert len(next(searching(validation_batch_size=512).weight_steps.validation)[0]) == 24

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
+from device_agents.api import Measurement, Verdict
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.controllers.random_search import RandomSearchController
-from nas_edge.errors import InfeasibleError
+from nas_edge.errors import InfeasibleError, UnreliableLatencyError
 from nas_edge.formatting import ms_text
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.networks.analysis import analyze
 from nas_edge.search.selection import nearest, select, smallest
-from nas_edge.search.trials import Trial
+from nas_edge.search.trials import Trial, late_trials
 from nas_edge.spaces.decisions import Architecture
 from tests.support.sources import timed
 from tests.support.spaces import small_space
@@ -137,3 +140,129 @@ def test_a_controller_without_a_policy_is_selected_from() -> None:
 def test_smallest_has_the_least_macs_of_many() -> None:
     rng = np.random.default_rng(1)
     assert all(macs_ms(smallest(SPACE)) <= macs_ms(SPACE.sample(rng)) for _ in range(200))
+
+
+def trial(architecture: Architecture, latency_ms: float, quality: float | None = 0.5) -> Trial:
+    return Trial(0, 0, architecture, quality, LatencyAnswer.measured(timed(latency_ms)), None, None)
+
+
+def measured_anyway() -> set[Architecture]:
+    """The most likely architecture and its neighbours."""
+    controller = settled_controller()
+    near = nearest(SPACE, controller.most_likely(), controller.probabilities(), 8)
+    return {controller.most_likely(), *map(SPACE.canonical, near)}
+
+
+def others(count: int) -> list[Architecture]:
+    """So many further architectures, all different."""
+    rng, found = np.random.default_rng(5), dict.fromkeys(measured_anyway())
+    while len(found) < 9 + count:
+        found[SPACE.canonical(SPACE.sample(rng))] = None
+    return list(found)[9:]
+
+
+def asked_for(earlier: Sequence[Trial], target_ms: float = 10.0, **settings: Any) -> list[Architecture]:
+    """What a selection asks for beside what it measures anyway, all of which is fast."""
+    asked: list[Architecture] = []
+
+    def evaluate(architectures: Sequence[Architecture]) -> list[Trial]:
+        asked.extend(architectures)
+        return [trial(architecture, 1.0) for architecture in architectures]
+
+    select(SPACE, settled_controller(), evaluate, target_ms, earlier=earlier, **settings)
+    assert len(asked) == len(set(asked)), "each is measured once"
+    return [one for one in asked if one not in measured_anyway()]
+
+
+def test_the_best_of_the_search_under_the_limit_are_measured_again() -> None:
+    some = others(6)
+    earlier = [
+        trial(some[0], 5.0, 0.9),
+        trial(some[1], 10.0, 0.7),  # just within
+        trial(some[2], 10.1, 0.99),
+        trial(some[3], 5.0, None),
+        trial(some[4], 6.0, 0.8),
+        trial(some[5], 5.0, 0.8),  # the faster of two equals comes first
+    ]
+    expected = [some[i] for i in (0, 5, 4, 1)]
+    assert asked_for(earlier, quality_drifts=False) == expected
+    # With shared weights only the latter half counts, and half as many as there are neighbours at most.
+    assert asked_for(earlier) == [some[5], some[4]]
+    assert len(asked_for([trial(one, 5.0) for one in others(10)], quality_drifts=False)) == 4
+    assert asked_for(earlier, target_ms=20.0, margin=0.5, quality_drifts=False) == expected
+
+
+def test_the_faster_of_two_equals_wins() -> None:
+    judge = judge_by(macs_ms, lambda _: 0.5)
+    selection = select(SPACE, settled_controller(), judge, 1e9)
+    assert selection.winner.latency_ms == min(one.latency_ms or 0 for one in selection.trials)
+    assert len(selection.trials) == 9
+
+
+def test_head_room_is_kept_below_the_limit_and_named_when_there_is_none() -> None:
+    controller = settled_controller()
+    slowest = macs_ms(controller.most_likely())
+    judge = judge_by(macs_ms, lambda a: macs_ms(a) / 100)
+    winner = select(SPACE, controller, judge, slowest, margin=0.1).winner
+    assert (winner.latency_ms or 0) <= 0.9 * slowest
+    least = macs_ms(smallest(SPACE))
+    with pytest.raises(InfeasibleError, match=r"with 20% of head-room") as failure:
+        select(SPACE, controller, judge, least, margin=0.2)
+    again = float(str(failure.value).split("--target-ms ")[1].split()[0])
+    assert select(SPACE, controller, judge, again, margin=0.2).winner.latency_ms == pytest.approx(least, rel=0.2)
+
+
+def test_an_earlier_trial_may_be_the_fastest_there_is() -> None:
+    earlier = [trial(smallest(SPACE), 0.5)]
+    with pytest.raises(InfeasibleError, match=f"takes {ms_text(0.5)} ms"):
+        select(SPACE, settled_controller(), judge_by(lambda _: 3.0, lambda _: 0.5), 0.4, earlier=earlier)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "error"), [(Verdict.CONTENDED, UnreliableLatencyError), (Verdict.RUN_FAILED, InfeasibleError)]
+)
+def test_what_could_not_be_timed_is_told_by_whose_fault_it_is(verdict: Verdict, error: type[Exception]) -> None:
+    answer = LatencyAnswer.measured(Measurement(verdict, "other programs"))
+
+    def evaluate(architectures: Sequence[Architecture]) -> list[Trial]:
+        return [Trial(0, 0, architecture, 0.5, answer, None, None) for architecture in architectures]
+
+    with pytest.raises(error, match=r"could be timed.*other programs"):
+        select(SPACE, settled_controller(), evaluate, 1.0)
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_the_walk_goes_on_from_the_fastest_as_often_as_it_may(rounds: int) -> None:
+    asked: list[int] = []
+    judge = judge_by(lambda architecture: 100.0 + sum(architecture.choices), lambda _: 0.5)
+
+    def evaluate(architectures: Sequence[Architecture]) -> list[Trial]:
+        asked.append(len(architectures))
+        return judge(architectures)
+
+    with pytest.raises(InfeasibleError):
+        select(SPACE, settled_controller(), evaluate, 1.0, neighbours=2, rounds=rounds)
+    # The most likely, its neighbours, the best of earlier, the walk, and what is smallest in every decision.
+    assert asked[0] == 1
+    assert asked[1] == 2
+    assert len(asked) == 4 + rounds
+    assert sum(count > 0 for count in asked[3:-1]) >= rounds - 1
+
+
+def test_nearest_are_those_whose_alternative_is_hardly_less_likely() -> None:
+    controller = settled_controller()
+    centre, probabilities = controller.most_likely(), controller.probabilities()
+
+    def less_likely(neighbour: Architecture) -> float:
+        (i,) = (i for i, (a, b) in enumerate(zip(centre.choices, neighbour.choices, strict=True)) if a != b)
+        row = probabilities[SPACE.decisions[i].path]
+        return row[centre.choices[i]] - row[neighbour.choices[i]]
+
+    every = [less_likely(one) for one in nearest(SPACE, centre, probabilities, 1000)]
+    assert every == sorted(every)
+    assert [less_likely(one) for one in nearest(SPACE, centre, probabilities, 5)] == every[:5]
+
+
+def test_of_trials_of_shared_weights_the_latter_half_may_be_compared() -> None:
+    assert late_trials([1, 2, 3, 4, 5]) == [3, 4, 5]
+    assert late_trials([1, 2, 3, 4], quality_drifts=False) == [1, 2, 3, 4]

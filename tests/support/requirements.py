@@ -36,6 +36,7 @@ CHECKS: Mapping[str, Callable[[], str]] = {
     "adbd": lambda: "",  # tools/prepare_adbd.py
     "board_python": _board_python,
     "benchmark_model": lambda: "",  # tools/build_benchmark_model.py
+    "cc": lambda: "" if shutil.which("cc") else "needs a C compiler, cc (package gcc)",
     "chromium": _chromium,
     "sshd": lambda: "",  # tests/support/ssh.py
     "data": lambda: "" if DATA.is_dir() else NO_DATA,

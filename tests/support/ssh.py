@@ -46,6 +46,8 @@ class SshServer:
         self.authorized = folder / "authorized_keys"
         self.allow()
         self.trust()
+        self.variables = {"XDG_CACHE_HOME": str(self.kept / "cache"), "XDG_DATA_HOME": str(self.kept / "data")}
+        """Environment of its sessions, from the next start on."""
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -87,7 +89,7 @@ class SshServer:
     def start(self) -> None:
         """Starts the server."""
         assert _SSHD is not None
-        environment = f'XDG_CACHE_HOME="{self.kept / "cache"}" XDG_DATA_HOME="{self.kept / "data"}"'
+        environment = " ".join(f'{name}="{value}"' for name, value in self.variables.items())
         config = self.folder / "sshd_config"
         config.write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder / 'host_key'}\n"

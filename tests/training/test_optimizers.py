@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nas_edge.errors import ConfigError
+from nas_edge.training.optimizers import make_optimizer, scaled_if_float16
 from nas_edge.training.rmsprop import RMSProp
 from nas_edge.training.schedules import CosineWithWarmup
+from nas_edge.training.settings import OptimizationSettings
 
 LEARNING_RATE = 0.3
 STEPS = 5
@@ -78,3 +81,35 @@ def test_works_in_fit_and_survives_its_config() -> None:
         "loss"
     ]
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_sgd_has_nesterov_momentum() -> None:
+    variable, rate = keras.Variable(np.zeros(1, np.float32)), 0.5
+    optimizer = make_optimizer(OptimizationSettings(optimizer="sgd"), rate)
+    expected, velocity = 0.0, 0.0
+    for gradient in (1.0, -2.0, 0.5):
+        optimizer.apply([tf.constant([gradient])], [variable])
+        velocity = 0.9 * velocity - rate * gradient
+        expected += 0.9 * velocity - rate * gradient
+        assert float(variable.numpy()[0]) == pytest.approx(expected)
+
+
+def test_an_optimizer_has_the_rate_and_epsilon_of_its_settings() -> None:
+    rmsprop = make_optimizer(OptimizationSettings(optimizer="rmsprop", epsilon=0.25), 0.5)
+    assert (float(rmsprop.learning_rate), rmsprop.epsilon) == (0.5, 0.25)
+    assert float(make_optimizer(OptimizationSettings(optimizer="adam"), 0.5).learning_rate) == 0.5
+    unknown = OptimizationSettings().model_copy(update={"optimizer": "adagrad"})
+    with pytest.raises(ConfigError, match="unknown optimizer 'adagrad'"):
+        make_optimizer(unknown, 0.5)
+
+
+def test_an_optimizer_has_the_published_defaults() -> None:
+    optimizer = RMSProp()
+    assert float(optimizer.learning_rate) == pytest.approx(0.165)
+    assert (optimizer.decay, optimizer.momentum, optimizer.epsilon, optimizer.name) == (0.9, 0.9, 1.0, "rmsprop_tf1")
+
+
+def test_only_float16_has_its_loss_scaled() -> None:
+    inner = keras.optimizers.SGD(0.1)
+    assert scaled_if_float16(inner, "float32") is scaled_if_float16(inner, "mixed_bfloat16") is inner
+    assert isinstance(scaled_if_float16(inner, "mixed_float16"), keras.optimizers.LossScaleOptimizer)

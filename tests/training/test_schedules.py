@@ -25,3 +25,10 @@ def test_keras_schedule_equals_the_function(warmup_steps: int) -> None:
 def test_without_warmup_it_starts_at_the_peak_and_stays_at_zero_after_the_end() -> None:
     assert cosine_with_warmup(0, 2.0, 10) == 2.0
     assert cosine_with_warmup(1000, 2.0, 10) == 0.0
+
+
+def test_a_training_that_is_all_warmup_ends_at_its_peak_and_one_of_no_steps_is_over() -> None:
+    assert cosine_with_warmup(4, 2.0, 5, 5) == pytest.approx(1.6)
+    assert cosine_with_warmup(5, 2.0, 5, 5) == 2.0
+    assert float(CosineWithWarmup(2.0, 5, 5)(5)) == pytest.approx(2.0)
+    assert float(CosineWithWarmup(2.0, 10)(0)) == pytest.approx(2.0)

@@ -141,6 +141,7 @@ def test_samples_are_the_blocks_and_conditions_say_where(connect: Connect, fast_
     assert measurement.conditions is not None
     assert measurement.conditions.cores == (0,)
     assert measurement.conditions.governor == "schedutil"
+    assert measurement.conditions.inputs == "random values"
 
 
 def test_cores_that_do_not_exist_are_the_callers_mistake(connect: Connect, fast_spec: BenchmarkSpec) -> None:

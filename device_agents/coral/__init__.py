@@ -1,0 +1,1 @@
+"""Coral's Edge TPU, plugged in at this machine."""

@@ -1,0 +1,109 @@
+"""What one architecture is worth, of what is known of it."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from device_agents.api import Measurement, Verdict
+from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.source import Candidate
+from nas_edge.networks.analysis import analyze
+from nas_edge.quality.source import FunctionQuality, Quality
+from nas_edge.rewards import REWARDS, Objective
+from nas_edge.search.evaluation import Evaluator, known
+from nas_edge.spaces.decisions import Architecture
+from tests.support.sources import FunctionSource, failed, timed
+from tests.support.spaces import tiny_space
+
+SPACE = tiny_space()
+FIRST = SPACE.canonical(Architecture((0,) * len(SPACE.decisions)))
+LATENCY = Objective("latency_ms", 2.0)
+RESOURCES = tuple(Objective(name, 1e6) for name in ("macs", "parameters", "peak_memory_bytes"))
+
+
+def evaluator(
+    objectives: tuple[Objective, ...] = (LATENCY,), source: FunctionSource | None = None, **settings: Any
+) -> Evaluator:
+    quality = FunctionQuality("a function", lambda candidate: Quality(0.5))
+    source = source or FunctionSource(lambda candidate: timed(3.0))
+    return Evaluator(SPACE, quality, source, objectives, REWARDS["absolute"], **settings)
+
+
+def test_quality_and_latency_are_joined_in_the_reward() -> None:
+    trial = evaluator().evaluate(FIRST, 7)
+    assert (trial.step, trial.rewarded_step, trial.architecture) == (7, 7, FIRST)
+    assert (trial.quality, trial.latency_ms, trial.usage) == (0.5, 3.0, {"latency_ms": 3.0})
+    assert trial.reward == REWARDS["absolute"](0.5, {"latency_ms": 3.0}, [LATENCY])
+
+
+@pytest.mark.parametrize("bytes_per_value", [1, 4])
+def test_resources_are_those_of_the_network_at_the_precision_it_is_delivered_with(bytes_per_value: int) -> None:
+    made = evaluator((LATENCY, *RESOURCES), bytes_per_value=bytes_per_value)
+    usage = made.evaluate(FIRST, 0).usage
+    analysis = analyze(made.candidate(FIRST).network, bytes_per_value)
+    assert usage == {
+        "latency_ms": 3.0,
+        "macs": analysis.macs,
+        "parameters": analysis.parameters,
+        "peak_memory_bytes": analysis.peak_memory_bytes,
+    }
+
+
+def test_a_network_has_float32_values_unless_it_is_said_otherwise() -> None:
+    memory = RESOURCES[2:]
+    usual, float32 = evaluator(memory), evaluator(memory, bytes_per_value=4)
+    assert usual.evaluate(FIRST, 0).usage == float32.evaluate(FIRST, 0).usage
+
+
+@pytest.mark.parametrize(
+    ("verdict", "with_latency", "without"),
+    [(Verdict.UNSTEADY, False, True), (Verdict.LOAD_FAILED, False, False), (Verdict.OK, True, True)],
+)
+def test_a_latency_that_the_bench_could_not_find_out_matters_only_where_the_reward_goes_by_it(
+    verdict: Verdict, with_latency: bool, without: bool
+) -> None:
+    source = FunctionSource(lambda candidate: timed(3.0) if verdict is Verdict.OK else failed(verdict))
+    assert (evaluator((LATENCY,), source).evaluate(FIRST, 0).reward is not None) is with_latency
+    assert (evaluator(RESOURCES[:1], source).evaluate(FIRST, 0).reward is not None) is without
+
+
+def test_what_was_not_asked_for_or_could_not_be_scored_has_no_reward() -> None:
+    made = evaluator(RESOURCES[:1])
+    candidate, answer = made.candidate(FIRST), LatencyAnswer.measured(timed(3.0))
+    assert made.assess(candidate, Quality(0.5), None, 1, 2).reward is None
+    unscored = made.assess(candidate, Quality(None, "diverged"), answer, 1, 2)
+    assert (unscored.reward, unscored.step, unscored.rewarded_step) == (None, 1, 2)
+    assert unscored.usage is not None
+
+
+class Slow(FunctionSource):
+    """Takes a moment to measure, and keeps a log."""
+
+    def __init__(self, on_host: bool, log: list[str]) -> None:
+        super().__init__(lambda candidate: timed(3.0), on_host)
+        self._log, self._pool = log, ThreadPoolExecutor(1)
+
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
+        def measure() -> LatencyAnswer:
+            time.sleep(0.05)
+            self._log.append("measured")
+            return LatencyAnswer.measured(Measurement(Verdict.OK, samples_ms=(3.0,)))
+
+        return self._pool.submit(measure)
+
+
+def test_nothing_is_scored_while_this_machine_measures() -> None:
+    log: list[str] = []
+    quality = FunctionQuality("a function", lambda candidate: log.append("scored") or Quality(0.5))
+    made = Evaluator(SPACE, quality, Slow(True, log), [LATENCY], REWARDS["absolute"])
+    assert [trial.latency_ms for trial in made.evaluate_all([FIRST, FIRST], 0)] == [3.0, 3.0]
+    assert log == ["measured"] * 2 + ["scored"] * 2
+
+
+def test_what_is_known_is_there_at_once() -> None:
+    answer = LatencyAnswer.measured(timed(3.0))
+    assert known(answer).result(timeout=0) is answer
