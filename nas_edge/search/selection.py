@@ -66,7 +66,8 @@ def select(
 
     most_likely = space.canonical(controller.most_likely())
     measure([most_likely])
-    measure(finalists)
+    if finalists:
+        measure(finalists)
     if target_ms is None:
         rewarded = [trial for trial in evaluated.values() if trial.reward is not None]
         best = max(rewarded, key=lambda trial: trial.reward or 0.0, default=evaluated[most_likely])
