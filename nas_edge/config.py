@@ -27,6 +27,7 @@ from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.registry import Registry, setting_path
 from nas_edge.rewards import Objective
+from nas_edge.search.finalists import FinalistsSettings
 from nas_edge.search.methods import METHODS
 from nas_edge.search.settings import SearchSettings
 from nas_edge.settings import Settings, one_of
@@ -193,6 +194,7 @@ class RunConfig(Settings):
     final_measure: MeasuringConfig = MeasuringConfig(preset="rapid")
     target: TargetConfig = TargetConfig()
     search: Annotated[SearchSettings, METHODS] = Field(default_factory=METHODS.default)
+    finalists: FinalistsSettings = FinalistsSettings()
     training: Annotated[TrainingSettings, TRAINING_METHODS] = Field(default_factory=TRAINING_METHODS.default)
     export: ExportConfig = ExportConfig()
     runs: RunsConfig = RunsConfig()

@@ -68,6 +68,9 @@ class OneShotSettings(SearchSettings):
     op_warmup_decisions: int | None = Field(
         None, ge=1, description="operators that run all choices at once in a step of the warm-up; None: any number"
     )
+    fair_sampling: bool = Field(
+        False, description="while the controller rests, each choice of a decision comes equally often"
+    )
     validation_batch_size: int = Field(512, ge=2)
     execution: str = Field(
         "sliced", pattern="^(sliced|masked)$", description="masked keeps static shapes, for XLA and TPU"
@@ -192,6 +195,7 @@ class OneShotSearch(SearchLoop):
         self.settings = settings
         self.weight_steps = WeightSteps(weights, train, validation, settings.weight_updates == "averaged")
         self._pending: deque[_Pending] = deque()
+        self._fair = warmup.FairSampler(self.space) if settings.fair_sampling else None
 
     @property
     def weights(self) -> SharedWeights:
@@ -205,7 +209,8 @@ class OneShotSearch(SearchLoop):
         fractions = {"op": settings.op_warmup_fraction, "filters": settings.filter_warmup_fraction}
         replaced = {kind: warmup.probability(step, math.floor(settings.steps * f)) for kind, f in fractions.items()}
         samples, at_once = settings.samples_per_step, settings.op_warmup_decisions
-        proposals = warmup.propose(self.controller, samples, self.rng, replaced, at_once)
+        proposer = self._fair if self._fair is not None and not learning else self.controller
+        proposals = warmup.propose(proposer, samples, self.rng, replaced, at_once)
         candidates = [self.evaluator.candidate(p.architecture) for p in proposals] if learning else []
         pending = _Pending(step, proposals, candidates, [None] * len(candidates))
         if not self.evaluator.latency.measures_on_host:
@@ -230,6 +235,7 @@ class OneShotSearch(SearchLoop):
             **super().state(),
             **self.weight_steps.state(),
             "pending": [_pending_state(pending) for pending in self._pending],
+            **({} if self._fair is None else {"fair": self._fair.state()}),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -237,6 +243,8 @@ class OneShotSearch(SearchLoop):
         super().restore(state)
         self.weight_steps.restore(state)
         self._pending = deque(map(self._restored, state["pending"]))
+        if self._fair is not None:
+            self._fair.restore(state["fair"])
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """The shared weights and their optimiser's state."""

@@ -37,6 +37,7 @@ def select(
     neighbours: int = 8,
     rounds: int = 6,
     quality_drifts: bool = True,
+    finalists: Sequence[Architecture] = (),
 ) -> Selection:
     """Finds the best architecture that meets the limit.
 
@@ -44,12 +45,14 @@ def select(
         space: where the search was.
         controller: after the search.
         evaluate: scores and measures architectures.
-        target_ms: the latency that may not be exceeded; None returns the raw winner.
+        target_ms: the latency that may not be exceeded; None returns the most likely architecture or, with finalists,
+            whichever has the highest reward.
         margin: share of it to stay below, because the delivered file is measured another time.
         earlier: trials of the search; the best of those under the limit are evaluated again too.
         neighbours: architectures measured around each centre.
         rounds: how often the walk moves on to the fastest architecture found, when none meets the limit.
         quality_drifts: see `SearchSettings`.
+        finalists: see `search.finalists`; evaluated, too.
 
     Raises:
         InfeasibleError: when none meets the limit; it names the fastest. UnreliableLatencyError: when none was timed.
@@ -63,8 +66,12 @@ def select(
 
     most_likely = space.canonical(controller.most_likely())
     measure([most_likely])
+    if finalists:
+        measure(finalists)
     if target_ms is None:
-        return Selection(evaluated[most_likely], tuple(evaluated.values()))
+        rewarded = [trial for trial in evaluated.values() if trial.reward is not None]
+        best = max(rewarded, key=lambda trial: trial.reward or 0.0, default=evaluated[most_likely])
+        return Selection(best, tuple(evaluated.values()))
 
     limit_ms = target_ms * (1.0 - margin)
     probabilities = controller.probabilities()

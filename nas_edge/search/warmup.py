@@ -6,17 +6,19 @@ its choices at equal weight, `filters` its largest choice. A kind that is not in
 Every operator at once is what takes most memory in a search. The patent's variant replaces a random subset of fixed
 size instead: with the same fading probability a proposal has exactly so many of its `op` decisions replaced.
 
-Source: TuNAS, arXiv:2008.06120; patent US11347995.
+While the controller rests, `FairSampler` may stand in for it: by chance some choices train half as often as others.
+
+Sources: TuNAS, arXiv:2008.06120; patent US11347995; FairNAS, arXiv:1907.01845.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from nas_edge.controllers.base import Controller, Proposal, one_hot
+from nas_edge.controllers.base import Proposal, State, one_hot
 from nas_edge.spaces.decisions import Architecture, Decision, SearchSpace
 
 # Takes a decision and its proposed choice; returns the choice that stands for what is run, and each choice's weight.
@@ -34,27 +36,73 @@ def _largest_choice(decision: Decision, choice: int) -> tuple[int, tuple[float, 
 REPLACEMENTS: dict[str, Replacement] = {"op": _all_choices, "filters": _largest_choice}
 
 
+class Proposer(Protocol):
+    """What architectures to train are from: a controller, or what stands in for it."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """Where they are from."""
+
+    def propose(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        """See `Controller`."""
+
+
+class FairSampler:
+    """Draws architectures such that every choice of a decision comes equally often.
+
+    A decision goes through all its choices in random order, then in another: as many draws as it has choices draw each
+    of them once. Decisions do not depend on each other.
+
+    Args:
+        space: where to draw.
+
+    Source: FairNAS, arXiv:1907.01845, strict fairness, for decisions of unequal size.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self._left: list[list[int]] = [[] for _ in space.decisions]
+
+    def propose(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        """See `Controller`."""
+        return [self._draw(rng) for _ in range(n)]
+
+    def state(self) -> State:
+        """The choices that are left of each decision's round, as JSON values."""
+        return {"left": [list(left) for left in self._left]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state` returned."""
+        self._left = [list(left) for left in state["left"]]
+
+    def _draw(self, rng: np.random.Generator) -> Architecture:
+        for left, decision in zip(self._left, self.space.decisions, strict=True):
+            if not left:
+                left.extend(rng.permutation(len(decision.choices)).tolist())
+        return Architecture(tuple(left.pop() for left in self._left))
+
+
 def propose(
-    controller: Controller,
+    proposer: Proposer,
     n: int,
     rng: np.random.Generator,
     probabilities: Mapping[str, float],
     ops_at_once: int | None = None,
 ) -> list[Proposal]:
-    """Asks a controller for proposals and warms them up.
+    """Asks for proposals and warms them up.
 
     Args:
-        controller: what proposes.
+        proposer: what proposes.
         n: how many.
-        rng: the randomness of controller and warm-up.
+        rng: the randomness of proposals and warm-up.
         probabilities: of replacing a decision, by its kind; a kind that is not named is not replaced.
         ops_at_once: size of the subset of `op` decisions that is replaced; None replaces each on its own.
     """
     # One after another: each proposal's draws are followed by those of its warm-up.
     return [
-        warm_up(controller.space, architecture, rng, probabilities, ops_at_once)
+        warm_up(proposer.space, architecture, rng, probabilities, ops_at_once)
         for _ in range(n)
-        for architecture in controller.propose(1, rng)
+        for architecture in proposer.propose(1, rng)
     ]
 
 

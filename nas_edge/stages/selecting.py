@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 
 from nas_edge.formatting import ms_text
 from nas_edge.latency.retry import BENCH_FAULTS
+from nas_edge.search.finalists import find_finalists
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.selection import select
 from nas_edge.search.trials import Trial
@@ -43,6 +44,14 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
         limit_ms = target_ms if target.limit == "hard" else None
         # Head-room is for the delivered file, which is measured another time.
         margin = target.margin if context.task.delivers else 0.0
+        finalists = find_finalists(
+            loop,
+            trials,
+            target_ms,
+            context.config.finalists,
+            generator(context.config.seed, "finalists"),
+            None if limit_ms is None else limit_ms * (1.0 - margin),
+        )
         with advising(context):
             selection = select(
                 context.space,
@@ -52,6 +61,7 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
                 margin,
                 trials,
                 quality_drifts=context.config.search.quality_drifts,
+                finalists=finalists,
             )
     winner = selection.winner
     timed = "not timed" if winner.latency_ms is None else f"{ms_text(winner.latency_ms)} ms"

@@ -71,6 +71,8 @@ def test_a_probe_says_nothing_against_a_network_that_does_not_feel_what_disturbs
     assert (watched.quiet_share(steady) or 0) > 0.9
     assert (watched.quiet_share(swaying) or 0) < 0.05
     assert (watched.quiet_share(steady[:20]) or 0) < 0.05, "too few to say"
+    less_swaying = [VisitTime(2.0 + 0.15 * (number % 5), number) for number in range(1, 31)]
+    assert (watched.quiet_share(less_swaying) or 0) < 0.05, "it feels some of it"
 
 
 def test_a_probe_that_is_slowed_alike_all_the_time_does_not_tell_what_a_network_feels() -> None:

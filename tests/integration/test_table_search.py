@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from nas_edge.runs.run import Run
+from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.spaces.table import TableSpaceSettings, table_space
 
@@ -93,6 +94,16 @@ def test_killed_and_continued_it_ends_bit_identical(table: Path, tmp_path: Path,
     assert result["latency_estimate"]["kind"] == "looked_up"
     assert result["device"] is None
     assert not (run / "bundle").exists()
+
+
+def test_finalists_are_compared_where_that_is_asked_for(table: Path, tmp_path: Path) -> None:
+    words = [*command(table, tmp_path / "run", "reinforce", 200), "--set", "finalists.sampled=100"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["latency_ms"] <= 8.0
+    feasible = [t for t in map(Trial.from_json, Run.open(tmp_path / "run").journal()) if (t.latency_ms or 9.0) <= 8.0]
+    assert result["rows"][0]["quality"] >= max(trial.quality or 0.0 for trial in feasible[-100:])
 
 
 @pytest.mark.parametrize("controller", ["surrogate", "reinforce", "evolution", "optuna:tpe"])

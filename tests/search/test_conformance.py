@@ -36,7 +36,7 @@ def training_context(latency: LatencySource) -> SearchContext:
 FROM_COLUMN = {"quality": {"source": "column", "column": "quality"}}
 QUICK = {"validation_batch_size": 16, "rematerialize": False, "weights": {"batch_size": 8}}
 CASES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
-    "one-shot": [(training_context, {**QUICK, "reward_delay_steps": 2})],
+    "one-shot": [(training_context, {**QUICK, "reward_delay_steps": 2, "fair_sampling": True})],
     "multi-trial": [
         (table_context, {**FROM_COLUMN, "samples_per_step": 2, "controller": "evolution"}),
         (table_context, {**FROM_COLUMN, "samples_per_step": 1}),

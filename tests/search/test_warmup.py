@@ -147,3 +147,20 @@ def test_searches_are_those_of_versions_whose_controllers_did_the_warmup(
         made.update([Outcome(p, 0.01 * sum(p.architecture.choices)) for p in proposals], step)
     assert digest(rows) == expected
     assert rng.bit_generator.state["state"]["state"] % 10**12 == last_digits
+
+
+def test_fair_sampling_draws_every_choice_equally_often_and_goes_on_where_it_was() -> None:
+    space = nested_space()
+    fair, rng = warmup.FairSampler(space), np.random.default_rng(0)
+    drawn = fair.propose(6, rng)
+    for position, decision in enumerate(space.decisions):
+        size = len(decision.choices)
+        for start in range(0, 6, size):
+            assert {a.choices[position] for a in drawn[start : start + size]} == set(range(size))
+    assert len({architecture.choices for architecture in fair.propose(36, rng)}) > 6, "decisions are drawn apart"
+    fair.propose(2, rng)
+    restored, state = warmup.FairSampler(space), rng.bit_generator.state
+    restored.restore(through_json(fair.state()))
+    expected = fair.propose(10, rng)
+    rng.bit_generator.state = state
+    assert restored.propose(10, rng) == expected

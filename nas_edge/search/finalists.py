@@ -1,0 +1,105 @@
+"""Finalists: many architectures that a search points to in the end, narrowed to the few worth measuring.
+
+    proposals, best trials --(latency predicted from the run's trials)--> near the target --(scored)--> best
+                  ^                                                                                      |
+                  +------------------------------------ mutations ---------------------------------------+
+
+The most likely choice of each decision says nothing of how decisions combine. What is sampled from the final policy
+does, but a policy that has converged proposes the same few architectures; those of the search with the highest rewards,
+and mutations of the best of both, make up the number. Scoring with shared weights, or by a table, costs little;
+measuring all of it would not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pydantic import Field
+
+from nas_edge.controllers.latency_model import LatencyModel
+from nas_edge.controllers.points import Points
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
+from nas_edge.search.loop import SearchLoop
+from nas_edge.search.trials import Trial
+from nas_edge.settings import Settings
+from nas_edge.spaces.decisions import Architecture
+
+# How many of the best are mutated, and into how many rounds the mutations of all would be divided.
+_PARENTS = 8
+_ROUNDS = 16
+
+
+class FinalistsSettings(Settings):
+    """Which architectures are compared after a search, beside the most likely one and its neighbours."""
+
+    sampled: int = Field(0, ge=0, le=100_000, description="architectures that are scored after the search; 0: none")
+    window: float = Field(0.1, gt=0, le=1, description="how far their predicted latency may be from the target")
+    measured: int = Field(16, ge=1, le=1000, description="of those, how many with the best scores are measured")
+
+
+def find_finalists(
+    loop: SearchLoop,
+    trials: Sequence[Trial],
+    target_ms: float,
+    settings: FinalistsSettings,
+    rng: np.random.Generator,
+    limit_ms: float | None = None,
+) -> list[Architecture]:
+    """The architectures to measure; none where the settings sample none, or the search timed too few to predict others.
+
+    Args:
+        loop: after the search.
+        trials: of the search.
+        target_ms: latency aimed at.
+        settings: how many.
+        rng: the randomness of proposals and mutations.
+        limit_ms: where the target may not be exceeded, what a prediction has to meet; the best then have the highest
+            quality, else the highest reward.
+    """
+    timed = [(trial.architecture, trial.latency_ms) for trial in trials if trial.latency_ms is not None]
+    if not settings.sampled or not timed:
+        return []
+    model = LatencyModel(loop.space, timed)
+    slowest_ms = target_ms * (1.0 + settings.window) if limit_ms is None else limit_ms
+
+    def scores(architectures: Sequence[Architecture]) -> dict[Architecture, float]:
+        """Of those whose predicted latency is near the target."""
+        near = [
+            (loop.evaluator.candidate(architecture), LatencyAnswer.estimated(LatencyKind.PREDICTED, latency_ms))
+            for architecture, latency_ms in zip(architectures, model.predict_ms(architectures), strict=True)
+            if target_ms * (1.0 - settings.window) <= latency_ms <= slowest_ms
+        ]
+        qualities = loop.evaluator.quality.evaluate_all([candidate for candidate, _ in near])
+        found = [
+            loop.evaluator.assess(candidate, quality, answer, loop.step, loop.step)
+            for (candidate, answer), quality in zip(near, qualities, strict=True)
+        ]
+        scored = {trial.architecture: trial.reward if limit_ms is None else trial.quality for trial in found}
+        return {architecture: score for architecture, score in scored.items() if score is not None}
+
+    seen = dict.fromkeys(_pointed_to(loop, trials, settings.sampled // 2 + 1, rng))
+    scored = scores(list(seen))
+    while len(seen) < settings.sampled:
+        best = _best(scored, _PARENTS) or list(seen)
+        parents = np.array([architecture.choices for architecture in best])
+        count = min(max(1, settings.sampled // _ROUNDS), settings.sampled - len(seen))
+        mutations = Points(loop.space).mutated(parents, 8 * count, rng).tolist()
+        new = [a for a in dict.fromkeys(Architecture(tuple(row)) for row in mutations) if a not in seen][:count]
+        if not new:
+            break
+        seen.update(dict.fromkeys(new))
+        scored |= scores(new)
+    return _best(scored, settings.measured)
+
+
+def _best(scored: Mapping[Architecture, float], count: int) -> list[Architecture]:
+    return sorted(scored, key=lambda architecture: -scored[architecture])[:count]
+
+
+def _pointed_to(loop: SearchLoop, trials: Sequence[Trial], count: int, rng: np.random.Generator) -> list[Architecture]:
+    """At most so many architectures: proposals, and trials with the highest rewards."""
+    proposed = dict.fromkeys(map(loop.space.canonical, loop.controller.propose(count, rng)))
+    rewarded = sorted((trial for trial in trials if trial.reward is not None), key=lambda trial: -(trial.reward or 0.0))
+    best = list(dict.fromkeys(trial.architecture for trial in rewarded))[: count // 2]
+    return list(dict.fromkeys([*list(proposed)[: count - len(best)], *best]))
