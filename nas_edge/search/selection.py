@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from nas_edge.controllers.base import Controller
 from nas_edge.errors import InfeasibleError, NasEdgeError, UnreliableLatencyError
@@ -45,8 +46,8 @@ def select(
         space: where the search was.
         controller: after the search.
         evaluate: scores and measures architectures.
-        target_ms: the latency that may not be exceeded; None returns the most likely architecture or, with finalists,
-            whichever has the highest reward.
+        target_ms: the latency that may not be exceeded; None returns what has the highest reward of the most likely
+            architecture and the finalists.
         margin: share of it to stay below, because the delivered file is measured another time.
         earlier: trials of the search; the best of those under the limit are evaluated again too.
         neighbours: architectures measured around each centre.
@@ -58,19 +59,11 @@ def select(
         InfeasibleError: when none meets the limit; it names the fastest. UnreliableLatencyError: when none was timed.
     """
     evaluated: dict[Architecture, Trial] = {}
-
-    def measure(architectures: Iterable[Architecture]) -> None:
-        distinct = dict.fromkeys(map(space.canonical, architectures))
-        new = [architecture for architecture in distinct if architecture not in evaluated]
-        evaluated.update(zip(new, evaluate(new), strict=True))
-
+    measure = partial(_measure, space, evaluate, evaluated)
     most_likely = space.canonical(controller.most_likely())
-    measure([most_likely])
-    if finalists:
-        measure(finalists)
+    measure([most_likely, *finalists])
     if target_ms is None:
-        rewarded = [trial for trial in evaluated.values() if trial.reward is not None]
-        best = max(rewarded, key=lambda trial: trial.reward or 0.0, default=evaluated[most_likely])
+        best = _most_rewarded(evaluated.values()) or evaluated[most_likely]
         return Selection(best, tuple(evaluated.values()))
 
     limit_ms = target_ms * (1.0 - margin)
@@ -94,6 +87,18 @@ def select(
     if winner is not None:
         return Selection(winner, tuple(evaluated.values()))
     raise _infeasible([*evaluated.values(), *earlier], target_ms, margin)
+
+
+def _measure(
+    space: SearchSpace,
+    evaluate: Callable[[Sequence[Architecture]], Sequence[Trial]],
+    evaluated: dict[Architecture, Trial],
+    architectures: Iterable[Architecture],
+) -> None:
+    """Evaluates those that have not been."""
+    distinct = dict.fromkeys(map(space.canonical, architectures))
+    new = [architecture for architecture in distinct if architecture not in evaluated]
+    evaluated.update(zip(new, evaluate(new), strict=True))
 
 
 def _infeasible(trials: Sequence[Trial], target_ms: float, margin: float) -> NasEdgeError:
@@ -154,6 +159,11 @@ def smallest(space: SearchSpace) -> Architecture:
 
 def _number(choice: int | float | str) -> float:
     return 0.0 if isinstance(choice, str) else float(choice)
+
+
+def _most_rewarded(trials: Iterable[Trial]) -> Trial | None:
+    rewarded = [(trial.reward, trial) for trial in trials if trial.reward is not None]
+    return max(rewarded, key=lambda pair: pair[0])[1] if rewarded else None
 
 
 def _best_within(trials: Iterable[Trial], limit_ms: float) -> Trial | None:
