@@ -64,6 +64,7 @@ def test_a_run_keeps_designs_apart_when_it_is_resumed(tmp_path: Path) -> None:
     install_joint(tmp_path)
     run, asked = tmp_path / "run", tmp_path / "asked.log"
     options = ["--set", "task.name=tabular", "--target-ms", "150", "--steps", "20", "--set", "runs.checkpoint_steps=8"]
+    options += ["--controller", "reinforce"]  # its policy, and so its decisions, are in the report
     done = nas_edge(tmp_path, *SEARCH, *options, "--out", str(run))
     assert done.returncode == 0, done.stderr
     assert "(simulated by work per element)" in done.stdout
