@@ -177,7 +177,7 @@ def test_a_benchmark_goes_on_after_its_link_was_cut(phone: Phone, tmp_path: Path
     for file, size in zip(files, sizes, strict=True):
         file.write_bytes(models.conv_model(layers=2, channels=8, side=size))
     before = blocks_measured(phone).total()
-    cutting = cut_after(phone, before + 3 * BLOCKS)
+    cutting = cut_after(phone, before + BLOCKS)
     out = tmp_path / "out.json"
     run(
         "benchmark",
