@@ -25,7 +25,7 @@ from nas_edge.cli.machine import doctor, print_completion, spaces
 from nas_edge.cli.runs import compare, export, report, runs, select
 from nas_edge.cli.search import search
 from nas_edge.errors import NasEdgeError, StoppedError
-from nas_edge.terminal import printable, was_closed
+from nas_edge.terminal import printable
 
 # TensorFlow's start-up notes are of no use to someone waiting for a progress line.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -76,8 +76,6 @@ def main() -> None:
             os._exit(error.exit_code)
         _fail(error, _exit_code(error))
     except Exception as error:
-        if was_closed(error):
-            os._exit(130)
         if debug:
             raise
         _fail(f"unexpected error: {words_of(error)}; run again with --debug for the traceback", 1)
