@@ -1,4 +1,6 @@
-"""The table of accelerators that a worker can use beside the CPU. A new one is one package and one line here.
+"""The table of accelerators that a worker can use beside the CPU.
+
+A new one is one package and one line here, and one module and one line in the worker, which stands alone.
 
 An accelerator is named as NAME or NAME:DEVICE, for example `edgetpu` or `edgetpu:usb:0`.
 """

@@ -21,7 +21,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from device_agents.errors import ProtocolError, SpecError
-from device_agents.worker.spec import CPU_DELEGATES, DELEGATES, EFFORT, PRESETS, BenchmarkSpec, Delegate, parse_cores
+from device_agents.worker.spec import (
+    CPU_DELEGATES,
+    DELEGATES,
+    EFFORT,
+    PRESETS,
+    RANDOM_VALUES,
+    BenchmarkSpec,
+    Delegate,
+    parse_cores,
+)
 from device_agents.worker.statistics import Statistics, median_interval, quantile, summarize
 
 if TYPE_CHECKING:
@@ -32,6 +41,7 @@ __all__ = [
     "DELEGATES",
     "EFFORT",
     "PRESETS",
+    "RANDOM_VALUES",
     "BenchmarkSpec",
     "Conditions",
     "Delegate",
@@ -146,7 +156,7 @@ class Conditions:
         other_load_cores: CPU time other programs took on those cores while timing,
             per second, so 0.5 is half a core.
         wait_share: Share of the timing in which the worker waited for a core.
-        inputs: What the model was run on: the digest of examples, see `BenchmarkSpec.inputs`, or "random values".
+        inputs: What the model was run on: the digest of examples, see `BenchmarkSpec.inputs`, or `RANDOM_VALUES`.
         anchor_ratio: Time of the session's compute probe when it was last measured, over
             its first; 1.0 is no drift. See `probe_watch`.
         started_utc: Start of the measurement, ISO 8601.

@@ -31,7 +31,7 @@ from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.run import Run
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture
-from nas_edge.stages.context import RunContext, load_data, make_space, open_bench, open_task
+from nas_edge.stages.context import RunContext, final_spec, load_data, make_space, open_bench, open_task
 from nas_edge.stages.delivering import TESTED_AT_ONCE, Contender, convert
 from nas_edge.stages.fitting import evaluation_batch_size
 from nas_edge.stages.searching import make_loop
@@ -255,7 +255,7 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
         file_quality(file, data.in_order(tested, TESTED_AT_ONCE), task)
     converting_s += clock.lap() * (len(data.split.test) / len(tested) - 1)
     show(4, "converted and checked")
-    spec = config.final_measure.spec(config.device).replace(cores=device.spec.cores, inputs=device.spec.inputs)
+    spec = final_spec(config, device)
     device.measure_file(delivered.files[config.export.precision], spec)
     measuring_s = clock.lap()
     show(5, "measured again")

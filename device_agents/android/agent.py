@@ -83,6 +83,7 @@ from device_agents.android.transport import (
 )
 from device_agents.api import (
     CPU_DELEGATES,
+    RANDOM_VALUES,
     BenchmarkSpec,
     Conditions,
     Delegate,
@@ -868,7 +869,7 @@ def _conditions(
         delegate=spec.delegate.replace(library, Path(library).name, 1) if library else spec.delegate,
         threads=spec.threads,
         started_utc=started_utc,
-        inputs="random values",
+        inputs=RANDOM_VALUES,
         delegate_kernels=None if used is None else used.kernels,
         cores=cores,
         governor=governor,

@@ -10,9 +10,9 @@ from typing import Any, Mapping
 
 import numpy as np
 
+from .spec import RANDOM_VALUES
 from .tensors import Array, random_input
 
-RANDOM = "random values"
 _SEED = 0
 
 
@@ -46,7 +46,7 @@ class FedModel:
             shape, for random values, the same ones each time.
 
     Attributes:
-        inputs: The examples' digest, or `RANDOM`.
+        inputs: The examples' digest, or `RANDOM_VALUES`.
     """
 
     def __init__(self, interpreter: Any, examples: Examples | None) -> None:
@@ -54,7 +54,7 @@ class FedModel:
         details = interpreter.get_input_details()
         values = None if examples is None or len(details) != 1 else as_input(details[0], examples.values)
         if examples is None or values is None:
-            self.inputs, self._turns = RANDOM, None
+            self.inputs, self._turns = RANDOM_VALUES, None
             rng = np.random.default_rng(_SEED)
             for detail in details:
                 interpreter.set_tensor(detail["index"], random_input(detail, rng))

@@ -13,6 +13,8 @@ from typing import Any
 from .errors import SpecError
 
 SCHEMA_VERSION = 1
+# What a model is run on where no examples are given or fit.
+RANDOM_VALUES = "random values"
 DELEGATES = {
     "cpu": "XNNPACK where it has a kernel, the runtime's own kernels elsewhere",
     "none": "the runtime's own kernels only",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from nas_edge.controllers.points import Points
 from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.points import Points
 
 
 class LatencyModel:

@@ -26,10 +26,10 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from nas_edge.controllers.base import Controller, Outcome, SearchPlan, State
-from nas_edge.controllers.points import Points
 from nas_edge.rewards import Usage
 from nas_edge.settings import ChoiceSettings
 from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.points import Points
 
 if TYPE_CHECKING:
     from nas_edge.controllers.surrogate_models import Kernel, Posterior

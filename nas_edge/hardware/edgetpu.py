@@ -12,7 +12,7 @@ import json
 
 import numpy as np
 
-from nas_edge.hardware.profile import Hardware, HardwareFiles, versions
+from nas_edge.hardware.profile import Hardware, HardwareFiles, not_fused, versions
 from nas_edge.networks.tflite_model import OperatorInfo
 
 MOST_SOFTMAX_VALUES = 16_000
@@ -27,10 +27,6 @@ def _three_dimensions(operator: OperatorInfo) -> str:
         if tensor.values is None and any(size > 1 for size in tensor.shape[:-3]):
             return f"{tensor.name} {list(tensor.shape)} is longer than 1 in more than the last three dimensions"
     return ""
-
-
-def _not_fused(operator: OperatorInfo) -> str:
-    return "" if operator.fused_activation == "NONE" else f"the activation {operator.fused_activation} is fused into it"
 
 
 def _constant_weights(operator: OperatorInfo) -> str:
@@ -180,12 +176,12 @@ EDGETPU = Hardware(
             "TRANSPOSE_CONV": 3,
         },
         {
-            "AVERAGE_POOL_2D": (_not_fused,),
-            "CONCATENATION": (_not_fused, _zero_constants),
+            "AVERAGE_POOL_2D": (not_fused,),
+            "CONCATENATION": (not_fused, _zero_constants),
             "CONV_2D": (_constant_weights,),
             "DEPTHWISE_CONV_2D": (_constant_weights,),
             "FULLY_CONNECTED": (_constant_weights, _vector_output),
-            "MAX_POOL_2D": (_not_fused,),
+            "MAX_POOL_2D": (not_fused,),
             "MEAN": (_reduces_no_batch, _mean_of_channels),
             "PAD": (_pads_no_batch,),
             "PRELU": (_slope_per_channel,),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from nas_edge.errors import ExportError
 from nas_edge.hardware.profile import Hardware, Rule
-from nas_edge.networks.tflite_model import FileTensor, OperatorInfo, operators
-
-Precision: TypeAlias = Literal["int8", "float32"]
+from nas_edge.networks.tflite_model import FileTensor, OperatorInfo, Precision, operators
 
 _FLOAT_DTYPES = frozenset({"FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64"})
 _NAMED = 3

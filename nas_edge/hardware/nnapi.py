@@ -5,7 +5,7 @@ What is listed is what TFLite's delegate hands to NNAPI; whether a phone's drive
 
 from __future__ import annotations
 
-from nas_edge.hardware.profile import Hardware, Rule, versions
+from nas_edge.hardware.profile import Hardware, Rule, not_fused, versions
 from nas_edge.networks.tflite_model import OperatorInfo
 
 
@@ -16,10 +16,6 @@ def exactly(version: int) -> Rule:
         return "" if operator.version == version else f"only version {version} is handed over"
 
     return check
-
-
-def _not_fused(operator: OperatorInfo) -> str:
-    return "" if operator.fused_activation == "NONE" else "no activation may be fused into it"
 
 
 def _has_bias(operator: OperatorInfo) -> str:
@@ -82,10 +78,10 @@ NNAPI = Hardware(
             "TRANSPOSE_CONV": 3,
         },
         {
-            "CONCATENATION": (_not_fused,),
+            "CONCATENATION": (not_fused,),
             "CONV_2D": (_has_bias,),
             "GATHER": (exactly(2),),
-            "L2_NORMALIZATION": (_not_fused,),
+            "L2_NORMALIZATION": (not_fused,),
             "PACK": (exactly(2),),
             "SOFTMAX": (exactly(2),),
             "SPLIT": (exactly(3),),

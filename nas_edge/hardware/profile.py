@@ -16,6 +16,11 @@ from nas_edge.networks.tflite_model import OperatorInfo
 Rule: TypeAlias = Callable[[OperatorInfo], str]
 
 
+def not_fused(operator: OperatorInfo) -> str:
+    """The condition that no activation is fused into an operator."""
+    return "" if operator.fused_activation == "NONE" else f"the activation {operator.fused_activation} is fused into it"
+
+
 @dataclass(frozen=True)
 class OperatorSupport:
     """How far an operator is supported.

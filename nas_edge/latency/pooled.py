@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,7 @@ from device_agents.api import Verdict
 from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
 from nas_edge.networks.analysis import analyze
 from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.points import Points
 
 FloatArray = NDArray[np.float64]
 
@@ -101,6 +101,7 @@ class PooledLatency:
 
     def __init__(self, space: SearchSpace, settings: PooledSettings | None = None) -> None:
         self._space, self._settings = space, settings or PooledSettings()
+        self._points = Points(space)
         self._known: deque[_Known] = deque(maxlen=self._settings.most)
         self._rows: dict[Architecture, FloatArray] = {}
         self._model: _Model | None = None
@@ -196,7 +197,7 @@ class PooledLatency:
         if row is None:
             network = self._space.build(architecture).network
             size = 0.0 if network is None else self._settings.size_weight * math.log(max(1, analyze(network).macs))
-            row = self._rows[architecture] = np.append(chosen(self._space, [architecture])[0], size)
+            row = self._rows[architecture] = np.append(self._points.features(np.array([architecture.choices]))[0], size)
         return row
 
 
@@ -210,17 +211,3 @@ def _relative_half_width(answer: LatencyAnswer) -> float:
     if answer.interval_ms is None or not answer.best_ms:
         return math.inf
     return (answer.interval_ms[1] - answer.interval_ms[0]) / 2 / answer.best_ms
-
-
-def chosen(space: SearchSpace, architectures: Sequence[Architecture]) -> FloatArray:
-    """One column per choice of each decision: 1 where it is chosen and matters. `[architectures, choices]`."""
-    choices = np.array([a.choices for a in architectures], dtype=np.int64)
-    columns = []
-    for i, decision in enumerate(space.decisions):
-        # As `SearchSpace.active`, for all architectures at once.
-        active = np.zeros(len(choices), dtype=bool)
-        for guard in decision.guards:
-            reached = [choices[:, space.index[path]] == index for path, index in guard]
-            active |= np.logical_and.reduce(reached) if reached else True
-        columns += [(choices[:, i] == choice) & active for choice in range(len(decision.choices))]
-    return np.stack(columns, axis=1).astype(np.float64)

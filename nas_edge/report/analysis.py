@@ -9,8 +9,8 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_edge.latency.pooled import chosen
 from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.points import Points
 
 FloatArray = NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def predict(space: SearchSpace, measured: Sequence[tuple[Architecture, float]]) 
         groups.setdefault(architecture, []).append(latency_ms)
     if len(groups) < FEWEST_FOR_PREDICTION:
         return None
-    features = chosen(space, list(groups))
+    features = Points(space).features(np.array([architecture.choices for architecture in groups]))
     latencies = np.array([median(values) for values in groups.values()])
     known, measured_ms = latencies[::2], latencies[1::2]
     centre, base = features[::2].mean(axis=0), known.mean()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from device_agents.api import RANDOM_VALUES
 from nas_edge.report import plots
 from nas_edge.report.content import Cell, Column, ColumnSpec, Plot, Section, Table, make_table
 from nas_edge.report.reading import RunFacts, TrialFacts, mapping
@@ -114,7 +115,7 @@ def _timed_on(inputs: object) -> str | None:
     """What networks are run on, of `Conditions.inputs`."""
     if inputs is None:
         return None
-    return str(inputs) if inputs == "random values" else f"validation examples {inputs}"
+    return str(inputs) if inputs == RANDOM_VALUES else f"validation examples {inputs}"
 
 
 def _latencies(facts: RunFacts) -> str | None:

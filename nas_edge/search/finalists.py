@@ -18,12 +18,12 @@ import numpy as np
 from pydantic import Field
 
 from nas_edge.controllers.latency_model import LatencyModel
-from nas_edge.controllers.points import Points
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial
 from nas_edge.settings import Settings
 from nas_edge.spaces.decisions import Architecture
+from nas_edge.spaces.points import Points
 
 # How many of the best are mutated, and into how many rounds the mutations of all would be divided.
 _PARENTS = 8
@@ -79,12 +79,12 @@ def find_finalists(
         return {architecture: score for architecture, score in scored.items() if score is not None}
 
     seen = dict.fromkeys(_pointed_to(loop, trials, settings.sampled // 2 + 1, rng))
-    scored = scores(list(seen))
+    scored, points = scores(list(seen)), Points(loop.space)
     while len(seen) < settings.sampled:
         best = _best(scored, _PARENTS) or list(seen)
         parents = np.array([architecture.choices for architecture in best])
         count = min(max(1, settings.sampled // _ROUNDS), settings.sampled - len(seen))
-        mutations = Points(loop.space).mutated(parents, 8 * count, rng).tolist()
+        mutations = points.mutated(parents, 8 * count, rng).tolist()
         new = [a for a in dict.fromkeys(Architecture(tuple(row)) for row in mutations) if a not in seen][:count]
         if not new:
             break

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from device_agents.api import parse_cores
+from device_agents.api import BenchmarkSpec, parse_cores
 from device_agents.devices import open_device
 from nas_edge.benchmarking.measure import cores_for, unique_addresses
 from nas_edge.config import RunConfig
@@ -213,6 +213,11 @@ def open_devices(
         source = DeviceSource(agents, config.export.precision, spec, reference=reference)
         stack.pop_all()  # they are the source's to close now
     return source
+
+
+def final_spec(config: RunConfig, device: DeviceSource) -> BenchmarkSpec:
+    """How what is delivered is measured: on the cores and inputs that the search measured on."""
+    return config.final_measure.spec(config.device).replace(cores=device.spec.cores, inputs=device.spec.inputs)
 
 
 @contextmanager

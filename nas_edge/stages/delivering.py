@@ -18,7 +18,6 @@ from device_agents.api import BenchmarkSpec, Measurement, MeasureRequest
 from nas_edge.config import RunConfig
 from nas_edge.errors import TrainingError
 from nas_edge.formatting import command, reason
-from nas_edge.hardware import find_hardware
 from nas_edge.hardware.gate import HardwareCheck, require_hardware
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
@@ -29,7 +28,7 @@ from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, SearchSpace
-from nas_edge.stages.context import RunContext
+from nas_edge.stages.context import RunContext, final_spec
 from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
 from nas_edge.text import measurement_text
@@ -204,9 +203,9 @@ def convert(
 
 def _checked(config: RunConfig, file: bytes) -> tuple[HardwareCheck | None, Mapping[str, bytes]]:
     """Whether the hardware that was named can run a file, and what its tools make of it."""
-    if config.export.hardware is None:
+    hardware = config.export.profile
+    if hardware is None:
         return None, {}
-    hardware = find_hardware(config.export.hardware)
     check = require_hardware(file, hardware, config.export.precision)
     if hardware.finish is None:
         return check, {}
@@ -259,7 +258,7 @@ def measure_models(
     Raises:
         DeviceError: when the device is lost.
     """
-    whole = config.final_measure.spec(config.device).replace(cores=device.spec.cores, inputs=device.spec.inputs)
+    whole = final_spec(config, device)
     files = [(model, precision) for model in models for precision in model.files]
     with reporter.stage("measuring", len(files)) as show:
         measured = measure([(model.files[precision], whole) for model, precision in files])

@@ -12,10 +12,10 @@ import pytest
 
 from nas_edge.controllers import CONTROLLERS, Controller, Outcome, RandomSearchController, SearchPlan, as_proposed
 from nas_edge.controllers import surrogate_models as models
-from nas_edge.controllers.points import Points
 from nas_edge.rewards import Objective, Usage, absolute
 from nas_edge.spaces import find_space
 from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.points import Points
 from nas_edge.testing.problems import TargetProblem, flat_space, nested_space, search, through_json
 
 OBJECTIVES = [Objective("latency_ms", 3.0, -0.5)]

@@ -10,7 +10,8 @@ import pytest
 from device_agents.api import BenchmarkSpec, Measurement
 from device_agents.errors import SpecError
 from device_agents.quiet import VisitSettings
-from device_agents.worker.feeding import RANDOM, Examples, FedModel, as_input
+from device_agents.worker.feeding import Examples, FedModel, as_input
+from device_agents.worker.spec import RANDOM_VALUES
 from device_agents.worker_agent import WorkerAgent
 from nas_edge.networks.tflite_model import tflite_model
 from tests.device_agents.test_worker_agent import SocketChannel, identify
@@ -70,7 +71,7 @@ def test_where_examples_do_not_fit_values_are_random_and_stay_the_same(details: 
     model = FedModel(interpreter, Examples.of(EXAMPLES))
     model.invoke_ms()
     model.invoke_ms()
-    assert model.inputs == RANDOM
+    assert model.inputs == RANDOM_VALUES
     np.testing.assert_array_equal(*interpreter.seen)
 
 
@@ -122,11 +123,11 @@ def test_examples_travel_once_to_each_worker_and_measurements_say_what_was_run_o
     fitting = models.conv_model(layers=1, channels=2, side=5)
     other = models.conv_model(layers=1, channels=3, side=5)
     with WorkerAgent(Counting, identify) as agent:
-        assert inputs_of(agent.measure(fitting, VISIT)) == RANDOM
+        assert inputs_of(agent.measure(fitting, VISIT)) == RANDOM_VALUES
         digest = agent.take_examples(EXAMPLES)
         spec = VISIT.replace(inputs=digest)
         found = agent.measure_all([(fitting, spec), (other, spec), (fitting, VISIT), (fitting, spec)])
-        assert [inputs_of(one) for one in found] == [digest, RANDOM, RANDOM, digest]
+        assert [inputs_of(one) for one in found] == [digest, RANDOM_VALUES, RANDOM_VALUES, digest]
         assert inputs_of(agent.measure(fitting, spec)) == digest
         assert Counting.sent == 1
         assert agent._worker is not None
