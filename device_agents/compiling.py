@@ -79,6 +79,10 @@ class CompilingAgent(DeviceAgent):
             raise ModelError(made.detail, made.verdict.value)
         return self._agent.run(made.file, inputs)
 
+    def take_examples(self, examples: NDArray[Any]) -> str:
+        """See `DeviceAgent`."""
+        return self._agent.take_examples(examples)
+
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
         return self._agent.cores(kind)

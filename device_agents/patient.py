@@ -50,6 +50,10 @@ class PatientAgent(DeviceAgent):
         """See `DeviceAgent`; raises DeviceUnavailableError if the device is gone and does not come back."""
         return [future.result() for future in self._pool.submit_all(requests)]
 
+    def take_examples(self, examples: NDArray[Any]) -> str:
+        """See `DeviceAgent`."""
+        return self._agent.take_examples(examples)
+
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
         return self._agent.cores(kind)

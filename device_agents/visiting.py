@@ -171,6 +171,10 @@ class VisitingAgent(DeviceAgent):
         self._known = self._agent.info()
         return self._known
 
+    def take_examples(self, examples: NDArray[Any]) -> str:
+        """See `DeviceAgent`."""
+        return self._agent.take_examples(examples)
+
     def cores(self, kind: str) -> tuple[int, ...]:
         """See `DeviceAgent`."""
         return self._agent.cores(kind)

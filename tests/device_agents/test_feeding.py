@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from device_agents.api import BenchmarkSpec, Measurement
+from device_agents.api import BenchmarkSpec, DeviceAgent, Measurement
+from device_agents.compiling import CompiledModel, Compiler, CompilingAgent
 from device_agents.errors import SpecError
+from device_agents.patient import PatientAgent
 from device_agents.quiet import VisitSettings
+from device_agents.visiting import VisitingAgent
 from device_agents.worker.feeding import Examples, FedModel, as_input
 from device_agents.worker.spec import RANDOM_VALUES
 from device_agents.worker_agent import WorkerAgent
@@ -152,3 +157,21 @@ def test_examples_that_were_not_sent_are_an_error_and_not_replaced_by_others() -
         agent.take_examples(EXAMPLES + 1)
         with pytest.raises(Exception, match=f"{spec.inputs} were not sent"):
             agent.measure_all([(models.conv_model(layers=1, channels=2, side=5), spec)])
+
+
+class OwnFiles(Compiler):
+    """Compiles nothing: every model is its own file."""
+
+    def compiled(self, model: bytes) -> CompiledModel:
+        return CompiledModel(model)
+
+
+@pytest.mark.parametrize(
+    "around", [PatientAgent, partial(VisitingAgent, probes=[]), partial(CompilingAgent, compiler=OwnFiles())]
+)
+def test_an_agent_around_an_agent_hands_the_examples_on(around: Callable[[DeviceAgent], DeviceAgent]) -> None:
+    model = models.conv_model(layers=1, channels=2, side=5)
+    with around(WorkerAgent(SocketChannel, identify)) as agent:
+        digest = agent.take_examples(EXAMPLES)
+        assert digest == Examples.of(EXAMPLES).digest
+        assert inputs_of(agent.measure(model, VISIT.replace(inputs=digest))) == digest
