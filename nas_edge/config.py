@@ -283,9 +283,9 @@ PRESETS: dict[str, Overrides] = {
         "target": {"reference_share": 0.75, "margin": 0.08},
         "search": {
             # Most steps go to the shared weights, which are cheap; the rest are measured on the device.
-            "steps": 1200,
+            "steps": 1000,
             "rematerialize": False,
-            "delay_fraction": 0.85,
+            "delay_fraction": 0.88,
             "op_warmup_fraction": 0.3,
             "filter_warmup_fraction": 0.3,
             "reward_delay_steps": _SHARED_BY_EIGHT,

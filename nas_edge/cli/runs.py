@@ -55,7 +55,7 @@ def select(run: Path, targets: str) -> None:
     """
     from nas_edge.runs.reselect import read_candidates
     from nas_edge.runs.result import read_result
-    from nas_edge.runs.run import Run
+    from nas_edge.runs.run import RANDOM, SELECTION, Run
     from nas_edge.runs.untrusted import milliseconds
     from nas_edge.tasks import metric_of
 
@@ -65,7 +65,7 @@ def select(run: Path, targets: str) -> None:
         raise click.UsageError(f"--target-ms expects latencies, for example 4,8,16; received {targets!r}") from None
     opened = Run.open(run)
     trials, drifts = opened.trials(), getattr(opened.config.search, "quality_drifts", False)
-    stages = (opened.trials(f"stages/{stage}.jsonl") for stage in ("selection", "random"))
+    stages = (opened.trials(stage) for stage in (SELECTION, RANDOM))
     known = read_candidates(trials, *stages, quality_drifts=drifts)
     if known.fastest_ms is None:
         raise NasEdgeError(_nothing_to_select(opened, trials))

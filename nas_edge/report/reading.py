@@ -22,7 +22,7 @@ from nas_edge.runs.environment import measured_with
 from nas_edge.runs.example_scores import ExampleScores, read_example_scores
 from nas_edge.runs.journal import read_journal
 from nas_edge.runs.result import ResultRow, RunResult, read_result
-from nas_edge.runs.run import Run, RunFolderError
+from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION, Run, RunFolderError
 from nas_edge.runs.untrusted import count, number
 from nas_edge.search.settings import SearchSettings
 from nas_edge.search.trials import late_trials
@@ -99,7 +99,7 @@ class RunFacts:
         target_ms: None until it is known.
         trials: of the search, oldest first.
         finalists: measured again to select the winner.
-        randoms: the random baseline.
+        randoms: the random baseline; those with less quality than the best within the target were not timed.
         result: None before the end.
         ends: channels of the image and number of outputs, once the bundle says so.
         policy: `(steps done, per decision the probability of each choice)`, oldest first; None when damaged.
@@ -254,13 +254,20 @@ def read_run(folder: Path) -> RunFacts:
         steps_done=max(known),
         target_ms=run.target_ms,
         trials=trials,
-        finalists=_trials(run, "stages/selection.jsonl"),
-        randoms=_trials(run, "stages/random.jsonl"),
+        finalists=_trials(run, SELECTION),
+        randoms=_randoms(run),
         result=read_result(run),
         ends=_ends(run) if finished else None,
         policy=policy,
         policy_kept=run.path("policy.jsonl").exists() and not any(folder.glob("policy.jsonl.damaged-*")),
     )
+
+
+def _randoms(run: Run) -> tuple[TrialFacts, ...]:
+    """Scored ones, each with its latency if it was timed; earlier versions timed all, and kept no scores beside."""
+    timed = _trials(run, RANDOM)
+    known = {trial.architecture for trial in timed}
+    return *timed, *(trial for trial in _trials(run, RANDOM_SCORES) if trial.architecture not in known)
 
 
 def _trials(run: Run, name: str) -> tuple[TrialFacts, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean, median
 
 from device_agents.api import Measurement
@@ -234,28 +235,36 @@ def baseline_section(facts: RunFacts) -> Section | None:
     ]
     table = make_table("baseline", "", columns, rows, shown=False)
     of = {name: [quality for series, quality, *_ in rows if series == name] for name in groups}
-    reached = ""
-    if of["random"]:
-        middle, best = facts.quality_text(median(of["random"])), facts.quality_text(max(of["random"]))
-        reached = f", with a median {facts.metric.name} of {middle} and a maximum of {best}"
     compared = (
         "They and the finalists were evaluated after the search, alike; the search's trials are those of its second "
         "half, evaluated as the search went."
         if facts.quality_drifts
         else "All were evaluated alike, in the search and after it."
     )
-    says = [
-        f"{len(of['random']):,} of {len(facts.randoms):,} random architectures are within the target{reached}. "
-        f"{compared}"
-    ]
+    says = [_randoms_text(facts, of["random"]), compared]
     winner = facts.result.winner.quality if facts.result else None
-    if winner is not None and of["random"]:
-        beaten = fmean(quality < winner for quality in of["random"])
+    scored = [trial.quality for trial in facts.randoms if trial.quality is not None]
+    if winner is not None and scored:
+        beaten = fmean(quality < winner for quality in scored)
         them = "all of them" if beaten == 1 else f"{beaten:.0%} of them"
-        says.append(f"The winner, at {facts.quality_text(winner)}, beats {them}.")
+        says.append(f"The winner, at {facts.quality_text(winner)}, beats {them}, whatever their latency.")
     names = [name for name in groups if of[name]]
     shown = (plots.baseline(names, facts.quality_name, facts.quality_form),) if names else ()
     return Section("baseline", "Comparison with random architectures", tuple(says), shown, (table,))
+
+
+def _randoms_text(facts: RunFacts, within: Sequence[float]) -> str:
+    """How many random architectures were scored and checked against the target, and the best of those within it."""
+    scored = [trial.quality for trial in facts.randoms if trial.quality is not None]
+    timed = sum(trial.kind is not None for trial in facts.randoms)
+    checked = "all" if timed == len(facts.randoms) else f"the best {timed:,}"
+    until = "" if timed == len(facts.randoms) else ", in order, until one met it"
+    middle = f", with a median {facts.metric.name} of {facts.quality_text(median(scored))}" if scored else ""
+    best = f"; the best of these has {facts.quality_text(max(within))}" if within else ""
+    return (
+        f"{len(scored):,} random architectures were scored{middle}; {checked} were checked against the target{until}, "
+        f"and {len(within):,} {'is' if len(within) == 1 else 'are'} within it{best}."
+    )
 
 
 def _kind(trial: TrialFacts) -> str | None:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     Weights: TypeAlias = Mapping[str, tuple[np.ndarray[Any, Any], ...]]
 
 SCHEMA_VERSION = 3
+# Journals of what is evaluated after the search.
+SELECTION, RANDOM, RANDOM_SCORES = (f"stages/{stage}.jsonl" for stage in ("selection", "random", "random_scores"))
 
 _MEASURING = ("measure", "final_measure")
 _OTHERS = (

@@ -66,10 +66,47 @@ class Evaluator:
             step: to record.
         """
         candidates = [self.candidate(architecture) for architecture in architectures]
+        asked = self._ask(candidates)
+        qualities = self.quality.evaluate_all(candidates)
+        return self._assess_all(candidates, qualities, asked, step)
+
+    def score_all(self, architectures: Sequence[Architecture], step: int) -> list[Trial]:
+        """Scores architectures, and asks for no latency.
+
+        Args:
+            architectures: any points of the space.
+            step: to record.
+        """
+        candidates = [self.candidate(architecture) for architecture in architectures]
+        qualities = self.quality.evaluate_all(candidates)
+        return [
+            self.assess(candidate, quality, None, step, step)
+            for candidate, quality in zip(candidates, qualities, strict=True)
+        ]
+
+    def measure_all(self, scored: Sequence[Trial], step: int) -> list[Trial]:
+        """Measures architectures that are scored already, which may share rounds of visits.
+
+        Args:
+            scored: what `score_all` returned of them.
+            step: to record.
+        """
+        candidates = [self.candidate(trial.architecture) for trial in scored]
+        return self._assess_all(candidates, [Quality(trial.quality) for trial in scored], self._ask(candidates), step)
+
+    def _ask(self, candidates: Sequence[Candidate]) -> list[Future[LatencyAnswer]]:
         asked = [self.latency.submit(candidate) for candidate in candidates]
         if self.latency.measures_on_host:
             wait(asked)
-        qualities = self.quality.evaluate_all(candidates)
+        return asked
+
+    def _assess_all(
+        self,
+        candidates: Sequence[Candidate],
+        qualities: Sequence[Quality],
+        asked: Sequence[Future[LatencyAnswer]],
+        step: int,
+    ) -> list[Trial]:
         return [
             self.assess(candidate, quality, future.result(), step, step)
             for candidate, quality, future in zip(candidates, qualities, asked, strict=True)

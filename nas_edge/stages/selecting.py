@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from nas_edge.formatting import ms_text
 from nas_edge.latency.retry import BENCH_FAULTS
+from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION
 from nas_edge.search.finalists import find_finalists
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.selection import select
@@ -18,8 +20,8 @@ from nas_edge.stages.context import RunContext
 from nas_edge.stages.searching import advising
 from nas_edge.text import answer_text
 
-# Random architectures that are measured side by side.
-TOGETHER = 16
+# Random architectures that are scored at once, and measured side by side.
+TOGETHER, MEASURED_TOGETHER = 16, 4
 
 
 def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trials: Sequence[Trial]) -> Trial:
@@ -30,12 +32,12 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
         UnreliableLatencyError: when none has a latency, and the bench is to blame.
     """
     target, reporter = context.config.target, context.reporter
-    with _evaluated_once(context, loop, "selection") as evaluate, reporter.stage("selection", None) as show:
+    with _kept(context, SELECTION) as kept, reporter.stage("selection", None) as show:
         done = 0
 
         def shown(architectures: Sequence[Architecture]) -> Sequence[Trial]:
             nonlocal done
-            trials = evaluate(architectures)
+            trials = kept(architectures, loop.evaluate_all)
             for trial in trials:
                 done += 1
                 show(done, answer_text(trial.latency), f"quality {context.task.metric.text(trial.quality)}")
@@ -75,6 +77,9 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
 def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, count: int) -> Trial | None:
     """The best of as many random architectures as the search evaluated, scored and timed alike; None if not asked for.
 
+    All are scored. Latencies are asked for in the order of quality until one meets the target: it is the best that
+    does, whatever those after it take.
+
     Args:
         context: of the run.
         loop: after the search.
@@ -84,41 +89,63 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
     if not context.config.search.random_baseline or (context.task.delivers and not context.config.export.compare):
         return None
     rng = generator(context.config.seed, "random baseline")
-    best: Trial | None = None
-    reporter = context.reporter
-    with _evaluated_once(context, loop, "random") as evaluate, reporter.stage("random baseline", count) as show:
-        for done in range(0, count, TOGETHER):
-            sampled = [context.space.sample(rng) for _ in range(min(TOGETHER, count - done))]
-            for trial in evaluate(sampled):
-                meets = trial.latency_ms is not None and trial.latency_ms <= target_ms and trial.quality is not None
-                if meets and (best is None or (trial.quality or 0.0) > (best.quality or 0.0)):
-                    best = trial
-            show(done + len(sampled), "" if best is None else f"best quality {context.task.metric.text(best.quality)}")
-    return best
+    drawn = list(dict.fromkeys(loop.space.canonical(context.space.sample(rng)) for _ in range(count)))
+    reporter, text = context.reporter, context.task.metric.text
+    with _kept(context, RANDOM_SCORES) as kept, reporter.stage("scoring random architectures", len(drawn)) as show:
+        scored: list[Trial] = []
+        for some in _in_batches(drawn, TOGETHER):
+            scored += kept(some, lambda missing: loop.evaluator.score_all(missing, loop.step))
+            show(len(scored))
+    by_quality = {trial.architecture: trial for trial in sorted(scored, key=_quality, reverse=True)}
+    ranked = [architecture for architecture, trial in by_quality.items() if trial.quality is not None]
+    with _kept(context, RANDOM) as kept, reporter.stage("best of random", None) as show:
+        measured: list[Trial] = []
+        for some in _in_batches(ranked, MEASURED_TOGETHER):
+            trials = kept(
+                some,
+                lambda missing: loop.evaluator.measure_all([by_quality[one] for one in missing], loop.step),
+            )
+            measured += trials
+            meeting = [trial for trial in trials if trial.latency_ms is not None and trial.latency_ms <= target_ms]
+            best = max(meeting, key=_quality, default=None)
+            show(len(measured), "" if best is None else f"quality {text(best.quality)}")
+            if best is not None:
+                return best
+    return None
+
+
+def _in_batches(architectures: Sequence[Architecture], size: int) -> Iterator[Sequence[Architecture]]:
+    return (architectures[start : start + size] for start in range(0, len(architectures), size))
+
+
+def _quality(trial: Trial) -> float:
+    return -math.inf if trial.quality is None else trial.quality
 
 
 @contextmanager
-def _evaluated_once(
-    context: RunContext, loop: SearchLoop, stage: str
-) -> Iterator[Callable[[Sequence[Architecture]], Sequence[Trial]]]:
-    """Yields what scores and measures architectures outside the loop.
+def _kept(
+    context: RunContext, stage: str
+) -> Iterator[Callable[[Sequence[Architecture], Callable[[Sequence[Architecture]], Sequence[Trial]]], list[Trial]]]:
+    """Yields what scores and measures architectures outside the loop, in the way it is given.
 
     The answers go into a journal of the stage, from which a resumed run takes them, so that none is measured twice.
     Where the bench was to blame for one that cannot be used, it is asked again.
     """
-    with closing(context.run.open_journal(context.reporter.say, f"stages/{stage}.jsonl")) as journal:
+    with closing(context.run.open_journal(context.reporter.say, stage)) as journal:
         known: dict[Architecture, deque[Trial]] = {}
         for trial in journal.read(Trial.from_json):
             if trial.verdict not in BENCH_FAULTS:
                 known.setdefault(trial.architecture, deque()).append(trial)
 
-        def evaluate(architectures: Sequence[Architecture]) -> list[Trial]:
-            earlier = [known.get(loop.space.canonical(architecture)) for architecture in architectures]
+        def kept(
+            architectures: Sequence[Architecture], ask: Callable[[Sequence[Architecture]], Sequence[Trial]]
+        ) -> list[Trial]:
+            earlier = [known.get(context.space.canonical(architecture)) for architecture in architectures]
             found = [trials.popleft() if trials else None for trials in earlier]
             missing = [i for i, trial in enumerate(found) if trial is None]
-            for i, trial in zip(missing, loop.evaluate_all([architectures[i] for i in missing]), strict=True):
+            for i, trial in zip(missing, ask([architectures[i] for i in missing]) if missing else (), strict=True):
                 journal.append(trial.to_json())
                 found[i] = trial
             return [trial for trial in found if trial is not None]
 
-        yield evaluate
+        yield kept

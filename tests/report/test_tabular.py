@@ -15,6 +15,8 @@ import pytest
 
 from nas_edge import cli
 from nas_edge.report import compare_report, read_run, run_report
+from nas_edge.runs.result import read_result
+from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION, Run
 
 # What no run without networks may say.
 FALSE = ("timed", "device", "shared weights", "trained", "None", "int8", "test accuracy", "validation", "measured ")
@@ -62,8 +64,8 @@ def stopped(finished: Path, folder: Path) -> Path:
     shutil.copytree(finished, folder)
     (folder / "result.json").unlink()
     shutil.rmtree(folder / "report")
-    for stage in ("selection", "random"):
-        (folder / "stages" / f"{stage}.jsonl").unlink()
+    for stage in (SELECTION, RANDOM, RANDOM_SCORES):
+        (folder / stage).unlink()
     return folder
 
 
@@ -78,6 +80,22 @@ def test_the_report_says_looked_up(finished: Path, command: Command) -> None:
         text = text.replace(denial, "")
     for word in FALSE:
         assert word not in text.partition("Sessions")[0], word
+
+
+def test_the_best_of_random_is_found_with_few_latencies(finished: Path) -> None:
+    run = Run.open(finished)
+    scored, timed = run.trials(RANDOM_SCORES), run.trials(RANDOM)
+    within = [
+        quality
+        for architecture, quality in zip(scored.architecture, scored.quality, strict=True)
+        if quality is not None and 1.0 + sum(places := [int(i) for i in architecture.split(":")]) + 0.1 * places[0] <= 6
+    ]
+    result = read_result(run)
+    assert result is not None
+    assert result.rows[1].quality == max(within)
+    assert set(timed.architecture) < set(scored.architecture)
+    assert len(set(scored.architecture)) == len(scored)
+    assert all(latency_ms is None for latency_ms in scored.latency_ms)
 
 
 def test_tables_and_axes_say_looked_up(finished: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.runs.example_scores import TEST_SCORES, ExampleScores, write_example_scores
 from nas_edge.runs.result import ResultRow, RunResult, with_intervals
-from nas_edge.runs.run import Run
+from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION, Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
 from nas_edge.spaces.decisions import NetworkSpace
@@ -50,14 +51,22 @@ def finished_run(folder: Path, trials: int = 150, int8_factor: float = 0.6) -> R
         lost = LatencyAnswer.measured(Measurement(Verdict.LOAD_FAILED, HOSTILE))
         architecture = space.canonical(space.sample(rng))
         journal.append(Trial(config.search.steps - 1, 0, architecture, 0.5, lost, None, None).to_json())
-    for stage, count, mean in (("selection", 12, 0.8), ("random", 60, 0.6)):
-        with closing(run.open_journal(pytest.fail, f"stages/{stage}.jsonl")) as journal:
+    scores = run.open_journal(pytest.fail, RANDOM_SCORES)
+    worse = np.random.default_rng(2)
+    for _ in range(20):  # than those that were timed
+        architecture = space.canonical(space.sample(worse))
+        scores.append(Trial(9, 9, architecture, 0.3, None, None, None).to_json())
+    for stage, count, mean in ((SELECTION, 12, 0.8), (RANDOM, 60, 0.6)):
+        with closing(run.open_journal(pytest.fail, stage)) as journal:
             for _ in range(count):
                 quality, latency_ms = float(rng.normal(mean, 0.05)), float(rng.uniform(0.7, 1.2))
                 architecture = space.canonical(space.sample(rng))
                 answer = LatencyAnswer.measured(timed(latency_ms))
                 trial = Trial(9, 9, architecture, quality, answer, {"latency_ms": latency_ms}, quality)
                 journal.append(trial.to_json())
+                if stage == RANDOM:
+                    scores.append(replace(trial, latency=None, usage=None, reward=None).to_json())
+    scores.close()
     write_policy(run)
     rows, scores = [], {}
     for name, ms, right in (("winner", 0.9, 0.91), ("best of random", 0.95, 0.9), ("proxylessnas-mobile", 1.2, 0.905)):
