@@ -294,7 +294,7 @@ PRESETS: dict[str, Overrides] = {
         },
         "measure": {"max_duration_s": 1.2, "max_risk": 0.1},
         "final_measure": {"preset": "search", "max_duration_s": 3.0},
-        "training": _SMALL_DATA,
+        "training": {**_SMALL_DATA, "epochs": 16},
     },
     # One's own images on a machine without accelerator: an evening rather than a week.
     "laptop": {
