@@ -169,7 +169,8 @@ def corrected(
     """Returns the latency by the ratio to a network whose undisturbed time is known, None if that says too little.
 
     Both were visited in the same rounds, so a disturbance that lasts hits both, if not quite alike: how much less alike
-    the stronger it is goes into the interval.
+    the stronger it is goes into the interval. A network that feels it more than the reference network comes out too
+    slow; since disturbance only adds time, its lowest visit bounds the latency.
 
     Args:
         visits: Of the network.
@@ -188,7 +189,7 @@ def corrected(
     half_width = (interval[1] - interval[0]) / 2 / ratio + settings.sensitivity_spread * abs(math.log(level))
     if half_width > settings.corrected_half_width:
         return None
-    latency_ms = ratio * floor_ms
+    latency_ms = min(ratio * floor_ms, *(visit.time_ms for visit in visits))
     return QuietLatency(latency_ms, (latency_ms * (1 - half_width), latency_ms * (1 + half_width)), len(shared))
 
 

@@ -109,6 +109,13 @@ def test_a_latency_follows_the_ratio_to_a_reference_that_is_as_disturbed() -> No
     assert found.relative_half_width == pytest.approx(SETTINGS.sensitivity_spread * math.log(1.1))
 
 
+def test_a_latency_is_never_above_its_lowest_visit_however_little_the_reference_feels() -> None:
+    found = corrected(visits(*[3.9] * 9, 3.2), visits(*[2.04] * 10), 2.0, SETTINGS)  # the ratio alone says 3.8
+    assert found is not None
+    assert found.latency_ms == pytest.approx(3.2)
+    assert found.interval_ms[0] < 3.2 < found.interval_ms[1]
+
+
 def test_a_reference_that_is_disturbed_strongly_or_shares_few_rounds_says_too_little() -> None:
     assert corrected(visits(*[6.0] * 10), visits(*[4.0] * 10), 2.0, SETTINGS) is None
     assert corrected(visits(*[3.0] * 10), visits(*[2.0] * 3), 2.0, SETTINGS) is None
