@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from device_agents.errors import DeviceAddressError
 
@@ -61,6 +63,21 @@ def read_address(rest: str) -> FarmAddress:
     if isinstance(found, str):
         raise DeviceAddressError(f"Bad device address: {found}", expected=FORM, received=f"'farm:{rest}'")
     return found
+
+
+def joined_cluster() -> str:
+    """Returns HOST:PORT of the head node of the Ray cluster that this machine has joined; "" for none.
+
+    Where Ray itself looks: RAY_ADDRESS, then the file that `ray start` leaves. The cluster may be gone.
+    """
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named not in ("", "auto"):
+        return named
+    try:
+        folder = Path(os.environ.get("RAY_TMPDIR") or "/tmp")
+        return (folder / "ray" / "ray_current_cluster").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def _parse(rest: str) -> FarmAddress | str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from device_agents.errors import DeviceError, DeviceUnavailableError
 from device_agents.farm.actor import DeviceActor
-from device_agents.farm.address import RESOURCE_PREFIX, FarmAddress
+from device_agents.farm.address import RESOURCE_PREFIX, FarmAddress, joined_cluster
 from device_agents.farm.messages import describe_error
 from device_agents.wording import words_of
 from device_agents.worker.frames import PROTOCOL_VERSION, Frame
@@ -23,8 +24,9 @@ from device_agents.worker.stdio import Send, serve
 
 NAMESPACE = "nas_edge"
 # A session that was just closed, or killed, frees its device within that time.
-_FREED_WITHIN_S = 10.0
+_FREED_WITHIN_S = 5.0
 _PAUSE_S = 0.2
+_ANSWERS_WITHIN_S = 5.0
 _TOKEN_FIX = (
     "put the cluster's token into ~/.ray/auth_token here, as `ray get-auth-token` prints it on a host of it; "
     "for a cluster without token authentication, which whoever reaches it can run code on, set RAY_AUTH_MODE=disabled"
@@ -97,8 +99,8 @@ class Driver:
             raise DeviceUnavailableError(f"{address} did not answer within {limit_s:g} s") from None
         except ray.exceptions.ActorUnavailableError as error:  # Ray starts it again, or finds that its host is gone
             raise DeviceUnavailableError(f"{address} was lost: {_first_line(error)}") from None
-        except ray.exceptions.RayActorError as error:
-            self._actor = None
+        except ray.exceptions.RayError as error:  # it is not started again, for example because its host is gone
+            self._end_actor()
             raise self._gone(address, error) from None
         return Frame({"done": "ask"}, (answer,))
 
@@ -116,22 +118,17 @@ class Driver:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         import ray
 
-        where = f"the Ray cluster at {head}" if head else "a Ray cluster"
+        where = _reachable(head or joined_cluster())
         try:
-            ray.init(address=head or "auto", namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
-        except ray.exceptions.AuthenticationError as error:
+            ray.init(address=where, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises what it likes, and says in several lines what it may be
+            text = str(error).lower()
+            if "token" in text or "auth" in text or "failed to connect" in text:  # somebody answered there
+                raise DeviceUnavailableError(
+                    f"The Ray cluster at {where} does not let this machine in: {_first_line(error)}", fix=_TOKEN_FIX
+                ) from None
             raise DeviceUnavailableError(
-                f"The Ray cluster refuses this token: {_first_line(error)}", fix=_TOKEN_FIX
-            ) from None
-        except ConnectionError as error:
-            raise DeviceUnavailableError(
-                f"This machine is not part of {where}: {_first_line(error)}",
-                fix=f"join it: ray start --address={head or 'HEAD:6379'} --num-cpus=0",
-            ) from None
-        except Exception as error:
-            no_token = "auth" in str(error).lower() and "token" in str(error).lower()
-            raise DeviceUnavailableError(
-                f"Cannot use {where}: {_first_line(error)}", fix=_TOKEN_FIX if no_token else None
+                f"This machine is not part of the Ray cluster at {where}: {_first_line(error)}", fix=_join_fix(where)
             ) from None
         self._ray = ray
 
@@ -225,6 +222,27 @@ class Driver:
         return DeviceUnavailableError(f"{address} was lost: {_first_line(error)}")
 
 
+def _reachable(head: str) -> str:
+    """Returns the address of a cluster's head node, where something answers; Ray would wait for minutes."""
+    if not head:
+        raise DeviceUnavailableError("This machine is not part of a Ray cluster", fix=_join_fix("HEAD:6379"))
+    host, _, port = head.rpartition(":")
+    if not port.isdecimal():
+        raise DeviceUnavailableError("A head node must be named by host and port", received=f"{head!r:.200}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWERS_WITHIN_S).close()
+    except OSError as error:
+        raise DeviceUnavailableError(
+            f"No head node of a Ray cluster answers at {head}: {words_of(error)}",
+            fix="start Ray there, or stop it here (`ray stop`) and join another cluster",
+        ) from None
+    return head
+
+
+def _join_fix(head: str) -> str:
+    return f"join it with: ray start --address={head} --num-cpus=0"
+
+
 def _in_use(address: FarmAddress, user: str) -> DeviceUnavailableError:
     who = user or "another session"
     return DeviceUnavailableError(f"{address} is in use by {who}", fix="wait until that is done, or use another device")
@@ -238,7 +256,8 @@ def _read_name(name: str) -> tuple[str, str, str]:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300].rstrip(".")
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line.split(". ")[0][:300].rstrip(".")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from device_agents.api import DeviceAgent
 from device_agents.checks import Check
 from device_agents.errors import DeviceAddressError, DeviceError
-from device_agents.farm.address import FORM, address_problem, read_address
+from device_agents.farm.address import FORM, address_problem, joined_cluster, read_address
 from device_agents.scheme import DeviceRow, Scheme, Setup
 
 
@@ -33,7 +33,7 @@ def _list() -> Sequence[DeviceRow]:
     """What the hosts of the cluster offer that this machine is part of; nothing where it is part of none."""
     from device_agents.farm.link import FarmLink
 
-    if find_spec("ray") is None or not _has_joined():
+    if find_spec("ray") is None or not joined_cluster():
         return ()
     with FarmLink() as link:
         devices, _ = link.devices()
@@ -48,12 +48,6 @@ def _list() -> Sequence[DeviceRow]:
         )
         for device in devices
     ]
-
-
-def _has_joined() -> bool:
-    """Whether Ray says that this machine is, or was, part of a cluster."""
-    folder = Path(os.environ.get("RAY_TMPDIR") or "/tmp")
-    return bool(os.environ.get("RAY_ADDRESS")) or (folder / "ray" / "ray_current_cluster").exists()
 
 
 def _doctor(rest: str) -> Sequence[Check]:
