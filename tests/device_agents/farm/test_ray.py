@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,9 @@ from nas_edge.testing import check_device_agent, check_device_scheme
 from tests.support.farm import Farm
 from tests.support.packages import install
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("ray"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ray"), pytest.mark.timeout(200)]
 
-# Stands for a phone: takes a while, says how long the model is, notes what it was asked, and crashes when told to.
+# Stands for a phone: says how long the model is, notes what it was asked, crashes or waits when told to.
 MADE_UP = """
 import os, time
 from pathlib import Path
@@ -44,7 +44,8 @@ class MadeUp(DeviceAgent):
             log.write(f"{self._rest} {model[:20].decode()}\\n")
         if model.startswith(b"crash"):
             os._exit(9)
-        time.sleep(0.15)
+        while LOG.with_name(f"hold-{self._rest}").exists():
+            time.sleep(0.02)
         return Measurement(Verdict.OK, samples_ms=(float(len(model)),) * 9)
 
     def run(self, model, inputs):
@@ -80,7 +81,7 @@ def test_a_real_device_keeps_all_promises_from_another_host(farm: Farm) -> None:
     assert scheme.doctor is not None
     checks = {check.name: check for check in scheme.doctor("bench-1/host:")}
     assert checks["authentication"].found == "by token"
-    assert "samples on" in checks["measuring"].found
+    assert checks["measuring"].state != "fail"
 
 
 def test_devices_are_listed_with_who_uses_them(farm: Farm) -> None:
@@ -128,25 +129,34 @@ def test_a_device_that_crashes_is_started_again_and_its_candidate_is_a_recorded_
 
 
 def test_a_host_that_is_killed_loses_no_candidate_and_is_used_again(farm: Farm, site: Path) -> None:
-    (site / "measured.txt").unlink(missing_ok=True)
+    log = site / "measured.txt"
+    log.write_text("")
+    holds = [site / "hold-c", site / "hold-d"]
+    for hold in holds:
+        hold.touch()
     hosts = {"a": "bench-1", "b": "bench-1", "c": "bench-2", "d": "bench-2"}
     addresses = [farm.address(host, f"madeup:{name}") for name, host in hosts.items()]
-    models = [f"{index:020}".encode() + b"x" * index for index in range(40)]
+    models = [f"{index:02}".encode() + b"x" * index for index in range(18)]
     with DevicePool([open_device(address) for address in addresses], PoolSettings(quarantine_s=1.0)) as pool:
         futures = [pool.submit(model, BenchmarkSpec()) for model in models]
-        futures[12].result(timeout=60)
+        wait_until(lambda: {"c", "d"} <= {line[0] for line in log.read_text().splitlines()})
         farm.kill("bench-2")
-        found = [future.result(timeout=120) for future in futures]
-        status = pool.status()
-        assert [m.latency_ms for m in found] == [len(model) for model in models]
-        assert sum(one.measured for one in status) == len(models), "each was counted once"
-        assert any(one.faults for one in status[2:])
+        for hold in holds:
+            hold.unlink()
+        assert [future.result(timeout=120).latency_ms for future in futures] == [len(model) for model in models]
+        assert sum(status.measured for status in pool.status()) == len(models), "each was counted once"
+        assert [status.measured for status in pool.status()][2:] == [0, 0]
+        in_flight = Counter(line[:1] for line in log.read_text().splitlines())
+        asked = sum(in_flight.values())
+        assert asked - len(models) == in_flight["c"] + in_flight["d"], "only what was lost is measured again"
         farm.add("bench-2", ["madeup:c", "madeup:d"])
-        deadline_s = time.monotonic() + 60
-        while any(one.state == "quarantined" for one in pool.status()) and time.monotonic() < deadline_s:
-            time.sleep(0.2)
-        before = [one.measured for one in pool.status()]
+        wait_until(lambda: all(status.state == "idle" for status in pool.status()))
         answers(pool, models)
-        assert all(now.measured > then for now, then in zip(pool.status(), before, strict=True))
-    measured = Counter(line.split()[1] for line in (site / "measured.txt").read_text().splitlines())
-    assert all(measured[f"{index:020}"] in (2, 3) for index in range(40)), "at most the one in flight is done again"
+        assert all(status.measured for status in pool.status()), "it is back"
+
+
+def wait_until(done: Callable[[], bool], limit_s: float = 100.0) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not done():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
