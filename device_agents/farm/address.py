@@ -25,7 +25,7 @@ class FarmAddress:
 
     Attributes:
         node: Name of its host in the Ray cluster, as given by `ray start --node-name`; else its IP address.
-        device: The device's address on that host, for example "adb:SERIAL".
+        device: The device's address on that host, for example "ssh://pi@board".
         head: HOST:PORT of the cluster's head node; "" for the cluster that this machine has joined.
     """
 
@@ -91,7 +91,7 @@ def _parse(rest: str) -> FarmAddress | str:
     if not slash or not _NODE.fullmatch(node):
         return "the name of a node and '/' must come before the device, as `nas-edge devices` lists them"
     if not _DEVICE.fullmatch(device):
-        return "the device's address on its node must follow the node, for example 'adb:SERIAL' or 'host:'"
+        return "the device's address on its node must follow the node, for example 'host:' or 'ssh://pi@board'"
     if device.startswith("farm:"):
         return "a device of a farm is plugged in at a node, and not reached over another farm"
     return FarmAddress(node, device, head)

@@ -11,7 +11,7 @@ from pathlib import Path
 from device_agents.api import DeviceAgent
 from device_agents.checks import Check
 from device_agents.errors import DeviceAddressError, DeviceError
-from device_agents.farm.address import FORM, address_problem, joined_cluster, read_address
+from device_agents.farm.address import address_problem, joined_cluster, read_address
 from device_agents.scheme import DeviceRow, Scheme, Setup
 
 
@@ -102,7 +102,7 @@ def _complete(_: str) -> Sequence[str]:
 SCHEMES = (
     Scheme(
         name="farm",
-        form=FORM,
+        form="farm:NODE/DEVICE",
         what="a device at another host of a lab, over Ray",
         open=_open,
         problem=address_problem,
