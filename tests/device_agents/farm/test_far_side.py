@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from device_agents.api import BenchmarkSpec, DeviceInfo, Measurement, Verdict
-from device_agents.errors import DeviceUnavailableError, ModelError, SpecError, WorkerError
+from device_agents.devices import list_devices, open_device
+from device_agents.errors import DeviceAddressError, DeviceUnavailableError, ModelError, SpecError, WorkerError
 from device_agents.far_side import FarSide
 from device_agents.farm.address import FarmAddress, address_problem, read_address
 from device_agents.farm.agent import FarmAgent
@@ -195,3 +196,11 @@ def test_addresses(rest: str, address: FarmAddress) -> None:
 )
 def test_malformed_addresses(rest: str) -> None:
     assert address_problem(rest)
+
+
+def test_without_ray_there_is_no_farm_and_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device_agents.farm.scheme.find_spec", lambda name: None)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert [row for row in list_devices() if row.kind == "farm"] == []
+    with pytest.raises(DeviceAddressError, match=r"Ray, .* is not installed; run: pip install 'nas-edge\[farm\]'"):
+        open_device("farm:bench-1/host:")
