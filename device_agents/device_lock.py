@@ -189,14 +189,15 @@ def _read_owner(text: str) -> LockOwner | None:
 def _this_process() -> LockOwner:
     pid = os.getpid()
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return LockOwner(_user(), _short(socket.gethostname()), _computer(), pid, _started(pid), now)
+    return LockOwner(user_name(), _short(socket.gethostname()), _computer(), pid, _started(pid), now)
 
 
 def _short(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)[:100]
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Returns the name of the user who runs this process, "unknown" where there is none."""
     try:
         return _short(getpass.getuser())
     except (OSError, KeyError, ImportError):  # a container may have a user without a name
@@ -205,12 +206,18 @@ def _user() -> str:
 
 def _computer() -> str:
     """What is the same for processes that can see each other's ids, and different after a restart."""
-    parts = [socket.gethostname()]
-    try:
-        parts += [_BOOT_ID.read_text(encoding="ascii").strip(), str(_PID_NAMESPACE.readlink())]
-    except OSError:
-        parts.append(f"{uuid.getnode():x}")
+    parts = [socket.gethostname(), running_machine()]
+    with contextlib.suppress(OSError):
+        parts.append(str(_PID_NAMESPACE.readlink()))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def running_machine() -> str:
+    """Returns what is the same for all processes and containers of a machine, and different after a restart of it."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return f"{uuid.getnode():x}"
 
 
 def _started(pid: int) -> str:

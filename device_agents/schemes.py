@@ -15,6 +15,7 @@ from device_agents.api import DeviceAgent
 from device_agents.checks import Check
 from device_agents.coral import scheme as coral
 from device_agents.errors import DeviceAddressError, DeviceError
+from device_agents.farm import scheme as farm
 from device_agents.plugins import Plugin, PluginGroup
 from device_agents.scheme import DeviceRow, Scheme
 from device_agents.ssh import scheme as ssh
@@ -24,6 +25,7 @@ FAMILIES = (
     android.SCHEMES,
     ssh.SCHEMES,
     coral.SCHEMES,
+    farm.SCHEMES,
     replay.SCHEMES,
 )
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for family in FAMILIES for scheme in family}

@@ -21,7 +21,8 @@ _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.10 has not on every b
 _PIPE_BYTES = 1 << 20
 _LOG_LINES = 50
 _LOG_LINE_BYTES = 2000
-_PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+"""The folder that this package lies in, where processes of it are started."""
 
 
 def start_local_worker(arguments: Sequence[str] = ()) -> ProcessChannel:
@@ -33,7 +34,7 @@ def start_local_worker(arguments: Sequence[str] = ()) -> ProcessChannel:
     Raises:
         DeviceUnavailableError: If it cannot be started.
     """
-    return ProcessChannel([sys.executable, "-m", "device_agents.worker", *arguments], _PACKAGE_ROOT)
+    return ProcessChannel([sys.executable, "-m", "device_agents.worker", *arguments], PACKAGE_ROOT)
 
 
 class ProcessChannel(WorkerChannel):

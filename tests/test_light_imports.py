@@ -7,7 +7,19 @@ import sys
 
 import pytest
 
-HEAVY = ("tensorflow", "keras", "asyncssh", "optuna", "torch", "scipy", "sklearn", "adb_shell", "adbutils", "pandas")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "asyncssh",
+    "optuna",
+    "torch",
+    "scipy",
+    "sklearn",
+    "adb_shell",
+    "adbutils",
+    "pandas",
+    "ray",
+)
 LIGHT = (
     "nas_edge.api",
     "nas_edge.benchmarking",

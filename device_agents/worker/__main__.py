@@ -10,13 +10,10 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
-import os
 import platform
-import queue
 import signal
 import struct
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,11 +22,12 @@ from . import system
 from .edgetpu import EdgeTpu
 from .errors import DeviceError, ProtocolError
 from .feeding import Examples
-from .frames import PROTOCOL_VERSION, Frame, encode_frame, pop_blobs, read_frame, unpacked
+from .frames import PROTOCOL_VERSION, Frame, pop_blobs, unpacked
 from .limits import no_core_dumps
 from .measure import CandidateError, measure_model, run_model
 from .runtime import Runtime, load_runtime
 from .spec import BenchmarkSpec
+from .stdio import Send, serve
 from .tensors import decode_arrays, encode_arrays
 from .visits import VisitedModel, Visitor
 
@@ -40,7 +38,7 @@ _ALARM_GRACE_S = 10
 class Worker:
     """Answers requests one after the other."""
 
-    def __init__(self, runtime: Runtime, send: Callable[[Frame], None]) -> None:
+    def __init__(self, runtime: Runtime, send: Send) -> None:
         self._runtime = runtime
         self._send = send
         self._visitor = Visitor(runtime)
@@ -174,34 +172,14 @@ def main() -> None:
     """Serves stdin and stdout until stdin ends."""
     name, device = [*sys.argv[1:], "", ""][:2]
     no_core_dumps()
-    read_fd, write_fd = _take_over_stdio()
-    requests: queue.Queue[Frame] = queue.Queue()
-    threading.Thread(target=_receive, args=(read_fd, requests), daemon=True).start()
-    runtime = load_runtime(_ACCELERATORS[name](device) if name else None)
-    # What is loaded now stays; collecting garbage before each timing need not walk it.
-    gc.freeze()
-    with os.fdopen(write_fd, "wb", buffering=0) as sink:
-        worker = Worker(runtime, lambda frame: _write_all(sink, encode_frame(frame)))
-        while True:
-            worker.answer(requests.get())
 
+    def prepare(send: Send) -> Callable[[Frame], None]:
+        runtime = load_runtime(_ACCELERATORS[name](device) if name else None)
+        # What is loaded now stays; collecting garbage before each timing need not walk it.
+        gc.freeze()
+        return Worker(runtime, send).answer
 
-def _receive(read_fd: int, requests: queue.Queue[Frame]) -> None:
-    """Queues requests. The end of stdin, or rubbish in it, ends the process.
-
-    A thread, because the main one cannot look at stdin during an inference. It sleeps in
-    `read` while a model is timed and so does not disturb.
-    """
-    try:
-        while True:
-            request = read_frame(lambda count: os.read(read_fd, count))
-            if request is None:
-                break
-            requests.put(request)
-    except ProtocolError as error:
-        print(error, file=sys.stderr, flush=True)
-        os._exit(2)
-    os._exit(0)
+    serve(prepare)
 
 
 @contextmanager
@@ -215,24 +193,6 @@ def _alarm(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.alarm(0)
-
-
-def _take_over_stdio() -> tuple[int, int]:
-    """Keeps stdin and stdout for frames alone.
-
-    Native libraries print to file descriptor 1 at will, which would corrupt the stream;
-    from here on such prints go to stderr.
-    """
-    read_fd, write_fd = os.dup(0), os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
-    return read_fd, write_fd
-
-
-def _write_all(sink: Any, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[sink.write(view) :]
 
 
 if __name__ == "__main__":

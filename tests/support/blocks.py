@@ -4,6 +4,7 @@
 ```python FILE        written to that file of the page's folder; so are toml, yaml and json
 ```sh                 each line a command
 ```sh phone           not run, because a phone would be needed; that its options exist is tested
+```sh farm            the same, of several hosts
 ```text               what something prints; neither run nor compared
 """
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 import pytest
 
 from tests.support.data import DATA, NO_DATA
+from tests.support.farm import ray_missing
 
 
 def _chromium() -> str:
@@ -38,6 +39,7 @@ CHECKS: Mapping[str, Callable[[], str]] = {
     "benchmark_model": lambda: "",  # tools/build_benchmark_model.py
     "cc": lambda: "" if shutil.which("cc") else "needs a C compiler, cc (package gcc)",
     "chromium": _chromium,
+    "ray": ray_missing,
     "sshd": lambda: "",  # tests/support/ssh.py
     "data": lambda: "" if DATA.is_dir() else NO_DATA,
 }
