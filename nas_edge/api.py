@@ -147,6 +147,44 @@ def export(
     return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware)
 
 
+def deliver(
+    run: str | Path,
+    architecture: str,
+    out: str | Path | None = None,
+    *,
+    target_ms: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> tuple[Path, RunResult]:
+    """Delivers another network of a search than its winner: trains, quantises, checks, measures and bundles it.
+
+    Args:
+        run: its folder.
+        architecture: text form of any architecture of the space, usually one of `RunResult.front`.
+        out: new folder for the delivery, itself a run; None for one in the run. The same call continues what was
+            stopped.
+        target_ms: a hard limit for its latency, in ms; None for none.
+        settings: those that differ from the search, by dotted name; of training, export, device and measuring.
+        assignments: see `configure`.
+        reporter: see `search`.
+
+    Returns:
+        The folder of the delivery, whose bundle is in `bundle`, and what was delivered.
+
+    Raises:
+        SpaceError, ConfigError: when the request is wrong.
+        RunError, DeviceError: when the run folder or the device fails.
+    """
+    from nas_edge import pipeline
+
+    def change(config: RunConfig) -> RunConfig:
+        return configure(settings=settings, assignments=assignments, base=config)
+
+    new = None if out is None else Path(out)
+    return pipeline.deliver_architecture(Path(run), architecture, new, target_ms, change, reporter or Reporter())
+
+
 def benchmark(
     models: Sequence[str | Path],
     *,
@@ -222,6 +260,7 @@ __all__ = [
     "RunResult",
     "benchmark",
     "configure",
+    "deliver",
     "estimate",
     "export",
     "resume",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from device_agents.errors import DeviceError
@@ -31,10 +31,12 @@ from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.environment import environment
 from nas_edge.runs.interrupts import StopSignals
+from nas_edge.runs.reselect import candidates_of
 from nas_edge.runs.result import RunResult, read_result
 from nas_edge.runs.run import Run, RunFolderError
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial
+from nas_edge.stages.choosing import CHOSEN, choose, deliver_choice, open_delivery
 from nas_edge.stages.context import (
     RunContext,
     load_data,
@@ -54,6 +56,7 @@ from nas_edge.stages.delivering import (
     measure_models,
     write_report,
 )
+from nas_edge.stages.scoring_front import score_front
 from nas_edge.stages.searching import find_target_ms, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_winner
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
@@ -76,13 +79,14 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
     Run.check_new(out)  # before anything takes time
     check_data_named(config)
     config.search.connect_processes()
-    with StopSignals(_stopped(out)) as stop, ExitStack() as stack:
+    again = _resuming(out)
+    with StopSignals(_stopped(again)) as stop, ExitStack() as stack:
         task = open_task(config)
         data = load_data(config, task, reporter)
         space = make_space(config, task, data, reporter.say)
         bench = stack.enter_context(open_bench(config, task, data, space))
         run = stack.enter_context(Run.create(out, config))
-        return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop))
+        return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again), _stages)
 
 
 def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Reporter) -> RunResult:
@@ -110,20 +114,22 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
         bundle = run.path("bundle")
         what = f"its bundle is {bundle}" if bundle.exists() else f"its result is {run.path('result.json')}"
         raise RunFolderError(f"{folder} is finished: {what}", fix="for more, start a new run")
-    config = change(run.config)
+    if run.path(f"stages/{CHOSEN}.json").exists():
+        raise RunFolderError(f"{folder} delivers a network of another run", fix="continue it with nas-edge deliver")
+    config, again = change(run.config), _resuming(folder)
     config.search.connect_processes()
-    with StopSignals(_stopped(folder)) as stop, run.lock():
+    with StopSignals(_stopped(again)) as stop, run.lock():
         if "search.steps" in run.changed_settings(config):
             _check_steps(config.search.steps, run)
         task = open_task(config)
         data = _same_data(config, task, reporter)
         space = make_space(config, task, data)
         with open_bench(config, task, data, space) as bench:
-            return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop))
+            return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again), _stages)
 
 
-def _stopped(folder: Path) -> str:
-    return f"stopped; continue with: {_resuming(folder)}"
+def _stopped(again: str) -> str:
+    return f"stopped; continue with: {again}"
 
 
 def _resuming(folder: Path) -> str:
@@ -150,24 +156,24 @@ def _check_steps(steps: int, run: Run) -> None:
         raise ConfigError(f"{run.folder} has made {done} steps already; --steps must be more", received=f"{steps}")
 
 
-def _carry_out(context: RunContext) -> RunResult:
+def _carry_out(context: RunContext, stages: Callable[[RunContext], RunResult]) -> RunResult:
     """Does whatever of the run was not done yet, and says how to continue what fails."""
     run, reporter = context.run, context.reporter
     _add_session(context)
     try:
-        result = _stages(context)
+        result = stages(context)
         run.write_json("result.json", result.to_json())
         write_report(run, reporter)
     except KeyboardInterrupt:
-        raise StoppedError(_stopped(run.folder)) from None
+        raise StoppedError(_stopped(context.again)) from None
     except StoppedError as error:
-        raise StoppedError(str(error), fix=f"continue with: {_resuming(run.folder)}") from None
+        raise StoppedError(str(error), fix=f"continue with: {context.again}") from None
     except (InfeasibleError, TrainingError):  # continued as it is, the run would come to the same
         raise
     except UnreliableLatencyError:  # says itself how to continue
         raise
     except (NasEdgeError, DeviceError):
-        reporter.say(f"the run is kept; to continue it: {_resuming(run.folder)}")
+        reporter.say(f"the run is kept; to continue it: {context.again}")
         raise
     return result
 
@@ -197,12 +203,15 @@ def _stages(context: RunContext) -> RunResult:
         target_ms: float = context.run.once("target", lambda: {"target_ms": find_target_ms(context)})["target_ms"]
         loop = make_loop(context, cached, target_ms)
         trials = run_search(context, loop, target_ms)
+        score_front(context, loop, trials)
         loop.evaluator.latency = anew  # or the finalist with the luckiest measurement would win
         winner = select_winner(context, loop, target_ms, trials)
         rival = best_of_random(context, loop, target_ms, len(trials))
-        if not context.task.delivers:
-            return conclude(context, target_ms, winner, rival)
-        return deliver(context, target_ms, winner, _contenders(context, loop, winner, rival))
+        if context.task.delivers:
+            result = deliver(context, target_ms, winner, _contenders(context, loop, winner, rival))
+        else:
+            result = conclude(context, target_ms, winner, rival)
+    return replace(result, front=candidates_of(context.run).front)
 
 
 def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Trial | None) -> list[Contender]:
@@ -224,6 +233,57 @@ def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Tri
             label += f" for {config.export.hardware}"
         contenders.append(Contender(label, label, None, published))
     return contenders
+
+
+def deliver_architecture(
+    folder: Path,
+    architecture: str,
+    out: Path | None,
+    target_ms: float | None,
+    change: Callable[[RunConfig], RunConfig],
+    reporter: Reporter,
+) -> tuple[Path, RunResult]:
+    """Delivers another network of a search than its winner, trained on its own, and measured on the device.
+
+    It may be stopped, and continued with the same arguments. The search may be finished, stopped, or still going on.
+
+    Args:
+        folder: the run that searched.
+        architecture: the text form of any architecture of its space.
+        out: folder for the delivery; None for one in the run.
+        target_ms: a hard limit for it; None for none.
+        change: returns the settings of the delivery, given those of the search, see `stages.choosing`.
+        reporter: what the user sees.
+
+    Returns:
+        The folder of the delivery, and what was delivered.
+
+    Raises:
+        SpaceError: when the architecture is none of the space.
+        ConfigError: when a setting may not differ from the search.
+        RunError: when it is delivered already, or the run or its data cannot be used.
+        TrainingError, ExportError, DeviceError: see there.
+    """
+    searched = Run.open(folder)
+    task = open_task(searched.config)
+    if not task.delivers:
+        raise RunFolderError(f"{folder} searched a table of results: there is no network to deliver")
+    searched.config.search.connect_processes()
+    data = _same_data(searched.config, task, reporter)
+    assert data is not None
+    searched.check_data(data.dataset.to_json())
+    space = make_space(searched.config, task, data)
+    choice = choose(searched, space, architecture)
+    given = () if out is None else ("--out", out)
+    out = out or choice.folder
+    again = command("deliver", folder, "--architecture", choice.architecture, *given)
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignals(_stopped(again)))
+        run, config = stack.enter_context(open_delivery(choice, out, target_ms, change))
+        start_tensorflow(config.runs.deterministic)
+        bench = stack.enter_context(open_bench(config, task, data, space))
+        context = RunContext(run, config, task, data, space, bench, reporter, stop, again)
+        return out, _carry_out(context, lambda context: deliver_choice(context, choice))
 
 
 def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hardware: str | None = None) -> RunResult:

@@ -3,7 +3,7 @@
 schema 1    no schema_version; `judged` for what the search went by
 schema 2    `latency_estimate`, with its kind; quality without bounds; runs that deliver nothing; later `outcome`, too,
             of which `meets_target` is what earlier readers knew; later intervals and tests of accuracies, too, without
-            which nothing is said of whether networks differ; later `observed_ms` and `warning`
+            which nothing is said of whether networks differ; later `observed_ms` and `warning`; later `front`
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Measurement
 from device_agents.errors import ProtocolError
+from nas_edge.errors import SpaceError
 from nas_edge.formatting import ms_text, with_interval
 from nas_edge.hardware.gate import HardwareCheck
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.latency_difference import latency_differs
 from nas_edge.runs.paired_result import PairedResult
+from nas_edge.runs.reselect import Candidate
 from nas_edge.runs.untrusted import milliseconds, number, optional_number
 from nas_edge.tasks import metric_of
 from nas_edge.tasks.base import Metric
@@ -170,6 +172,8 @@ class RunResult:
             `export.on_device`.
         test_images: how many the accuracies are of; None if that is not known.
         hardware_check: whether the hardware that was named can run the delivered file; None where none was named.
+        front: the architectures that no other one of the search beats in both latency and quality, the fastest first;
+            any of them can be delivered, see `stages.choosing`. Empty in results of before they were kept.
     """
 
     target_ms: float
@@ -181,6 +185,7 @@ class RunResult:
     on_device_check: Mapping[str, OnDeviceCheck] = field(default_factory=dict)
     test_images: int | None = None
     hardware_check: HardwareCheck | None = None
+    front: tuple[Candidate, ...] = ()
 
     @property
     def winner(self) -> ResultRow:
@@ -297,6 +302,7 @@ class RunResult:
             "latency_estimate": None if self.latency_estimate is None else _plain_estimate(self.latency_estimate),
             "test_images": self.test_images,
             "hardware_check": None if self.hardware_check is None else self.hardware_check.to_json(),
+            "front": [candidate.to_json() for candidate in self.front],
             "rows": [
                 {
                     **asdict(row),
@@ -312,7 +318,7 @@ class RunResult:
         """Reads a result of this schema or an earlier one; it may come from anywhere.
 
         Raises:
-            ValueError, LookupError, TypeError, AttributeError, ProtocolError: when it is something else.
+            ValueError, LookupError, TypeError, AttributeError, ProtocolError, SpaceError: when it is something else.
         """
         if result.get("schema_version", 1) not in (1, SCHEMA_VERSION):
             raise ValueError(f"expected schema {SCHEMA_VERSION}, received {result['schema_version']!r}")
@@ -332,6 +338,7 @@ class RunResult:
             on_device_check={str(name): OnDeviceCheck.from_json(check) for name, check in checks.items()},
             test_images=None if test_images is None else int(number(test_images, 0)),
             hardware_check=None if hardware_check is None else HardwareCheck.from_json(hardware_check),
+            front=tuple(map(Candidate.from_json, result.get("front") or ())),
         )
 
 
@@ -355,7 +362,7 @@ def read_result(run: Run) -> RunResult | None:
         return with_intervals(result, metric)
     except LookupError as error:
         reason = f"it has no {error.args[0]!r}" if error.args else "it is incomplete"
-    except (AttributeError, ProtocolError, TypeError, ValueError) as error:
+    except (AttributeError, ProtocolError, SpaceError, TypeError, ValueError) as error:
         reason = str(error)
     raise RunFolderError(f"{run.path('result.json')} is damaged: {reason:.200}")
 

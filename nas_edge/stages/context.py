@@ -89,6 +89,7 @@ class RunContext:
         bench: where latencies come from.
         reporter: what the user sees.
         stop: whether the user wants to stop.
+        again: the command that continues the run, without further options.
     """
 
     run: Run
@@ -99,6 +100,7 @@ class RunContext:
     bench: Bench
     reporter: Reporter
     stop: StopSignals
+    again: str
 
     @property
     def network_task(self) -> NetworkTask:

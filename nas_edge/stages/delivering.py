@@ -162,7 +162,7 @@ def train_once(context: RunContext, contender: Contender) -> Weights:
             except TrainingError as error:
                 alike = "" if name == "winner" else " (after removing its winner/ and compared/: all are trained alike)"
                 raise TrainingError(
-                    f"{name}: {error}, for example{alike}: {command('search', '--resume', run.folder)} "
+                    f"{name}: {error}, for example{alike}: {context.again} "
                     f"--set training.learning_rate={config.training.learning_rate / 2:.2g}"
                 ) from None
         return weights

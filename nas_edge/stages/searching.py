@@ -167,14 +167,13 @@ def advising(context: RunContext) -> Iterator[None]:
     try:
         yield
     except UnreliableLatencyError as error:
-        resume = command("search", "--resume", context.run.folder)
         if error.verdict in FLAGS:
-            advice = f"Close other programs, or measure longer: {resume} {_measure_longer(context)}"
+            advice = f"Close other programs, or measure longer: {context.again} {_measure_longer(context)}"
         else:
             doctor = command("devices", "doctor", context.config.device.addresses[0])
             rehearsal = command("search", "--config", context.run.path("config.json"), "--dry-run")
             alike = f" and the space ({rehearsal})" if error.verdict in CANDIDATE_FAULTS else ""
-            advice = f"Check the device ({doctor}){alike}, then continue: {resume}"
+            advice = f"Check the device ({doctor}){alike}, then continue: {context.again}"
         raise UnreliableLatencyError(f"{error}. {advice}", error.verdict) from None
 
 

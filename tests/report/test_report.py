@@ -27,7 +27,7 @@ from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.errors import NasEdgeError, RunError
 from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer, LatencyKind
 from nas_edge.report import compare_report, read_run, run_report, to_page, to_text, write_report
-from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, pareto_front, predict, rolling_share
+from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_share
 from nas_edge.report.content import Column, Report, Table, text_of
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.write import to_csv
