@@ -31,12 +31,13 @@ from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.environment import environment
 from nas_edge.runs.interrupts import StopSignals
-from nas_edge.runs.reselect import candidates_of
+from nas_edge.runs.reselect import CHOSEN, candidates_of
 from nas_edge.runs.result import RunResult, read_result
 from nas_edge.runs.run import Run, RunFolderError
+from nas_edge.runs.targets import TargetGroup
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial
-from nas_edge.stages.choosing import CHOSEN, choose, deliver_choice, open_delivery
+from nas_edge.stages.choosing import choose, deliver_choice, open_delivery
 from nas_edge.stages.context import (
     RunContext,
     load_data,
@@ -62,13 +63,17 @@ from nas_edge.stages.selecting import best_of_random, select_winner
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
 
-def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
+def search(
+    config: RunConfig, out: Path, reporter: Reporter, group: TargetGroup | None = None, again: str | None = None
+) -> RunResult:
     """Finds an architecture for the device at the target, and delivers it.
 
     Args:
         config: the settings.
         out: new folder for the run.
         reporter: what the user sees.
+        group: the searches for several targets of which this is one.
+        again: the command that continues it, if not that for `out`.
 
     Returns:
         The result, also written to `out/result.json`; the bundle is in `out/bundle`.
@@ -79,17 +84,23 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
     Run.check_new(out)  # before anything takes time
     check_data_named(config)
     config.search.connect_processes()
-    again = _resuming(out)
+    again = again or _resuming(out)
     with StopSignals(_stopped(again)) as stop, ExitStack() as stack:
         task = open_task(config)
         data = load_data(config, task, reporter)
         space = make_space(config, task, data, reporter.say)
         bench = stack.enter_context(open_bench(config, task, data, space))
         run = stack.enter_context(Run.create(out, config))
-        return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again), _stages)
+        return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again, group), _stages)
 
 
-def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Reporter) -> RunResult:
+def resume(
+    folder: Path,
+    change: Callable[[RunConfig], RunConfig],
+    reporter: Reporter,
+    group: TargetGroup | None = None,
+    again: str | None = None,
+) -> RunResult:
     """Continues a run that was stopped, in whatever way, as if it never had been.
 
     What was finished is not repeated. The search goes on from its last checkpoint; selection, random baseline and the
@@ -104,6 +115,8 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
         folder: the run.
         change: returns the settings to continue with, given those of the run; see `runs.run.CHANGEABLE`.
         reporter: what the user sees.
+        group: see `search`.
+        again: see `search`.
 
     Raises:
         ConfigError: when a setting may not change.
@@ -116,7 +129,7 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
         raise RunFolderError(f"{folder} is finished: {what}", fix="for more, start a new run")
     if run.path(f"stages/{CHOSEN}.json").exists():
         raise RunFolderError(f"{folder} delivers a network of another run", fix="continue it with nas-edge deliver")
-    config, again = change(run.config), _resuming(folder)
+    config, again = change(run.config), again or _resuming(folder)
     config.search.connect_processes()
     with StopSignals(_stopped(again)) as stop, run.lock():
         if "search.steps" in run.changed_settings(config):
@@ -125,7 +138,7 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
         data = _same_data(config, task, reporter)
         space = make_space(config, task, data)
         with open_bench(config, task, data, space) as bench:
-            return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again), _stages)
+            return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again, group), _stages)
 
 
 def _stopped(again: str) -> str:

@@ -111,6 +111,8 @@ def tiles(facts: RunFacts) -> tuple[Tile, ...]:
             shown.append(Tile("Quality", facts.quality_text(result.winner.quality), facts.quality_origin))
     else:
         shown += _delivered_tiles(facts, result)
+    if not facts.searched:
+        return tuple(shown)
     with_latency = sum(trial.latency_ms is not None for trial in facts.trials)
     shown.append(Tile("Trials", f"{len(facts.trials):,}", f"{with_latency:,} with a reliable latency"))
     shown.append(Tile("Steps", f"{facts.steps_done:,}", f"of {facts.config.search.steps:,}"))

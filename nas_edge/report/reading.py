@@ -21,7 +21,7 @@ from nas_edge.runs.columns import TrialColumns, read_trials
 from nas_edge.runs.environment import measured_with
 from nas_edge.runs.example_scores import ExampleScores, read_example_scores
 from nas_edge.runs.journal import read_journal
-from nas_edge.runs.reselect import Candidate, read_candidates, rescored_qualities
+from nas_edge.runs.reselect import CHOSEN, Candidate, read_candidates, rescored_qualities
 from nas_edge.runs.result import ResultRow, RunResult, read_result
 from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION, Run, RunFolderError
 from nas_edge.runs.untrusted import count, number
@@ -110,6 +110,7 @@ class RunFacts:
             fastest first.
         rescored: whether their qualities are from after the search, where those of the search say less.
         delivered: results of those that have been delivered beside the winner, by folder in the run.
+        searched: whether it is a run that searches; not one that delivers a network of another run.
     """
 
     name: str
@@ -129,6 +130,7 @@ class RunFacts:
     choices: tuple[Candidate, ...] = ()
     rescored: bool = False
     delivered: Mapping[str, RunResult] = field(default_factory=dict)
+    searched: bool = True
 
     @property
     def has_device(self) -> bool:
@@ -277,6 +279,7 @@ def read_run(folder: Path) -> RunFacts:
         choices=candidates.front,
         rescored=bool(rescored),
         delivered=_delivered(run),
+        searched=not run.path(f"stages/{CHOSEN}.json").exists(),
     )
 
 

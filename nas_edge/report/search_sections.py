@@ -45,8 +45,10 @@ VERDICTS = {
 }
 
 
-def search_section(facts: RunFacts) -> Section:
+def search_section(facts: RunFacts) -> Section | None:
     """Quality over latency."""
+    if not facts.searched:
+        return None
     evaluated = facts.evaluated
     if not evaluated:
         return Section("search", "Quality vs. latency", (facts.none_evaluated,))

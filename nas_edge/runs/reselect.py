@@ -22,6 +22,8 @@ from nas_edge.spaces.decisions import Architecture
 
 # The stage that scores architectures on the Pareto front again, see `stages.scoring_front`.
 FRONT = "front"
+# What a delivery keeps of the architecture that was chosen, see `stages.choosing`.
+CHOSEN = "chosen"
 
 
 @dataclass(frozen=True)

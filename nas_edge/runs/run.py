@@ -109,6 +109,9 @@ class Run:
         """
         run = cls(folder, files)
         if not run.path("config.json").exists():
+            if (folder / "targets.json").exists():
+                listing = "to list them: nas-edge runs FOLDER"
+                raise RunFolderError(f"{folder} holds a run for each of several targets; name one of them", fix=listing)
             what = "has no config.json, so it is not a run folder" if folder.is_dir() else "is not a directory"
             raise RunFolderError(f"{folder} {what}", fix="to list the runs in a folder: nas-edge runs FOLDER")
         version = run.read_json("config.json").get("schema_version")

@@ -21,7 +21,7 @@ from nas_edge.config import RunConfig, load_config
 from nas_edge.errors import ConfigError
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.graph import NetworkSpec, Weights
-from nas_edge.runs.reselect import candidates_of
+from nas_edge.runs.reselect import CHOSEN, candidates_of
 from nas_edge.runs.result import RunResult
 from nas_edge.runs.run import Run, RunFolderError, flat_settings
 from nas_edge.search.trials import Trial
@@ -30,8 +30,6 @@ from nas_edge.spaces.design import Design
 from nas_edge.stages.context import RunContext
 from nas_edge.stages.delivering import Contender, deliver
 from nas_edge.stages.searching import make_loop
-
-CHOSEN = "chosen"
 
 # What may differ from the search: how the network is trained, delivered and measured, not what it is or learns from.
 _MAY_DIFFER = ("device.", "export.", "final_measure.", "measure.", "runs.", "target.", "training.", "data.workers")

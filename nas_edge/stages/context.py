@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchmarkSpec, parse_cores
@@ -21,6 +22,7 @@ from nas_edge.progress import Reporter
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.result import LatencyEstimate
 from nas_edge.runs.run import Run
+from nas_edge.runs.targets import TargetGroup
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import SearchSpace
@@ -90,6 +92,7 @@ class RunContext:
         reporter: what the user sees.
         stop: whether the user wants to stop.
         again: the command that continues the run, without further options.
+        group: the searches for several targets of which this is one, and with which it shares what it can.
     """
 
     run: Run
@@ -101,6 +104,12 @@ class RunContext:
     reporter: Reporter
     stop: StopSignals
     again: str
+    group: TargetGroup | None = None
+
+    @property
+    def measurements(self) -> Path:
+        """Where latencies are kept."""
+        return self.run.path("measurements.sqlite") if self.group is None else self.group.measurements
 
     @property
     def network_task(self) -> NetworkTask:

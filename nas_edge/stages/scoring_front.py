@@ -38,10 +38,9 @@ def score_front(context: RunContext, loop: SearchLoop, trials: Sequence[Trial]) 
         with context.reporter.stage("scoring the Pareto front", len(architectures)) as show:
             for start in range(0, len(architectures), _TOGETHER):
                 some = architectures[start : start + _TOGETHER]
-                found = loop.evaluator.quality.evaluate_all([loop.evaluator.candidate(one) for one in some])
-                for architecture, quality in zip(some, found, strict=True):
-                    if quality.value is not None:
-                        qualities[str(architecture)] = quality.value
+                for trial in loop.evaluator.score_all(some, loop.step):
+                    if trial.quality is not None:
+                        qualities[str(trial.architecture)] = trial.quality
                 show(start + len(some))
         return {"schema_version": 1, "qualities": qualities}
 

@@ -32,9 +32,9 @@ from nas_edge.text import answer_text
 @contextmanager
 def open_latencies(context: RunContext) -> Iterator[tuple[LatencySource, LatencySource]]:
     """Yields the latency source as the search asks it, from the run's cache first, and as finalists are measured."""
-    run, bench, say = context.run, context.bench, context.reporter.say
+    bench, say = context.bench, context.reporter.say
     retrying = RetryingSource(bench.latency_source)
-    stored = run.path("measurements.sqlite")
+    stored = context.measurements
     repair(stored, bench.key, lambda: _journalled(context), say)
     with CachedSource(retrying, stored, bench.key) as cached:
         if bench.device is not None:
@@ -120,15 +120,39 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
     if context.bench.device is not None and (states := context.bench.device.probe_states()):
         reporter.say(noise_line(states, context.bench.device.spec, context.bench.device.name))
     with ExitStack() as stack:
+        _take_warm_up(context)
         journal = stack.enter_context(closing(run.open_journal(reporter.say)))
         recorded = RecordedSearch(loop, journal, run.checkpoints, config.runs.checkpoint_steps, reporter.say)
         if loop.step:
             reporter.say(f"continuing after step {loop.step} with {len(recorded.trials)} trials")
-        on_step = stack.enter_context(_shown(context, loop, recorded, target_ms))
+        show = stack.enter_context(_shown(context, loop, recorded, target_ms))
+
+        def on_step(report: StepReport) -> None:
+            _keep_warm_up(context, loop, recorded)
+            show(report)
+
         with advising(context):
             recorded.run(on_step, context.stop)
     _check_timed(context, recorded.trials)
     return recorded.trials
+
+
+def _take_warm_up(context: RunContext) -> None:
+    """Begins a search where another of its group had its warm-up behind it: all of it is the same for any target."""
+    if context.group is None or context.run.checkpoints.newest_step() is not None:
+        return
+    warm = context.group.warm_up.load(context.reporter.say)
+    if warm is not None:
+        context.reporter.say(f"the first {warm.step} steps are those of the searches for other targets")
+        context.run.checkpoints.save(warm)
+
+
+def _keep_warm_up(context: RunContext, loop: SearchLoop, recorded: RecordedSearch) -> None:
+    """Keeps the state at the end of the warm-up for the other searches of the group."""
+    group = context.group
+    if group is None or loop.step != context.config.search.delay_steps or group.warm_up.newest_step() is not None:
+        return
+    group.warm_up.save(recorded.snapshot())
 
 
 @contextmanager

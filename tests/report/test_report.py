@@ -468,20 +468,6 @@ def test_numbers_are_written_for_people() -> None:
 # ---------------------------------------------------------------- arithmetic and drawing
 
 
-def test_the_pareto_front_against_its_definition() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        latency_ms, quality = rng.integers(0, 6, 12).tolist(), rng.integers(0, 6, 12).tolist()
-        front = pareto_front(latency_ms, quality)
-        points = list(zip(latency_ms, quality, strict=True))
-        for i, (ms, q) in enumerate(points):
-            beaten = any(
-                (a <= ms and b >= q and (a, b) != (ms, q)) or ((a, b) == (ms, q) and j < i)
-                for j, (a, b) in enumerate(points)
-            )
-            assert front[i] is not beaten
-
-
 def test_the_rolling_share() -> None:
     assert rolling_share([True, True, False, False, True], 2) == [1.0, 1.0, 0.5, 0.0, 0.5]
     assert rolling_share([False, True, True], 4) == [0.0, 0.5, pytest.approx(2 / 3)]
