@@ -43,7 +43,7 @@ from nas_edge.stages.context import (
     load_data,
     make_space,
     open_bench,
-    open_devices,
+    open_parts,
     open_task,
     published_network,
     timing_inputs,
@@ -58,7 +58,7 @@ from nas_edge.stages.delivering import (
     write_report,
 )
 from nas_edge.stages.scoring_front import score_front
-from nas_edge.stages.searching import find_target_ms, make_loop, open_latencies, run_search
+from nas_edge.stages.searching import find_targets, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_winner
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
@@ -213,7 +213,7 @@ def _stages(context: RunContext) -> RunResult:
     if context.task.delivers:
         start_tensorflow(context.config.runs.deterministic)
     with open_latencies(context) as (cached, anew):
-        target_ms: float = context.run.once("target", lambda: {"target_ms": find_target_ms(context)})["target_ms"]
+        target_ms: float = context.run.once("target", lambda: find_targets(context))["target_ms"]
         loop = make_loop(context, cached, target_ms)
         trials = run_search(context, loop, target_ms)
         score_front(context, loop, trials)
@@ -324,7 +324,8 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hard
     check_new_bundle(out)  # before anything takes time
     config = run.config
     if device is not None:
-        config = config.model_copy(update={"device": config.device.model_copy(update={"addresses": (device,)})})
+        alone = config.device.model_copy(update={"addresses": (device,), "targets": ()})
+        config = config.model_copy(update={"device": alone})
     if hardware is not None:
         config = load_config(flags={"export.hardware": hardware}, base=config)
     weights = run.read_weights("winner/weights.npz")
@@ -338,9 +339,16 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hard
     except SpaceError as error:
         raise RunFolderError(f"{run.path('result.json')} is damaged: {error}") from None
     start_tensorflow(config.runs.deterministic)
-    with open_devices(config, inputs=timing_inputs(config, data)) as source:
+    with ExitStack() as stack:
+        first, *others = open_parts(config, found.target_ms, timing_inputs(config, data))
+        for part in (first, *others):
+            stack.enter_context(part.source)
         network = space.build(architecture).needed_network()
         model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
-        rows = measure_models(config, source, source.measure_files, [model], reporter)
-        bundling = Bundling(config, task, space, data, source, found.target_ms)
+        rows, *further = (
+            measure_models(config, part.source, part.source.measure_files, [model], reporter)
+            for part in (first, *others)
+        )
+        elsewhere = tuple(zip(others, further, strict=True))
+        bundling = Bundling(config, task, space, data, first.source, first.target_ms, elsewhere)
         return bundling.write(out, architecture, [model], rows, found.latency_estimate)

@@ -92,6 +92,15 @@ FLAGS = (
         {"multiple": True, "metavar": "ADDRESS", "shell_complete": completion.devices, "help": DEVICE_HELP},
     ),
     Flag(
+        "--device-target",
+        lambda targets: {"device.targets": targets},
+        {
+            "multiple": True,
+            "metavar": "ADDRESS=MS",
+            "help": "Latency to meet on a device; one for each lets them be of several models.",
+        },
+    ),
+    Flag(
         "--latency",
         "latency.source",
         {"metavar": "SOURCE", "shell_complete": completion.latency_sources, "help": LATENCY_HELP},
@@ -240,6 +249,8 @@ def search(
             raise click.UsageError(f"--resume continues a run in its folder; leave out {given}")
         _resume(resumed, configure)
         return
+    if len(targets_ms) > 1 and flags["device_target"]:
+        raise click.UsageError("--device-target names a target for each device; leave out --target-ms")
     config = configure(None)
     if list_settings:
         click.echo(describe_settings(config))

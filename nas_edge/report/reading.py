@@ -53,6 +53,7 @@ class TrialFacts:
         measured_ms: the latency as it was answered, whatever the verdict, before it was adjusted.
         measured_verdict: of that.
         observed_ms: median and 90th percentile of all samples.
+        parts_ms: on each of several models of devices, see `RunFacts.devices`; None where it may not be relied on.
         conditions: of the measurement, see `device_agents.api.Conditions`.
     """
 
@@ -68,6 +69,7 @@ class TrialFacts:
     measured_ms: float | None
     measured_verdict: str | None
     observed_ms: tuple[float, float] | None
+    parts_ms: tuple[float | None, ...]
     conditions: Json
 
     @property
@@ -110,6 +112,8 @@ class RunFacts:
             fastest first.
         rescored: whether their qualities are from after the search, where those of the search say less.
         delivered: results of those that have been delivered beside the winner, by folder in the run.
+        devices: model and target in ms of each of several models of devices; empty for one. Latencies of trials are
+            then those of the device furthest beyond its target, as on the first, see `latency.several`.
         searched: whether it is a run that searches; not one that delivers a network of another run.
     """
 
@@ -131,6 +135,7 @@ class RunFacts:
     rescored: bool = False
     delivered: Mapping[str, RunResult] = field(default_factory=dict)
     searched: bool = True
+    devices: Sequence[tuple[str, float]] = ()
 
     @property
     def has_device(self) -> bool:
@@ -279,6 +284,7 @@ def read_run(folder: Path) -> RunFacts:
         choices=candidates.front,
         rescored=bool(rescored),
         delivered=_delivered(run),
+        devices=run.device_targets_ms,
         searched=not run.path(f"stages/{CHOSEN}.json").exists(),
     )
 
@@ -315,6 +321,7 @@ def _trials(columns: TrialColumns) -> tuple[TrialFacts, ...]:
             measured_ms=columns.measured_ms[i],
             measured_verdict=columns.measured_verdict[i],
             observed_ms=columns.observed_ms[i],
+            parts_ms=columns.parts_ms[i],
             conditions=mapping(mapping(columns.measurement[i]).get("conditions")),
         )
         for i in range(len(columns))
@@ -327,6 +334,8 @@ def _kind(columns: TrialColumns, i: int) -> LatencyKind | None:
     Before there were kinds, what was looked up was written as a measurement of one sample, which no device made.
     """
     measured = mapping(columns.measurement[i])
+    if columns.parts_ms[i]:
+        return columns.kind[i]
     bare = columns.latency_ms[i] is not None and columns.interval_ms[i] is None and not measured.get("conditions")
     return LatencyKind.LOOKED_UP if columns.kind[i] == LatencyKind.MEASURED and bare else columns.kind[i]
 

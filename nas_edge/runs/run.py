@@ -197,6 +197,22 @@ class Run:
             raise RunFolderError(f"{self.path(name)} is damaged: {reason(error)}") from None
 
     @property
+    def device_targets_ms(self) -> list[tuple[str, float]]:
+        """Model and target of each of several models of devices; empty for one model, and until it is known.
+
+        Raises:
+            RunError: when its file is damaged.
+        """
+        name = "stages/target.json"
+        if not self.path(name).exists():
+            return []
+        try:
+            devices = self.read_json(name).get("devices", [])
+            return [(str(each["device"]), milliseconds(each["target_ms"])) for each in devices]
+        except (LookupError, TypeError, ValueError) as error:
+            raise RunFolderError(f"{self.path(name)} is damaged: {reason(error)}") from None
+
+    @property
     def in_use(self) -> bool:
         """Whether a process is writing to the run."""
         return is_locked(self.path("lock"))

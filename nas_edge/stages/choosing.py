@@ -122,13 +122,18 @@ def open_delivery(
 def _settings(choice: Choice, target_ms: float | None, change: Callable[[RunConfig], RunConfig]) -> RunConfig:
     """The settings of a new delivery. Where no limit is given, the search's target is shown, and is none."""
     base = choice.run.config
+    config = change(base)
+    if config.device.targets and target_ms is not None:
+        raise ConfigError("each device has a target of its own (device.targets)", fix="leave out --target-ms")
     aimed_ms = target_ms or choice.run.target_ms or choice.latency_ms
     if aimed_ms is None:
         raise ConfigError(
             f"{choice.run.folder} has no target yet, nor a latency of this architecture", fix="name a --target-ms"
         )
-    limit = "none" if target_ms is None else "hard"
-    config = load_config(flags={"target.latency_ms": aimed_ms, "target.limit": limit}, base=change(base))
+    flags: dict[str, Any] = {"target.limit": "none" if target_ms is None else "hard"}
+    if not config.device.targets:
+        flags["target.latency_ms"] = aimed_ms
+    config = load_config(flags=flags, base=config)
     before, after = (flat_settings(each.model_dump(mode="json")) for each in (base, config))
     differing = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
     if fixed := [path for path in differing if not path.startswith(_MAY_DIFFER)]:
@@ -150,16 +155,21 @@ def deliver_choice(context: RunContext, choice: Choice) -> RunResult:
     """
     design = context.space.build(choice.architecture)
     network, latency = design.needed_network(), None
-    if context.bench.latency_source is not context.bench.device:
+    if not context.bench.parts and context.bench.latency_source is not context.bench.device:
         latency = context.bench.latency_source.submit(Candidate(Design(network), choice.architecture)).result()
     trial = Trial(0, 0, choice.architecture, choice.quality, latency, None, None)
     # What was trained before an interruption needs no weights to start from.
     starts = context.config.export.weights == "shared" and not context.run.path("winner/weights.npz").exists()
     initial = _shared_weights(context, choice.run, network) if starts else None
     contender = Contender("winner", str(choice.architecture), choice.quality, network, initial)
-    target_ms = context.config.target.latency_ms
-    assert target_ms is not None
-    return deliver(context, target_ms, trial, [contender])
+    return deliver(context, _target_ms(context), trial, [contender])
+
+
+def _target_ms(context: RunContext) -> float:
+    if context.bench.parts:
+        return context.bench.parts[0].target_ms
+    assert context.config.target.latency_ms is not None
+    return context.config.target.latency_ms
 
 
 def _shared_weights(context: RunContext, searched: Run, network: NetworkSpec) -> Weights:
@@ -167,8 +177,6 @@ def _shared_weights(context: RunContext, searched: Run, network: NetworkSpec) ->
     checkpoint = searched.checkpoints.load(context.reporter.say)
     if checkpoint is None:
         raise ConfigError(f"{searched.folder} has no checkpoint with shared weights", fix="use --weights scratch")
-    target_ms = context.config.target.latency_ms
-    assert target_ms is not None
-    loop = make_loop(replace(context, run=searched), context.bench.latency_source, target_ms)
+    loop = make_loop(replace(context, run=searched), context.bench.latency_source, _target_ms(context))
     loop.restore_arrays(checkpoint.arrays)
     return loop.weights_of(network)
