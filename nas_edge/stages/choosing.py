@@ -111,11 +111,12 @@ def open_delivery(
             f"{choice.architecture} is delivered already: its bundle is {run.path('bundle')}",
             fix="to deliver it anew, name a new folder with --out",
         )
-    config = change(run.config)
-    if target_ms is not None:
-        config = load_config(flags={"target.latency_ms": target_ms, "target.limit": "hard"}, base=config)
-    run.changed_settings(config)
     with run.lock():
+        if target_ms is not None:  # nothing that was done so far depends on it
+            limit = {"target.latency_ms": target_ms, "target.limit": "hard"}
+            run.write_config(load_config(flags=limit, base=run.config))
+        config = change(run.config)
+        run.changed_settings(config)
         yield run, config
 
 

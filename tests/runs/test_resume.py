@@ -82,7 +82,7 @@ def test_a_run_is_continued_where_it_was_stopped(tmp_path: Path, monkeypatch: py
     assert "policy.jsonl is damaged: it is kept as policy.jsonl.damaged-1" in told
     assert run.path("policy.jsonl.damaged-1").read_bytes() == damaged_policy
     assert run.path("journal.jsonl").read_bytes().startswith(before)
-    assert reporter.stages == ["search", "selection", "training winner"]
+    assert reporter.stages == ["search", "scoring the Pareto front", "selection", "training winner"]
     assert not run.path("winner").exists()
     selection = run.path("stages/selection.jsonl").read_bytes()
 
