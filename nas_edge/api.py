@@ -232,13 +232,13 @@ def deliver(
         SpaceError, ConfigError: when the request is wrong.
         RunError, DeviceError: when the run folder or the device fails.
     """
-    from nas_edge import pipeline
+    from nas_edge.later_delivery import deliver_architecture
 
     def change(config: RunConfig) -> RunConfig:
         return configure(settings=settings, assignments=assignments, base=config)
 
     new = None if out is None else Path(out)
-    return pipeline.deliver_architecture(Path(run), architecture, new, target_ms, change, reporter or Reporter())
+    return deliver_architecture(Path(run), architecture, new, target_ms, change, reporter or Reporter())
 
 
 def benchmark(

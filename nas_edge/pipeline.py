@@ -37,7 +37,6 @@ from nas_edge.runs.run import Run, RunFolderError
 from nas_edge.runs.targets import TargetGroup
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial
-from nas_edge.stages.choosing import choose, deliver_choice, open_delivery
 from nas_edge.stages.context import (
     RunContext,
     load_data,
@@ -84,14 +83,14 @@ def search(
     Run.check_new(out)  # before anything takes time
     check_data_named(config)
     config.search.connect_processes()
-    again = again or _resuming(out)
-    with StopSignals(_stopped(again)) as stop, ExitStack() as stack:
+    again = again or command("search", "--resume", out)
+    with StopSignals(stopped(again)) as stop, ExitStack() as stack:
         task = open_task(config)
         data = load_data(config, task, reporter)
         space = make_space(config, task, data, reporter.say)
         bench = stack.enter_context(open_bench(config, task, data, space))
         run = stack.enter_context(Run.create(out, config))
-        return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again, group), _stages)
+        return carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again, group), _stages)
 
 
 def resume(
@@ -129,27 +128,24 @@ def resume(
         raise RunFolderError(f"{folder} is finished: {what}", fix="for more, start a new run")
     if run.path(f"stages/{CHOSEN}.json").exists():
         raise RunFolderError(f"{folder} delivers a network of another run", fix="continue it with nas-edge deliver")
-    config, again = change(run.config), again or _resuming(folder)
+    config, again = change(run.config), again or command("search", "--resume", folder)
     config.search.connect_processes()
-    with StopSignals(_stopped(again)) as stop, run.lock():
+    with StopSignals(stopped(again)) as stop, run.lock():
         if "search.steps" in run.changed_settings(config):
             _check_steps(config.search.steps, run)
         task = open_task(config)
-        data = _same_data(config, task, reporter)
+        data = same_data(config, task, reporter)
         space = make_space(config, task, data)
         with open_bench(config, task, data, space) as bench:
-            return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again, group), _stages)
+            return carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again, group), _stages)
 
 
-def _stopped(again: str) -> str:
+def stopped(again: str) -> str:
+    """What to say of a run that the user stops."""
     return f"stopped; continue with: {again}"
 
 
-def _resuming(folder: Path) -> str:
-    return command("search", "--resume", folder)
-
-
-def _same_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | None:
+def same_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | None:
     """The data that a run began with: what cannot be read now could be read then, and is not to be left out."""
     try:
         return load_data(config, task, reporter)
@@ -169,7 +165,7 @@ def _check_steps(steps: int, run: Run) -> None:
         raise ConfigError(f"{run.folder} has made {done} steps already; --steps must be more", received=f"{steps}")
 
 
-def _carry_out(context: RunContext, stages: Callable[[RunContext], RunResult]) -> RunResult:
+def carry_out(context: RunContext, stages: Callable[[RunContext], RunResult]) -> RunResult:
     """Does whatever of the run was not done yet, and says how to continue what fails."""
     run, reporter = context.run, context.reporter
     _add_session(context)
@@ -178,7 +174,7 @@ def _carry_out(context: RunContext, stages: Callable[[RunContext], RunResult]) -
         run.write_json("result.json", result.to_json())
         write_report(run, reporter)
     except KeyboardInterrupt:
-        raise StoppedError(_stopped(context.again)) from None
+        raise StoppedError(stopped(context.again)) from None
     except StoppedError as error:
         raise StoppedError(str(error), fix=f"continue with: {context.again}") from None
     except (InfeasibleError, TrainingError):  # continued as it is, the run would come to the same
@@ -248,57 +244,6 @@ def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Tri
     return contenders
 
 
-def deliver_architecture(
-    folder: Path,
-    architecture: str,
-    out: Path | None,
-    target_ms: float | None,
-    change: Callable[[RunConfig], RunConfig],
-    reporter: Reporter,
-) -> tuple[Path, RunResult]:
-    """Delivers another network of a search than its winner, trained on its own, and measured on the device.
-
-    It may be stopped, and continued with the same arguments. The search may be finished, stopped, or still going on.
-
-    Args:
-        folder: the run that searched.
-        architecture: the text form of any architecture of its space.
-        out: folder for the delivery; None for one in the run.
-        target_ms: a hard limit for it; None for none.
-        change: returns the settings of the delivery, given those of the search, see `stages.choosing`.
-        reporter: what the user sees.
-
-    Returns:
-        The folder of the delivery, and what was delivered.
-
-    Raises:
-        SpaceError: when the architecture is none of the space.
-        ConfigError: when a setting may not differ from the search.
-        RunError: when it is delivered already, or the run or its data cannot be used.
-        TrainingError, ExportError, DeviceError: see there.
-    """
-    searched = Run.open(folder)
-    task = open_task(searched.config)
-    if not task.delivers:
-        raise RunFolderError(f"{folder} searched a table of results: there is no network to deliver")
-    searched.config.search.connect_processes()
-    data = _same_data(searched.config, task, reporter)
-    assert data is not None
-    searched.check_data(data.dataset.to_json())
-    space = make_space(searched.config, task, data)
-    choice = choose(searched, space, architecture)
-    given = () if out is None else ("--out", out)
-    out = out or choice.folder
-    again = command("deliver", folder, "--architecture", choice.architecture, *given)
-    with ExitStack() as stack:
-        stop = stack.enter_context(StopSignals(_stopped(again)))
-        run, config = stack.enter_context(open_delivery(choice, out, target_ms, change))
-        start_tensorflow(config.runs.deterministic)
-        bench = stack.enter_context(open_bench(config, task, data, space))
-        context = RunContext(run, config, task, data, space, bench, reporter, stop, again)
-        return out, _carry_out(context, lambda context: deliver_choice(context, choice))
-
-
 def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hardware: str | None = None) -> RunResult:
     """Writes the bundle of a finished run again, converted and measured anew.
 
@@ -318,7 +263,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hard
     run = Run.open(folder)
     found = read_result(run)
     if found is None:
-        raise RunFolderError(f"{folder} is not finished", fix=f"to finish it: {_resuming(folder)}")
+        raise RunFolderError(f"{folder} is not finished", fix=f"to finish it: {command('search', '--resume', folder)}")
     if found.device is None:
         raise RunFolderError(f"{folder} searched a table of results: there is no network to export")
     check_new_bundle(out)  # before anything takes time
@@ -330,7 +275,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hard
         config = load_config(flags={"export.hardware": hardware}, base=config)
     weights = run.read_weights("winner/weights.npz")
     task = open_task(config)
-    data = _same_data(config, task, reporter)
+    data = same_data(config, task, reporter)
     assert data is not None
     assert isinstance(task, NetworkTask)
     space = make_space(run.config, task, data)  # of which the architecture is a point

@@ -239,18 +239,14 @@ def search(
         return load_config(preset, file, settings, assignments, base)
 
     if resumed is not None:
-        others = {
-            "--target-ms of several": len(targets_ms) > 1,
-            "--out": out is not None,
-            "--dry-run": dry_run,
-            "--list-settings": list_settings,
-        }
+        several = len(targets_ms) > 1
+        others = {"--target-ms of several": several, "--out": out, "--dry-run": dry_run}
+        others["--list-settings"] = list_settings
         if given := ", ".join(name for name in others if others[name]):
             raise click.UsageError(f"--resume continues a run in its folder; leave out {given}")
         _resume(resumed, configure)
         return
-    if len(targets_ms) > 1 and flags["device_target"]:
-        raise click.UsageError("--device-target names a target for each device; leave out --target-ms")
+    _check_several(targets_ms, dry_run, flags["device_target"])
     config = configure(None)
     if list_settings:
         click.echo(describe_settings(config))
@@ -258,8 +254,6 @@ def search(
     check_data_named(config)
     if out is None and not dry_run:
         raise click.UsageError("--out is missing: name a new folder for the run, for example --out runs/first")
-    if dry_run and len(targets_ms) > 1:
-        raise click.UsageError("--dry-run takes one target; what comes after the warm-up is done for each of several")
     if dry_run:
         from nas_edge import api
 
@@ -267,6 +261,16 @@ def search(
         return
     assert out is not None
     _search(config, out, targets_ms)
+
+
+def _check_several(targets_ms: Sequence[float], dry_run: bool, device_targets: Sequence[str]) -> None:
+    """Refuses what cannot go with several targets."""
+    if len(targets_ms) < 2:
+        return
+    if device_targets:
+        raise click.UsageError("--device-target names a target for each device; leave out --target-ms")
+    if dry_run:
+        raise click.UsageError("--dry-run takes one target; what comes after the warm-up is done for each of several")
 
 
 def _search(config: RunConfig, out: Path, targets_ms: Sequence[float]) -> None:

@@ -322,21 +322,15 @@ class Bundling:
             estimate: what the search went by, if not by the device.
         """
         from nas_edge.export.bundle import DeliveredModel, write_bundle
-        from nas_edge.export.on_device import check_on_device
 
         task, data, model = self.task, self.data, tested[0]
-        images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
-
-        def checked(device: DeviceSource) -> dict[str, OnDeviceCheck]:
-            return {
-                precision: check_on_device(file, images, device.run_file, task.same_answer)
-                for precision, file in model.files.items()
-            }
-
-        checks = checked(self.device)
+        checks = self._checked(self.device, model)
         further = tuple(
             DeviceResult(
-                part.source.name, part.target_ms, {row.name: row.latency for row in there}, checked(part.source)
+                part.source.name,
+                part.target_ms,
+                {row.name: row.latency for row in there},
+                self._checked(part.source, model),
             )
             for part, there in self.further
         )
@@ -367,6 +361,16 @@ class Bundling:
             more_files=model.hardware_files,
         )
         return result
+
+    def _checked(self, device: DeviceSource, model: TrainedModel) -> dict[str, OnDeviceCheck]:
+        """Whether the files compute there what they compute here."""
+        from nas_edge.export.on_device import check_on_device
+
+        images, _ = self.data.arrays(self.data.split.test[:CHECKED_IMAGES])
+        return {
+            precision: check_on_device(file, images, device.run_file, self.task.same_answer)
+            for precision, file in model.files.items()
+        }
 
     def _details(self, result: RunResult) -> dict[str, Any]:
         """Further entries of the manifest."""

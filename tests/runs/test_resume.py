@@ -14,6 +14,7 @@ from nas_edge import pipeline
 from nas_edge.config import RunConfig, load_config
 from nas_edge.errors import ConfigError, RunError, SpaceError, StoppedError, TrainingError
 from nas_edge.export.bundle import verify_bundle
+from nas_edge.later_delivery import deliver_architecture
 from nas_edge.report import read_run, run_report
 from nas_edge.runs.journal import read_journal
 from nas_edge.runs.reselect import candidates_of
@@ -128,7 +129,7 @@ def test_another_network_of_a_run_is_delivered_and_continued(tmp_path: Path, mon
         def change(config: RunConfig) -> RunConfig:
             return load_config(settings=settings, base=config)
 
-        return pipeline.deliver_architecture(
+        return deliver_architecture(
             folder, options.get("text", text), options.get("out"), options.get("target_ms"), change, reporter
         )
 
