@@ -156,6 +156,7 @@ def test_everything_asked_for_is_there(report: Report) -> None:
     assert [section.key for section in report.sections] == [
         "result",
         "search",
+        "front",
         "architecture",
         "convergence",
         "target",
