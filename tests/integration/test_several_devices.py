@@ -106,6 +106,7 @@ def configure(bench: Bench, **flags: Any) -> RunConfig:
     return load_config("smoke", flags={**devices, **flags}, settings=SETTINGS)
 
 
+@pytest.mark.slow
 def test_a_search_meets_the_target_of_each_model(bench: Bench, tmp_path: Path) -> None:
     folder, config = tmp_path / "run", configure(bench)
     with pytest.raises(StoppedError):

@@ -53,6 +53,7 @@ def for_target(config: RunConfig, target_ms: float) -> RunConfig:
     return load_config(flags={"target.latency_ms": target_ms}, base=config)
 
 
+@pytest.mark.slow
 def test_each_target_gets_what_a_search_for_it_alone_finds(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

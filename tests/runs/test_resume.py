@@ -115,6 +115,7 @@ def test_a_run_is_continued_where_it_was_stopped(tmp_path: Path, monkeypatch: py
     assert len(run.read_json("environment.json")["sessions"]) == 4
 
 
+@pytest.mark.slow
 def test_another_network_of_a_run_is_delivered_and_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SPACES.entries, "tiny", TINY)
     folder = tmp_path / "run"
