@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device_agents.api import PRESETS as MEASURING_PRESETS
 from device_agents.api import BenchmarkSpec, parse_cores
@@ -26,6 +26,9 @@ from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.progress import Reporter
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.result import ResultRow, RunResult
+
+if TYPE_CHECKING:
+    from nas_edge.several_targets import TargetResult
 
 
 def configure(
@@ -82,6 +85,59 @@ def search(
 
     chosen = config or configure(preset=preset, config_file=config_file, settings=settings)
     return pipeline.search(chosen, Path(out), reporter or Reporter())
+
+
+def search_targets(
+    out: str | Path,
+    targets_ms: Sequence[float],
+    *,
+    preset: str | None = None,
+    config_file: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    config: RunConfig | None = None,
+    reporter: Reporter | None = None,
+) -> list[TargetResult]:
+    """Searches for several targets, which share the warm-up and the measurements, and delivers each one's network.
+
+    Args:
+        out: new folder, for a run per target.
+        targets_ms: latencies to meet.
+        preset: see `configure`.
+        config_file: see `configure`.
+        settings: see `configure`.
+        config: the settings as a whole, in place of these three.
+        reporter: see `search`.
+
+    Returns:
+        What became of each target, in ascending order.
+
+    Raises:
+        Errors of `search`, but for InfeasibleError: see `TargetResult.problem`.
+    """
+    from nas_edge.several_targets import search_targets
+
+    chosen = config or configure(
+        preset=preset, config_file=config_file, settings={"target.latency_ms": targets_ms[0], **(settings or {})}
+    )
+    return search_targets(chosen, targets_ms, Path(out), reporter or Reporter())
+
+
+def resume_targets(
+    folder: str | Path,
+    *,
+    change: Callable[[RunConfig], RunConfig] = lambda config: config,
+    reporter: Reporter | None = None,
+) -> list[TargetResult]:
+    """Continues what `search_targets` began.
+
+    Args:
+        folder: of all runs.
+        change: returns the settings to continue with, see `resume`.
+        reporter: see `search`.
+    """
+    from nas_edge.several_targets import resume_targets
+
+    return resume_targets(Path(folder), change, reporter or Reporter())
 
 
 def resume(
@@ -145,6 +201,44 @@ def export(
     from nas_edge import pipeline
 
     return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware)
+
+
+def deliver(
+    run: str | Path,
+    architecture: str,
+    out: str | Path | None = None,
+    *,
+    target_ms: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> tuple[Path, RunResult]:
+    """Delivers another network of a search than its winner: trains, quantises, checks, measures and bundles it.
+
+    Args:
+        run: its folder.
+        architecture: text form of any architecture of the space, usually one of `RunResult.front`.
+        out: new folder for the delivery, itself a run; None for one in the run. The same call continues what was
+            stopped.
+        target_ms: a hard limit for its latency, in ms; None for none.
+        settings: those that differ from the search, by dotted name; of training, export, device and measuring.
+        assignments: see `configure`.
+        reporter: see `search`.
+
+    Returns:
+        The folder of the delivery, whose bundle is in `bundle`, and what was delivered.
+
+    Raises:
+        SpaceError, ConfigError: when the request is wrong.
+        RunError, DeviceError: when the run folder or the device fails.
+    """
+    from nas_edge.later_delivery import deliver_architecture
+
+    def change(config: RunConfig) -> RunConfig:
+        return configure(settings=settings, assignments=assignments, base=config)
+
+    new = None if out is None else Path(out)
+    return deliver_architecture(Path(run), architecture, new, target_ms, change, reporter or Reporter())
 
 
 def benchmark(
@@ -222,8 +316,11 @@ __all__ = [
     "RunResult",
     "benchmark",
     "configure",
+    "deliver",
     "estimate",
     "export",
     "resume",
+    "resume_targets",
     "search",
+    "search_targets",
 ]

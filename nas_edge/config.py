@@ -7,6 +7,7 @@ imported. The defaults are those of TuNAS (reference code, `mobile_architecture_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,7 +42,12 @@ Precision: TypeAlias = Literal["int8", "float32"]
 class DeviceConfig(Settings):
     """Where networks are timed."""
 
-    addresses: tuple[str, ...] = Field(("host:",), min_length=1, description="interchangeable devices")
+    addresses: tuple[str, ...] = Field(
+        ("host:",), min_length=1, description="interchangeable devices, or with targets devices of several models"
+    )
+    targets: tuple[str, ...] = Field(
+        (), description="ADDRESS=MS: the latency to meet on each device, in place of target.latency_ms"
+    )
     threads: int = Field(1, description="threads of the TFLite runtime")
     cores: str | None = Field(None, description="big, little, ids (4-7) or a mask ('0xf0'); by default it chooses")
     delegate: str = Field("cpu", description="cpu, none; on phones also gpu, nnapi, external:LIBRARY[,KEY=VALUE...]")
@@ -60,6 +66,35 @@ class DeviceConfig(Settings):
     def _one_or_several(cls, given: Any) -> Any:
         return tuple(map(_address, given)) if isinstance(given, (list, tuple)) else (_address(given),)
 
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_or_several_targets(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _targets_fit(self) -> DeviceConfig:
+        if not self.targets:
+            return self
+        named: set[str] = set()
+        for text in self.targets:
+            address, _ = _device_target(text)
+            if address not in self.addresses:
+                raise ValueError(
+                    f"a target is given for {address}, which is none of the devices; name it with --device"
+                )
+            if address in named:
+                raise ValueError(f"two targets are given for {address}; give one")
+            named.add(address)
+        if missing := [address for address in self.addresses if address not in named]:
+            raise ValueError(f"there is no target for {missing[0]}; add --device-target {missing[0]}=MS")
+        return self
+
+    @property
+    def targets_ms(self) -> dict[str, float]:
+        """The latency to meet by address, in the order of the devices; empty where all have the same."""
+        known = dict(map(_device_target, self.targets))
+        return {address: known[address] for address in self.addresses if known}
+
     @field_validator("threads", "cores", "delegate")
     @classmethod
     def _fits(cls, given: Any, info: ValidationInfo) -> Any:
@@ -74,6 +109,22 @@ class DeviceConfig(Settings):
         except SpecError as error:
             raise ValueError(in_one_line(error.what, error.expected)) from None  # what was received follows
         return given
+
+
+def _device_target(text: str) -> tuple[str, float]:
+    """Address and latency of `ADDRESS=MS`; an address may itself contain equals signs.
+
+    Raises:
+        ValueError: when it is something else.
+    """
+    address, separator, number = text.rpartition("=")
+    try:
+        target_ms = float(number)
+    except ValueError:
+        target_ms = math.nan
+    if not separator or not address or not 0 < target_ms < math.inf:
+        raise ValueError(f"expected ADDRESS=MS, for example adb:A=5, received {text!r}")
+    return str(_address(address)), target_ms
 
 
 def _address(given: Any) -> Any:
@@ -126,7 +177,7 @@ class MeasuringConfig(Settings):
         """The settings the device agent takes; which cores `device.cores` means, it has to be asked."""
         changes = {name: value for name, value in self.model_dump(exclude={"preset"}).items() if value is not None}
         return MEASURING_PRESETS[self.preset].replace(
-            **device.model_dump(exclude={"addresses", "cores", "timing_inputs"}), **changes
+            **device.model_dump(exclude={"addresses", "targets", "cores", "timing_inputs"}), **changes
         )
 
 
@@ -382,13 +433,27 @@ def load_config(
         config = RunConfig.model_validate(merged)
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
+    _check_targets(config)
+    return config
+
+
+def _check_targets(config: RunConfig) -> None:
+    """Refuses a run without a target, or with two kinds of them."""
+    if config.device.targets:
+        if config.target.latency_ms is not None:
+            raise ConfigError("device.targets and target.latency_ms exclude each other; leave one out")
+        if not config.latency.asks_device:
+            raise ConfigError(
+                f"device.targets are met by measuring, but the search takes its latencies from {config.latency.text}",
+                fix="leave out --latency, or give one target (--target-ms)",
+            )
+        return
     if config.target.latency_ms is None and (not config.latency.asks_device or config.reference is None):
         raise ConfigError(
             "target.latency_ms is missing: by default it is the reference network's, measured on the device, but the "
             f"search takes its latencies from {config.latency.text}",
             fix="name a target (--target-ms)",
         )
-    return config
 
 
 def _parse_yaml(text: str, where: str) -> Any:

@@ -98,7 +98,7 @@ def rehearse(config: RunConfig, reporter: Reporter) -> Estimate:
     space = make_space(config, task, data)
     with tempfile.TemporaryDirectory() as nowhere, open_bench(config, task, data, space) as bench:
         run = Run(Path(nowhere))
-        context = RunContext(run, config, task, data, space, bench, reporter, StopSignals(""))
+        context = RunContext(run, config, task, data, space, bench, reporter, StopSignals(""), again="")
         with reporter.stage("dry run", 5) as show:
             return _rehearsed(context, show)
 

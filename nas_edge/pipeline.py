@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from device_agents.errors import DeviceError
@@ -31,8 +31,10 @@ from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.environment import environment
 from nas_edge.runs.interrupts import StopSignals
+from nas_edge.runs.reselect import CHOSEN, candidates_of
 from nas_edge.runs.result import RunResult, read_result
 from nas_edge.runs.run import Run, RunFolderError
+from nas_edge.runs.targets import TargetGroup
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial
 from nas_edge.stages.context import (
@@ -40,7 +42,7 @@ from nas_edge.stages.context import (
     load_data,
     make_space,
     open_bench,
-    open_devices,
+    open_parts,
     open_task,
     published_network,
     timing_inputs,
@@ -54,18 +56,23 @@ from nas_edge.stages.delivering import (
     measure_models,
     write_report,
 )
-from nas_edge.stages.searching import find_target_ms, make_loop, open_latencies, run_search
+from nas_edge.stages.scoring_front import score_front
+from nas_edge.stages.searching import find_targets, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_winner
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
 
-def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
+def search(
+    config: RunConfig, out: Path, reporter: Reporter, group: TargetGroup | None = None, again: str | None = None
+) -> RunResult:
     """Finds an architecture for the device at the target, and delivers it.
 
     Args:
         config: the settings.
         out: new folder for the run.
         reporter: what the user sees.
+        group: the searches for several targets of which this is one.
+        again: the command that continues it, if not that for `out`.
 
     Returns:
         The result, also written to `out/result.json`; the bundle is in `out/bundle`.
@@ -76,16 +83,23 @@ def search(config: RunConfig, out: Path, reporter: Reporter) -> RunResult:
     Run.check_new(out)  # before anything takes time
     check_data_named(config)
     config.search.connect_processes()
-    with StopSignals(_stopped(out)) as stop, ExitStack() as stack:
+    again = again or command("search", "--resume", out)
+    with StopSignals(stopped(again)) as stop, ExitStack() as stack:
         task = open_task(config)
         data = load_data(config, task, reporter)
         space = make_space(config, task, data, reporter.say)
         bench = stack.enter_context(open_bench(config, task, data, space))
         run = stack.enter_context(Run.create(out, config))
-        return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop))
+        return carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again, group), _stages)
 
 
-def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Reporter) -> RunResult:
+def resume(
+    folder: Path,
+    change: Callable[[RunConfig], RunConfig],
+    reporter: Reporter,
+    group: TargetGroup | None = None,
+    again: str | None = None,
+) -> RunResult:
     """Continues a run that was stopped, in whatever way, as if it never had been.
 
     What was finished is not repeated. The search goes on from its last checkpoint; selection, random baseline and the
@@ -100,6 +114,8 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
         folder: the run.
         change: returns the settings to continue with, given those of the run; see `runs.run.CHANGEABLE`.
         reporter: what the user sees.
+        group: see `search`.
+        again: see `search`.
 
     Raises:
         ConfigError: when a setting may not change.
@@ -110,27 +126,26 @@ def resume(folder: Path, change: Callable[[RunConfig], RunConfig], reporter: Rep
         bundle = run.path("bundle")
         what = f"its bundle is {bundle}" if bundle.exists() else f"its result is {run.path('result.json')}"
         raise RunFolderError(f"{folder} is finished: {what}", fix="for more, start a new run")
-    config = change(run.config)
+    if run.path(f"stages/{CHOSEN}.json").exists():
+        raise RunFolderError(f"{folder} delivers a network of another run", fix="continue it with nas-edge deliver")
+    config, again = change(run.config), again or command("search", "--resume", folder)
     config.search.connect_processes()
-    with StopSignals(_stopped(folder)) as stop, run.lock():
+    with StopSignals(stopped(again)) as stop, run.lock():
         if "search.steps" in run.changed_settings(config):
             _check_steps(config.search.steps, run)
         task = open_task(config)
-        data = _same_data(config, task, reporter)
+        data = same_data(config, task, reporter)
         space = make_space(config, task, data)
         with open_bench(config, task, data, space) as bench:
-            return _carry_out(RunContext(run, config, task, data, space, bench, reporter, stop))
+            return carry_out(RunContext(run, config, task, data, space, bench, reporter, stop, again, group), _stages)
 
 
-def _stopped(folder: Path) -> str:
-    return f"stopped; continue with: {_resuming(folder)}"
+def stopped(again: str) -> str:
+    """What to say of a run that the user stops."""
+    return f"stopped; continue with: {again}"
 
 
-def _resuming(folder: Path) -> str:
-    return command("search", "--resume", folder)
-
-
-def _same_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | None:
+def same_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | None:
     """The data that a run began with: what cannot be read now could be read then, and is not to be left out."""
     try:
         return load_data(config, task, reporter)
@@ -150,24 +165,24 @@ def _check_steps(steps: int, run: Run) -> None:
         raise ConfigError(f"{run.folder} has made {done} steps already; --steps must be more", received=f"{steps}")
 
 
-def _carry_out(context: RunContext) -> RunResult:
+def carry_out(context: RunContext, stages: Callable[[RunContext], RunResult]) -> RunResult:
     """Does whatever of the run was not done yet, and says how to continue what fails."""
     run, reporter = context.run, context.reporter
     _add_session(context)
     try:
-        result = _stages(context)
+        result = stages(context)
         run.write_json("result.json", result.to_json())
         write_report(run, reporter)
     except KeyboardInterrupt:
-        raise StoppedError(_stopped(run.folder)) from None
+        raise StoppedError(stopped(context.again)) from None
     except StoppedError as error:
-        raise StoppedError(str(error), fix=f"continue with: {_resuming(run.folder)}") from None
+        raise StoppedError(str(error), fix=f"continue with: {context.again}") from None
     except (InfeasibleError, TrainingError):  # continued as it is, the run would come to the same
         raise
     except UnreliableLatencyError:  # says itself how to continue
         raise
     except (NasEdgeError, DeviceError):
-        reporter.say(f"the run is kept; to continue it: {_resuming(run.folder)}")
+        reporter.say(f"the run is kept; to continue it: {context.again}")
         raise
     return result
 
@@ -194,15 +209,18 @@ def _stages(context: RunContext) -> RunResult:
     if context.task.delivers:
         start_tensorflow(context.config.runs.deterministic)
     with open_latencies(context) as (cached, anew):
-        target_ms: float = context.run.once("target", lambda: {"target_ms": find_target_ms(context)})["target_ms"]
+        target_ms: float = context.run.once("target", lambda: find_targets(context))["target_ms"]
         loop = make_loop(context, cached, target_ms)
         trials = run_search(context, loop, target_ms)
+        score_front(context, loop, trials)
         loop.evaluator.latency = anew  # or the finalist with the luckiest measurement would win
         winner = select_winner(context, loop, target_ms, trials)
         rival = best_of_random(context, loop, target_ms, len(trials))
-        if not context.task.delivers:
-            return conclude(context, target_ms, winner, rival)
-        return deliver(context, target_ms, winner, _contenders(context, loop, winner, rival))
+        if context.task.delivers:
+            result = deliver(context, target_ms, winner, _contenders(context, loop, winner, rival))
+        else:
+            result = conclude(context, target_ms, winner, rival)
+    return replace(result, front=candidates_of(context.run).front)
 
 
 def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Trial | None) -> list[Contender]:
@@ -245,18 +263,19 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hard
     run = Run.open(folder)
     found = read_result(run)
     if found is None:
-        raise RunFolderError(f"{folder} is not finished", fix=f"to finish it: {_resuming(folder)}")
+        raise RunFolderError(f"{folder} is not finished", fix=f"to finish it: {command('search', '--resume', folder)}")
     if found.device is None:
         raise RunFolderError(f"{folder} searched a table of results: there is no network to export")
     check_new_bundle(out)  # before anything takes time
     config = run.config
     if device is not None:
-        config = config.model_copy(update={"device": config.device.model_copy(update={"addresses": (device,)})})
+        alone = config.device.model_copy(update={"addresses": (device,), "targets": ()})
+        config = config.model_copy(update={"device": alone})
     if hardware is not None:
         config = load_config(flags={"export.hardware": hardware}, base=config)
     weights = run.read_weights("winner/weights.npz")
     task = open_task(config)
-    data = _same_data(config, task, reporter)
+    data = same_data(config, task, reporter)
     assert data is not None
     assert isinstance(task, NetworkTask)
     space = make_space(run.config, task, data)  # of which the architecture is a point
@@ -265,9 +284,16 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hard
     except SpaceError as error:
         raise RunFolderError(f"{run.path('result.json')} is damaged: {error}") from None
     start_tensorflow(config.runs.deterministic)
-    with open_devices(config, inputs=timing_inputs(config, data)) as source:
+    with ExitStack() as stack:
+        first, *others = open_parts(config, found.target_ms, timing_inputs(config, data))
+        for part in (first, *others):
+            stack.enter_context(part.source)
         network = space.build(architecture).needed_network()
         model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
-        rows = measure_models(config, source, source.measure_files, [model], reporter)
-        bundling = Bundling(config, task, space, data, source, found.target_ms)
+        rows, *further = (
+            measure_models(config, part.source, part.source.measure_files, [model], reporter)
+            for part in (first, *others)
+        )
+        elsewhere = tuple(zip(others, further, strict=True))
+        bundling = Bundling(config, task, space, data, first.source, first.target_ms, elsewhere)
         return bundling.write(out, architecture, [model], rows, found.latency_estimate)

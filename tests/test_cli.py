@@ -41,7 +41,7 @@ def one_line(text: str) -> str:
         (["--device", "toaster:"], "toaster:"),
         (["--device", "host:somewhere"], "host:somewhere"),
         (["--space", "imaginary"], "proxylessnas-enlarged"),
-        (["--target-ms", "0"], "greater than 0"),
+        (["--target-ms", "0"], "--target-ms expects latencies"),
         (["--target-ms", "soon"], "soon"),
         (["--steps", "-3"], "-3"),
         (["--data", "/nowhere/at/all"], "/nowhere/at/all"),

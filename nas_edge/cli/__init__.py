@@ -22,7 +22,7 @@ from nas_edge.cli.benchmark import benchmark
 from nas_edge.cli.devices import devices
 from nas_edge.cli.follow import follow
 from nas_edge.cli.machine import doctor, print_completion, spaces
-from nas_edge.cli.runs import compare, export, report, runs, select
+from nas_edge.cli.runs import compare, deliver, export, report, runs, select
 from nas_edge.cli.search import search
 from nas_edge.errors import NasEdgeError, StoppedError
 from nas_edge.terminal import printable
@@ -41,6 +41,7 @@ for command in (
     search,
     follow,
     benchmark,
+    deliver,
     export,
     runs,
     select,

@@ -1,24 +1,26 @@
-"""Commands that look at runs: runs, select, report, compare, export."""
+"""Commands that look at runs, or deliver what they found: runs, select, report, compare, deliver, export."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nas_edge.cli import completion
 from nas_edge.cli.base import PATH, Command, check_limit, check_new_file, print_table
-from nas_edge.cli.options import HARDWARE_HELP
+from nas_edge.cli.options import DEVICE_HELP, HARDWARE_HELP
 from nas_edge.errors import NasEdgeError
 from nas_edge.formatting import command, ms_text
 from nas_edge.terminal import printable
 
 if TYPE_CHECKING:
     from nas_edge.runs.columns import TrialColumns
+    from nas_edge.runs.reselect import Candidate
     from nas_edge.runs.run import Run
+    from nas_edge.tasks.base import Metric
 
 
 @click.command(cls=Command)
@@ -44,34 +46,36 @@ def runs(folder: Path) -> None:
 
 @click.command(cls=Command)
 @click.argument("run", type=PATH, shell_complete=completion.runs)
-@click.option("--target-ms", "targets", required=True, metavar="MS,MS...", help="Latencies to meet.")
-def select(run: Path, targets: str) -> None:
-    """Answers other targets from the trials of RUN.
+@click.option("--target-ms", "targets", metavar="MS,MS...", help="Latencies to meet; default: list the Pareto front.")
+def select(run: Path, targets: str | None) -> None:
+    """Answers other targets from the trials of RUN, or lists its Pareto front.
 
     Nothing is trained, and no device is needed.
 
     Qualities are those of the search, of networks that were not trained on their own. Those from after a search with
-    shared weights go before those from during it. To have a network trained and delivered, search with its target.
+    shared weights go before those from during it. To have a network trained and delivered: nas-edge deliver.
     """
-    from nas_edge.runs.reselect import read_candidates
+    from nas_edge.runs.reselect import candidates_of
     from nas_edge.runs.result import read_result
-    from nas_edge.runs.run import RANDOM, SELECTION, Run
+    from nas_edge.runs.run import Run
     from nas_edge.runs.untrusted import milliseconds
     from nas_edge.tasks import metric_of
 
     try:
-        limits = {part.strip(): milliseconds(float(part)) for part in targets.split(",")}
+        limits = {part.strip(): milliseconds(float(part)) for part in (targets or "").split(",") if targets}
     except ValueError:
         raise click.UsageError(f"--target-ms expects latencies, for example 4,8,16; received {targets!r}") from None
     opened = Run.open(run)
-    trials, drifts = opened.trials(), getattr(opened.config.search, "quality_drifts", False)
-    stages = (opened.trials(stage) for stage in (SELECTION, RANDOM))
-    known = read_candidates(trials, *stages, quality_drifts=drifts)
+    trials, known = opened.trials(), candidates_of(opened)
     if known.fastest_ms is None:
         raise NasEdgeError(_nothing_to_select(opened, trials))
     metric = metric_of(opened.config.task)
+    if not limits:
+        print_table([_FACTS, *(_facts(found, metric) for found in known.front)])
+        click.echo(f"\n{_origins(opened, trials)}")
+        return
     answers = {text: known.best_within(limit_ms) for text, limit_ms in limits.items()}
-    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "QUALITY", "EVALUATED", "TRIALS", "ARCHITECTURE")]
+    rows: list[tuple[str, ...]] = [("TARGET MS", *_FACTS)]
     for text, found in answers.items():
         if found is None:
             early = limits[text] >= known.fastest_ms
@@ -79,9 +83,7 @@ def select(run: Path, targets: str) -> None:
             none = f"{why} that fast; the fastest of all took {ms_text(known.fastest_ms)} ms"
             rows.append((text, "-", "-", "-", "-", none))
         else:
-            when = "after the search" if found.final else "in the search"
-            facts = (ms_text(found.latency_ms), metric.text(found.quality), when, str(found.trials))
-            rows.append((text, *facts, str(found.architecture)))
+            rows.append((text, *_facts(found, metric)))
     print_table(rows)
     click.echo(f"\n{_origins(opened, trials)}")
     result = read_result(opened)
@@ -95,6 +97,16 @@ def select(run: Path, targets: str) -> None:
         if len(unanswered) == len(limits):
             raise NasEdgeError(f"{run} answers no target asked for; {advice}")
         click.echo(f"Where there is no answer, {advice}")
+
+
+_FACTS = ("MS", "QUALITY", "EVALUATED", "TRIALS", "ARCHITECTURE")
+
+
+def _facts(found: Candidate, metric: Metric) -> tuple[str, ...]:
+    """What is known of an architecture, by `_FACTS`."""
+    when = "after the search" if found.final else "in the search"
+    known = (ms_text(found.latency_ms), metric.text(found.quality), when, str(found.trials))
+    return (*known, str(found.architecture))
 
 
 def _search_again(run: Path) -> str:
@@ -148,7 +160,8 @@ def report(run: Path, out: Path | None, as_text: bool, served: bool, port: int) 
     The page is RUN/report/index.html, with its tables beside it; it needs no network. The run may be finished, stopped,
     or still running. --serve runs until Ctrl-C.
     """
-    from nas_edge.report import read_run, run_report, serve, to_page, to_text, write_file, write_report
+    from nas_edge.report import compare_report, read_run, run_report, serve, to_page, to_text, write_file, write_report
+    from nas_edge.runs.targets import TargetGroup, is_group
 
     if sum((out is not None, as_text, served)) > 1:
         raise click.UsageError("--out, --text and --serve exclude each other; name one")
@@ -159,7 +172,10 @@ def report(run: Path, out: Path | None, as_text: bool, served: bool, port: int) 
     if served:
         serve(run, port, click.echo)
         return
-    found = run_report(read_run(run))
+    if is_group(run):
+        found = compare_report([read_run(path) for path in TargetGroup.open(run).started()])
+    else:
+        found = run_report(read_run(run))
     if as_text:
         click.echo(to_text(found, shutil.get_terminal_size().columns), nl=False)
         return
@@ -187,6 +203,55 @@ def compare(runs: tuple[Path, ...], out: Path | None, as_text: bool) -> None:
         click.echo(to_text(found, shutil.get_terminal_size().columns), nl=False)
     if out is not None:
         click.echo(page)
+
+
+@click.command(cls=Command)
+@click.argument("run", type=PATH, shell_complete=completion.runs)
+@click.option("--architecture", required=True, metavar="TEXT", help="Which one, for example 0:2:1; see the report.")
+@click.option("--out", type=PATH, help="New folder for it; default: RUN/delivered/NAME.")
+@click.option("--target-ms", type=click.FloatRange(min=0, min_open=True), help="Hard limit for it; default: none.")
+@click.option(
+    "--device", "devices", multiple=True, metavar="ADDRESS", shell_complete=completion.devices, help=DEVICE_HELP
+)
+@click.option("--hardware", metavar="NAME", shell_complete=completion.hardware, help=HARDWARE_HELP)
+@click.option("--weights", type=click.Choice(["scratch", "shared"]), help="Where its training starts.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="PATH=VALUE",
+    shell_complete=completion.settings,
+    help="A setting of training, export, device or measuring; may be repeated.",
+)
+def deliver(
+    run: Path, architecture: str, out: Path | None, target_ms: float | None, assignments: tuple[str, ...], **flags: Any
+) -> None:
+    """Delivers another network of RUN than its winner.
+
+    Trains it, quantises it, checks it, measures it, and writes OUT/bundle. Usually it is one of the Pareto front, which
+    the report lists; any architecture of the space will do. The same command again continues what was stopped.
+
+    With --weights shared --set training.epochs=0 it is not trained on its own.
+
+    Exit codes are those of `nas-edge search`: with --target-ms, 3 when that is missed, and 4 when that is not known.
+
+    \b
+    Example:
+      nas-edge deliver runs/photos --architecture 0:2:1 --out runs/photos-small
+    """  # noqa: D301 - click wants the control character, not its name
+    from nas_edge import api
+    from nas_edge.report import result_text
+    from nas_edge.runs.run import Run
+    from nas_edge.tasks import metric_of
+
+    named = {
+        "device.addresses": flags["devices"] or None,
+        "export.hardware": flags["hardware"],
+        "export.weights": flags["weights"],
+    }
+    folder, result = api.deliver(run, architecture, out, target_ms=target_ms, settings=named, assignments=assignments)
+    click.echo(result_text.table(result, folder, metric_of(Run.open(folder).config.task)))
+    check_limit(result)
 
 
 @click.command(cls=Command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from nas_edge.errors import StoppedError
 
 if TYPE_CHECKING:
     from nas_edge.config import RunConfig
+    from nas_edge.runs.result import RunResult
+    from nas_edge.several_targets import TargetResult
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,15 @@ def _table(file: str) -> Mapping[str, Any]:
     }
 
 
+def _targets(text: str) -> tuple[float, ...]:
+    from nas_edge.runs.untrusted import milliseconds
+
+    try:
+        return tuple(milliseconds(float(part)) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"--target-ms expects latencies, for example 4 or 4,8,16; received {text!r}") from None
+
+
 # Later ones override earlier ones, where several stand for the same setting.
 FLAGS = (
     Flag(
@@ -81,14 +92,27 @@ FLAGS = (
         {"multiple": True, "metavar": "ADDRESS", "shell_complete": completion.devices, "help": DEVICE_HELP},
     ),
     Flag(
+        "--device-target",
+        lambda targets: {"device.targets": targets},
+        {
+            "multiple": True,
+            "metavar": "ADDRESS=MS",
+            "help": "Latency to meet on a device; one for each lets them be of several models.",
+        },
+    ),
+    Flag(
         "--latency",
         "latency.source",
         {"metavar": "SOURCE", "shell_complete": completion.latency_sources, "help": LATENCY_HELP},
     ),
     Flag(
         "--target-ms",
-        "target.latency_ms",
-        {"type": float, "help": "Latency to meet. Default: that of the space's reference network."},
+        lambda targets_ms: {"target.latency_ms": targets_ms[0]},
+        {
+            "callback": lambda context, parameter, text: None if text is None else _targets(text),
+            "metavar": "MS[,MS...]",
+            "help": "Latency to meet; several share a warm-up. Default: that of the space's reference network.",
+        },
     ),
     Flag(
         "--limit",
@@ -204,6 +228,7 @@ def search(
     """  # noqa: D301 - click wants the control character, not its name
     from nas_edge.config import check_data_named, describe_settings, load_config
 
+    targets_ms: tuple[float, ...] = flags["target_ms"] or ()
     settings: dict[str, Any] = {}
     for flag in FLAGS:
         value = flags[flag.parameter]
@@ -214,11 +239,14 @@ def search(
         return load_config(preset, file, settings, assignments, base)
 
     if resumed is not None:
-        others = {"--out": out is not None, "--dry-run": dry_run, "--list-settings": list_settings}
+        several = len(targets_ms) > 1
+        others = {"--target-ms of several": several, "--out": out, "--dry-run": dry_run}
+        others["--list-settings"] = list_settings
         if given := ", ".join(name for name in others if others[name]):
             raise click.UsageError(f"--resume continues a run in its folder; leave out {given}")
         _resume(resumed, configure)
         return
+    _check_several(targets_ms, dry_run, flags["device_target"])
     config = configure(None)
     if list_settings:
         click.echo(describe_settings(config))
@@ -232,14 +260,27 @@ def search(
         click.echo(api.estimate(config).text())
         return
     assert out is not None
-    _search(config, out)
+    _search(config, out, targets_ms)
 
 
-def _search(config: RunConfig, out: Path) -> None:
+def _check_several(targets_ms: Sequence[float], dry_run: bool, device_targets: Sequence[str]) -> None:
+    """Refuses what cannot go with several targets."""
+    if len(targets_ms) < 2:
+        return
+    if device_targets:
+        raise click.UsageError("--device-target names a target for each device; leave out --target-ms")
+    if dry_run:
+        raise click.UsageError("--dry-run takes one target; what comes after the warm-up is done for each of several")
+
+
+def _search(config: RunConfig, out: Path, targets_ms: Sequence[float]) -> None:
     from nas_edge import api
 
     try:
-        _print_result(api.search(out, config=config), out)
+        if len(targets_ms) > 1:
+            _print_results(api.search_targets(out, targets_ms, config=config))
+        else:
+            _print_result(api.search(out, config=config), out)
     except KeyboardInterrupt:
         if not out.exists():
             raise StoppedError("stopped; nothing was written") from None
@@ -248,14 +289,41 @@ def _search(config: RunConfig, out: Path) -> None:
 
 def _resume(run: Path, configure: Callable[[RunConfig], RunConfig]) -> None:
     from nas_edge import api
+    from nas_edge.runs.targets import is_group
 
-    _print_result(api.resume(run, change=configure), run)
+    if is_group(run):
+        _print_results(api.resume_targets(run, change=configure))
+    else:
+        _print_result(api.resume(run, change=configure), run)
 
 
-def _print_result(result: Any, run: Path) -> None:
+def _print_result(result: RunResult, run: Path) -> None:
+    _print_table(result, run)
+    check_limit(result)
+
+
+def _print_table(result: RunResult, run: Path) -> None:
     from nas_edge.report import result_text
     from nas_edge.runs.run import Run
     from nas_edge.tasks import metric_of
 
     click.echo(result_text.table(result, run, metric_of(Run.open(run).config.task)))
-    check_limit(result)
+
+
+def _print_results(results: Sequence[TargetResult]) -> None:
+    """Prints what became of each of several targets; the worst of it decides how the command ends."""
+    from nas_edge.formatting import ms_text
+    from nas_edge.runs.result import Outcome
+
+    for number, each in enumerate(results):
+        click.echo(f"{'' if number == 0 else chr(10)}target {ms_text(each.target_ms)} ms: {each.folder}")
+        if each.result is None:
+            click.echo(f"{each.problem}")
+        else:
+            _print_table(each.result, each.folder)
+    for each in results:
+        if each.problem is not None:
+            raise each.problem
+    found = [each.result for each in results if each.result is not None]
+    for result in sorted(found, key=lambda result: result.outcome is not Outcome.MISSED):
+        check_limit(result)

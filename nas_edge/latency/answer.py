@@ -64,6 +64,8 @@ class LatencyAnswer:
         estimate_ms: what was looked up, predicted or simulated; None for what was measured, or failed.
         estimate_interval_ms: its 95% interval, where the source gives one.
         measurement: samples, statistics and conditions of what was measured; None for all else.
+        parts: of a latency on several devices, what was said on each, in their order, see `latency.several`; then
+            `estimate_ms` is what they come to, also where they were measured.
     """
 
     kind: LatencyKind
@@ -72,6 +74,7 @@ class LatencyAnswer:
     estimate_ms: float | None = None
     estimate_interval_ms: tuple[float, float] | None = None
     measurement: Measurement | None = None
+    parts: tuple[LatencyAnswer, ...] = ()
 
     @classmethod
     def measured(cls, measurement: Measurement) -> LatencyAnswer:
@@ -122,6 +125,7 @@ class LatencyAnswer:
             "detail": self.detail,
             "latency_ms": self.estimate_ms,
             "interval_ms": None if self.estimate_interval_ms is None else list(self.estimate_interval_ms),
+            **({"parts": [part.to_json() for part in self.parts]} if self.parts else {}),
         }
 
     @classmethod
@@ -142,4 +146,5 @@ class LatencyAnswer:
             str(record["detail"]),
             None if latency_ms is None else float(latency_ms),
             None if interval_ms is None else (float(interval_ms[0]), float(interval_ms[1])),
+            parts=tuple(map(cls.from_json, record.get("parts", ()))),
         )

@@ -15,20 +15,6 @@ from nas_edge.spaces.points import Points
 FloatArray = NDArray[np.float64]
 
 
-def pareto_front(latency_ms: Sequence[float], quality: Sequence[float]) -> list[bool]:
-    """Which points are Pareto-optimal: no other is as fast and more accurate, or faster and as accurate.
-
-    Of equal points only the first is.
-    """
-    order = sorted(range(len(latency_ms)), key=lambda i: (latency_ms[i], -quality[i], i))
-    front = [False] * len(order)
-    best = -np.inf
-    for i in order:
-        if quality[i] > best:
-            front[i], best = True, quality[i]
-    return front
-
-
 def rolling_share(hits: Sequence[bool], window: int) -> list[float]:
     """Share of hits among the last `window` values, or among all while there are fewer."""
     total = np.concatenate([[0.0], np.cumsum(np.asarray(hits, dtype=np.float64))])

@@ -47,6 +47,10 @@ def _delivery(facts: RunFacts, result: RunResult) -> str:
         f"The delivered {result.precision} network has a measured latency of {_ms(ms, facts)} on {result.device}, "
         f"{_relation(facts, result, ms)}.{flag}"
     )
+    for each in result.further:
+        there_ms = each.best_ms(winner.name, result.precision)
+        where = f"{_ms(there_ms, facts)} on {each.device}; its target is {_ms(each.target_ms, facts)}"
+        says = f"{says} It has {where} ({each.outcome(winner.name, result.precision)})."
     compared = comparison_sentences(result, facts.metric.name, facts.quality_form, len(facts.randoms))
     if not compared and result.precision in winner.accuracy:
         reached = winner.accuracy_text(result.precision, facts.quality_form)
@@ -111,6 +115,8 @@ def tiles(facts: RunFacts) -> tuple[Tile, ...]:
             shown.append(Tile("Quality", facts.quality_text(result.winner.quality), facts.quality_origin))
     else:
         shown += _delivered_tiles(facts, result)
+    if not facts.searched:
+        return tuple(shown)
     with_latency = sum(trial.latency_ms is not None for trial in facts.trials)
     shown.append(Tile("Trials", f"{len(facts.trials):,}", f"{with_latency:,} with a reliable latency"))
     shown.append(Tile("Steps", f"{facts.steps_done:,}", f"of {facts.config.search.steps:,}"))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,14 +17,15 @@ from nas_edge.config import RunConfig
 from nas_edge.errors import NasEdgeError, RunError
 from nas_edge.formatting import ms_form
 from nas_edge.latency.answer import LatencyKind
-from nas_edge.report.analysis import pareto_front
 from nas_edge.runs.columns import TrialColumns, read_trials
 from nas_edge.runs.environment import measured_with
 from nas_edge.runs.example_scores import ExampleScores, read_example_scores
 from nas_edge.runs.journal import read_journal
+from nas_edge.runs.reselect import CHOSEN, Candidate, read_candidates, rescored_qualities
 from nas_edge.runs.result import ResultRow, RunResult, read_result
 from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION, Run, RunFolderError
 from nas_edge.runs.untrusted import count, number
+from nas_edge.search.front import pareto_front
 from nas_edge.search.settings import SearchSettings
 from nas_edge.search.trials import late_trials
 from nas_edge.tasks import metric_of
@@ -51,6 +53,7 @@ class TrialFacts:
         measured_ms: the latency as it was answered, whatever the verdict, before it was adjusted.
         measured_verdict: of that.
         observed_ms: median and 90th percentile of all samples.
+        parts_ms: on each of several models of devices, see `RunFacts.devices`; None where it may not be relied on.
         conditions: of the measurement, see `device_agents.api.Conditions`.
     """
 
@@ -66,6 +69,7 @@ class TrialFacts:
     measured_ms: float | None
     measured_verdict: str | None
     observed_ms: tuple[float, float] | None
+    parts_ms: tuple[float | None, ...]
     conditions: Json
 
     @property
@@ -104,6 +108,13 @@ class RunFacts:
         ends: channels of the image and number of outputs, once the bundle says so.
         policy: `(steps done, per decision the probability of each choice)`, oldest first; None when damaged.
         policy_kept: whether the search has kept a record of its policy from its first step on, be it an empty one.
+        choices: architectures that may be delivered: those that no other one beats in both latency and quality, the
+            fastest first.
+        rescored: whether their qualities are from after the search, where those of the search say less.
+        delivered: results of those that have been delivered beside the winner, by folder in the run.
+        devices: model and target in ms of each of several models of devices; empty for one. Latencies of trials are
+            then those of the device furthest beyond its target, as on the first, see `latency.several`.
+        searched: whether it is a run that searches; not one that delivers a network of another run.
     """
 
     name: str
@@ -120,6 +131,11 @@ class RunFacts:
     ends: tuple[int, int] | None
     policy: tuple[tuple[int, tuple[tuple[float, ...], ...]], ...] | None
     policy_kept: bool
+    choices: tuple[Candidate, ...] = ()
+    rescored: bool = False
+    delivered: Mapping[str, RunResult] = field(default_factory=dict)
+    searched: bool = True
+    devices: Sequence[tuple[str, float]] = ()
 
     @property
     def has_device(self) -> bool:
@@ -243,7 +259,12 @@ def read_run(folder: Path) -> RunFacts:
     config = run.config
     # First of all, so that a run that ends meanwhile is not called finished without its result.
     running, finished = run.in_use, run.finished
-    trials, policy = _trials(run, "journal.jsonl"), _policy(run)
+    columns, policy = read_trials(run.path("journal.jsonl"), samples=True), _policy(run)
+    stages = {name: read_trials(run.path(name), samples=True) for name in (SELECTION, RANDOM, RANDOM_SCORES)}
+    drifts, rescored = getattr(config.search, "quality_drifts", False), rescored_qualities(run)
+    timed = (stages[SELECTION], stages[RANDOM])
+    candidates = read_candidates(columns, *timed, quality_drifts=drifts, rescored=rescored)
+    trials = _trials(columns)
     known = (trials[-1].step + 1 if trials else 0, policy[-1][0] if policy else 0, run.checkpoints.newest_step() or 0)
     return RunFacts(
         name=folder.resolve().name,
@@ -254,24 +275,38 @@ def read_run(folder: Path) -> RunFacts:
         steps_done=max(known),
         target_ms=run.target_ms,
         trials=trials,
-        finalists=_trials(run, SELECTION),
-        randoms=_randoms(run),
+        finalists=_trials(stages[SELECTION]),
+        randoms=_randoms(_trials(stages[RANDOM]), _trials(stages[RANDOM_SCORES])),
         result=read_result(run),
         ends=_ends(run) if finished else None,
         policy=policy,
         policy_kept=run.path("policy.jsonl").exists() and not any(folder.glob("policy.jsonl.damaged-*")),
+        choices=candidates.front,
+        rescored=bool(rescored),
+        delivered=_delivered(run),
+        devices=run.device_targets_ms,
+        searched=not run.path(f"stages/{CHOSEN}.json").exists(),
     )
 
 
-def _randoms(run: Run) -> tuple[TrialFacts, ...]:
+def _randoms(timed: tuple[TrialFacts, ...], scored: tuple[TrialFacts, ...]) -> tuple[TrialFacts, ...]:
     """Scored ones, each with its latency if it was timed; earlier versions timed all, and kept no scores beside."""
-    timed = _trials(run, RANDOM)
     known = {trial.architecture for trial in timed}
-    return *timed, *(trial for trial in _trials(run, RANDOM_SCORES) if trial.architecture not in known)
+    return *timed, *(trial for trial in scored if trial.architecture not in known)
 
 
-def _trials(run: Run, name: str) -> tuple[TrialFacts, ...]:
-    columns = read_trials(run.path(name), samples=True)
+def _delivered(run: Run) -> dict[str, RunResult]:
+    """Results of networks that were delivered later; one that cannot be read, its own report tells."""
+    found = {}
+    for file in sorted(run.path("delivered").glob("*/result.json")):
+        with suppress(NasEdgeError):
+            result = read_result(Run.open(file.parent))
+            if result is not None:
+                found[f"delivered/{file.parent.name}"] = result
+    return found
+
+
+def _trials(columns: TrialColumns) -> tuple[TrialFacts, ...]:
     return tuple(
         TrialFacts(
             step=columns.step[i],
@@ -286,6 +321,7 @@ def _trials(run: Run, name: str) -> tuple[TrialFacts, ...]:
             measured_ms=columns.measured_ms[i],
             measured_verdict=columns.measured_verdict[i],
             observed_ms=columns.observed_ms[i],
+            parts_ms=columns.parts_ms[i],
             conditions=mapping(mapping(columns.measurement[i]).get("conditions")),
         )
         for i in range(len(columns))
@@ -298,6 +334,8 @@ def _kind(columns: TrialColumns, i: int) -> LatencyKind | None:
     Before there were kinds, what was looked up was written as a measurement of one sample, which no device made.
     """
     measured = mapping(columns.measurement[i])
+    if columns.parts_ms[i]:
+        return columns.kind[i]
     bare = columns.latency_ms[i] is not None and columns.interval_ms[i] is None and not measured.get("conditions")
     return LatencyKind.LOOKED_UP if columns.kind[i] == LatencyKind.MEASURED and bare else columns.kind[i]
 

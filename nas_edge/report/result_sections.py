@@ -8,10 +8,10 @@ from statistics import fmean, median
 from device_agents.api import Measurement
 from nas_edge.formatting import ms_form
 from nas_edge.report import plots
-from nas_edge.report.content import Cell, ColumnSpec, Section, make_table
+from nas_edge.report.content import Cell, ColumnSpec, Section, Table, make_table
 from nas_edge.report.reading import RunFacts, TrialFacts, series_of
 from nas_edge.runs.paired_result import PairedResult
-from nas_edge.runs.result import LatencyEstimate, ResultRow, RunResult
+from nas_edge.runs.result import DeviceResult, LatencyEstimate, ResultRow, RunResult
 from nas_edge.text import origin_text
 
 
@@ -91,7 +91,35 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
     names = [name for name in plots.SERIES if name in set(table.columns[1].values)]
     shown = sorted({str(row[2]) for row in rows})
     plot = plots.delivered(result.target_ms, form, f"test {metric}", facts.quality_form, names, shown)
-    return Section("result", "Result", tuple(says), (plot,), (table,))
+    tables = (table, _devices_table(result)) if result.further else (table,)
+    return Section("result", "Result", tuple(says), (plot,), tables)
+
+
+def _devices_table(result: RunResult) -> Table:
+    """The delivered networks on each of several models of devices."""
+    rows: list[tuple[Cell, ...]] = []
+    for network in result.rows:
+        first = DeviceResult(str(result.device), result.target_ms, {network.name: network.latency})
+        for each in (first, *result.further):
+            for precision, measured in each.latency.get(network.name, {}).items():
+                low, high = measured.interval_ms or (None, None)
+                outcome = str(each.outcome(network.name, precision))
+                verdict = str(measured.verdict)
+                where = (network.name, each.device, precision, each.target_ms)
+                rows.append((*where, measured.best_ms, low, high, outcome, verdict))
+    form = ms_form(min([result.target_ms, *(each.target_ms for each in result.further)]))
+    columns: list[ColumnSpec] = [
+        ("name", "network", ""),
+        ("device", "device", ""),
+        ("precision", "precision", ""),
+        ("target_ms", "target, ms", form),
+        ("latency_ms", "measured ms", form),
+        ("low_ms", "95% from", form),
+        ("high_ms", "95% to", form),
+        ("outcome", "target", ""),
+        ("verdict", "verdict", ""),
+    ]
+    return make_table("devices", "On each device", columns, rows)
 
 
 def _delivered_row(

@@ -33,7 +33,12 @@ def verdict(result: RunResult, bundle: Path) -> str:
     if estimate is not None:
         says = "gave none for it" if estimate.latency_ms is None else f"gave {ms_text(estimate.latency_ms)} ms for it"
         gone_by = f"; the search went by latencies {origin_text(estimate.kind, estimate.source)}, which {says}"
-    return f"the delivered {result.precision} model {takes}, on {result.device}{gone_by}; bundle: {bundle}"
+    there = "".join(
+        f", and {ms_text(each.best_ms(result.winner.name, result.precision))} ms on {each.device}, "
+        f"{_RELATIONS[each.outcome(result.winner.name, result.precision)]} {ms_text(each.target_ms)} ms"
+        for each in result.further
+    )
+    return f"the delivered {result.precision} model {takes}, on {result.device}{there}{gone_by}; bundle: {bundle}"
 
 
 def _finding(result: RunResult) -> str:
@@ -50,6 +55,13 @@ def _finding(result: RunResult) -> str:
 def limit_line(result: RunResult) -> str:
     """A few words on a hard limit that was not met, or of which that is not known."""
     limit = f"the hard limit of {ms_text(result.target_ms)} ms"
+    if result.further:
+        outcomes = [(f"{ms_text(result.target_ms)} ms on {result.device}", result.first_outcome)]
+        outcomes += [
+            (f"{ms_text(each.target_ms)} ms on {each.device}", each.outcome(result.winner.name, result.precision))
+            for each in result.further
+        ]
+        limit = f"the hard limit of {' and '.join(what for what, found in outcomes if found is result.outcome)}"
     if result.outcome is Outcome.MISSED:
         return f"{limit} is missed"
     return f"whether {limit} is met is not known"
@@ -87,6 +99,11 @@ def table(result: RunResult, run: Path, metric: Metric) -> str:
         intervals = ", with 95% intervals" if any(row.accuracy_interval for row in result.rows) else ""
         notes.append(f"{metric.name}: on {result.test_images} test images{intervals}")
     notes += [f"{precision} on {result.device}: {check}" for precision, check in result.on_device_check.items()]
+    notes += [
+        f"{precision} on {each.device}: {check}"
+        for each in result.further
+        for precision, check in each.on_device_check.items()
+    ]
     notes += [f"{result.precision} file {result.hardware_check}"] if result.hardware_check is not None else []
     times_ms = {precision: result.winner.best_ms(precision) for precision in result.winner.latency}
     notes += [
@@ -113,6 +130,10 @@ def _delivered(result: RunResult, metric: Metric) -> list[tuple[str, ...]]:
         times = (measurement_text(row.latency.get(precision)) for precision, _ in _PRECISIONS)
         accuracies = (row.accuracy_text(precision, metric.form) for precision, _ in _PRECISIONS)
         rows.append((row.name, ms_text(result.target_ms), *times, *accuracies))
+        for each in result.further:
+            there = each.latency.get(row.name, {})
+            times = (measurement_text(there.get(precision)) for precision, _ in _PRECISIONS)
+            rows.append((f"  on {each.device}", ms_text(each.target_ms), *times, *("" for _ in _PRECISIONS)))
     return rows
 
 
@@ -142,4 +163,4 @@ _RELATIONS = {
 
 
 def _relation(result: RunResult) -> str:
-    return f"{_RELATIONS[result.outcome]} {ms_text(result.target_ms)} ms"
+    return f"{_RELATIONS[result.first_outcome]} {ms_text(result.target_ms)} ms"

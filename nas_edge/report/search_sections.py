@@ -45,8 +45,10 @@ VERDICTS = {
 }
 
 
-def search_section(facts: RunFacts) -> Section:
+def search_section(facts: RunFacts) -> Section | None:
     """Quality over latency."""
+    if not facts.searched:
+        return None
     evaluated = facts.evaluated
     if not evaluated:
         return Section("search", "Quality vs. latency", (facts.none_evaluated,))
@@ -67,6 +69,14 @@ def search_section(facts: RunFacts) -> Section:
         measured = " The delivered networks were measured on the device." if facts.result and facts.has_device else ""
         origins = [origin_text(kind, facts.latency_source) for kind in facts.kinds]
         says.append(f"Latencies of trials are {' or '.join(origins)}.{measured}")
+    if facts.devices:
+        listed = " and ".join(f"{target_ms:g} ms on {name}" for name, target_ms in facts.devices)
+        first = f"{facts.devices[0][1]:g} ms"
+        says.append(
+            f"The targets are {listed}. A latency here is that of the device furthest beyond its target, as a share of "
+            f"that target, times {first}: it is within {first} where every device is within its target. "
+            "The table of all trials has the latency on each."
+        )
     has_quality = {str(row[1]): row[4] is not None for row in marked.rows()}
     scored = [name for name in plots.SERIES if has_quality.get(name) is True]
     unscored = [name for name in plots.SERIES if has_quality.get(name) is False]
@@ -277,6 +287,15 @@ def trials_table(facts: RunFacts) -> Table:
     columns = (
         Column("step", "step", "d", [t.step for t in trials]),
         Column("latency_ms", "ms", form, [t.latency_ms for t in trials]),
+        *(
+            Column(
+                f"device_{number}_ms",
+                f"{name}, ms",
+                ms_form(device_ms),
+                [t.parts_ms[number - 1] if len(t.parts_ms) >= number else None for t in trials],
+            )
+            for number, (name, device_ms) in enumerate(facts.devices, start=1)
+        ),
         Column("low_ms", "95% from", form, [t.interval_ms[0] if t.interval_ms else None for t in trials]),
         Column("high_ms", "95% to", form, [t.interval_ms[1] if t.interval_ms else None for t in trials]),
         Column("measured_ms", "before adjusting", form, [t.measured_ms if _is_adjusted(t) else None for t in trials]),

@@ -10,6 +10,7 @@ from nas_edge.hardware.lint import space_for
 from nas_edge.report import conditions, result_sections, search_sections
 from nas_edge.report.content import Report
 from nas_edge.report.convergence import convergence_section
+from nas_edge.report.front_section import front_section
 from nas_edge.report.headline import headline, tiles
 from nas_edge.report.reading import RunFacts
 from nas_edge.spaces import SPACES
@@ -22,6 +23,7 @@ def run_report(facts: RunFacts) -> Report:
     sections = (
         result_sections.result_section(facts),
         search_sections.search_section(facts),
+        front_section(facts),
         search_sections.drawing_section(facts, space),
         convergence_section(facts, space),
         search_sections.target_section(facts),

@@ -24,6 +24,7 @@ from nas_edge.runs.untrusted import LARGEST, count, milliseconds, number, option
 
 # No text of a record can contain this, because a quotation mark in a JSON text has a backslash before it.
 _SAMPLES = b'"samples_ms":['
+_PARTS = b'"parts":['
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class TrialColumns:
         measured_verdict: of that.
         observed_ms: median and 90th percentile of all samples, where those were asked for.
         reward: None for a failed candidate or one the bench could not time.
+        parts_ms: of a latency on several devices, that on each, see `latency.several`; None where it may not be relied
+            on. Empty for one device.
         measurement: everything else of its measurement, see `device_agents.api.Measurement.to_json`, without samples,
             visits and what they come to.
     """
@@ -61,6 +64,7 @@ class TrialColumns:
     measured_verdict: list[str | None]
     observed_ms: list[tuple[float, float] | None]
     reward: list[float | None]
+    parts_ms: list[tuple[float | None, ...]]
     measurement: list[Mapping[str, Any] | None]
 
     def __len__(self) -> int:
@@ -88,6 +92,14 @@ def read_trials(path: Path, samples: bool = False) -> TrialColumns:
     return columns
 
 
+def _part_ms(part: Any) -> float | None:
+    """The latency on one of several devices, when it may be relied on."""
+    record = _object(part)
+    if "kind" in record:
+        return _milliseconds(record["latency_ms"])
+    return Measurement.from_json(record).latency_ms
+
+
 def _append(columns: TrialColumns, record: Record) -> None:
     measured, adjusted = _object(record["measurement"]), _object(record.get("adjusted"))
     columns.step.append(count(record["step"]))
@@ -96,6 +108,7 @@ def _append(columns: TrialColumns, record: Record) -> None:
     columns.quality.append(optional_number(record["quality"]))
     columns.reward.append(optional_number(record["reward"]))
     columns.measurement.append(measured)
+    columns.parts_ms.append(tuple(map(_part_ms, () if measured is None else measured.pop("parts", ()))))
     if measured is None:
         for column in (
             columns.kind,
@@ -146,7 +159,7 @@ def _text(value: Any) -> str:
 def _without_samples(body: bytes) -> Record:
     """A trial, with its latency in place of its measurement's samples."""
     start = body.find(_SAMPLES)
-    if start < 0:
+    if start < 0 or _PARTS in body:
         record: Record = json.loads(body)
         return record
     start += len(_SAMPLES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from device_agents.api import Verdict
@@ -71,6 +71,9 @@ def list_runs(folder: Path) -> list[RunSummary]:
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is not a directory", fix="name the one your runs are in: nas-edge runs FOLDER")
     summaries = [_summary(path.parent) for path in folder.glob("*/config.json")]
+    for group in folder.glob("*/targets.json"):
+        runs = (_summary(path.parent) for path in group.parent.glob("*/config.json"))
+        summaries += [replace(summary, name=f"{group.parent.name}/{summary.name}") for summary in runs]
     if not summaries and (folder / "config.json").exists():
         raise RunFolderError(f"{folder} is itself a run", fix=f"try {command('runs', folder.resolve().parent)}")
     return sorted(summaries, key=lambda summary: (-(summary.age_s or 0.0), summary.name))

@@ -1,4 +1,4 @@
-"""Answers other latency targets from a run's journals: no training, no device, no TensorFlow.
+"""What else a run has found than its winner, from its journals: no training, no device, no TensorFlow.
 
 A journal holds many evaluated architectures on both sides of the target that was searched for, so a nearby target is
 answered well; one far away was hardly explored, and the number of trials says so.
@@ -6,13 +6,24 @@ answered well; one far away was hardly explored, and the number of trials says s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Any
 
+from nas_edge.errors import RunError, SpaceError
+from nas_edge.formatting import reason
 from nas_edge.runs.columns import TrialColumns
+from nas_edge.runs.run import RANDOM, SELECTION, Run, RunFolderError
+from nas_edge.runs.untrusted import count, milliseconds, number
+from nas_edge.search.front import pareto_front
 from nas_edge.search.trials import late_trials
 from nas_edge.spaces.decisions import Architecture
+
+# The stage that scores architectures on the Pareto front again, see `stages.scoring_front`.
+FRONT = "front"
+# What a delivery keeps of the architecture that was chosen, see `stages.choosing`.
+CHOSEN = "chosen"
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,25 @@ class Candidate:
     trials: int
     final: bool
 
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**vars(self), "architecture": str(self.architecture)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Candidate:
+        """The inverse of `to_json`; it may come from anywhere.
+
+        Raises:
+            ValueError, LookupError, TypeError, SpaceError: when it is something else.
+        """
+        return cls(
+            Architecture.parse(str(record["architecture"])),
+            number(record["quality"]),
+            milliseconds(record["latency_ms"]),
+            count(record["trials"]),
+            bool(record["final"]),
+        )
+
 
 @dataclass(frozen=True)
 class JournalledCandidates:
@@ -42,11 +72,19 @@ class JournalledCandidates:
         candidates: the architectures of the search with latency and quality; where qualities drift, of its latter half.
         finalists: those of the stages after it, where their qualities say more than the search's own.
         fastest_ms: the least latency of all trials with both; None when there are none.
+        front: those that no other one beats in both latency and quality, the fastest first. Of the finalists, if the
+            search's Pareto front is among them.
     """
 
     candidates: tuple[Candidate, ...]
     finalists: tuple[Candidate, ...]
     fastest_ms: float | None
+    front: tuple[Candidate, ...]
+
+    def find(self, architecture: Architecture) -> Candidate | None:
+        """What is known of an architecture; None where it was not evaluated."""
+        known = (candidate for candidate in (*self.finalists, *self.candidates))
+        return next((candidate for candidate in known if candidate.architecture == architecture), None)
 
     def best_within(self, limit_ms: float) -> Candidate | None:
         """The most accurate architecture that meets a limit, the faster of equals; None when none does.
@@ -61,8 +99,40 @@ class JournalledCandidates:
         return None
 
 
+def candidates_of(run: Run) -> JournalledCandidates:
+    """What the journals of a run know.
+
+    Raises:
+        RunError: when one is damaged.
+    """
+    drifts = getattr(run.config.search, "quality_drifts", False)
+    stages = (run.trials(stage) for stage in (SELECTION, RANDOM))
+    return read_candidates(run.trials(), *stages, quality_drifts=drifts, rescored=rescored_qualities(run))
+
+
+def rescored_qualities(run: Run) -> dict[str, float]:
+    """Qualities of the architectures that were scored again after the search; empty where that was not done.
+
+    Raises:
+        RunError: when they are damaged.
+    """
+    name = f"stages/{FRONT}.json"
+    if not run.path(name).exists():
+        return {}
+    content = run.read_json(name)
+    try:
+        if content["schema_version"] != 1:
+            raise ValueError(f"expected schema 1, received {content['schema_version']!r:.50}")
+        return {str(text): number(value) for text, value in content["qualities"].items()}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{run.path(name)} is damaged: {reason(error)}") from None
+
+
 def read_candidates(
-    trials: TrialColumns, *finalists: TrialColumns, quality_drifts: bool = True
+    trials: TrialColumns,
+    *finalists: TrialColumns,
+    quality_drifts: bool = True,
+    rescored: Mapping[str, float] | None = None,
 ) -> JournalledCandidates:
     """Gathers trials by architecture.
 
@@ -73,13 +143,23 @@ def read_candidates(
         trials: of the search.
         *finalists: of stages after it.
         quality_drifts: see `SearchSettings`.
+        rescored: qualities from after the search, by architecture; the latencies are those of its trials.
     """
     evaluated = _evaluated(trials)
     later = [trial for stage in finalists for trial in _evaluated(stage)]
     fastest_ms = min((ms for _, _, ms in [*evaluated, *later]), default=None)
     if not quality_drifts:
-        return JournalledCandidates(_gather([*evaluated, *later], final=False), (), fastest_ms)
-    return JournalledCandidates(_gather(late_trials(evaluated), final=False), _gather(later, final=True), fastest_ms)
+        found = _gather([*evaluated, *later], final=False)
+        return JournalledCandidates(found, (), fastest_ms, _front(found))
+    later += [(text, rescored[text], ms) for text, _, ms in evaluated if text in rescored] if rescored else []
+    found, final = _gather(late_trials(evaluated), final=False), _gather(later, final=True)
+    return JournalledCandidates(found, final, fastest_ms, _front(final if rescored else found))
+
+
+def _front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    on_front = pareto_front([one.latency_ms for one in candidates], [one.quality for one in candidates])
+    front = (one for one, on in zip(candidates, on_front, strict=True) if on)
+    return tuple(sorted(front, key=lambda one: one.latency_ms))
 
 
 def _evaluated(trials: TrialColumns) -> list[tuple[str, float, float]]:
@@ -100,5 +180,9 @@ def _gather(evaluated: Sequence[tuple[str, float, float]], final: bool) -> tuple
     found = []
     for architecture, group in groups.items():
         quality, latency_ms = fmean(q for q, _ in group), median(ms for _, ms in group)
-        found.append(Candidate(Architecture.parse(architecture), quality, latency_ms, len(group), final))
+        try:
+            parsed = Architecture.parse(architecture)
+        except SpaceError as error:
+            raise RunError(f"a journal of the run is damaged: {reason(error)}") from None
+        found.append(Candidate(parsed, quality, latency_ms, len(group), final))
     return tuple(found)

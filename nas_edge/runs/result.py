@@ -3,7 +3,8 @@
 schema 1    no schema_version; `judged` for what the search went by
 schema 2    `latency_estimate`, with its kind; quality without bounds; runs that deliver nothing; later `outcome`, too,
             of which `meets_target` is what earlier readers knew; later intervals and tests of accuracies, too, without
-            which nothing is said of whether networks differ; later `observed_ms` and `warning`
+            which nothing is said of whether networks differ; later `observed_ms` and `warning`; later `front` and
+            `further`
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Measurement
 from device_agents.errors import ProtocolError
+from nas_edge.errors import SpaceError
 from nas_edge.formatting import ms_text, with_interval
 from nas_edge.hardware.gate import HardwareCheck
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.latency_difference import latency_differs
 from nas_edge.runs.paired_result import PairedResult
+from nas_edge.runs.reselect import Candidate
 from nas_edge.runs.untrusted import milliseconds, number, optional_number
 from nas_edge.tasks import metric_of
 from nas_edge.tasks.base import Metric
@@ -155,6 +158,65 @@ class OnDeviceCheck:
 
 
 @dataclass(frozen=True)
+class DeviceResult:
+    """The delivered networks on one more model of devices, with a target of its own.
+
+    Attributes:
+        device: model.
+        target_ms: what was asked for there.
+        latency: measurements by precision, by name of the row.
+        on_device_check: see `RunResult`.
+    """
+
+    device: str
+    target_ms: float
+    latency: Mapping[str, Mapping[str, Measurement]]
+    on_device_check: Mapping[str, OnDeviceCheck] = field(default_factory=dict)
+
+    def best_ms(self, name: str, precision: str) -> float | None:
+        """Latency of a row, also when it is flagged."""
+        measurement = self.latency.get(name, {}).get(precision)
+        return None if measurement is None else measurement.best_ms
+
+    def outcome(self, name: str, precision: str) -> Outcome:
+        """Whether a row meets the target."""
+        measurement = self.latency.get(name, {}).get(precision)
+        return _outcome(measurement.interval_ms if measurement and measurement.ok else None, self.target_ms)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `result.json` has it."""
+        latency = {
+            name: {precision: measurement.to_json() for precision, measurement in measured.items()}
+            for name, measured in self.latency.items()
+        }
+        checks = {precision: asdict(check) for precision, check in self.on_device_check.items()}
+        return {"device": self.device, "target_ms": self.target_ms, "latency": latency, "on_device_check": checks}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> DeviceResult:
+        """The inverse of `to_json`; it may come from anywhere.
+
+        Raises:
+            ValueError, LookupError, TypeError, AttributeError, ProtocolError: when it is something else.
+        """
+        latency = {
+            str(name): {str(precision): Measurement.from_json(value) for precision, value in measured.items()}
+            for name, measured in record["latency"].items()
+        }
+        checks = {str(name): OnDeviceCheck.from_json(check) for name, check in record["on_device_check"].items()}
+        return cls(str(record["device"]), milliseconds(record["target_ms"]), latency, checks)
+
+
+def _outcome(interval_ms: tuple[float, float] | None, target_ms: float) -> Outcome:
+    if interval_ms is None:
+        return Outcome.UNKNOWN
+    low_ms, high_ms = interval_ms
+    if high_ms <= target_ms:
+        return Outcome.MET
+    return Outcome.MISSED if low_ms > target_ms else Outcome.UNKNOWN
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What a run was asked and found.
 
@@ -170,6 +232,9 @@ class RunResult:
             `export.on_device`.
         test_images: how many the accuracies are of; None if that is not known.
         hardware_check: whether the hardware that was named can run the delivered file; None where none was named.
+        front: the architectures that no other one of the search beats in both latency and quality, the fastest first;
+            any of them can be delivered, see `stages.choosing`. Empty in results of before they were kept.
+        further: on further models of devices, each with a target of its own.
     """
 
     target_ms: float
@@ -181,6 +246,8 @@ class RunResult:
     on_device_check: Mapping[str, OnDeviceCheck] = field(default_factory=dict)
     test_images: int | None = None
     hardware_check: HardwareCheck | None = None
+    front: tuple[Candidate, ...] = ()
+    further: tuple[DeviceResult, ...] = ()
 
     @property
     def winner(self) -> ResultRow:
@@ -217,13 +284,17 @@ class RunResult:
 
     @property
     def outcome(self) -> Outcome:
-        """Whether the winner is as fast as asked: known only where its interval is on one side of the target."""
-        if self.interval_ms is None:
-            return Outcome.UNKNOWN
-        low_ms, high_ms = self.interval_ms
-        if high_ms <= self.target_ms:
-            return Outcome.MET
-        return Outcome.MISSED if low_ms > self.target_ms else Outcome.UNKNOWN
+        """Whether the winner is as fast as asked: known only where its interval is on one side of the target.
+
+        On several models of devices, it has to be so on each.
+        """
+        found = {self.first_outcome, *(each.outcome(self.winner.name, self.precision) for each in self.further)}
+        return next((outcome for outcome in (Outcome.MISSED, Outcome.UNKNOWN) if outcome in found), Outcome.MET)
+
+    @property
+    def first_outcome(self) -> Outcome:
+        """Whether it is as fast as asked on `device`, or as far as `latency_estimate` tells."""
+        return _outcome(self.interval_ms, self.target_ms)
 
     @property
     def observed_ms(self) -> float | None:
@@ -297,6 +368,8 @@ class RunResult:
             "latency_estimate": None if self.latency_estimate is None else _plain_estimate(self.latency_estimate),
             "test_images": self.test_images,
             "hardware_check": None if self.hardware_check is None else self.hardware_check.to_json(),
+            "further": [each.to_json() for each in self.further],
+            "front": [candidate.to_json() for candidate in self.front],
             "rows": [
                 {
                     **asdict(row),
@@ -312,7 +385,7 @@ class RunResult:
         """Reads a result of this schema or an earlier one; it may come from anywhere.
 
         Raises:
-            ValueError, LookupError, TypeError, AttributeError, ProtocolError: when it is something else.
+            ValueError, LookupError, TypeError, AttributeError, ProtocolError, SpaceError: when it is something else.
         """
         if result.get("schema_version", 1) not in (1, SCHEMA_VERSION):
             raise ValueError(f"expected schema {SCHEMA_VERSION}, received {result['schema_version']!r}")
@@ -332,6 +405,8 @@ class RunResult:
             on_device_check={str(name): OnDeviceCheck.from_json(check) for name, check in checks.items()},
             test_images=None if test_images is None else int(number(test_images, 0)),
             hardware_check=None if hardware_check is None else HardwareCheck.from_json(hardware_check),
+            front=tuple(map(Candidate.from_json, result.get("front") or ())),
+            further=tuple(map(DeviceResult.from_json, result.get("further") or ())),
         )
 
 
@@ -355,7 +430,7 @@ def read_result(run: Run) -> RunResult | None:
         return with_intervals(result, metric)
     except LookupError as error:
         reason = f"it has no {error.args[0]!r}" if error.args else "it is incomplete"
-    except (AttributeError, ProtocolError, TypeError, ValueError) as error:
+    except (AttributeError, ProtocolError, SpaceError, TypeError, ValueError) as error:
         reason = str(error)
     raise RunFolderError(f"{run.path('result.json')} is damaged: {reason:.200}")
 

@@ -9,6 +9,7 @@
     policy.jsonl         the controller's probabilities now and then; see `search.policy_log`
     tensorboard/         what TensorBoard shows of the search
     stages/              what the stages after the search measured and found, so that it is not done again
+    delivered/           other networks of the search, delivered later: run folders, see `stages.choosing`
     winner/, compared/   trained weights
     bundle/              what an app team receives
     test_scores.npz      how the delivered files did on each test image; see `example_scores`
@@ -108,6 +109,9 @@ class Run:
         """
         run = cls(folder, files)
         if not run.path("config.json").exists():
+            if (folder / "targets.json").exists():
+                listing = "to list them: nas-edge runs FOLDER"
+                raise RunFolderError(f"{folder} holds a run for each of several targets; name one of them", fix=listing)
             what = "has no config.json, so it is not a run folder" if folder.is_dir() else "is not a directory"
             raise RunFolderError(f"{folder} {what}", fix="to list the runs in a folder: nas-edge runs FOLDER")
         version = run.read_json("config.json").get("schema_version")
@@ -140,7 +144,10 @@ class Run:
         Raises:
             ConfigError: when one of them may not change.
         """
-        before, after = _flat(self.config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+        before, after = (
+            flat_settings(self.config.model_dump(mode="json")),
+            flat_settings(config.model_dump(mode="json")),
+        )
         changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
         fixed = [path for path in changed if not self._may_change(path)]
         if fixed:
@@ -187,6 +194,22 @@ class Run:
         try:
             return milliseconds(self.read_json(name)["target_ms"])
         except (KeyError, ValueError) as error:
+            raise RunFolderError(f"{self.path(name)} is damaged: {reason(error)}") from None
+
+    @property
+    def device_targets_ms(self) -> list[tuple[str, float]]:
+        """Model and target of each of several models of devices; empty for one model, and until it is known.
+
+        Raises:
+            RunError: when its file is damaged.
+        """
+        name = "stages/target.json"
+        if not self.path(name).exists():
+            return []
+        try:
+            devices = self.read_json(name).get("devices", [])
+            return [(str(each["device"]), milliseconds(each["target_ms"])) for each in devices]
+        except (LookupError, TypeError, ValueError) as error:
             raise RunFolderError(f"{self.path(name)} is damaged: {reason(error)}") from None
 
     @property
@@ -246,19 +269,7 @@ class Run:
             RunError: when latencies would not be comparable with those of the first session, or other images are
                 skipped than then.
         """
-        name = "environment.json"
-        before: dict[str, Any] = {"schema_version": 1, "sessions": []}
-        if self.path(name).exists():
-            before = self.read_json(name)
-        if before.get("schema_version") != 1:
-            raise RunFolderError(
-                f"{self.path(name)} was written by another version: schema {before.get('schema_version')}, expected 1; "
-                "use the version of nas_edge that wrote it"
-            )
-        sessions = before.get("sessions")
-        if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
-            raise RunFolderError(f"{self.path(name)} is damaged", expected="a list of sessions")
-        changed = []
+        sessions, changed = self._sessions(), []
         if sessions:
             first = {"device": {}, "nas_edge": None, "packages": {}, **sessions[0]}
             before, now = measured_with(first), measured_with(manifest)
@@ -270,20 +281,44 @@ class Run:
                         f"not {now.get(what)} ({manifest['device'].get('model')}): their latencies cannot be compared. "
                         "Continue on a device of the same kind, or start a new run"
                     )
-            if images := changed_images(first, manifest):
-                more = f", and {len(images) - 5} more" if len(images) > 5 else ""
-                raise RunError(
-                    f"the data are not what {self.folder} began with: {'; '.join(images[:5])}{more}. Restore those "
-                    "images, or start a new run"
-                )
-            if differing := changed_data(first, manifest):
-                raise RunError(
-                    f"the data are not what {self.folder} began with: {'; '.join(differing)}. Restore them, or start a "
-                    "new run"
-                )
+            self._check_data(first, manifest)
             changed = changed_packages(first, manifest)
-        self.write_json(name, {"schema_version": 1, "sessions": [*sessions, manifest]})
+        self.write_json("environment.json", {"schema_version": 1, "sessions": [*sessions, manifest]})
         return changed
+
+    def check_data(self, data: Mapping[str, Any]) -> None:
+        """Raises RunError unless data (see `environment`) are those the run began with; an early run may not tell."""
+        if sessions := self._sessions()[:1]:
+            self._check_data(sessions[0], {"data": data})
+
+    def _check_data(self, first: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+        if images := changed_images(first, manifest):
+            more = f", and {len(images) - 5} more" if len(images) > 5 else ""
+            raise RunError(
+                f"the data are not what {self.folder} began with: {'; '.join(images[:5])}{more}. Restore those "
+                "images, or start a new run"
+            )
+        if differing := changed_data(first, manifest):
+            raise RunError(
+                f"the data are not what {self.folder} began with: {'; '.join(differing)}. Restore them, or start a "
+                "new run"
+            )
+
+    def _sessions(self) -> list[dict[str, Any]]:
+        """The manifests of earlier starts; none where their file is not there."""
+        name = "environment.json"
+        if not self.path(name).exists():
+            return []
+        content = self.read_json(name)
+        if content.get("schema_version") != 1:
+            raise RunFolderError(
+                f"{self.path(name)} was written by another version: schema {content.get('schema_version')}, expected "
+                "1; use the version of nas_edge that wrote it"
+            )
+        sessions = content.get("sessions")
+        if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
+            raise RunFolderError(f"{self.path(name)} is damaged", expected="a list of sessions")
+        return sessions
 
     def once(self, stage: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """What a stage of the run came to: read, if it was finished before; else done now, and kept."""
@@ -364,9 +399,9 @@ def _shown(value: object) -> str:
     return "not set" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by dotted path."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

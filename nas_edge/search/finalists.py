@@ -36,6 +36,12 @@ class FinalistsSettings(Settings):
     sampled: int = Field(0, ge=0, le=100_000, description="architectures that are scored after the search; 0: none")
     window: float = Field(0.1, gt=0, le=1, description="how far their predicted latency may be from the target")
     measured: int = Field(16, ge=1, le=1000, description="of those, how many with the best scores are measured")
+    front: int = Field(
+        32,
+        ge=0,
+        le=1000,
+        description="architectures on the Pareto front, or nearly, that are scored again after the search; 0: none",
+    )
 
 
 def find_finalists(

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agents.api import BenchmarkSpec, parse_cores
+from device_agents.api import BenchmarkSpec, DeviceAgent, parse_cores
 from device_agents.devices import open_device
 from nas_edge.benchmarking.measure import cores_for, unique_addresses
 from nas_edge.config import RunConfig
+from nas_edge.errors import ConfigError
 from nas_edge.hardware.lint import fit_template, space_for
 from nas_edge.latency import LatencyContext, open_latency_source
 from nas_edge.latency.cache import MeasuringKey
 from nas_edge.latency.device import DeviceSource
+from nas_edge.latency.several import Part, SeveralSources
 from nas_edge.latency.source import LatencySource
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.progress import Reporter
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.result import LatencyEstimate
 from nas_edge.runs.run import Run
+from nas_edge.runs.targets import TargetGroup
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import SearchSpace
@@ -33,6 +37,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class DevicePart(Part):
+    """Devices of one model, and the latency to meet on them."""
+
+    source: DeviceSource
+
+
+@dataclass(frozen=True)
 class Bench:
     """Where a run's latencies come from.
 
@@ -40,16 +51,23 @@ class Bench:
         device: what delivered files are measured on; None for a run that delivers none.
         latency_source: where latencies of candidates come from; nearly always the device itself.
         precision: what is delivered.
+        parts: devices of several models, each with its target, of which `device` is the first; empty for one model.
     """
 
     device: DeviceSource | None
     latency_source: LatencySource
     precision: str
+    parts: tuple[DevicePart, ...] = ()
+
+    @property
+    def devices(self) -> list[DeviceSource]:
+        """All that measure; none for a run that delivers nothing."""
+        return [part.source for part in self.parts] or ([] if self.device is None else [self.device])
 
     @property
     def key(self) -> MeasuringKey:
         """What else than the design decides about a candidate's latency."""
-        if self.device is not None and self.latency_source is self.device:
+        if self.device is not None and (self.parts or self.latency_source is self.device):
             return self.device.key
         return MeasuringKey(self.precision, self.latency_source.name, runtime="", settings="")
 
@@ -59,8 +77,14 @@ class Bench:
 
         Target and delivered files are measured on the device, wherever latencies of candidates come from.
         """
-        source = {} if self.latency_source is self.device else {"latency_source": self.latency_source.name}
-        return source if self.device is None else {**asdict(self.device.key), **source}
+        measured = self.parts or self.latency_source is self.device
+        source = {} if measured else {"latency_source": self.latency_source.name}
+        further = {
+            f"{what} of device {number}": value
+            for number, device in enumerate(self.devices[1:], start=2)
+            for what, value in asdict(device.key).items()
+        }
+        return source if self.device is None else {**asdict(self.device.key), **further, **source}
 
     @property
     def required_device(self) -> DeviceSource:
@@ -70,7 +94,7 @@ class Bench:
 
     def estimate(self, winner: Trial) -> LatencyEstimate | None:
         """What the winner was chosen by, if not by the device."""
-        if winner.latency is None or self.latency_source is self.device:
+        if winner.latency is None or self.parts or self.latency_source is self.device:
             return None
         known = winner.latency
         return LatencyEstimate(self.latency_source.name, known.latency_ms, known.kind, known.interval_ms)
@@ -89,6 +113,8 @@ class RunContext:
         bench: where latencies come from.
         reporter: what the user sees.
         stop: whether the user wants to stop.
+        again: the command that continues the run, without further options.
+        group: the searches for several targets of which this is one, and with which it shares what it can.
     """
 
     run: Run
@@ -99,6 +125,13 @@ class RunContext:
     bench: Bench
     reporter: Reporter
     stop: StopSignals
+    again: str
+    group: TargetGroup | None = None
+
+    @property
+    def measurements(self) -> Path:
+        """Where latencies are kept."""
+        return self.run.path("measurements.sqlite") if self.group is None else self.group.measurements
 
     @property
     def network_task(self) -> NetworkTask:
@@ -202,17 +235,75 @@ def open_devices(
         DeviceError: when one cannot be reached, or the settings do not fit it.
         ConfigError: when they are not interchangeable.
     """
-    settings = config.device
     with ExitStack() as stack:
-        agents = [stack.enter_context(open_device(address)) for address in unique_addresses(settings.addresses)]
-        cores = None if settings.cores is None else parse_cores(settings.cores)
-        spec = config.measure.spec(settings).replace(cores=cores_for(agents[0], cores, settings.threads))
-        if inputs is not None:
-            digests = {agent.take_examples(inputs) for agent in agents}
-            spec = spec.replace(inputs="" if "" in digests else digests.pop())
-        source = DeviceSource(agents, config.export.precision, spec, reference=reference)
+        agents = [stack.enter_context(open_device(one)) for one in unique_addresses(config.device.addresses)]
+        source = _source_of(config, agents, reference, inputs)
         stack.pop_all()  # they are the source's to close now
     return source
+
+
+def _source_of(
+    config: RunConfig, agents: Sequence[DeviceAgent], reference: NetworkSpec | None, inputs: NDArray[Any] | None
+) -> DeviceSource:
+    settings = config.device
+    cores = None if settings.cores is None else parse_cores(settings.cores)
+    spec = config.measure.spec(settings).replace(cores=cores_for(agents[0], cores, settings.threads))
+    if inputs is not None:
+        digests = {agent.take_examples(inputs) for agent in agents}
+        spec = spec.replace(inputs="" if "" in digests else digests.pop())
+    return DeviceSource(agents, config.export.precision, spec, reference=reference)
+
+
+def open_device_models(
+    config: RunConfig, reference: NetworkSpec | None = None, inputs: NDArray[Any] | None = None
+) -> tuple[DevicePart, ...]:
+    """Opens devices of several models, each with its target; those of one model share the work.
+
+    Args:
+        config: of the run, with `device.targets`.
+        reference: see `open_devices`.
+        inputs: see `open_devices`.
+
+    Raises:
+        ConfigError: when two of one model have different targets.
+        DeviceAddressError, DeviceError: see `open_devices`.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[str, DeviceAgent]]] = {}
+    targets_ms, parts = config.device.targets_ms, []
+    with ExitStack() as stack:
+        for address in targets_ms:
+            (full,) = unique_addresses([address])
+            agent = stack.enter_context(open_device(full))
+            info = agent.info()
+            groups.setdefault((info.fingerprint, info.runtime, info.runtime_version), []).append((address, agent))
+        for members in groups.values():
+            first, *others = (address for address, _ in members)
+            if differing := [address for address in others if targets_ms[address] != targets_ms[first]]:
+                raise ConfigError(
+                    f"{first} and {differing[0]} are devices of one model, with targets of {targets_ms[first]:g} and "
+                    f"{targets_ms[differing[0]]:g} ms",
+                    fix="give them the same target",
+                )
+        for members in groups.values():
+            source = _source_of(config, [agent for _, agent in members], reference, inputs)
+            parts.append(DevicePart(stack.enter_context(source), targets_ms[members[0][0]]))
+        stack.pop_all()
+    return tuple(parts)
+
+
+def open_parts(config: RunConfig, target_ms: float, inputs: NDArray[Any] | None = None) -> tuple[DevicePart, ...]:
+    """Opens the run's devices by model, each with its target.
+
+    Args:
+        config: of the run.
+        target_ms: the target, where devices have none of their own.
+        inputs: see `open_devices`.
+
+    Errors are those of `open_device_models`.
+    """
+    if config.device.targets:
+        return open_device_models(config, inputs=inputs)
+    return (DevicePart(open_devices(config, inputs=inputs), target_ms),)
 
 
 def final_spec(config: RunConfig, device: DeviceSource) -> BenchmarkSpec:
@@ -232,9 +323,13 @@ def open_bench(config: RunConfig, task: Task, data: TaskData | None, space: Sear
     with ExitStack() as stack:
         device = None
         if task.delivers:
-            device = stack.enter_context(
-                open_devices(config, published_network(config, task, data), timing_inputs(config, data))
-            )
+            reference, inputs = published_network(config, task, data), timing_inputs(config, data)
+            if config.device.targets:
+                parts = open_device_models(config, reference, inputs)
+                several = stack.enter_context(SeveralSources(parts))
+                yield Bench(parts[0].source, several, precision, parts)
+                return
+            device = stack.enter_context(open_devices(config, reference, inputs))
         source = open_latency_source(config.latency, LatencyContext(space, precision, device))
         if source is not device:
             stack.enter_context(source)

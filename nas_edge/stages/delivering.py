@@ -23,12 +23,12 @@ from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.progress import Reporter
 from nas_edge.runs.example_scores import ExampleScores, id_of_test_set, write_example_scores
-from nas_edge.runs.result import LatencyEstimate, OnDeviceCheck, ResultRow, RunResult, with_intervals
+from nas_edge.runs.result import DeviceResult, LatencyEstimate, OnDeviceCheck, ResultRow, RunResult, with_intervals
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, SearchSpace
-from nas_edge.stages.context import RunContext, final_spec
+from nas_edge.stages.context import DevicePart, RunContext, final_spec
 from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
 from nas_edge.text import measurement_text
@@ -117,13 +117,17 @@ def deliver(
     task, data = context.network_task, context.required_data
     models = [convert(config, task, data, one, train_once(context, one)) for one in contenders]
     write_example_scores(run, scores_of(models, data))
-    with _measured_once(context) as measure:
+    with _measured_once(context, bench.required_device, "stages/final.jsonl") as measure:
         rows = measure_models(context.config, bench.required_device, measure, models, context.reporter)
+    further = []
+    for number, part in enumerate(bench.parts[1:], start=2):
+        with _measured_once(context, part.source, f"stages/final-{number}.jsonl") as measure:
+            further.append((part, measure_models(context.config, part.source, measure, models, context.reporter)))
     bundle = run.path("bundle")
     # There is one if the run was stopped before its result was written, and half of one if while it was written.
     for left in (bundle, *run.folder.glob(".bundle.*")):
         shutil.rmtree(left, ignore_errors=True)
-    bundling = Bundling(config, task, context.space, data, bench.required_device, target_ms)
+    bundling = Bundling(config, task, context.space, data, bench.required_device, target_ms, tuple(further))
     return bundling.write(bundle, winner.architecture, models, rows, bench.estimate(winner))
 
 
@@ -162,7 +166,7 @@ def train_once(context: RunContext, contender: Contender) -> Weights:
             except TrainingError as error:
                 alike = "" if name == "winner" else " (after removing its winner/ and compared/: all are trained alike)"
                 raise TrainingError(
-                    f"{name}: {error}, for example{alike}: {command('search', '--resume', run.folder)} "
+                    f"{name}: {error}, for example{alike}: {context.again} "
                     f"--set training.learning_rate={config.training.learning_rate / 2:.2g}"
                 ) from None
         return weights
@@ -214,10 +218,9 @@ def _checked(config: RunConfig, file: bytes) -> tuple[HardwareCheck | None, Mapp
 
 
 @contextmanager
-def _measured_once(context: RunContext) -> Iterator[MeasureFiles]:
+def _measured_once(context: RunContext, device: DeviceSource, name: str) -> Iterator[MeasureFiles]:
     """Yields what measures files side by side, but for those that were measured before the run was interrupted."""
-    device = context.bench.required_device
-    with closing(context.run.open_journal(context.reporter.say, "stages/final.jsonl")) as journal:
+    with closing(context.run.open_journal(context.reporter.say, name)) as journal:
         # What earlier versions measured in parts has other settings, or none, and is measured again.
         known: dict[tuple[str, str | None], deque[Measurement]] = {}
         for key, measured in journal.read(
@@ -290,6 +293,7 @@ class Bundling:
         data: what the model was trained for.
         device: what it was measured on.
         target_ms: what was asked for.
+        further: further models of devices, and what was measured there.
     """
 
     config: RunConfig
@@ -298,6 +302,7 @@ class Bundling:
     data: TaskData
     device: DeviceSource
     target_ms: float
+    further: tuple[tuple[DevicePart, tuple[ResultRow, ...]], ...] = ()
 
     def write(
         self,
@@ -317,15 +322,19 @@ class Bundling:
             estimate: what the search went by, if not by the device.
         """
         from nas_edge.export.bundle import DeliveredModel, write_bundle
-        from nas_edge.export.on_device import check_on_device
 
         task, data, model = self.task, self.data, tested[0]
-        images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
-        checks = {
-            precision: check_on_device(file, images, self.device.run_file, task.same_answer)
-            for precision, file in model.files.items()
-        }
-        result = self._result(tested, rows, estimate, checks)
+        checks = self._checked(self.device, model)
+        further = tuple(
+            DeviceResult(
+                part.source.name,
+                part.target_ms,
+                {row.name: row.latency for row in there},
+                self._checked(part.source, model),
+            )
+            for part, there in self.further
+        )
+        result = replace(self._result(tested, rows, estimate, checks), further=further)
         winner = result.winner
         models = {
             precision: DeliveredModel(
@@ -353,6 +362,16 @@ class Bundling:
         )
         return result
 
+    def _checked(self, device: DeviceSource, model: TrainedModel) -> dict[str, OnDeviceCheck]:
+        """Whether the files compute there what they compute here."""
+        from nas_edge.export.on_device import check_on_device
+
+        images, _ = self.data.arrays(self.data.split.test[:CHECKED_IMAGES])
+        return {
+            precision: check_on_device(file, images, device.run_file, self.task.same_answer)
+            for precision, file in model.files.items()
+        }
+
     def _details(self, result: RunResult) -> dict[str, Any]:
         """Further entries of the manifest."""
         return {
@@ -363,6 +382,21 @@ class Bundling:
             "meets_target": result.meets_target,
             "warning": result.warning,
             "device": self.device.info.model,
+            "further_devices": [
+                {
+                    "device": each.device,
+                    "target_ms": each.target_ms,
+                    "outcome": each.outcome(result.winner.name, result.precision).value,
+                    "latency": {
+                        precision: {
+                            key: value for key, value in _latency_facts(measured).items() if key != "samples_ms"
+                        }
+                        for precision, measured in each.latency[result.winner.name].items()
+                    },
+                    "on_device_check": {name: asdict(check) for name, check in each.on_device_check.items()},
+                }
+                for each in result.further
+            ],
             "test_images": len(self.data.split.test),
             "latency_estimate": result.to_json()["latency_estimate"],
             "comparisons": result.comparisons(),

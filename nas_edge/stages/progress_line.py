@@ -22,12 +22,14 @@ class SearchLine:
     Args:
         target_ms: latency to aim at.
         metric: how qualities are written.
-        source: what measures; None for a search without a device.
+        sources: what measures; none for a search without a device.
         trials: those made before.
     """
 
-    def __init__(self, target_ms: float, metric: Metric, source: DeviceSource | None, trials: Iterable[Trial]) -> None:
-        self._target_ms, self._metric, self._source = target_ms, metric, source
+    def __init__(
+        self, target_ms: float, metric: Metric, sources: Sequence[DeviceSource], trials: Iterable[Trial]
+    ) -> None:
+        self._target_ms, self._metric, self._sources = target_ms, metric, sources
         self._best_reward = max((t.reward for t in trials if t.reward is not None), default=None)
         self._report: StepReport | None = None
 
@@ -41,7 +43,7 @@ class SearchLine:
 
     def facts(self) -> list[str]:
         """What to show now; may be asked from another thread."""
-        statuses = [] if self._source is None else self._source.status()
+        statuses = [status for source in self._sources for status in source.status()]
         facts = trouble(statuses)
         report = self._report
         if report is None:
@@ -50,13 +52,13 @@ class SearchLine:
             facts += self._trial(report) if report.trials else [f"loss {_number(report.loss)} (weights only)"]
             if report.entropy is not None:
                 facts.append(f"entropy {report.entropy:.1f}")
-        if self._source is None:
+        if not self._sources:
             return facts
         measuring = sum(status.state == "measuring" for status in statuses)
         facts.append(
             f"{measuring} of {len(statuses)} devices measuring" if len(statuses) > 1 else f"device {statuses[0].state}"
         )
-        facts.append(f"queue {self._source.queued}")
+        facts.append(f"queue {sum(source.queued for source in self._sources)}")
         return facts
 
     def _trial(self, report: StepReport) -> list[str]:

@@ -101,13 +101,22 @@ class RecordedSearch:
             TrainingError: when weights are no longer numbers; the checkpoints before are of weights that are.
             RunError: when it cannot be written.
         """
+        snapshot = self.snapshot()
+        self._journal.sync()
+        self._checkpoints.save(snapshot)
+
+    def snapshot(self) -> Checkpoint:
+        """The state after the last step.
+
+        Raises:
+            TrainingError: when weights are no longer numbers.
+        """
         arrays = self.loop.arrays()
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise self.loop.diverged(f"{name} holds values that are not numbers")
-        self._journal.sync()
         state = {"trials": len(self.trials), "search": self.loop.state()}
-        self._checkpoints.save(Checkpoint(self.loop.step, state, arrays))
+        return Checkpoint(self.loop.step, state, arrays)
 
     def _record(self, trial: Trial) -> None:
         record = trial.to_json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
 from device_agents.api import Verdict
 from device_agents.noise import noise_line
@@ -11,9 +12,11 @@ from device_agents.verdicts import FLAGS
 from nas_edge.errors import InfeasibleError, UnreliableLatencyError
 from nas_edge.formatting import command, ms_text
 from nas_edge.latency.answer import LatencyAnswer
-from nas_edge.latency.cache import CachedSource, repair
+from nas_edge.latency.cache import CachedSource, MeasuringKey, repair
+from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.retry import RetryingSource
+from nas_edge.latency.several import Part, SeveralSources
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
 from nas_edge.networks.analysis import BYTES_PER_VALUE
 from nas_edge.rewards import Objective
@@ -32,21 +35,44 @@ from nas_edge.text import answer_text
 @contextmanager
 def open_latencies(context: RunContext) -> Iterator[tuple[LatencySource, LatencySource]]:
     """Yields the latency source as the search asks it, from the run's cache first, and as finalists are measured."""
-    run, bench, say = context.run, context.bench, context.reporter.say
-    retrying = RetryingSource(bench.latency_source)
-    stored = run.path("measurements.sqlite")
-    repair(stored, bench.key, lambda: _journalled(context), say)
-    with CachedSource(retrying, stored, bench.key) as cached:
-        if bench.device is not None:
-            bench.device.on_drift(cached.forget_since)
-        yield cached, retrying
+    bench, stored = context.bench, context.measurements
+    with ExitStack() as stack:
+
+        def opened(source: LatencySource, key: MeasuringKey, device: DeviceSource | None) -> tuple[LatencySource, ...]:
+            retrying = RetryingSource(source)
+            cached = stack.enter_context(CachedSource(retrying, stored, key))
+            if device is not None:
+                device.on_drift(cached.forget_since)
+            return cached, retrying
+
+        repair(stored, bench.key, lambda: _journalled(context), context.reporter.say)
+        if not bench.parts:
+            cached, anew = opened(bench.latency_source, bench.key, bench.device)
+            yield cached, anew
+            return
+        pairs = [(opened(part.source, part.source.key, part.source), part.target_ms) for part in bench.parts]
+        yield (
+            SeveralSources([Part(cached, target_ms) for (cached, _), target_ms in pairs]),
+            SeveralSources([Part(anew, target_ms) for (_, anew), target_ms in pairs]),
+        )
 
 
 def _journalled(context: RunContext) -> Iterator[tuple[str, LatencyAnswer]]:
-    """Latencies that can be relied on, by fingerprint of the design, as the search's journal has them."""
+    """Latencies that can be relied on, by fingerprint of the design, as the search's journal has them.
+
+    Of those on devices of several models, the first one's.
+    """
     for trial in map(Trial.from_json, context.run.journal()):
-        if trial.latency is not None and trial.latency.verdict == Verdict.OK:
-            yield context.space.build(trial.architecture).fingerprint, trial.latency
+        if trial.latency is not None:
+            answer = trial.latency.parts[0] if trial.latency.parts else trial.latency
+            if answer.verdict == Verdict.OK:
+                yield context.space.build(trial.architecture).fingerprint, answer
+
+
+def find_targets(context: RunContext) -> dict[str, Any]:
+    """The latency to meet, and where there are several models of devices, that on each, as the run keeps them."""
+    devices = [{"device": part.source.name, "target_ms": part.target_ms} for part in context.bench.parts]
+    return {"target_ms": find_target_ms(context), **({"devices": devices} if devices else {})}
 
 
 def find_target_ms(context: RunContext) -> float:
@@ -55,7 +81,13 @@ def find_target_ms(context: RunContext) -> float:
     Raises:
         InfeasibleError: when the reference network cannot be timed.
     """
-    config, reporter = context.config, context.reporter
+    config, reporter, parts = context.config, context.reporter, context.bench.parts
+    if parts:
+        listed = ", ".join(f"{ms_text(part.target_ms)} ms on {part.source.name}" for part in parts)
+        reporter.say(
+            f"targets: {listed}; latencies are those of the device furthest beyond its target, as on the first"
+        )
+        return parts[0].target_ms
     if config.target.latency_ms is not None:
         return config.target.latency_ms
     network, device, name = (
@@ -117,18 +149,43 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
         f"searching {space.name}: {float(space.size):.3g} architectures, target {ms_text(target_ms)} ms "
         f"({config.export.precision}), latencies from {context.bench.latency_source.name}"
     )
-    if context.bench.device is not None and (states := context.bench.device.probe_states()):
-        reporter.say(noise_line(states, context.bench.device.spec, context.bench.device.name))
+    for device in context.bench.devices:
+        if states := device.probe_states():
+            reporter.say(noise_line(states, device.spec, device.name))
     with ExitStack() as stack:
+        _take_warm_up(context)
         journal = stack.enter_context(closing(run.open_journal(reporter.say)))
         recorded = RecordedSearch(loop, journal, run.checkpoints, config.runs.checkpoint_steps, reporter.say)
         if loop.step:
             reporter.say(f"continuing after step {loop.step} with {len(recorded.trials)} trials")
-        on_step = stack.enter_context(_shown(context, loop, recorded, target_ms))
+        show = stack.enter_context(_shown(context, loop, recorded, target_ms))
+
+        def on_step(report: StepReport) -> None:
+            _keep_warm_up(context, loop, recorded)
+            show(report)
+
         with advising(context):
             recorded.run(on_step, context.stop)
     _check_timed(context, recorded.trials)
     return recorded.trials
+
+
+def _take_warm_up(context: RunContext) -> None:
+    """Begins a search where another of its group had its warm-up behind it: all of it is the same for any target."""
+    if context.group is None or context.run.checkpoints.newest_step() is not None:
+        return
+    warm = context.group.warm_up.load(context.reporter.say)
+    if warm is not None:
+        context.reporter.say(f"the first {warm.step} steps are those of the searches for other targets")
+        context.run.checkpoints.save(warm)
+
+
+def _keep_warm_up(context: RunContext, loop: SearchLoop, recorded: RecordedSearch) -> None:
+    """Keeps the state at the end of the warm-up for the other searches of the group."""
+    group = context.group
+    if group is None or loop.step != context.config.search.delay_steps or group.warm_up.newest_step() is not None:
+        return
+    group.warm_up.save(recorded.snapshot())
 
 
 @contextmanager
@@ -148,7 +205,7 @@ def _shown(
 
             log = TensorBoardLog(run.path("tensorboard"), loop.step, loop.steps, target_ms)
             stack.enter_context(closing(log))
-        line = SearchLine(target_ms, context.task.metric, context.bench.device, recorded.trials)
+        line = SearchLine(target_ms, context.task.metric, context.bench.devices, recorded.trials)
         show = stack.enter_context(reporter.stage("search", loop.steps, loop.step, line.facts))
 
         def on_step(report: StepReport) -> None:
@@ -167,14 +224,13 @@ def advising(context: RunContext) -> Iterator[None]:
     try:
         yield
     except UnreliableLatencyError as error:
-        resume = command("search", "--resume", context.run.folder)
         if error.verdict in FLAGS:
-            advice = f"Close other programs, or measure longer: {resume} {_measure_longer(context)}"
+            advice = f"Close other programs, or measure longer: {context.again} {_measure_longer(context)}"
         else:
             doctor = command("devices", "doctor", context.config.device.addresses[0])
             rehearsal = command("search", "--config", context.run.path("config.json"), "--dry-run")
             alike = f" and the space ({rehearsal})" if error.verdict in CANDIDATE_FAULTS else ""
-            advice = f"Check the device ({doctor}){alike}, then continue: {resume}"
+            advice = f"Check the device ({doctor}){alike}, then continue: {context.again}"
         raise UnreliableLatencyError(f"{error}. {advice}", error.verdict) from None
 
 

@@ -27,7 +27,7 @@ from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.errors import NasEdgeError, RunError
 from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer, LatencyKind
 from nas_edge.report import compare_report, read_run, run_report, to_page, to_text, write_report
-from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, pareto_front, predict, rolling_share
+from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_share
 from nas_edge.report.content import Column, Report, Table, text_of
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.write import to_csv
@@ -156,6 +156,7 @@ def test_everything_asked_for_is_there(report: Report) -> None:
     assert [section.key for section in report.sections] == [
         "result",
         "search",
+        "front",
         "architecture",
         "convergence",
         "target",
@@ -466,20 +467,6 @@ def test_numbers_are_written_for_people() -> None:
 
 
 # ---------------------------------------------------------------- arithmetic and drawing
-
-
-def test_the_pareto_front_against_its_definition() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        latency_ms, quality = rng.integers(0, 6, 12).tolist(), rng.integers(0, 6, 12).tolist()
-        front = pareto_front(latency_ms, quality)
-        points = list(zip(latency_ms, quality, strict=True))
-        for i, (ms, q) in enumerate(points):
-            beaten = any(
-                (a <= ms and b >= q and (a, b) != (ms, q)) or ((a, b) == (ms, q) and j < i)
-                for j, (a, b) in enumerate(points)
-            )
-            assert front[i] is not beaten
 
 
 def test_the_rolling_share() -> None:

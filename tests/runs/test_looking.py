@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -19,7 +20,7 @@ from nas_edge.errors import RunError
 from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
 from nas_edge.runs.columns import read_trials
 from nas_edge.runs.listing import list_runs
-from nas_edge.runs.reselect import read_candidates
+from nas_edge.runs.reselect import Candidate, candidates_of, read_candidates
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
@@ -95,6 +96,35 @@ def test_what_was_judged_after_the_search_goes_first(tmp_path: Path) -> None:
         best = known.best_within(limit_ms)
         assert best is not None
         assert (best.architecture, best.final) == (Architecture((choice, 0)), final)
+
+
+def test_the_front_is_of_qualities_that_can_be_compared(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert [(one.architecture.choices[0], one.quality, one.final) for one in candidates_of(run).front] == [
+        (1, pytest.approx(0.6), False),
+        (2, pytest.approx(0.8), False),
+    ]
+    qualities = {"9:0": 0.5, "1:0": 0.7, "2:0": 0.7}  # the early one was as good as any, and is the fastest
+    run.once("front", lambda: {"schema_version": 1, "qualities": qualities})
+    known = candidates_of(run)
+    assert [(one.architecture.choices[0], one.quality, one.latency_ms, one.final) for one in known.front] == [
+        (9, 0.5, 0.5, True),
+        (1, 0.7, 3.0, True),
+    ]
+    assert known.best_within(16.0) == known.front[1]
+    assert [Candidate.from_json(json.loads(json.dumps(one.to_json()))) for one in known.front] == [*known.front]
+    code, out, _ = command("select", str(run.folder))
+    lines = out.splitlines()
+    assert code == 0
+    assert [line.split()[-1] for line in lines[1:3]] == ["9:0", "1:0"]
+    assert lines[3:] == ["", "Latencies: measured. Qualities: accuracy with shared weights."]
+    shown = command("report", str(run.folder), "--text")[1]
+    assert "2 architectures are on the Pareto front" in shown
+    assert "scored alike" in " ".join(shown.split())
+    for content in ({"qualities": qualities}, {"schema_version": 2}, {"schema_version": 1, "qualities": {"1:0": "x"}}):
+        run.write_json("stages/front.json", content)
+        with pytest.raises(RunError, match=r"front\.json is damaged"):
+            candidates_of(run)
 
 
 def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from nas_edge.errors import RunError
 from nas_edge.hardware.gate import HardwareCheck, OperatorProblem
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.paired_result import PairedResult
+from nas_edge.runs.reselect import Candidate
 from nas_edge.runs.result import LatencyEstimate, OnDeviceCheck, Outcome, ResultRow, RunResult, read_result
 from nas_edge.runs.run import Run
+from nas_edge.spaces.decisions import Architecture
 from tests.support.measurements import MEASUREMENT
 
 CHECK = OnDeviceCheck(4, True, "reference", 0.01, 1.0, 0.75)
@@ -49,6 +51,7 @@ DELIVERED = RunResult(
     on_device_check={"int8": CHECK, "float32": OnDeviceCheck(4, problem="no such operator")},
     test_images=1000,
     hardware_check=HardwareCheck("edgetpu", 60, (), (OperatorProblem("se.multiply", "MUL", "gates an image"),)),
+    front=(Candidate(Architecture((1, 0)), 0.5, 2.5, 1, True), Candidate(Architecture((2, 0)), 0.6, 3.5, 3, True)),
 )
 FOUND = RunResult(
     target_ms=4.0,

@@ -47,7 +47,7 @@ def source(measure: Callable[[bytes, BenchmarkSpec], Measurement], devices: int 
 def test_facts_of_a_step() -> None:
     timed = replace(steady(0.1034), conditions=CONDITIONS)
     with source(lambda *_: steady(1.0)) as devices:
-        line = SearchLine(0.11, ACCURACY, devices, [trial(timed, 0.5), trial(None, None)])
+        line = SearchLine(0.11, ACCURACY, [devices], [trial(timed, 0.5), trial(None, None)])
         assert line.facts() == ["compiling the first step", "device idle", "queue 0"]
         line.show(report())
         assert line.facts() == ["loss 1.250 (weights only)", "entropy 49.1", "device idle", "queue 0"]
@@ -63,7 +63,7 @@ def test_facts_of_a_step() -> None:
 
 
 def test_a_quality_is_written_as_its_task_says() -> None:
-    line = SearchLine(0.11, Metric("negative error", ".1f"), None, [])
+    line = SearchLine(0.11, Metric("negative error", ".1f"), [], [])
     line.show(report(trial(steady(0.1), 0.6)))
     assert "quality 1.0" in line.facts()
 
@@ -77,7 +77,7 @@ def test_what_the_devices_do_is_asked_at_every_look() -> None:
         return steady(1.0)
 
     with source(measure, devices=2) as devices:
-        line = SearchLine(1.0, ACCURACY, devices, [])
+        line = SearchLine(1.0, ACCURACY, [devices], [])
         line.show(report())
         futures = [devices.submit(candidate(0)) for _ in range(7)]
         assert asked.wait(WAIT_S)
@@ -125,5 +125,5 @@ def test_a_pool_tells_how_long_a_device_is_in_its_state() -> None:
 @pytest.mark.parametrize("devices", [1, 3])
 def test_an_untouched_bench_is_idle(devices: int) -> None:
     with source(lambda *_: steady(1.0), devices) as bench:
-        facts = SearchLine(1.0, ACCURACY, bench, []).facts()
+        facts = SearchLine(1.0, ACCURACY, [bench], []).facts()
     assert facts[1] == ("device idle" if devices == 1 else "0 of 3 devices measuring")
