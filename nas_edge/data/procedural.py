@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from nas_edge.data import rendering
 from nas_edge.data.arrays import load_npz
@@ -42,16 +42,10 @@ class ProceduralSettings(Settings):
 
     size: int = Field(48, ge=16, le=512, description="side of the square images, pixels")
     classes: int = Field(16, ge=2, le=rendering.MOST_CLASSES)
-    difficulty: float = Field(0.25, ge=0, le=1, description="distortion, clutter, occlusion, noise; low contrast")
+    difficulty: float = Field(0.5, ge=0, le=1, description="distortion, clutter, occlusion, noise; low contrast")
     train: int = Field(10_000, ge=2, le=_MAX_IMAGES, description="images to train with and to score on")
     test: int = Field(10_000, ge=2, le=_MAX_IMAGES, description="images to test with")
     seed: int = Field(0, ge=0, lt=2**31, description="of the images; those of another are others of the same classes")
-
-    @model_validator(mode="after")
-    def _has_every_class(self) -> ProceduralSettings:
-        if min(self.train, self.test) < self.classes:
-            raise ValueError(f"expected an image of each of {self.classes} classes in both parts, train and test")
-        return self
 
     @classmethod
     def parse(cls, text: str) -> ProceduralSettings:
@@ -65,22 +59,26 @@ class ProceduralSettings(Settings):
             name, separator, value = setting.partition("=")
             if not separator or name in given:
                 raise DataError(
-                    "procedural: expects settings with a value each, once",
-                    expected="for example procedural:size=32,classes=10",
-                    received=repr(setting),
+                    "procedural: takes settings, each once", expected="NAME=VALUE,...", received=repr(setting)
+                )
+            if name not in cls.model_fields:
+                raise DataError(
+                    f"procedural: has no setting {name!r}", expected=f"one of {', '.join(cls.model_fields)}"
                 )
             given[name] = value
         try:
-            return cls.model_validate(given)
+            settings = cls.model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            message = first["msg"].removeprefix("Value error, ")
+            name = str(first["loc"][0])
+            raise DataError(f"procedural: {name}: {first['msg']}", received=repr(given[name])) from None
+        if min(settings.train, settings.test) < settings.classes:
             raise DataError(
-                f"procedural:{name}{name and ': '}{message}" if name in cls.model_fields else f"procedural: {message}",
-                expected=None if name in cls.model_fields or not name else f"one of {', '.join(cls.model_fields)}",
-                received=repr(given.get(name, text)) if name in cls.model_fields else name or text,
-            ) from None
+                "procedural: every class must be in both parts",
+                expected=f"as many images as classes, {settings.classes}, or more",
+                received=text,
+            )
+        return settings
 
     @property
     def rules(self) -> Rules:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -205,9 +207,9 @@ class _Canvas:
         self._rng, self._size, self._difficulty = rng, rules.size, rules.difficulty
         side = _side(rules.classes)
         self._known = list(_OUTLINES)[:side], list(_PATTERNS)[:side], list(_GLYPHS)[:side]
-        self._contrast = 0.7 - 0.35 * self._difficulty
+        self._contrast = 0.7 - 0.3 * self._difficulty
         self._pixel = 2 / rules.size
-        warp = 0.03 + 0.09 * self._difficulty
+        warp = 0.03 + 0.07 * self._difficulty
         along = (np.arange(self._size, dtype=np.float32) + 0.5) * self._pixel - 1
         self._x: Plane = along[None, :] + warp * self._smooth(4)
         self._y: Plane = along[:, None] + warp * self._smooth(4)
@@ -215,15 +217,15 @@ class _Canvas:
     def drawn(self, figure: Figure) -> NDArray[np.uint8]:
         rng, difficulty = self._rng, self._difficulty
         image = self._ground()
-        for _ in range(rng.integers(1 + round(8 * difficulty))):
+        for _ in range(rng.integers(1 + round(6 * difficulty))):
             names = (str(rng.choice(known)) for known in self._known)
             self._put(image, Figure(*names), 1.0, rng.uniform(0.12, 0.3), rng.uniform(-math.pi, math.pi))
-        scale = rng.uniform(0.85 - 0.3 * difficulty, 0.95)
-        turned = 0.2 + 0.8 * difficulty
+        scale = rng.uniform(0.85 - 0.25 * difficulty, 0.95)
+        turned = 0.2 + 0.6 * difficulty
         self._put(image, figure, max(0.05, 1.05 - scale), scale, rng.uniform(-turned, turned))
-        for _ in range(rng.integers(1 + round(4 * difficulty))):
+        for _ in range(rng.integers(1 + round(3 * difficulty))):
             self._cover(image)
-        image += (0.02 + 0.1 * difficulty) * rng.standard_normal(image.shape, np.float32)
+        image += (0.02 + 0.08 * difficulty) * rng.standard_normal(image.shape, np.float32)
         return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)  # type: ignore[no-any-return]
 
     def _ground(self) -> Image:
@@ -232,7 +234,7 @@ class _Canvas:
         u, v = _turned(self._x, self._y, rng.uniform(-math.pi, math.pi))
         pattern = _PATTERNS[str(rng.choice(self._known[1]))](*self._waves(u, v, rng.uniform(8, 18)))
         clouds = self._smooth(6)
-        return self._mixed(0.5 + 0.25 * self._difficulty * pattern + 0.2 * clouds)
+        return self._mixed(0.5 + 0.2 * self._difficulty * pattern + 0.2 * clouds)
 
     def _put(self, image: Image, figure: Figure, room: float, scale: float, turn: float) -> None:
         """Draws a figure.
@@ -332,16 +334,20 @@ def blocks(images: int) -> Iterator[range]:
 def command(rules: Rules, part: Part, images: int, share: int, shares: int) -> list[str]:
     """What draws every block whose number is `share` modulo `shares`, to be run by a process of its own."""
     what = {"rules": asdict(rules), "part": part, "images": images, "share": share, "shares": shares}
-    return [sys.executable, "-m", __name__ if __name__ != "__main__" else "nas_edge.data.rendering", json.dumps(what)]
+    return [sys.executable, "-m", __name__, json.dumps(what)]
 
 
 def main() -> None:
     """Writes what `command` asked for to the standard output: images as they are, one after another."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever reads, and ends this one
     what: dict[str, Any] = json.loads(sys.argv[1])
     rules = Rules(**what["rules"])
-    for numbers in list(blocks(what["images"]))[what["share"] :: what["shares"]]:
-        sys.stdout.buffer.write(np.stack([render(rules, what["part"], number) for number in numbers]).tobytes())
-        sys.stdout.buffer.flush()
+    try:
+        for numbers in list(blocks(what["images"]))[what["share"] :: what["shares"]]:
+            sys.stdout.buffer.write(np.stack([render(rules, what["part"], number) for number in numbers]).tobytes())
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os._exit(1)  # nobody reads any more; an orderly exit would complain of what is unsent
 
 
 if __name__ == "__main__":
