@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -35,6 +36,9 @@ from nas_edge.settings import Settings
 _MAX_CACHE_BYTES = 2_000_000_000
 
 _MAX_IMAGES = 1_000_000
+
+# What a file is called while it is drawn, and how long after its last change nobody draws it any more.
+_UNFINISHED, _SURELY_STOPPED_S = ".part", 86_400.0
 
 
 class ProceduralSettings(Settings):
@@ -116,7 +120,7 @@ def load_procedural(text: str, processes: int | None = None) -> Dataset:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _check_room(settings, file.parent)
-        descriptor, temporary = tempfile.mkstemp(".part", f"{file.stem}-", file.parent)
+        descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f"{file.stem}-", file.parent)
         try:
             with os.fdopen(descriptor, "wb") as raw:
                 _draw(settings, raw, processes or usable_processors())
@@ -202,11 +206,12 @@ def _rendered(rules: Rules, part: Part, images: int, processes: int) -> Iterator
 
 def _make_room(file: Path) -> None:
     """Removes the files that were used longest ago, as far as they take too much, and so what stopped drawing left."""
+    latest_s = time.time() - _SURELY_STOPPED_S
     with suppress(OSError):
-        others = sorted((path for path in file.parent.iterdir() if path != file), key=lambda path: path.stat().st_mtime)
-        size = sum(path.stat().st_size for path in (*others, file))
-        for path in others:
-            if size <= _MAX_CACHE_BYTES:
-                break
-            size -= path.stat().st_size
-            path.unlink()
+        found = [(path, path.stat()) for path in file.parent.iterdir() if path != file]
+        size = file.stat().st_size + sum(stat.st_size for _, stat in found)
+        for path, stat in sorted(found, key=lambda one: one[1].st_mtime):
+            is_drawn = path.suffix == _UNFINISHED and stat.st_mtime > latest_s
+            if size > _MAX_CACHE_BYTES and not is_drawn:
+                path.unlink(missing_ok=True)
+                size -= stat.st_size
