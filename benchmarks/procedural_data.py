@@ -14,7 +14,7 @@ it.
 
     python -m benchmarks.procedural_data [--quick] [--trainings FILE]
 
-A training takes one and a half minutes of a processor, the largest network's five. With `--trainings` each is written
+A training takes one to two minutes of a processor, the largest network's seven. With `--trainings` each is written
 to a file when it ends, and those that the file has are not repeated.
 """
 
@@ -137,12 +137,12 @@ def leaning(space: NetworkSpace, rng: np.random.Generator) -> Architecture:
 def networks(space: NetworkSpace, extent: Extent) -> Iterator[tuple[str, Architecture, int]]:
     """What is trained, with which seed."""
     yield "smallest", extreme(space, largest=False), 0
+    if extent is FULL:
+        yield "largest", extreme(space, largest=True), 0
     unlike = alike(space, extent.architectures)
     for seed in range(extent.seeds):
         for number, architecture in enumerate(unlike):
             yield str(number), architecture, seed
-    if extent is FULL:
-        yield "largest", extreme(space, largest=True), 0
 
 
 def train(space: NetworkSpace, architecture: Architecture, seed: int, extent: Extent, data: Any, task: Any) -> float:
