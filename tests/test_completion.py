@@ -90,6 +90,7 @@ def _quoted(text: str) -> str:
         ("nas-edge search --latency table:", [], "compopt -o default"),
         ("nas-edge search --latency dev", ["device"], ""),
         ("nas-edge search --data di", ["digits"], ""),
+        ("nas-edge search --data pro", ["procedural"], ""),
         ("nas-edge search --data tfd", ["tfds:"], "compopt -o nospace"),
         ("nas-edge search --data pho", [], "compopt -o default"),
         ("nas-edge search --set search.st", ["search.steps="], "compopt -o nospace"),

@@ -95,7 +95,7 @@ def latency_sources(typed: str) -> list[str] | list[CompletionItem[str]]:
 @_completes
 def data(typed: str) -> list[str] | list[CompletionItem[str]]:
     """Names of built-in data, else files."""
-    return [name for name in ("digits", "tfrecord:", "tfds:") if name.startswith(typed)] or [
+    return [name for name in ("digits", "procedural", "tfrecord:", "tfds:") if name.startswith(typed)] or [
         CompletionItem(typed, "file")
     ]
 

@@ -40,7 +40,9 @@ class DataSettings(Settings):
     """The data and its split."""
 
     source: str = Field(
-        "digits", min_length=1, description="digits, a folder of class folders, a .npz, tfrecord:FOLDER or tfds:NAME"
+        "digits",
+        min_length=1,
+        description="digits, procedural, a folder with classes, a .npz, tfrecord:FOLDER or tfds:NAME",
     )
     skip_bad: bool = Field(False, description="leave out images that cannot be read, instead of stopping")
     validation_fraction: float = Field(0.15, gt=0, lt=0.5, description="fraction that architectures are scored on")

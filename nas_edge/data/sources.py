@@ -1,6 +1,8 @@
 """Where labelled images come from. Nothing is guessed about bad data.
 
     digits          scikit-learn's 1,797 real scans of handwritten digits, 8 x 8, one channel
+    procedural[:NAME=VALUE,...]
+                    images drawn by rule, of any number, size and difficulty, see `procedural.py`
     FILE.npz        arrays x and y, or x_train, y_train with x_val, y_val, x_test, y_test; optionally class_names
     FOLDER          one sub-folder per class with image files, or train/, val/ and test/ holding those
     tfrecord:FOLDER TFRecord files in the layout usual for ImageNet, see `tfrecords.py`
@@ -17,6 +19,7 @@ from pathlib import Path
 from nas_edge.data.arrays import load_digits, load_npz
 from nas_edge.data.dataset import Dataset
 from nas_edge.data.folders import load_folder
+from nas_edge.data.procedural import load_procedural
 from nas_edge.errors import DataError
 
 __all__ = ["Dataset", "load"]
@@ -36,6 +39,8 @@ def load(source: str, skip_bad: bool = False, workers: int = 0) -> Dataset:
     if source == "digits":
         return load_digits()
     kind, _, rest = source.partition(":")
+    if kind == "procedural":
+        return load_procedural(rest)
     if kind == "tfds":
         from nas_edge.data.tfds import load_tfds
 
@@ -53,8 +58,8 @@ def load(source: str, skip_bad: bool = False, workers: int = 0) -> Dataset:
         return load_folder(path, skip_bad, workers)
     if not exists:
         raise DataError(
-            f"{source} does not exist; expected digits, a folder of class folders, a .npz file, tfrecord:FOLDER or "
-            "tfds:NAME"
+            f"{source} does not exist; expected digits, procedural, a folder of class folders, a .npz file, "
+            "tfrecord:FOLDER or tfds:NAME"
         )
     if path.suffix != ".npz":
         raise DataError(f"{source} is not a folder or a .npz file; images go into one folder per class")

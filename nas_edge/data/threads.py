@@ -22,10 +22,12 @@ def usable_threads(wanted: int | None = None) -> int:
     Args:
         wanted: a setting; None for two per processor that this process may use, up to 16.
     """
-    if wanted is not None:
-        return wanted
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST, _FOR_A_PROCESSOR * usable)
+    return min(_MOST, _FOR_A_PROCESSOR * usable_processors()) if wanted is None else wanted
+
+
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_threads(work: Callable[[_Task], _Result], tasks: Iterable[_Task], threads: int) -> Iterator[_Result]:
