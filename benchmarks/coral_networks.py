@@ -1,8 +1,8 @@
 """The networks that Google published Coral latencies of, as the work of their operators.
 
 Those that the project's layers can express are its reference networks. Of the others (branches that are joined, pools,
-kernels that are not square, unpadded edges, transposed convolutions) there is a table of operators, written down from the
-papers and the code in which they were published:
+kernels that are not square, unpadded edges, transposed convolutions) there is a table of operators, written down from
+the papers and the code in which they were published:
 
     squeezenet    version 1.0, arXiv:1602.07360; that TFLite hosted a 1.0 is why it is taken for the 1.0
     inception_v1  arXiv:1409.4842, with one 3x3 in place of 5x5 as in tensorflow/models `slim/nets/inception_v1.py`
@@ -33,7 +33,9 @@ class _Operators:
     def __init__(self) -> None:
         self.works: list[OperatorWork] = []
 
-    def conv(self, source: Image, width: int, kernel: int | tuple[int, int] = 1, strides: int = 1, same: bool = True) -> Image:
+    def conv(
+        self, source: Image, width: int, kernel: int | tuple[int, int] = 1, strides: int = 1, same: bool = True
+    ) -> Image:
         """A convolution with a bias; batch norm and activation are part of it."""
         tall, wide = (kernel, kernel) if isinstance(kernel, int) else kernel
         output = (*_slid(source, (tall, wide), strides, same), width)

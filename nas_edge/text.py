@@ -10,7 +10,7 @@ from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 
 
 def answer_text(answer: LatencyAnswer | None, unit: str = " ms") -> str:
-    """A latency in a line of text: its kind unless measured, and a flag where it may be relied on less or not at all."""
+    """A latency in a line of text: its kind unless measured, and a flag where it may not be relied on as it is."""
     if answer is None:
         return "-"
     if answer.best_ms is None:

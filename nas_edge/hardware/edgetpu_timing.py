@@ -1,22 +1,23 @@
 """How long Coral's Edge TPU takes, as constants: all that `latency/roofline.py` knows of it.
 
-Google publishes the peak rate, the memory and the links of the Edge TPU, and neither its clock at work nor how operators
-are laid out on it. Those constants are *fitted* to what Google published of whole networks
-(https://coral.ai/docs/edgetpu/benchmarks; nine networks, USB Accelerator and Dev Board), by
-`python -m benchmarks.edgetpu_estimate`, which also leaves each network out in turn and compares what it finds with this
-file. None was measured by this project, and none is of a single network.
+Google publishes the peak rate, the memory and the links of the Edge TPU, and neither its clock at work nor how
+operators are laid out on it. So a constant is of one of three kinds:
 
-| constant | what it is | where it is from |
-|---|---|---|
-| `array_side` | rows and columns of the array of multipliers | assumed: 64 x 64 at about 490 MHz is the published peak of 4 TOPS, as https://qengineering.eu/google-corals-tpu-explained.html works out |
-| `peak_macs_per_ms` | 2e9: 4 TOPS, two operations each | vendor: Coral datasheets |
-| `on_chip_bytes` | 8 MB, parameters and activations together | vendor: https://coral.ai/docs/edgetpu/compiler; that activations take from it, by compiler logs in google-coral/edgetpu#427 and #572 |
-| `cycle_ns` | one pixel times one block of 64 x 64 weights | fit: 42% of the peak rate |
-| `block_us` | reading a block of 64 x 64 weights into the array | fit |
-| `depthwise_cycle_ns` | one pixel times one tap of 64 channels | fit |
-| `operator_us` | what every operator costs on top | fit |
-| `host_ms` | what every inference costs on top, also at the host | fit |
-| `link_bytes_per_ms` | streaming parameters | fit: 98% and 80% of 500 MB/s, which 5 Gb/s (USB 3 Gen 1, PCIe Gen 2 x1: vendor) carry after 8b/10b coding |
+vendor    published by Google:
+          - 4 TOPS, two operations to a multiply-accumulate, so 2e9 of them in a millisecond at the most: datasheets
+          - `on_chip_bytes`: 8 MB for parameters and activations together (https://coral.ai/docs/edgetpu/compiler).
+            That activations take their part is seen in logs of the compiler: google-coral/edgetpu#427, #572
+          - 5 Gb/s: USB 3.1 Gen 1 and PCIe Gen 2 x1 (datasheets), which is 500 MB/s after 8b/10b coding. No link that
+            is fitted may be faster
+assumed   `array_side`: 64 x 64 multipliers at about 490 MHz make 4 TOPS, as is worked out at
+          https://qengineering.eu/google-corals-tpu-explained.html
+fitted    the rest, to the latencies that Google published of nine networks, each on a USB Accelerator and on a Dev
+          Board (https://coral.ai/docs/edgetpu/benchmarks), by `python -m benchmarks.edgetpu_estimate`, which also
+          leaves each network out in turn and compares this file with its fit. The array comes out at 43% of the
+          vendor's peak rate, USB at all of its 500 MB/s (the bound), PCIe at 81%
+
+None was measured by this project, and none is of a single network. What an operator and an inference cost on top is
+known poorly: without one of the networks the fit gives other values for them.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ class EdgeTpuTiming:
 
 
 EDGETPU_TIMING = EdgeTpuTiming(
-    cycle_ns=4.86,
-    block_us=0.84,
-    depthwise_cycle_ns=1.30,
-    operator_us=4.7,
-    host_ms=0.27,
-    link_bytes_per_ms={"usb": 492_000, "pcie": 403_000},
+    cycle_ns=4.71,
+    block_us=0.836,
+    depthwise_cycle_ns=1.27,
+    operator_us=4.94,
+    host_ms=0.275,
+    link_bytes_per_ms={"usb": 500_000, "pcie": 403_000},
 )

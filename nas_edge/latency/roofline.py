@@ -12,11 +12,11 @@ Each operator takes what is longer, computing or getting the parameters that it 
     blocks    ceil(summed values / 64) * ceil(output channels / 64): a kernel, cut up to fit the array
 
 The activations of the operator that needs most take their part of the on-chip memory. In the rest, parameters are kept
-between inferences, in the order of execution, as far as they go; what does not fit is streamed in every inference, while
-the array computes. Reshapes and concatenations move nothing.
+between inferences, in the order of execution, as far as they go; what does not fit is streamed in every inference,
+while the array computes. Reshapes and concatenations move nothing.
 
-This orders networks, and tells small from large. It knows nothing of the host's processor, of the compiler's tiling, nor
-of elementwise work on large activations; `python -m benchmarks.edgetpu_estimate` says how far off it is.
+This orders networks, and tells small from large. It knows nothing of the host's processor, of the compiler's tiling,
+nor of elementwise work on large activations; `python -m benchmarks.edgetpu_estimate` says how far off it is.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from device_agents.api import Verdict
-from nas_edge.errors import ConfigError, SpaceError
+from nas_edge.errors import ConfigError
 from nas_edge.hardware import find_hardware
 from nas_edge.hardware.edgetpu_timing import EDGETPU_TIMING, Link
 from nas_edge.hardware.gate import check_file
@@ -32,7 +32,7 @@ from nas_edge.latency.source import Candidate, LatencySource, resolve
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.tflite_model import Precision, tflite_model
 from nas_edge.settings import one_of
-from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
+from nas_edge.spaces.decisions import Architecture, NetworkSpace, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,7 @@ class SimulatedSource(LatencySource):
     def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """See `LatencySource`; networks from outside the space are simulated, too."""
         future: Future[LatencyAnswer] = Future()
-        try:
-            resolve(future, self._simulate(candidate))
-        except SpaceError as error:
-            resolve(future, error)
+        resolve(future, self._simulate(candidate))
         return future
 
     def _simulate(self, candidate: Candidate) -> LatencyAnswer:
@@ -121,19 +118,34 @@ def open_simulated(device: str, space: SearchSpace, precision: Precision) -> Sim
     """
     simulator = SIMULATORS[device]
     hardware = simulator.hardware
-    if not isinstance(space, NetworkSpace):
+    if space.build(Architecture((0,) * len(space.decisions))).network is None:
         raise ConfigError(
             f"the {simulator.name} times networks, which {space.name} does not describe",
             fix="name where latencies come from, for example --latency-column NAME",
         )
     if precision == "float32" and not hardware.runs_float32:
         raise ConfigError(f"the {simulator.name} times int8 networks only", received="float32", fix="--precision int8")
+    return SimulatedSource(simulator, checks=_has_others(space, hardware))
+
+
+def _has_others(space: SearchSpace, hardware: Hardware) -> bool:
+    """Whether a space has networks that do not run on the hardware, as far as is known before the search.
+
+    Raises:
+        ConfigError: when it has no other.
+    """
+    if not isinstance(space, NetworkSpace):
+        return True  # a joint space, whose choices cannot be traced
     problems = [problem for problem in lint_space(space, hardware) if not problem.runs]
-    everywhere = next((problem for problem in problems if problem.choice is None), None)
-    if everywhere is not None:
-        raise ConfigError(
-            f"no network of {space.name} runs on {hardware.what}: "
-            f"{everywhere.layer}: {everywhere.operator}: {everywhere.why}",
-            fix=f"--hardware {hardware.name} searches what does",
-        )
-    return SimulatedSource(simulator, checks=bool(problems))
+    refused: dict[str, set[int | None]] = {}
+    for problem in problems:
+        refused.setdefault(problem.decision, set()).add(problem.choice)
+        decision = None if problem.choice is None else space.decisions[space.index[problem.decision]]
+        # A layer of every network, or the last of the choices of a decision that always matters.
+        if decision is None or (() in decision.guards and len(refused[decision.path]) == len(decision.choices)):
+            raise ConfigError(
+                f"no network of {space.name} runs on {hardware.what}: "
+                f"{problem.layer}: {problem.operator}: {problem.why}",
+                fix=f"--hardware {hardware.name} searches what does",
+            )
+    return bool(problems)
