@@ -23,6 +23,7 @@ from pathlib import Path
 from nas_edge.config import RunConfig, check_data_named
 from nas_edge.errors import ConfigError, InfeasibleError, StoppedError
 from nas_edge.formatting import ms_text
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.latency.source import Candidate
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
@@ -35,6 +36,7 @@ from nas_edge.stages.context import RunContext, final_spec, load_data, make_spac
 from nas_edge.stages.delivering import TESTED_AT_ONCE, Contender, convert
 from nas_edge.stages.fitting import evaluation_batch_size
 from nas_edge.stages.searching import make_loop
+from nas_edge.text import kind_suffix
 from nas_edge.training.batches import statistics_sample
 from nas_edge.training.context import training_data
 from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
@@ -54,7 +56,8 @@ class Estimate:
 
     Attributes:
         architecture: the one that was tried.
-        latency_ms: its measured latency.
+        latency_ms: its latency.
+        latency_kind: how that is known.
         parts_s: seconds by stage.
         memory_bytes: most memory that this process has used so far, on GPUs too; None where the system does not tell.
         disk_bytes: size of the run folder in the end, and while it is at its largest.
@@ -67,12 +70,13 @@ class Estimate:
     memory_bytes: int | None
     disk_bytes: int
     target_ms: float | None = None
+    latency_kind: LatencyKind = LatencyKind.MEASURED
 
     def text(self) -> str:
         """As printed."""
         lines = [f"one random architecture, end to end: {self.architecture}"]
         target = "" if self.target_ms is None else f"; the target is {ms_text(self.target_ms)} ms"
-        lines += [f"it took {ms_text(self.latency_ms)} ms{target}", ""]
+        lines += [f"it took {ms_text(self.latency_ms)} ms{kind_suffix(self.latency_kind)}{target}", ""]
         width = max(map(len, self.parts_s))
         lines += [f"  {name:<{width}}  {_duration(seconds):>9}" for name, seconds in self.parts_s.items()]
         lines += [f"  {'together':<{width}}  {_duration(sum(self.parts_s.values())):>9}", ""]
@@ -130,6 +134,7 @@ def _rehearsed(context: RunContext, show: Callable[..., None]) -> Estimate:
     return Estimate(
         architecture=str(architecture),
         latency_ms=answer.best_ms,
+        latency_kind=answer.kind,
         parts_s={
             "search": parts.search_s,
             "selection": _SELECTION_TRIALS * (parts.scoring_s + parts.measuring_s),

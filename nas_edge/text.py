@@ -10,12 +10,18 @@ from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 
 
 def answer_text(answer: LatencyAnswer | None, unit: str = " ms") -> str:
-    """A latency in a line of text, flagged where it may not be relied on, or within its interval only."""
+    """A latency in a line of text: its kind unless measured, and a flag where it may not be relied on as it is."""
     if answer is None:
         return "-"
     if answer.best_ms is None:
         return str(answer.verdict)
-    return f"{ms_text(answer.best_ms)}{unit}{'' if answer.verdict == Verdict.OK else f' ({answer.verdict})'}"
+    flag = "" if answer.verdict == Verdict.OK else f" ({answer.verdict})"
+    return f"{ms_text(answer.best_ms)}{unit}{kind_suffix(answer.kind)}{flag}"
+
+
+def kind_suffix(kind: LatencyKind) -> str:
+    """What follows a latency that no device gave, for example ` simulated`; nothing after a measured one."""
+    return "" if kind == LatencyKind.MEASURED else f" {kind}"
 
 
 def observed_text(measurement: Measurement | None) -> str:

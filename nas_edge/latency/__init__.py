@@ -3,6 +3,7 @@
     device        measured on the run's device
     table:FILE    looked up in a table, see `table.py`
     column:NAME   looked up in a column of the table that is searched, see `column.py`
+    sim:NAME      simulated, for hardware that is not there, see `simulated.py`
 
 A new source of this package is one file with its settings and a class, and one line in `LATENCY_SOURCES`. Other
 packages add theirs by entry points of the group `nas_edge.latency_sources`: the name is what stands before the colon,
@@ -19,6 +20,7 @@ from typing import Any
 from nas_edge.errors import ConfigError
 from nas_edge.latency.column import ColumnSettings, open_column
 from nas_edge.latency.settings import DeviceLatencySettings, LatencySettings, TextSettings
+from nas_edge.latency.simulated import SimulatedSettings, open_simulated
 from nas_edge.latency.source import LatencySource
 from nas_edge.latency.table import TableSettings, open_table
 from nas_edge.networks.tflite_model import Precision
@@ -66,6 +68,11 @@ LATENCY_SOURCES: Registry[LatencySource] = Registry(
         "table": Entry(TableSettings, lambda settings, context: open_table(settings.file, context.space), "table:FILE"),
         "column": Entry(
             ColumnSettings, lambda settings, context: open_column(settings.column, context.space), "column:NAME"
+        ),
+        "sim": Entry(
+            SimulatedSettings,
+            lambda settings, context: open_simulated(settings.device, context.space, context.precision),
+            "sim:NAME",
         ),
     },
     made=LatencySource,

@@ -1,12 +1,15 @@
 """Published networks as they were published: widths and operators, from which `reference.py` builds them.
 
 MobileNetV2 arXiv:1801.04381, MnasNet arXiv:1807.11626, ProxylessNAS arXiv:1812.00332, MobileNetV3 arXiv:1905.02244,
-multi-hardware models arXiv:2008.08178, as encoded in the TuNAS and TensorFlow model-garden code.
+multi-hardware models arXiv:2008.08178, as encoded in the TuNAS and TensorFlow model-garden code. MobileNetV1
+arXiv:1704.04861. EfficientNet-EdgeTPU: tensorflow/tpu, `models/official/efficientnet/edgetpu`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
+from typing import Literal
 
 from nas_edge.networks import layers as L
 
@@ -131,4 +134,96 @@ MOBILENET_V3_STYLE = {
 }
 
 
-REFERENCE_NETWORKS = (*MOBILENET_V2_STYLE, *MOBILENET_V3_STYLE)
+@dataclass(frozen=True)
+class Stage:
+    """Equal blocks one after another; only the first has strides, and only the others are residual.
+
+    Attributes:
+        block: `separable`: depthwise and pointwise convolution, both activated; `inverted`: the inverted bottleneck;
+            `fused`: one with a full convolution in place of the first two.
+        width: output channels.
+        layers: how many blocks.
+        kernel: side of the kernel.
+        strides: of the first block.
+        ratio: expansion ratio of a bottleneck.
+        expanded: width after the first block's expansion, where the ratio does not say it.
+        residual: whether the later blocks are.
+    """
+
+    block: Literal["separable", "inverted", "fused"]
+    width: int
+    layers: int = 1
+    kernel: int = 3
+    strides: int = 1
+    ratio: int = 1
+    expanded: int | None = None
+    residual: bool = True
+
+
+@dataclass(frozen=True)
+class StagedStyle:
+    """A network of stages, after a 3x3 stem of stride 2.
+
+    Attributes:
+        activation: of all layers that have one.
+        stages: in order.
+        head_width: filters of the pointwise convolution before the pool; None without it.
+        dropout: before the classifier.
+        stem_width: filters of the stem.
+    """
+
+    activation: L.ActivationName
+    stages: tuple[Stage, ...]
+    head_width: int | None
+    dropout: float
+    stem_width: int = 32
+
+
+def _efficientnet_edgetpu(depth: float) -> StagedStyle:
+    """S has a depth of 1 and images of 224 pixels, M of 1.1 and 240 pixels."""
+
+    def layers(count: int) -> int:
+        return ceil(count * depth)
+
+    return StagedStyle(
+        activation="relu",
+        stages=(
+            # The published code expands 24 channels here, although the stem makes 32.
+            Stage("fused", 24, layers(1), ratio=4, expanded=96, residual=False),
+            Stage("fused", 32, layers(2), strides=2, ratio=8),
+            Stage("fused", 48, layers(4), strides=2, ratio=8),
+            Stage("inverted", 96, layers(5), kernel=5, strides=2, ratio=8),
+            Stage("inverted", 144, layers(4), kernel=5, ratio=8),
+            Stage("inverted", 192, layers(2), kernel=5, strides=2, ratio=8),
+        ),
+        head_width=1280,
+        dropout=0.2,
+    )
+
+
+STAGED_STYLE = {
+    "mobilenet-v1": StagedStyle(
+        activation="relu6",
+        stages=tuple(
+            Stage("separable", width, layers, strides=strides, residual=False)
+            for width, layers, strides in (
+                (64, 1, 1),
+                (128, 1, 2),
+                (128, 1, 1),
+                (256, 1, 2),
+                (256, 1, 1),
+                (512, 1, 2),
+                (512, 5, 1),
+                (1024, 1, 2),
+                (1024, 1, 1),
+            )
+        ),
+        head_width=None,
+        dropout=0.001,
+    ),
+    "efficientnet-edgetpu-s": _efficientnet_edgetpu(1.0),
+    "efficientnet-edgetpu-m": _efficientnet_edgetpu(1.1),
+}
+
+
+REFERENCE_NETWORKS = (*MOBILENET_V2_STYLE, *MOBILENET_V3_STYLE, *STAGED_STYLE)

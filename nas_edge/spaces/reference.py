@@ -20,8 +20,11 @@ from nas_edge.spaces.published import (
     MOBILENET_V2_STYLE,
     MOBILENET_V3_STYLE,
     REFERENCE_NETWORKS,
+    STAGED_STYLE,
     MobileNetV2Style,
     MobileNetV3Style,
+    Stage,
+    StagedStyle,
 )
 
 # Operator codes of the MobileNetV2 family: kernel and expansion ratio, 6 skips the layer.
@@ -69,6 +72,33 @@ def _mobilenet_v3_style(model: MobileNetV3Style, scale: Callable[[int], int], cl
     return L.Sequential(tuple((parts | blocks.classifier(classes, 0.25)).items()))
 
 
+def _staged(model: StagedStyle, scale: Callable[[int], int], classes: int) -> L.Sequential:
+    parts: dict[str, L.Layer] = {"stem": blocks.conv_norm(scale(model.stem_width), model.activation, 3, 2)}
+    for number, stage in enumerate(model.stages, start=1):
+        for layer in range(1, stage.layers + 1):
+            body = _block(stage, layer == 1, model.activation, scale)
+            parts[f"block{number}.layer{layer}"] = L.Residual(body) if stage.residual and layer > 1 else body
+    if model.head_width is not None:
+        parts["head"] = blocks.conv_norm(scale(model.head_width), model.activation)
+    parts["pool"] = L.GlobalAveragePool()
+    return L.Sequential(tuple((parts | blocks.classifier(classes, model.dropout)).items()))
+
+
+def _block(stage: Stage, first: bool, activation: L.ActivationName, scale: Callable[[int], int]) -> L.Sequential:
+    width, strides = scale(stage.width), stage.strides if first else 1
+    depthwise = blocks.depthwise_norm(stage.kernel, activation, strides)
+    if stage.block == "separable":
+        return sequential(depthwise=depthwise, project=blocks.conv_norm(width, activation))
+    expanded: L.Width = L.Scaled(stage.ratio)
+    if first and stage.expanded is not None:
+        expanded = scale(stage.expanded)
+    if stage.block == "inverted":
+        return blocks.bottleneck(width, expanded, depthwise, activation)
+    return sequential(
+        expand=blocks.conv_norm(expanded, activation, stage.kernel, strides), project=blocks.conv_norm(width, None)
+    )
+
+
 def reference_network(
     name: str,
     input_size: int = 224,
@@ -90,6 +120,8 @@ def reference_network(
         template = _mobilenet_v2_style(MOBILENET_V2_STYLE[name], scale, classes)
     elif name in MOBILENET_V3_STYLE:
         template = _mobilenet_v3_style(MOBILENET_V3_STYLE[name], scale, classes)
+    elif name in STAGED_STYLE:
+        template = _staged(STAGED_STYLE[name], scale, classes)
     else:
         raise SpaceError(f"unknown reference network {name!r}", expected=f"one of {', '.join(REFERENCE_NETWORKS)}")
     return decode(change(template), (input_size, input_size, channels), {})

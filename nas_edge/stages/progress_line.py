@@ -11,6 +11,7 @@ from nas_edge.latency.device import DeviceSource
 from nas_edge.search.loop import StepReport
 from nas_edge.search.trials import Trial
 from nas_edge.tasks.base import Metric
+from nas_edge.text import kind_suffix
 
 # A candidate seldom takes longer than this; if it does, the user should know what is waited for.
 PATIENCE_S = 5.0
@@ -64,9 +65,9 @@ class SearchLine:
     def _trial(self, report: StepReport) -> list[str]:
         """The step's last trial."""
         trial = report.trials[-1]
-        if trial.latency_ms is not None:
+        if trial.latency is not None and trial.latency_ms is not None:
             flag = "" if trial.verdict == Verdict.OK else f" ({trial.verdict})"
-            timed = f"{ms_text(trial.latency_ms)}/{ms_text(self._target_ms)} ms{flag}"
+            timed = f"{ms_text(trial.latency_ms)}/{ms_text(self._target_ms)} ms{kind_suffix(trial.latency.kind)}{flag}"
         else:
             timed = "not timed" if trial.verdict is None else str(trial.verdict)
         conditions = None if trial.measurement is None else trial.measurement.conditions

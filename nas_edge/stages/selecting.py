@@ -18,7 +18,7 @@ from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.stages.context import RunContext
 from nas_edge.stages.searching import advising
-from nas_edge.text import answer_text
+from nas_edge.text import answer_text, kind_suffix
 
 # Random architectures that are scored at once, and measured side by side.
 TOGETHER, MEASURED_TOGETHER = 16, 4
@@ -66,7 +66,9 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
                 finalists=finalists,
             )
     winner = selection.winner
-    timed = "not timed" if winner.latency_ms is None else f"{ms_text(winner.latency_ms)} ms"
+    timed = "not timed"
+    if winner.latency is not None and winner.latency_ms is not None:
+        timed = f"{ms_text(winner.latency_ms)} ms{kind_suffix(winner.latency.kind)}"
     reporter.say(
         f"selected from {len(selection.trials)} evaluated again: quality {context.task.metric.text(winner.quality)}, "
         f"{timed}, {winner.architecture}"
