@@ -33,7 +33,7 @@ def examine_board(address: BoardAddress) -> list[Check]:
             facts = board.examine()
         except DeviceError as error:
             return [failed("connection", error)]
-        checks += [_check_python(facts, address), _check_storage(facts), _check_worker(facts)]
+        checks += [_check_python(board, facts), _check_storage(facts), _check_worker(facts)]
         try:
             checks += [*_check_power(board), *_check_stored(board)]
         except DeviceError as error:
@@ -64,9 +64,9 @@ def _check_link(board: Board) -> Check:
     return Check("connection", "pass", found)
 
 
-def _check_python(facts: BoardFacts, address: BoardAddress) -> Check:
+def _check_python(board: Board, facts: BoardFacts) -> Check:
     try:
-        check_python(facts, address)
+        check_python(facts, board.program, board.address)
     except DeviceError as error:
         return failed("python", error)
     return Check("python", "pass", f"{facts.version_text}, {facts.python}, with {facts.runtime}")
@@ -80,7 +80,7 @@ def _check_storage(facts: BoardFacts) -> Check:
 
 
 def _check_worker(facts: BoardFacts) -> Check:
-    return Check("worker", "pass", f"{facts.file} {'is there' if facts.has_worker else 'is copied when it is needed'}")
+    return Check("worker", "pass", f"{facts.file} {'is there' if facts.has_program else 'is copied when it is needed'}")
 
 
 def _check_power(board: Board) -> list[Check]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from device_agents.errors import DeviceUnavailableError, SpecError
 from device_agents.floors import forget_floors
 from device_agents.ssh.address import BoardAddress
-from device_agents.ssh.board import LEAST_PYTHON, Board, BoardFacts, worker_file
+from device_agents.ssh.board import Board, BoardFacts
 from device_agents.ssh.connection import Completed
 
 # What is installed of each. tflite-runtime was built for NumPy 1.
@@ -46,7 +46,7 @@ def set_up_board(
     with Board(address) as board:
         board.claim()
         facts = board.examine()
-        if facts.version < LEAST_PYTHON or not (facts.runtime and facts.numpy) or runtime or files:
+        if facts.version < board.program.least_python or not (facts.runtime and facts.numpy) or runtime or files:
             _install(board, facts, runtime or _fitting(facts), files)
             facts = board.examine()
         facts = board.ready()
@@ -54,7 +54,7 @@ def set_up_board(
             ("board", str(address)),
             ("python", f"{facts.version_text}, {facts.python}"),
             ("runtime", facts.runtime),
-            ("worker", f"{worker_file()[0]} in {facts.file.rpartition('/')[0]}"),
+            ("worker", f"{board.program.file} in {facts.file.rpartition('/')[0]}"),
         ]
 
 
@@ -63,7 +63,7 @@ def clean_board(address: BoardAddress) -> Sequence[str]:
     lines: list[str] = []
     with Board(address) as board:
         facts = board.examine()
-        if facts.has_worker and facts.runtime and facts.numpy:  # else nothing was ever measured with it
+        if facts.has_program and facts.runtime and facts.numpy:  # else nothing was ever measured with it
             from device_agents.ssh.agent import SshAgent
 
             agent = SshAgent(address)

@@ -30,6 +30,7 @@ from .limits import no_core_dumps
 from .measure import CandidateError, measure_model, run_model
 from .runtime import Runtime, load_runtime
 from .spec import BenchmarkSpec
+from .stdio import take_over_stdio, write_all
 from .tensors import decode_arrays, encode_arrays
 from .visits import VisitedModel, Visitor
 
@@ -174,14 +175,14 @@ def main() -> None:
     """Serves stdin and stdout until stdin ends."""
     name, device = [*sys.argv[1:], "", ""][:2]
     no_core_dumps()
-    read_fd, write_fd = _take_over_stdio()
+    read_fd, write_fd = take_over_stdio()
     requests: queue.Queue[Frame] = queue.Queue()
     threading.Thread(target=_receive, args=(read_fd, requests), daemon=True).start()
     runtime = load_runtime(_ACCELERATORS[name](device) if name else None)
     # What is loaded now stays; collecting garbage before each timing need not walk it.
     gc.freeze()
     with os.fdopen(write_fd, "wb", buffering=0) as sink:
-        worker = Worker(runtime, lambda frame: _write_all(sink, encode_frame(frame)))
+        worker = Worker(runtime, lambda frame: write_all(sink, encode_frame(frame)))
         while True:
             worker.answer(requests.get())
 
@@ -215,24 +216,6 @@ def _alarm(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.alarm(0)
-
-
-def _take_over_stdio() -> tuple[int, int]:
-    """Keeps stdin and stdout for frames alone.
-
-    Native libraries print to file descriptor 1 at will, which would corrupt the stream;
-    from here on such prints go to stderr.
-    """
-    read_fd, write_fd = os.dup(0), os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
-    return read_fd, write_fd
-
-
-def _write_all(sink: Any, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[sink.write(view) :]
 
 
 if __name__ == "__main__":
