@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
 
 from device_agents.checks import Check
 from device_agents.errors import DeviceError
@@ -33,7 +34,7 @@ def examine_board(address: BoardAddress) -> list[Check]:
             facts = board.examine()
         except DeviceError as error:
             return [failed("connection", error)]
-        checks += [_check_python(board, facts), _check_storage(facts), _check_worker(facts)]
+        checks += [_check_python(board, facts), _check_storage(facts), _check_program(facts)]
         try:
             checks += [*_check_power(board), *_check_stored(board)]
         except DeviceError as error:
@@ -49,6 +50,30 @@ def examine_board(address: BoardAddress) -> list[Check]:
         return [*checks, failed("measuring", error)]
     finally:
         agent.close()
+
+
+def check_host(board: Board, modules: Mapping[str, str]) -> list[Check]:
+    """Looks at a host that is to serve its devices, up to them.
+
+    Args:
+        board: The host.
+        modules: What its Python should have, see `setup.install_packages`.
+    """
+    try:
+        checks = [_check_link(board)]
+        facts = board.examine(*modules)
+        checks += [_check_python(board, facts), _check_storage(facts), _check_program(facts)]
+        return [*checks, *_check_missing(board, facts, modules), *_check_stored(board)]
+    except DeviceError as error:
+        return [failed("connection", error)]
+
+
+def _check_missing(board: Board, facts: BoardFacts, modules: Mapping[str, str]) -> list[Check]:
+    if not facts.missing:
+        return []
+    found = f"{facts.python} has no {', '.join(modules[name] for name in facts.missing if name in modules)}"
+    fix = "nas-edge devices setup with the address of the device installs it, in an environment of its own"
+    return [Check("packages", "warn", f"{found}: not every way to a device works", fix)]
 
 
 def _check_link(board: Board) -> Check:
@@ -69,7 +94,8 @@ def _check_python(board: Board, facts: BoardFacts) -> Check:
         check_python(facts, board.program, board.address)
     except DeviceError as error:
         return failed("python", error)
-    return Check("python", "pass", f"{facts.version_text}, {facts.python}, with {facts.runtime}")
+    runtime = f", with {facts.runtime}" if facts.runtime else ""
+    return Check("python", "pass", f"{facts.version_text}, {facts.python}{runtime}")
 
 
 def _check_storage(facts: BoardFacts) -> Check:
@@ -79,7 +105,7 @@ def _check_storage(facts: BoardFacts) -> Check:
     return Check("storage", "pass", found)
 
 
-def _check_worker(facts: BoardFacts) -> Check:
+def _check_program(facts: BoardFacts) -> Check:
     return Check("worker", "pass", f"{facts.file} {'is there' if facts.has_program else 'is copied when it is needed'}")
 
 
