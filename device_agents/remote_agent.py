@@ -31,6 +31,8 @@ _CLOSE_S = 10.0
 # A link slower than this is of no use for measuring.
 _LEAST_BYTES_PER_S = 50e3
 _COMMAND = re.compile(r"(nas-edge devices (?:setup|doctor|clean) )'?([a-z][a-z0-9-]*:[^\s'`;,)]*)'?")
+# What sets a device up installs there what this toolkit's extras are here.
+_EXTRA = re.compile(r"pip install '?nas-edge\[[a-z-]+\]'?")
 
 
 class RemoteProgram:
@@ -39,14 +41,15 @@ class RemoteProgram:
     Args:
         channel: The program; closed with this.
         host: What that host is called here.
+        device: The address there of the device that it is asked about; "" for none.
         name: Gives the address that a device has here, from the one that it has there.
 
     Raises:
         DeviceUnavailableError: If it does not answer.
     """
 
-    def __init__(self, channel: WorkerChannel, host: str, name: Callable[[str], str]) -> None:
-        self._host, self._name = host, name
+    def __init__(self, channel: WorkerChannel, host: str, device: str, name: Callable[[str], str]) -> None:
+        self._host, self._device, self._name = host, device, name
         self._waiting = False  # for an answer, which an interrupted request leaves behind
         self._link = WorkerLink(channel, if_outdated=f"nas-edge devices clean '{host}', so that it is copied anew")
         self._ended = threading.Event()
@@ -81,9 +84,16 @@ class RemoteProgram:
             raise read_error(answer.header["raised"], self.as_here)
         return answer
 
-    def as_here(self, text: str) -> str:
-        """Returns a text whose commands of this toolkit name devices as this host does, and so can be followed here."""
-        return _COMMAND.sub(lambda found: f"{found[1]}'{self._name(found[2])}'", text)
+    def as_here(self, text: str, device: str = "") -> str:
+        """Returns a text that says what to do here instead of there.
+
+        Args:
+            text: Its commands of this toolkit name devices as that host does.
+            device: Which device it is about; "" for the one that is asked about.
+        """
+        text = _COMMAND.sub(lambda found: f"{found[1]}'{self._name(found[2])}'", text)
+        set_up = f"nas-edge devices setup '{self._name(device or self._device)}'"
+        return _EXTRA.sub(lambda _: set_up, text)
 
     def close(self) -> None:
         """Ends it, once it has freed its device if it is not busy; may be called twice."""
@@ -203,7 +213,7 @@ class RemoteAgent(DeviceAgent):
         if self._program is not None and not self._program.alive:
             self.close()
         if self._program is None:
-            program = RemoteProgram(self._start(), self._host, self._name)
+            program = RemoteProgram(self._start(), self._host, self._device, self._name)
             try:
                 opened = program.ask("open", {"address": self._device}).header
                 self.recorded, self.rounds_at_once = (

@@ -45,6 +45,11 @@ class BoardAddress:
         """Returns the address of another device there."""
         return replace(self, device=device)
 
+    @property
+    def called(self) -> str:
+        """What it is called in messages."""
+        return f"host of {self}" if self.device else f"board at {self}"
+
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -153,7 +153,7 @@ class Board:
         self.address, self._worker_arguments = address, worker_arguments
         self.program = program or worker_program()
         self.connection = SshConnection(address)
-        self._lock = DeviceLock(LOCK, f"the board at {address}")
+        self._lock = DeviceLock(LOCK, f"the {address.called}")
         self._is_ready = False
         self._file, self._python = "", ""
         self._ended: threading.Event | None = None
@@ -240,7 +240,7 @@ class Board:
         if done.exit_code in _NOT_FOUND:
             name = self.address.python or "python3"
             raise DeviceUnavailableError(
-                f"The board at {self.address} has no Python {name!r}",
+                f"The {self.address.called} has no Python {name!r}",
                 fix=f"install Python {self.program.least_python_text} or later there, or name one: "
                 "ssh://...?python=PATH",
             )
@@ -251,13 +251,13 @@ class Board:
         if not isinstance(answer, dict):
             said = done.log[-300:] or done.output[-300:].decode(errors="replace")
             raise BenchFailedError(
-                f"The Python of the board at {self.address} failed (exit status {done.exit_code}): {said}",
+                f"The Python of the {self.address.called} failed (exit status {done.exit_code}): {said}",
                 fix=f"Python {self.program.least_python_text} or later is needed; does the login shell print anything "
                 "by itself?",
             )
         if "error" in answer:
             raise DeviceUnavailableError(
-                f"The board at {self.address} cannot keep what is copied to it: {str(answer['error'])[:300]}",
+                f"The {self.address.called} cannot keep what is copied to it: {str(answer['error'])[:300]}",
                 fix="free some storage in its home folder, and see that it can be written",
             )
         return answer
@@ -301,7 +301,7 @@ def check_python(facts: BoardFacts, program: Program, address: BoardAddress) -> 
     """Raises DeviceUnavailableError unless the board's Python can run a program."""
     if facts.version < program.least_python:
         raise DeviceUnavailableError(
-            f"The Python of the board at {address} is too old",
+            f"The Python of the {address.called} is too old",
             expected=f"{program.least_python_text} or later",
             received=f"{facts.version_text} ({facts.python})",
             fix="name another one: ssh://...?python=PATH",
@@ -310,7 +310,7 @@ def check_python(facts: BoardFacts, program: Program, address: BoardAddress) -> 
     missing = [*([] if facts.numpy else ["NumPy"]), *(["TFLite runtime"] if lacks_runtime else [])]
     if missing:
         raise DeviceUnavailableError(
-            f"{facts.python} on the board at {address} has no {' and no '.join(missing)}",
+            f"{facts.python} on the {address.called} has no {' and no '.join(missing)}",
             fix=f"nas-edge devices setup '{address}' installs it there, in an environment of its own",
         )
 
@@ -337,7 +337,7 @@ def _read_facts(answer: dict[str, Any], address: BoardAddress) -> BoardFacts:
             bool(answer["has_program"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise BenchFailedError(f"The board at {address} says of itself what makes no sense: {error}") from error
+        raise BenchFailedError(f"The {address.called} says of itself what makes no sense: {error}") from error
 
 
 @functools.cache

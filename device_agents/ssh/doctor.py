@@ -34,9 +34,9 @@ def examine_board(address: BoardAddress) -> list[Check]:
             facts = board.examine()
         except DeviceError as error:
             return [failed("connection", error)]
-        checks += [_check_python(board, facts), _check_storage(facts), _check_program(facts)]
+        checks += [_check_python(board, facts), _check_storage(facts), _check_program(facts, "worker")]
         try:
-            checks += [*_check_power(board), *_check_stored(board)]
+            checks += [*_check_power(board), *_check_stored(board, "kept on the board")]
         except DeviceError as error:
             return [*checks, failed("state", error)]
     if any(check.state == "fail" for check in checks):
@@ -62,8 +62,8 @@ def check_host(board: Board, modules: Mapping[str, str]) -> list[Check]:
     try:
         checks = [_check_link(board)]
         facts = board.examine(*modules)
-        checks += [_check_python(board, facts), _check_storage(facts), _check_program(facts)]
-        return [*checks, *_check_missing(board, facts, modules), *_check_stored(board)]
+        checks += [_check_python(board, facts), _check_storage(facts), _check_program(facts, "program")]
+        return [*checks, *_check_missing(board, facts, modules), *_check_stored(board, "kept there")]
     except DeviceError as error:
         return [failed("connection", error)]
 
@@ -72,7 +72,7 @@ def _check_missing(board: Board, facts: BoardFacts, modules: Mapping[str, str]) 
     if not facts.missing:
         return []
     found = f"{facts.python} has no {', '.join(modules[name] for name in facts.missing if name in modules)}"
-    fix = "nas-edge devices setup with the address of the device installs it, in an environment of its own"
+    fix = f"nas-edge devices setup '{board.address}' installs it, in an environment of its own"
     return [Check("packages", "warn", f"{found}: not every way to a device works", fix)]
 
 
@@ -105,8 +105,8 @@ def _check_storage(facts: BoardFacts) -> Check:
     return Check("storage", "pass", found)
 
 
-def _check_program(facts: BoardFacts) -> Check:
-    return Check("worker", "pass", f"{facts.file} {'is there' if facts.has_program else 'is copied when it is needed'}")
+def _check_program(facts: BoardFacts, name: str) -> Check:
+    return Check(name, "pass", f"{facts.file} {'is there' if facts.has_program else 'is copied when it is needed'}")
 
 
 def _check_power(board: Board) -> list[Check]:
@@ -125,9 +125,9 @@ def _check_power(board: Board) -> list[Check]:
     return [Check("power", "pass", "neither voltage nor heat has slowed it since it was started")]
 
 
-def _check_stored(board: Board) -> list[Check]:
+def _check_stored(board: Board, name: str) -> list[Check]:
     folders = board.ask("stored").get("folders")
     if not isinstance(folders, dict) or not folders:
         return []
     found = "; ".join(f"{path} ({int(size) / 1e6:.1f} MB)" for path, size in folders.items())
-    return [Check("kept on the board", "pass", f"{found}; `nas-edge devices clean '{board.address}'` removes it")]
+    return [Check(name, "pass", f"{found}; `nas-edge devices clean '{board.address.of_host}'` removes it")]

@@ -37,7 +37,7 @@ class RemoteSshAgent(RemoteAgent):
     """
 
     def __init__(self, address: BoardAddress) -> None:
-        self._board = Board(address.of_host, program=agents_program())
+        self._board = Board(address, program=agents_program())
         # Whatever an earlier link of this agent left running there has the device, and is ended.
         session = secrets.token_hex(8)
         super().__init__(
@@ -79,9 +79,9 @@ def open_remote(address: BoardAddress) -> DeviceAgent:
 @contextlib.contextmanager
 def _serving(address: BoardAddress) -> Iterator[tuple[Board, RemoteProgram]]:
     """A host and the program that serves its devices."""
-    with Board(address.of_host, program=agents_program()) as board:
+    with Board(address, program=agents_program()) as board:
         channel = board.start_serving(secrets.token_hex(8))
-        program = RemoteProgram(channel, str(address.of_host), _name(address))
+        program = RemoteProgram(channel, str(address.of_host), address.device, _name(address))
         try:
             yield board, program
         finally:
@@ -92,8 +92,15 @@ def list_remote(address: BoardAddress) -> list[DeviceRow]:
     """Returns the devices that a host finds, with the addresses that they have here."""
     with _serving(address) as (_, program):
         rows = read_rows(program.ask("list").header.get("rows"))
-        here = [replace(row, address=str(address.of_device(row.address)), fix=program.as_here(row.fix)) for row in rows]
-        return [replace(row, detail=program.as_here(row.detail)) for row in here]
+        return [
+            replace(
+                row,
+                address=str(address.of_device(row.address)),
+                detail=program.as_here(row.detail, row.address),
+                fix=program.as_here(row.fix, row.address),
+            )
+            for row in rows
+        ]
 
 
 def examine_remote(address: BoardAddress, scheme: Scheme) -> list[Check]:
@@ -103,7 +110,7 @@ def examine_remote(address: BoardAddress, scheme: Scheme) -> list[Check]:
         address: The device.
         scheme: Of the device.
     """
-    with Board(address.of_host, program=agents_program()) as board:
+    with Board(address, program=agents_program()) as board:
         checks = [replace(check, name=f"host {check.name}") for check in check_host(board, _modules(scheme))]
     if not healthy(checks):
         return checks
@@ -136,7 +143,7 @@ def set_up_remote(address: BoardAddress, scheme: Scheme, options: Mapping[str, s
     of_device = {name: value for name, value in options.items() if name != "wheels"}
     sent = [name for name, value in of_device.items() if name in files and "://" not in value]
     blobs = [_read(of_device[name]) for name in sent]
-    with Board(address.of_host, program=agents_program()) as board:
+    with Board(address, program=agents_program()) as board:
         facts = install_packages(board, _modules(scheme), options.get("wheels"))
         done = [("host", str(address.of_host)), ("python", f"{facts.version_text}, {facts.python}")]
     if scheme.setup is None:
@@ -148,12 +155,19 @@ def set_up_remote(address: BoardAddress, scheme: Scheme, options: Mapping[str, s
 
 def clean_remote(address: BoardAddress) -> list[str]:
     """Has a host remove what stays on its device, and forgets what is kept of the device here; a line for each."""
-    lines: list[str] = []
-    with contextlib.suppress(DeviceError), contextlib.closing(RemoteSshAgent(address)) as agent:
-        lines = forget_floors(agent.info())  # one that cannot be measured on has none
+    lines = _clean_there(address)
+    # Who asks a phone what it is has put the tool there again.
+    with contextlib.suppress(DeviceError):  # what cannot be measured on has nothing here
+        with contextlib.closing(RemoteSshAgent(address)) as agent:
+            lines += forget_floors(agent.info())
+        _clean_there(address)
+    return lines
+
+
+def _clean_there(address: BoardAddress) -> list[str]:
     with _serving(address) as (_, program):
         found = read_lines(program.ask("clean", {"address": address.device}).header.get("lines"))
-    return [*lines, *(f"{line}, of {address.of_host}" for line in found)]
+        return [f"{line}, of {address.of_host}" for line in found]
 
 
 def _modules(scheme: Scheme) -> dict[str, str]:

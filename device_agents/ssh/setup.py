@@ -137,7 +137,7 @@ def _install(board: Board, facts: BoardFacts, requirements: Sequence[str], files
 def _failed(board: Board, doing: str, done: Completed, fix: str) -> DeviceUnavailableError:
     said = (done.log or done.output.decode(errors="replace")).splitlines()
     return DeviceUnavailableError(
-        f"On the board at {board.address}, {doing} failed (exit status {done.exit_code}): {' '.join(said[-2:])[:400]}",
+        f"On the {board.address.called}, {doing} failed (exit status {done.exit_code}): {' '.join(said[-2:])[:400]}",
         fix=fix,
     )
 

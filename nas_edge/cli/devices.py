@@ -27,6 +27,8 @@ class _Devices(Group):
 def devices(context: click.Context, at: str | None) -> None:
     """Lists the devices that can be reached, and how to name others."""
     if context.invoked_subcommand is not None:
+        if at is not None:
+            raise click.UsageError("--at is for the list alone; name the device as that list does", context)
         return
     from device_agents.devices import list_devices, schemes
 
