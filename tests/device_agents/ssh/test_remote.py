@@ -92,7 +92,10 @@ def test_the_cpu_of_another_host_conforms(server: SshServer) -> None:
     wait_until(lambda: not server.workers())
 
 
-def test_a_phone_of_another_host_is_the_phone_that_it_is_here(server: SshServer, phone: Phone) -> None:
+def test_a_phone_of_another_host_is_the_phone_that_it_is_here(
+    server: SshServer, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_EDGE_BENCHMARK_MODEL", server.variables["NAS_EDGE_BENCHMARK_MODEL"])
     with open_device(phone.address) as agent:
         here = agent.info()
     address = on(server, phone.address)
@@ -103,7 +106,7 @@ def test_a_phone_of_another_host_is_the_phone_that_it_is_here(server: SshServer,
         assert first.samples_ms == second.samples_ms == (1.0,)
         assert first.conditions is not None
         assert first.conditions.device_fingerprint == here.fingerprint
-        assert agent.cores("big") == (4, 5, 6, 7)
+        assert agent.cores("big") == (6, 7)
         # The lock lies on the phone, so it holds wherever the other one asks from.
         with open_device(phone.address) as other, pytest.raises(DeviceUnavailableError, match="is being measured by"):
             other.info()
@@ -122,6 +125,8 @@ def test_a_phone_is_free_for_its_own_agent_after_a_link_was_lost_without_a_word(
         (left,) = served(server)
         os.kill(left, signal.SIGSTOP)  # so that it does not notice
         server.cut()
+        with contextlib.suppress(DeviceUnavailableError):  # if the loss is noticed only now
+            agent.info()
         agent.info()
         assert left not in served(server)
     wait_until(lambda: not served(server))
