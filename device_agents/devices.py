@@ -70,9 +70,23 @@ def scheme_of(address: str) -> tuple[Scheme, str]:
     return scheme, rest
 
 
-def list_devices() -> list[DeviceRow]:
-    """Returns the devices that can be found without being named; a scheme that fails at it is a row that says so."""
-    return [row for scheme in loaded_schemes() for row in _found_by(scheme)]
+def list_devices(at: str | None = None) -> list[DeviceRow]:
+    """Returns the devices that can be found without being named; a scheme that fails at it is a row that says so.
+
+    Args:
+        at: Address of the host whose devices are listed; None for this machine.
+
+    Raises:
+        DeviceAddressError: If that is malformed or unknown.
+        DeviceError: If it cannot be asked.
+    """
+    if at is None:
+        return [row for scheme in loaded_schemes() for row in _found_by(scheme)]
+    scheme, rest = scheme_of(at)
+    if scheme.list_at is None:
+        able = ", ".join(f"{other.name}:" for other in schemes() if other.list_at is not None)
+        raise SpecError(f"{scheme.name}: names no host with devices; supported: {able}", received=f"{at!r}")
+    return list(scheme.list_at(rest))
 
 
 def _found_by(scheme: Scheme) -> Sequence[DeviceRow]:
@@ -107,7 +121,7 @@ def set_up_device(address: str, options: Mapping[str, str] | None = None) -> Seq
             f"Setup is not needed for {scheme.name}: devices ({scheme.what}); supported: {able}",
             received=f"{address!r}",
         )
-    known = {option.name for option in scheme.setup.options}
+    known = {option.name for option in (*scheme.setup.options, *scheme.setup.options_at(rest))}
     unknown = sorted(set(options or {}) - known)
     if unknown:
         supported = ", ".join(f"--{name}" for name in sorted(known)) or "none"

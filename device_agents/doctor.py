@@ -6,6 +6,7 @@ same for all.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -114,4 +115,4 @@ def check_kept(info: DeviceInfo, floors: FloorStore, now: datetime | None = None
     ages_h = [(now - floor.measured).total_seconds() / 3600 for floor in kept]
     age = " to ".join(dict.fromkeys(f"{age_h:.1f}" for age_h in (max(0.0, min(ages_h)), max(0.0, *ages_h))))
     found = f"undisturbed times of the probes ({names}), {age} hours old, in {floors.file}"
-    return [Check("kept here", "pass", f"{found}; nas-edge devices clean {info.address} removes them")]
+    return [Check("kept here", "pass", f"{found}; nas-edge devices clean {shlex.quote(info.address)} removes them")]

@@ -81,5 +81,6 @@ SCHEMES = (
         problem=lambda rest: "nothing may follow 'host:'" if rest else "",
         list=_list,
         clean=_clean,
+        packages={"ai_edge_litert": "ai-edge-litert ~= 2.3.0"},
     ),
 )

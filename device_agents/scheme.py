@@ -7,7 +7,7 @@ talks to devices inside of the functions, so that looking at the table loads non
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from device_agents.api import DeviceAgent
 from device_agents.checks import Check
@@ -44,11 +44,13 @@ class SetupOption:
         name: Without the dashes: "sha256" is given as --sha256 VALUE.
         metavar: What stands for the value in the help.
         help: What it means.
+        is_file: Whether the value is a file of this machine (or a URL), which goes along to a device of another host.
     """
 
     name: str
     metavar: str
     help: str
+    is_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,13 @@ class Setup:
         run: Given the part of the address after the colon and the options by name (only those that were given), sets
             the device up and returns what was done, as pairs of a word and a fact.
         options: What else it takes.
+        options_at: What it takes besides for the device at REST.
         example: Arguments of `nas-edge devices setup` to show in its help.
     """
 
     run: Callable[[str, Mapping[str, str]], Sequence[tuple[str, str]]]
     options: tuple[SetupOption, ...] = ()
+    options_at: Callable[[str], Sequence[SetupOption]] = lambda rest: ()
     example: str = ""
 
 
@@ -90,6 +94,10 @@ class Scheme:
             can.
         clean: Removes what stays for measuring on the device at REST, or is kept about it, and returns a line for each
             thing that was removed; the next time, there is none. None if nothing ever stays.
+        list_at: Returns the devices that are found at REST, where that is a host with devices of its own; None if it
+            never is.
+        packages: What another host needs for such devices beside NumPy: requirements for pip, by the module that tells
+            whether they are there.
     """
 
     name: str
@@ -104,6 +112,8 @@ class Scheme:
     rest_is_file: bool = False
     check_host: Callable[[], Sequence[Check]] | None = None
     clean: Callable[[str], Sequence[str]] | None = None
+    list_at: Callable[[str], Sequence[DeviceRow]] | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, rest: str) -> DeviceAgent:
         """Opens a device: a scheme can stand wherever a function from REST to an agent can."""

@@ -23,7 +23,8 @@ from device_agents.ssh import scheme as ssh
 FAMILIES = (
     host.SCHEMES,
     android.SCHEMES,
-    ssh.SCHEMES,
+    # Another host has devices of any kind.
+    ssh.schemes(lambda name: find_scheme(name), lambda: schemes()),
     coral.SCHEMES,
     farm.SCHEMES,
     replay.SCHEMES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import signal
 import threading
@@ -112,13 +113,20 @@ class WorkerLink:
     Args:
         channel: The worker; closed with the link.
         start_timeout_s: How long it may take to answer at first, in seconds.
+        if_outdated: What to do if it speaks another protocol.
 
     Raises:
         DeviceUnavailableError: If it does not answer.
     """
 
-    def __init__(self, channel: WorkerChannel, start_timeout_s: float = _START_TIMEOUT_S) -> None:
-        self.channel = channel
+    def __init__(
+        self,
+        channel: WorkerChannel,
+        start_timeout_s: float = _START_TIMEOUT_S,
+        if_outdated: str = "copy the present worker folder to it",
+    ) -> None:
+        self.channel, self._if_outdated = channel, if_outdated
+        self._sending = threading.Lock()  # held while a frame is being sent
         self._frames: queue.Queue[Frame | Exception | None] = queue.Queue()
         self._receiver = threading.Thread(target=self._receive, daemon=True)
         self._receiver.start()
@@ -148,7 +156,7 @@ class WorkerLink:
         """
         deadline_s = time.monotonic() + timeout_s
         # In a thread: a worker that hangs stops reading, and the pipe is soon full.
-        self._send_in_background(frame_parts(frame))
+        threading.Thread(target=self.tell, args=(frame,), daemon=True).start()
         doing = _Doing()
         while True:
             answer = self._next_frame(deadline_s, doing, timeout_s)
@@ -157,6 +165,13 @@ class WorkerLink:
             doing = _Doing.read(answer.header)
             if each_stage:
                 deadline_s = time.monotonic() + timeout_s
+
+    def tell(self, frame: Frame) -> None:
+        """Sends a frame that nothing answers, once those before it are sent; another thread may be waiting for one."""
+        # A worker that died or was closed is reported by the receiving side.
+        with self._sending, contextlib.suppress(OSError, ValueError):
+            for part in frame_parts(frame):
+                self.channel.write(part)
 
     def close(self) -> None:
         """Ends the worker, at once if it is busy; may be called twice."""
@@ -176,7 +191,7 @@ class WorkerLink:
                 "The worker speaks another protocol",
                 expected=f"version {PROTOCOL_VERSION}",
                 received=f"{hello.get('protocol')!r:.80}",
-                fix="copy the present worker folder to it",
+                fix=self._if_outdated,
             )
         return hello
 
@@ -196,16 +211,6 @@ class WorkerLink:
         if isinstance(item, DeviceError):
             raise item
         raise WorkerDiedError(doing.stage, doing.model, return_code, self.channel.log)
-
-    def _send_in_background(self, parts: list[bytes]) -> None:
-        def send() -> None:
-            try:
-                for part in parts:
-                    self.channel.write(part)
-            except (OSError, ValueError):
-                pass  # it died or was closed: the receiving side reports it
-
-        threading.Thread(target=send, daemon=True).start()
 
     def _receive(self) -> None:
         try:

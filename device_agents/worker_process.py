@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -34,7 +35,11 @@ def start_local_worker(arguments: Sequence[str] = ()) -> ProcessChannel:
     Raises:
         DeviceUnavailableError: If it cannot be started.
     """
-    return ProcessChannel([sys.executable, "-m", "device_agents.worker", *arguments], PACKAGE_ROOT)
+    # Where this package lies in a zip file (see `serve`), that is no folder to start in.
+    folder = PACKAGE_ROOT if PACKAGE_ROOT.is_dir() else PACKAGE_ROOT.parent
+    path = os.pathsep.join(filter(None, (str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "device_agents.worker", *arguments]
+    return ProcessChannel(command, folder, {**os.environ, "PYTHONPATH": path})
 
 
 class ProcessChannel(WorkerChannel):
@@ -43,16 +48,20 @@ class ProcessChannel(WorkerChannel):
     Args:
         command: Program and arguments.
         folder: Where it is started; None for the present folder.
+        environment: Its environment variables; None for those of this process.
 
     Raises:
         DeviceUnavailableError: If it cannot be started.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         try:
             self._process = subprocess.Popen(
                 command,
                 cwd=folder,
+                env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

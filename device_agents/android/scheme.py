@@ -58,7 +58,7 @@ def _setup(name: str) -> Setup:
     return Setup(
         set_up,
         options=(
-            SetupOption("benchmark-model", "FILE|URL", "TFLite's benchmark_model for the phone; https."),
+            SetupOption("benchmark-model", "FILE|URL", "TFLite's benchmark_model for the phone; https.", is_file=True),
             SetupOption("sha256", "HEX", "What the SHA-256 of the tool must be."),
         ),
         example="adb: --benchmark-model android_aarch64_benchmark_model",
@@ -89,6 +89,9 @@ def _check_host() -> Sequence[Check]:
     return [*check_usb(), check_adb_server()]
 
 
+_USB = {"adb_shell": "adb-shell ~= 0.4.4", "usb1": "adb-shell[usb] ~= 0.4.4"}
+_SERVER = {"adb_shell": "adb-shell ~= 0.4.4", "adbutils": "adbutils >= 2.12, < 3"}
+
 SCHEMES = (
     Scheme(
         name="adb",
@@ -101,6 +104,7 @@ SCHEMES = (
         setup=_setup("adb"),
         complete=_complete("adb"),
         clean=_clean("adb"),
+        packages={**_USB, **_SERVER},
         check_host=_check_host,
     ),
     Scheme(
@@ -113,6 +117,7 @@ SCHEMES = (
         setup=_setup("adb-usb"),
         complete=_complete("adb-usb"),
         clean=_clean("adb-usb"),
+        packages=_USB,
     ),
     Scheme(
         name="adb-server",
@@ -124,5 +129,6 @@ SCHEMES = (
         setup=_setup("adb-server"),
         complete=_complete("adb-server"),
         clean=_clean("adb-server"),
+        packages=_SERVER,
     ),
 )

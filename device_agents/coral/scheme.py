@@ -78,5 +78,6 @@ SCHEMES = (
         doctor=_doctor,
         complete=lambda rest: _FORMS,
         clean=_clean,
+        packages={"ai_edge_litert": "ai-edge-litert"},
     ),
 )

@@ -1,23 +1,23 @@
-"""Addresses of boards: `ssh://[USER@]HOST[:PORT][?python=COMMAND][&accelerator=NAME]`."""
+"""Addresses of boards and other hosts: `ssh://[USER@]HOST[:PORT][?python=COMMAND][&accelerator=NAME][&device=ADDRESS]`."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from device_agents.accelerators import accelerator_problem
 from device_agents.errors import DeviceAddressError
 
-FORM = "ssh://[USER@]HOST[:PORT][?python=COMMAND][&accelerator=NAME]"
-_OPTIONS = ("python", "accelerator")
+FORM = "ssh://[USER@]HOST[:PORT][?python=COMMAND][&accelerator=NAME][&device=ADDRESS]"
+_OPTIONS = ("python", "accelerator", "device")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,100}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|[0-9A-Fa-f:.%]{2,60}")
 
 
 @dataclass(frozen=True)
 class BoardAddress:
-    """Where a board is.
+    """Where a board, or another host with devices of its own, is.
 
     Attributes:
         host: A name out of the user's SSH configuration, a host name or an IP address.
@@ -26,6 +26,7 @@ class BoardAddress:
         python: The Python to use there, a path or a name on its PATH; "" for the one that setup has made, else
             `python3`.
         accelerator: What is plugged in there and to be used, see `accelerators`; "" for nothing but the CPU.
+        device: The address that a device has on that host, for example "adb:SERIAL"; "" for the board itself.
     """
 
     host: str
@@ -33,12 +34,27 @@ class BoardAddress:
     port: int | None = None
     python: str = ""
     accelerator: str = ""
+    device: str = ""
+
+    @property
+    def of_host(self) -> BoardAddress:
+        """The address of the host that the device is at."""
+        return replace(self, device="")
+
+    def of_device(self, device: str) -> BoardAddress:
+        """Returns the address of another device there."""
+        return replace(self, device=device)
+
+    @property
+    def called(self) -> str:
+        """What it is called in messages."""
+        return f"host of {self}" if self.device else f"board at {self}"
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = f":{self.port}" if self.port else ""
-        options = {"python": self.python, "accelerator": self.accelerator}
+        options = {name: getattr(self, name) for name in _OPTIONS}
         query = "&".join(f"{name}={quote(value, safe='/:')}" for name, value in options.items() if value)
         return f"ssh://{user}{host}{port}" + (f"?{query}" if query else "")
 
@@ -85,13 +101,25 @@ def _parse(rest: str) -> BoardAddress | str:
     if parts.username is not None and not _NAME.fullmatch(parts.username):
         return "the user name has characters that are not allowed"
     if parts.path not in ("", "/") or parts.fragment:
-        return "nothing but ?python=... and ?accelerator=... may follow the host"
+        return f"nothing but {', '.join(f'?{name}=...' for name in _OPTIONS)} may follow the host"
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         return f"unknown option {unknown[0]!r}; supported: {', '.join(_OPTIONS)}"
-    python, accelerator = (options.get(name, "") for name in _OPTIONS)
+    python, accelerator, device = (options.get(name, "") for name in _OPTIONS)
     if python.startswith("-") or not python.isprintable() or ("python" in options and not python):
         return "python= must name a command or a path"
     problem = accelerator_problem(accelerator) if "accelerator" in options else ""
-    return problem or BoardAddress(host, parts.username, port, python, accelerator)
+    if "device" in options and not problem:
+        problem = _device_problem(device, accelerator)
+    return problem or BoardAddress(host, parts.username, port, python, accelerator, device)
+
+
+def _device_problem(device: str, accelerator: str) -> str:
+    if accelerator:
+        return "accelerator= is what the board itself uses; of device= and accelerator= only one may be given"
+    if not re.fullmatch(r"[a-z][a-z0-9-]*:[^\s']*", device) or not device.isprintable():
+        return "device= must be an address of that host, for example device=adb:"
+    if device.startswith("ssh:"):
+        return "a host behind a host is reached by ProxyJump in your SSH configuration"
+    return ""

@@ -1,4 +1,4 @@
-"""A board: what is on it, the worker that is copied to it, and the right to measure there."""
+"""A board, or another host: what is on it, the program that is copied to it, and the right to measure there."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import io
 import json
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 from device_agents.device_lock import DeviceLock
@@ -20,14 +20,12 @@ from device_agents.ssh.address import BoardAddress
 from device_agents.ssh.channel import SshChannel
 from device_agents.ssh.connection import Completed, SshConnection
 
-LEAST_PYTHON = (3, 7)
 # In nobody's home, since it is for all users of the board; gone after a restart.
 LOCK = "/tmp/nas_edge-lock"
 # Far more often than a lock becomes stale.
 _RENEW_S = 120.0
 _INSTALL_TIMEOUT_S = 120.0
-_FOLDER = Path(__file__).resolve().parent
-_WORKER_FOLDER = _FOLDER.parent / "worker"
+_PACKAGE = __package__.partition(".")[0]
 # $1: the Python that was asked for, or ""; then what it is given. Else that of setup's environment, else the system's.
 FIND_PYTHON = """
 python=$1; shift
@@ -43,6 +41,33 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
+class Program:
+    """What is copied to a board and run by its Python.
+
+    Attributes:
+        file: Name of its file. It holds a hash of the bytes, so another version never is taken for this one.
+        data: The bytes of the file.
+        least_python: The oldest Python that runs it.
+        needs_runtime: Whether it is of no use without a TFLite runtime.
+    """
+
+    file: str
+    data: bytes
+    least_python: tuple[int, int]
+    needs_runtime: bool
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def least_python_text(self) -> str:
+        """The oldest Python, as people write it."""
+        return ".".join(map(str, self.least_python))
+
+
+@dataclass(frozen=True)
 class BoardFacts:
     """What is on a board.
 
@@ -52,9 +77,10 @@ class BoardFacts:
         machine: Instruction set, for example "aarch64".
         numpy: Whether that Python has NumPy.
         runtime: The TFLite runtime it has, or "".
-        free_bytes: Room where the worker goes.
-        file: Where the worker lies.
-        has_worker: Whether it is there, whole.
+        missing: Which of the modules that were asked for it has not.
+        free_bytes: Room where the program goes.
+        file: Where the program lies.
+        has_program: Whether it is there, whole.
     """
 
     python: str
@@ -62,9 +88,10 @@ class BoardFacts:
     machine: str
     numpy: bool
     runtime: str
+    missing: tuple[str, ...]
     free_bytes: int
     file: str
-    has_worker: bool
+    has_program: bool
 
     @property
     def version_text(self) -> str:
@@ -73,20 +100,42 @@ class BoardFacts:
 
 
 @functools.cache
-def worker_file() -> tuple[str, bytes]:
-    """Returns the name and the bytes of the file that a board's Python runs as the worker.
+def worker_program() -> Program:
+    """Returns the worker, which measures with the board's own TFLite runtime."""
+    files = {f"nas_edge_worker/{name}": data for name, data in _sources("worker").items()}
+    main = "from nas_edge_worker.__main__ import main\nmain()\n"
+    return Program(*_packed_program("worker", main, files), least_python=(3, 7), needs_runtime=True)
 
-    The name holds a hash of the bytes, so another version never is taken for this one.
-    """
+
+@functools.cache
+def agents_program() -> Program:
+    """Returns all of `device_agents`, of which `serve` is run: it measures on devices that the other host reaches."""
+    main = f"from {_PACKAGE}.serve import main\nmain()\n"
+    files = {f"{_PACKAGE}/{name}": data for name, data in _sources("").items()}
+    return Program(*_packed_program("agents", main, files), least_python=(3, 10), needs_runtime=False)
+
+
+def _sources(folder: str) -> dict[str, bytes]:
+    """The modules in a folder of this package and below, by their paths; it may itself lie in a zip file."""
+    found: dict[str, bytes] = {}
+    todo = [(resources.files(_PACKAGE).joinpath(folder), "")]
+    while todo:
+        place, path = todo.pop()
+        for entry in place.iterdir():
+            if entry.is_dir() and entry.name != "__pycache__":
+                todo.append((entry, f"{path}{entry.name}/"))
+            elif entry.name.endswith(".py"):
+                found[f"{path}{entry.name}"] = entry.read_bytes()
+    return dict(sorted(found.items()))
+
+
+def _packed_program(kind: str, main: str, files: Mapping[str, bytes]) -> tuple[str, bytes]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        main = "from nas_edge_worker.__main__ import main\nmain()\n"
-        entries = {"__main__.py": main.encode()}
-        entries |= {f"nas_edge_worker/{path.name}": path.read_bytes() for path in sorted(_WORKER_FOLDER.glob("*.py"))}
-        for name, data in entries.items():
+        for name, data in {"__main__.py": main.encode(), **files}.items():
             file.writestr(zipfile.ZipInfo(name, _EPOCH), data)
     data = buffer.getvalue()
-    return f"worker-{hashlib.sha256(data).hexdigest()[:16]}.pyz", data
+    return f"{kind}-{hashlib.sha256(data).hexdigest()[:16]}.pyz", data
 
 
 class Board:
@@ -95,12 +144,16 @@ class Board:
     Args:
         address: Where it is.
         worker_arguments: With which the worker is started.
+        program: What runs there; None for the worker.
     """
 
-    def __init__(self, address: BoardAddress, worker_arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self, address: BoardAddress, worker_arguments: Sequence[str] = (), program: Program | None = None
+    ) -> None:
         self.address, self._worker_arguments = address, worker_arguments
+        self.program = program or worker_program()
         self.connection = SshConnection(address)
-        self._lock = DeviceLock(LOCK, f"the board at {address}")
+        self._lock = DeviceLock(LOCK, f"the {address.called}")
         self._is_ready = False
         self._file, self._python = "", ""
         self._ended: threading.Event | None = None
@@ -111,15 +164,27 @@ class Board:
         Raises:
             DeviceUnavailableError: If the board cannot be reached, is in use, or lacks something.
         """
-        if not self.connection.alive:
-            self._is_ready = False
-        if not self._is_ready:
+        if not self._still_ready():
             self.claim()
+        return self._started("start", *self._worker_arguments)
+
+    def start_serving(self, session: str) -> SshChannel:
+        """Starts `serve`, which several may do at once; ends one that was started for the same session before.
+
+        Raises:
+            DeviceUnavailableError: If the host cannot be reached, or lacks something.
+        """
+        return self._started("serve", session)
+
+    def _still_ready(self) -> bool:
+        self._is_ready = self._is_ready and self.connection.alive
+        return self._is_ready
+
+    def _started(self, how: str, *arguments: str) -> SshChannel:
+        if not self._still_ready():
             facts = self.ready()
             self._file, self._python, self._is_ready = facts.file, facts.python, True
-        process = self.connection.start(
-            [self._python, "-c", _board_side(), "start", self._file, *self._worker_arguments]
-        )
+        process = self.connection.start([self._python, "-c", _board_side(), how, self._file, *arguments])
         return SshChannel(process, self.connection)
 
     def claim(self) -> None:
@@ -140,28 +205,30 @@ class Board:
             DeviceUnavailableError: If something is missing that only the user can bring.
         """
         facts = self.examine()
-        check_python(facts, self.address)
-        if not facts.has_worker:
-            self.install_worker()
+        check_python(facts, self.program, self.address)
+        if not facts.has_program:
+            self.install()
         return facts
 
-    def examine(self) -> BoardFacts:
+    def examine(self, *modules: str) -> BoardFacts:
         """Returns what is on the board.
+
+        Args:
+            *modules: Of which its Python is asked whether it has them.
 
         Raises:
             DeviceUnavailableError: If it does not answer, or has no Python.
         """
-        name, data = worker_file()
-        return _read_facts(self.ask("examine", name, hashlib.sha256(data).hexdigest()), self.address)
+        return _read_facts(self.ask("examine", self.program.file, self.program.sha256, *modules), self.address)
 
-    def install_worker(self) -> None:
-        """Copies the worker.
+    def install(self) -> None:
+        """Copies the program.
 
         Raises:
             DeviceUnavailableError: If it cannot be kept there.
         """
-        name, data = worker_file()
-        self.ask("install", name, hashlib.sha256(data).hexdigest(), data=data, timeout_s=_INSTALL_TIMEOUT_S)
+        program = self.program
+        self.ask("install", program.file, program.sha256, data=program.data, timeout_s=_INSTALL_TIMEOUT_S)
 
     def ask(self, what: str, *arguments: str, data: bytes = b"", timeout_s: float = 30.0) -> dict[str, Any]:
         """Has a function of `board_side` run and returns its answer, unchecked.
@@ -173,8 +240,9 @@ class Board:
         if done.exit_code in _NOT_FOUND:
             name = self.address.python or "python3"
             raise DeviceUnavailableError(
-                f"The board at {self.address} has no Python {name!r}",
-                fix="install Python 3.7 or later there, or name one: ssh://...?python=PATH",
+                f"The {self.address.called} has no Python {name!r}",
+                fix=f"install Python {self.program.least_python_text} or later there, or name one: "
+                "ssh://...?python=PATH",
             )
         try:
             answer = json.loads(done.output.decode())
@@ -183,12 +251,13 @@ class Board:
         if not isinstance(answer, dict):
             said = done.log[-300:] or done.output[-300:].decode(errors="replace")
             raise BenchFailedError(
-                f"The Python of the board at {self.address} failed (exit status {done.exit_code}): {said}",
-                fix="Python 3.7 or later is needed; does the login shell print anything by itself?",
+                f"The Python of the {self.address.called} failed (exit status {done.exit_code}): {said}",
+                fix=f"Python {self.program.least_python_text} or later is needed; does the login shell print anything "
+                "by itself?",
             )
         if "error" in answer:
             raise DeviceUnavailableError(
-                f"The board at {self.address} cannot keep what is copied to it: {str(answer['error'])[:300]}",
+                f"The {self.address.called} cannot keep what is copied to it: {str(answer['error'])[:300]}",
                 fix="free some storage in its home folder, and see that it can be written",
             )
         return answer
@@ -228,19 +297,20 @@ def _unreachable(text: str, *arguments: str) -> tuple[int, str]:
     raise DeviceUnavailableError("The board is gone")
 
 
-def check_python(facts: BoardFacts, address: BoardAddress) -> None:
-    """Raises DeviceUnavailableError unless the board's Python can run the worker."""
-    if facts.version < LEAST_PYTHON:
+def check_python(facts: BoardFacts, program: Program, address: BoardAddress) -> None:
+    """Raises DeviceUnavailableError unless the board's Python can run a program."""
+    if facts.version < program.least_python:
         raise DeviceUnavailableError(
-            f"The Python of the board at {address} is too old",
-            expected=".".join(map(str, LEAST_PYTHON)) + " or later",
+            f"The Python of the {address.called} is too old",
+            expected=f"{program.least_python_text} or later",
             received=f"{facts.version_text} ({facts.python})",
             fix="name another one: ssh://...?python=PATH",
         )
-    missing = [*([] if facts.numpy else ["NumPy"]), *([] if facts.runtime else ["TFLite runtime"])]
+    lacks_runtime = program.needs_runtime and not facts.runtime
+    missing = [*([] if facts.numpy else ["NumPy"]), *(["TFLite runtime"] if lacks_runtime else [])]
     if missing:
         raise DeviceUnavailableError(
-            f"{facts.python} on the board at {address} has no {' and no '.join(missing)}",
+            f"{facts.python} on the {address.called} has no {' and no '.join(missing)}",
             fix=f"nas-edge devices setup '{address}' installs it there, in an environment of its own",
         )
 
@@ -254,20 +324,22 @@ def _read_facts(answer: dict[str, Any], address: BoardAddress) -> BoardFacts:
         if not all(type(part) is int for part in version) or len(version) != 3:
             raise ValueError("version")
         python, machine, runtime, file = texts
+        missing = tuple(str(name) for name in answer["missing"])
         return BoardFacts(
             python,
             version,
             machine,
             bool(answer["numpy"]),
             runtime,
+            missing,
             int(answer["free_bytes"]),
             file,
-            bool(answer["has_worker"]),
+            bool(answer["has_program"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise BenchFailedError(f"The board at {address} says of itself what makes no sense: {error}") from error
+        raise BenchFailedError(f"The {address.called} says of itself what makes no sense: {error}") from error
 
 
 @functools.cache
 def _board_side() -> str:
-    return (_FOLDER / "board_side.py").read_text(encoding="utf-8")
+    return resources.files(__package__).joinpath("board_side.py").read_text(encoding="utf-8")

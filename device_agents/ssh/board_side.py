@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
+_SESSION = "session-"
+_UNUSED_S = 30 * 86400
 _POWER = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 
 
 def cache_folder() -> Path:
-    """Returns where the worker lies."""
+    """Returns where the programs lie."""
     return _base("XDG_CACHE_HOME", ".cache") / "nas_edge"
 
 
@@ -35,8 +37,8 @@ def _base(variable: str, default: str) -> Path:
     return Path(given) if Path(given).is_absolute() else Path.home() / default
 
 
-def examine(name: str, sha256: str) -> dict[str, Any]:
-    """Returns what there is: this Python, runtimes, room, and whether the worker is there, whole."""
+def examine(name: str, sha256: str, *modules: str) -> dict[str, Any]:
+    """Returns what there is: this Python, runtimes, missing modules, room, and whether the program is whole."""
     folder = cache_folder()
     place = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     return {
@@ -45,14 +47,18 @@ def examine(name: str, sha256: str) -> dict[str, Any]:
         "machine": os.uname().machine,
         "numpy": importlib.util.find_spec("numpy") is not None,
         "runtime": next((found for found in RUNTIMES if importlib.util.find_spec(found) is not None), ""),
+        "missing": [module for module in modules if importlib.util.find_spec(module) is None],
         "free_bytes": shutil.disk_usage(str(place)).free,
         "file": str(folder / name),
-        "has_worker": _digest(folder / name) == sha256,
+        "has_program": _digest(folder / name) == sha256,
     }
 
 
 def install(name: str, sha256: str) -> dict[str, Any]:
-    """Puts the worker that comes on stdin in place, whole or not at all, and removes other versions of it."""
+    """Puts the program that comes on stdin in place, whole or not at all, and removes other versions of it.
+
+    Not those that may be in use: one of a host that serves devices reads its file now and then.
+    """
     data = sys.stdin.buffer.read()
     if hashlib.sha256(data).hexdigest() != sha256:
         return {"error": "what arrived is not what was sent"}
@@ -68,8 +74,9 @@ def install(name: str, sha256: str) -> dict[str, Any]:
     finally:
         if new.exists():
             new.unlink()
-    for other in folder.glob("worker-*"):
-        if other.name != name:
+    kind = name.partition("-")[0]
+    for other in folder.glob(kind + "-*"):
+        if other.name != name and (kind == "worker" or time.time() - other.stat().st_mtime > _UNUSED_S):
             other.unlink()
     return {}
 
@@ -82,15 +89,38 @@ def start(file: str, *arguments: str) -> None:
     os.execv(sys.executable, [sys.executable, file, *arguments])
 
 
-def end_leftover(record: Path) -> bool:
-    """Ends the worker whose process id a file tells, if it still runs; returns whether it did."""
+def serve(file: str, session: str) -> None:
+    """Becomes the program that serves devices, after ending one that the same session may have left."""
+    folder = cache_folder()
+    record = folder / (_SESSION + session)
+    end_leftover(record)
+    for other in folder.glob(_SESSION + "*"):
+        if not running(other):
+            other.unlink()
+    os.utime(file)
+    record.write_text(str(os.getpid()))
+    os.execv(sys.executable, [sys.executable, file])
+
+
+def running(record: Path) -> int:
+    """Returns the process id that a file tells, if that program still runs; else 0."""
     try:
         pid = int(record.read_text()[:20])
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if b"/nas_edge/worker-" not in command:  # another process has its number now
-            return False
-        os.kill(pid, signal.SIGKILL)
     except (OSError, ValueError):
+        return 0
+    # Else another process has its number now.
+    return pid if any(name in command for name in (b"/nas_edge/worker-", b"/nas_edge/agents-")) else 0
+
+
+def end_leftover(record: Path) -> bool:
+    """Ends the program whose process id a file tells, if it still runs; returns whether it did."""
+    pid = running(record)
+    if not pid:
+        return False
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
         return False
     for _ in range(100):
         if not Path(f"/proc/{pid}/cmdline").exists():
@@ -123,7 +153,8 @@ def stored() -> dict[str, Any]:
 
 def clean() -> dict[str, Any]:
     """Removes all of it, and returns what that was."""
-    end_leftover(cache_folder() / "pid")
+    for record in [cache_folder() / "pid", *cache_folder().glob(_SESSION + "*")]:
+        end_leftover(record)
     found = stored()
     for path in found["folders"]:
         shutil.rmtree(path)
@@ -147,7 +178,7 @@ def _digest(path: Path) -> str:
 
 def main() -> None:
     """Does what the arguments say."""
-    does = {"start": start}  # type: dict[str, Any]
+    does = {"start": start, "serve": serve}  # type: dict[str, Any]
     does.update({f.__name__: f for f in (examine, install, receive, forget_wheels, stored, clean, power)})
     try:
         answer = does[sys.argv[1]](*sys.argv[2:])

@@ -68,7 +68,7 @@ class SshChannel(WorkerChannel):
             raise unavailable(error, self._connection.address) from error
         if self._process.returncode is None and not self._killed.is_set():
             lost = self._connection.why_lost()
-            raise lost or DeviceUnavailableError(f"The board at {self._connection.address} ended the worker's channel")
+            raise lost or DeviceUnavailableError(f"The {self._connection.address.called} ended the worker's channel")
         return self._process.returncode
 
     def kill(self) -> None:

@@ -234,7 +234,7 @@ def unavailable(error: Exception, address: BoardAddress, doing: str = "") -> Dev
     """Returns the error of a board that cannot be reached, with the reason and what to do."""
     if isinstance(error, DeviceUnavailableError):
         return error
-    where, login = f"The board at {address}", f"ssh {address.for_ssh}"
+    where, login = f"The {address.called}", f"ssh {address.for_ssh}"
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return _key_not_trusted(address)
     if isinstance(error, asyncssh.PermissionDenied):
@@ -244,7 +244,7 @@ def unavailable(error: Exception, address: BoardAddress, doing: str = "") -> Dev
         )
     if isinstance(error, asyncssh.KeyEncryptionError):
         return DeviceUnavailableError(
-            f"The key for {where[4:]} has a passphrase", fix="load it into the agent: ssh-add"
+            f"The key for the {address.called} has a passphrase", fix="load it into the agent: ssh-add"
         )
     if isinstance(error, asyncssh.ConfigParseError):
         return DeviceUnavailableError(f"The SSH configuration cannot be read: {error}", fix="mend ~/.ssh/config")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
 
 from device_agents.checks import Check
 from device_agents.errors import DeviceError
@@ -33,9 +34,9 @@ def examine_board(address: BoardAddress) -> list[Check]:
             facts = board.examine()
         except DeviceError as error:
             return [failed("connection", error)]
-        checks += [_check_python(facts, address), _check_storage(facts), _check_worker(facts)]
+        checks += [_check_python(board, facts), _check_storage(facts), _check_program(facts, "worker")]
         try:
-            checks += [*_check_power(board), *_check_stored(board)]
+            checks += [*_check_power(board), *_check_stored(board, "kept on the board")]
         except DeviceError as error:
             return [*checks, failed("state", error)]
     if any(check.state == "fail" for check in checks):
@@ -51,6 +52,30 @@ def examine_board(address: BoardAddress) -> list[Check]:
         agent.close()
 
 
+def check_host(board: Board, modules: Mapping[str, str]) -> list[Check]:
+    """Looks at a host that is to serve its devices, up to them.
+
+    Args:
+        board: The host.
+        modules: What its Python should have, see `setup.install_packages`.
+    """
+    try:
+        checks = [_check_link(board)]
+        facts = board.examine(*modules)
+        checks += [_check_python(board, facts), _check_storage(facts), _check_program(facts, "program")]
+        return [*checks, *_check_missing(board, facts, modules), *_check_stored(board, "kept there")]
+    except DeviceError as error:
+        return [failed("connection", error)]
+
+
+def _check_missing(board: Board, facts: BoardFacts, modules: Mapping[str, str]) -> list[Check]:
+    if not facts.missing:
+        return []
+    found = f"{facts.python} has no {', '.join(modules[name] for name in facts.missing if name in modules)}"
+    fix = f"nas-edge devices setup '{board.address}' installs it, in an environment of its own"
+    return [Check("packages", "warn", f"{found}: not every way to a device works", fix)]
+
+
 def _check_link(board: Board) -> Check:
     board.connection.connect()
     times_ms = []
@@ -64,12 +89,13 @@ def _check_link(board: Board) -> Check:
     return Check("connection", "pass", found)
 
 
-def _check_python(facts: BoardFacts, address: BoardAddress) -> Check:
+def _check_python(board: Board, facts: BoardFacts) -> Check:
     try:
-        check_python(facts, address)
+        check_python(facts, board.program, board.address)
     except DeviceError as error:
         return failed("python", error)
-    return Check("python", "pass", f"{facts.version_text}, {facts.python}, with {facts.runtime}")
+    runtime = f", with {facts.runtime}" if facts.runtime else ""
+    return Check("python", "pass", f"{facts.version_text}, {facts.python}{runtime}")
 
 
 def _check_storage(facts: BoardFacts) -> Check:
@@ -79,8 +105,8 @@ def _check_storage(facts: BoardFacts) -> Check:
     return Check("storage", "pass", found)
 
 
-def _check_worker(facts: BoardFacts) -> Check:
-    return Check("worker", "pass", f"{facts.file} {'is there' if facts.has_worker else 'is copied when it is needed'}")
+def _check_program(facts: BoardFacts, name: str) -> Check:
+    return Check(name, "pass", f"{facts.file} {'is there' if facts.has_program else 'is copied when it is needed'}")
 
 
 def _check_power(board: Board) -> list[Check]:
@@ -99,9 +125,9 @@ def _check_power(board: Board) -> list[Check]:
     return [Check("power", "pass", "neither voltage nor heat has slowed it since it was started")]
 
 
-def _check_stored(board: Board) -> list[Check]:
+def _check_stored(board: Board, name: str) -> list[Check]:
     folders = board.ask("stored").get("folders")
     if not isinstance(folders, dict) or not folders:
         return []
     found = "; ".join(f"{path} ({int(size) / 1e6:.1f} MB)" for path, size in folders.items())
-    return [Check("kept on the board", "pass", f"{found}; `nas-edge devices clean '{board.address}'` removes it")]
+    return [Check(name, "pass", f"{found}; `nas-edge devices clean '{board.address.of_host}'` removes it")]

@@ -1,48 +1,129 @@
-"""The scheme of boards. What talks to them is imported when it is needed."""
+"""The scheme of boards, and of devices at other hosts. What talks to them is imported when it is needed."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from device_agents.api import DeviceAgent
 from device_agents.checks import Check
-from device_agents.scheme import Scheme, Setup, SetupOption
-from device_agents.ssh.address import address_problem, read_address
+from device_agents.errors import DeviceAddressError, SpecError
+from device_agents.scheme import DeviceRow, Scheme, Setup, SetupOption
+from device_agents.ssh.address import BoardAddress, address_problem, read_address
+
+_BOARD_OPTIONS = (
+    SetupOption("runtime", "NAME", "The TFLite runtime: ai-edge-litert, or tflite-runtime on old boards."),
+    SetupOption("wheels", "FOLDER", "Wheels to install from, for a board without a network."),
+)
 
 
-def _open(rest: str) -> DeviceAgent:
-    from device_agents.ssh.agent import open_board
+def schemes(find: Callable[[str], Scheme], every: Callable[[], Sequence[Scheme]]) -> tuple[Scheme, ...]:
+    """Returns the scheme.
 
-    return open_board(rest)
+    Args:
+        find: Returns the scheme of a name, for what another host has; see `schemes.find_scheme`.
+        every: Returns all of them.
+    """
+
+    def scheme_at(address: BoardAddress) -> Scheme:
+        return find(address.device.partition(":")[0])
+
+    def problem(rest: str) -> str:
+        found = address_problem(rest)
+        device = "" if found else read_address(rest).device
+        if not device:
+            return found
+        name, _, at_host = device.partition(":")
+        try:
+            found = find(name).problem(at_host)
+        except DeviceAddressError as error:
+            found = str(error)
+        return f"device={device}: {found}" if found else ""
+
+    def open_(rest: str) -> DeviceAgent:
+        address = read_address(rest)
+        if address.device:
+            from device_agents.ssh.remote import open_remote
+
+            return open_remote(address)
+        from device_agents.ssh.agent import open_board
+
+        return open_board(rest)
+
+    def doctor(rest: str) -> Sequence[Check]:
+        address = read_address(rest)
+        if address.device:
+            from device_agents.ssh.remote import examine_remote
+
+            return examine_remote(address, scheme_at(address))
+        from device_agents.ssh.doctor import examine_board
+
+        return examine_board(address)
+
+    def clean(rest: str) -> Sequence[str]:
+        address = read_address(rest)
+        if address.device:
+            from device_agents.ssh.remote import clean_remote
+
+            return clean_remote(address)
+        from device_agents.ssh.setup import clean_board
+
+        return clean_board(address)
+
+    def set_up(rest: str, options: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+        address = read_address(rest)
+        if address.device:
+            from device_agents.ssh.remote import set_up_remote
+
+            return set_up_remote(address, scheme_at(address), options)
+        from device_agents.ssh.setup import set_up_board
+
+        return set_up_board(address, options.get("runtime"), options.get("wheels"))
+
+    def options_at(rest: str) -> Sequence[SetupOption]:
+        address = read_address(rest)
+        setup = scheme_at(address).setup if address.device else None
+        return () if setup is None else setup.options
+
+    def list_at(rest: str) -> Sequence[DeviceRow]:
+        from device_agents.ssh.remote import list_remote
+
+        address = read_address(rest)
+        if address.device or address.accelerator:
+            raise SpecError("Devices are listed at a host", expected=f"{address.of_host}", received=f"{address}")
+        return list_remote(address)
+
+    def complete(rest: str) -> Sequence[str]:
+        """The hosts that the user's SSH configuration names; then the kinds of devices that a host may have."""
+        host, asked, _ = rest.partition("?device=")
+        if not asked:
+            return _hosts()
+        return [f"{host}{asked}{one.name}:" for one in every() if not problem(f"{host}{asked}{one.name}:")]
+
+    return (
+        Scheme(
+            name="ssh",
+            form="ssh://[USER@]HOST[:PORT][?device=ADDRESS]",
+            what="a Linux board reached over SSH, or a device at another host",
+            open=open_,
+            problem=problem,
+            doctor=doctor,
+            setup=Setup(set_up, _BOARD_OPTIONS, options_at, example="ssh://pi@raspberrypi"),
+            complete=complete,
+            clean=clean,
+            check_host=_check_host,
+            list_at=list_at,
+        ),
+    )
 
 
-def _doctor(rest: str) -> Sequence[Check]:
-    from device_agents.ssh.doctor import examine_board
-
-    return examine_board(read_address(rest))
-
-
-def _clean(rest: str) -> Sequence[str]:
-    from device_agents.ssh.setup import clean_board
-
-    return clean_board(read_address(rest))
-
-
-def _set_up(rest: str, options: Mapping[str, str]) -> Sequence[tuple[str, str]]:
-    from device_agents.ssh.setup import set_up_board
-
-    return set_up_board(read_address(rest), options.get("runtime"), options.get("wheels"))
-
-
-def _complete(_: str) -> Sequence[str]:
-    """The hosts that the user's SSH configuration names."""
+def _hosts() -> list[str]:
     try:
         text = (Path.home() / ".ssh" / "config").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ()
+        return []
     lines = re.findall(r"^\s*host\s+(.+)$", text, re.IGNORECASE | re.MULTILINE)
     return [f"//{name}" for line in lines for name in line.split() if re.fullmatch(r"[\w.-]+", name)]
 
@@ -54,26 +135,3 @@ def _check_host() -> Sequence[Check]:
     if found:
         return [Check("ssh", "pass", f"keys: {found}")]
     return [Check("ssh", "pass", "no keys; only boards reached over SSH would need one (ssh-keygen makes it)")]
-
-
-SCHEMES = (
-    Scheme(
-        name="ssh",
-        form="ssh://[USER@]HOST[:PORT]",
-        what="a Linux board reached over SSH",
-        open=_open,
-        problem=address_problem,
-        doctor=_doctor,
-        setup=Setup(
-            _set_up,
-            options=(
-                SetupOption("runtime", "NAME", "The TFLite runtime: ai-edge-litert, or tflite-runtime on old boards."),
-                SetupOption("wheels", "FOLDER", "Wheels to install from, for a board without a network."),
-            ),
-            example="ssh://pi@raspberrypi",
-        ),
-        complete=_complete,
-        clean=_clean,
-        check_host=_check_host,
-    ),
-)

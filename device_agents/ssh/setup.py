@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from device_agents.errors import DeviceUnavailableError, SpecError
 from device_agents.floors import forget_floors
 from device_agents.ssh.address import BoardAddress
-from device_agents.ssh.board import LEAST_PYTHON, Board, BoardFacts, worker_file
+from device_agents.ssh.board import Board, BoardFacts
 from device_agents.ssh.connection import Completed
 
 # What is installed of each. tflite-runtime was built for NumPy 1.
@@ -46,16 +47,36 @@ def set_up_board(
     with Board(address) as board:
         board.claim()
         facts = board.examine()
-        if facts.version < LEAST_PYTHON or not (facts.runtime and facts.numpy) or runtime or files:
-            _install(board, facts, runtime or _fitting(facts), files)
+        if facts.version < board.program.least_python or not (facts.runtime and facts.numpy) or runtime or files:
+            _install(board, facts, RUNTIMES[runtime or _fitting(facts)], files)
             facts = board.examine()
         facts = board.ready()
         return [
             ("board", str(address)),
             ("python", f"{facts.version_text}, {facts.python}"),
             ("runtime", facts.runtime),
-            ("worker", f"{worker_file()[0]} in {facts.file.rpartition('/')[0]}"),
+            ("worker", f"{board.program.file} in {facts.file.rpartition('/')[0]}"),
         ]
+
+
+def install_packages(board: Board, modules: Mapping[str, str], wheels: str | None = None) -> BoardFacts:
+    """Installs what a host's Python lacks for its devices, and returns what is there then.
+
+    Args:
+        board: The host.
+        modules: What is needed: requirements for pip, by the module that tells whether they are there.
+        wheels: See `set_up_board`.
+
+    Raises:
+        SpecError: If the folder does not exist.
+        DeviceUnavailableError: If the host cannot be reached, or installing fails.
+    """
+    files = _wheels(wheels)
+    facts = board.examine(*modules)
+    if facts.version < board.program.least_python or facts.missing or files:
+        _install(board, facts, list(modules.values()), files)
+        facts = board.examine(*modules)
+    return board.ready()
 
 
 def clean_board(address: BoardAddress) -> Sequence[str]:
@@ -63,7 +84,7 @@ def clean_board(address: BoardAddress) -> Sequence[str]:
     lines: list[str] = []
     with Board(address) as board:
         facts = board.examine()
-        if facts.has_worker and facts.runtime and facts.numpy:  # else nothing was ever measured with it
+        if facts.has_program and facts.runtime and facts.numpy:  # else nothing was ever measured with it
             from device_agents.ssh.agent import SshAgent
 
             agent = SshAgent(address)
@@ -83,7 +104,8 @@ def _fitting(facts: BoardFacts) -> str:
     return "ai-edge-litert" if modern else "tflite-runtime"
 
 
-def _install(board: Board, facts: BoardFacts, runtime: str, files: Sequence[Path]) -> None:
+def _install(board: Board, facts: BoardFacts, requirements: Sequence[str], files: Sequence[Path]) -> None:
+    """Makes an environment of its own with packages; the first names what it is for."""
     made = board.connection.run(["sh", "-c", _MAKE_VENV, "sh", board.address.python], timeout_s=_VENV_TIMEOUT_S)
     if made.exit_code:
         raise _failed(board, "making a Python environment", made, "on Debian: apt install python3-venv")
@@ -95,18 +117,18 @@ def _install(board: Board, facts: BoardFacts, runtime: str, files: Sequence[Path
             if kept.get("sha256") != hashlib.sha256(data).hexdigest():
                 raise DeviceUnavailableError(f"{file.name} did not arrive whole", fix="try again")
             options = ["--no-index", "--find-links", str(kept.get("folder"))]
-        done = board.connection.run(
-            ["sh", "-c", _PIP, "sh", *options, *RUNTIMES[runtime]], timeout_s=_INSTALL_TIMEOUT_S
-        )
+        done = board.connection.run(["sh", "-c", _PIP, "sh", *options, *requirements], timeout_s=_INSTALL_TIMEOUT_S)
     finally:
         if files:
             board.ask("forget_wheels")
     if done.exit_code:
         major_minor = "".join(map(str, facts.version[:2]))
-        download = f"pip download --only-binary :all: --python-version {major_minor} --platform ... {runtime} numpy"
+        download = (
+            f"pip download --only-binary :all: --python-version {major_minor} --platform ... {shlex.join(requirements)}"
+        )
         raise _failed(
             board,
-            f"installing {runtime}",
+            f"installing {requirements[0]}",
             done,
             f"has the board a network? If not, get the wheels here (`{download}`) and pass --wheels FOLDER",
         )
@@ -115,7 +137,7 @@ def _install(board: Board, facts: BoardFacts, runtime: str, files: Sequence[Path
 def _failed(board: Board, doing: str, done: Completed, fix: str) -> DeviceUnavailableError:
     said = (done.log or done.output.decode(errors="replace")).splitlines()
     return DeviceUnavailableError(
-        f"On the board at {board.address}, {doing} failed (exit status {done.exit_code}): {' '.join(said[-2:])[:400]}",
+        f"On the {board.address.called}, {doing} failed (exit status {done.exit_code}): {' '.join(said[-2:])[:400]}",
         fix=fix,
     )
 

@@ -21,11 +21,11 @@ def serve(prepare: Callable[[Send], Callable[[Frame], None]]) -> None:
         prepare: Is given what sends a frame; loads what is needed, and returns what answers a request by sending any
             number of frames.
     """
-    read_fd, write_fd = _take_over()
+    read_fd, write_fd = take_over_stdio()
     requests = queue.Queue()  # type: queue.Queue[Frame]
     threading.Thread(target=_receive, args=(read_fd, requests), daemon=True).start()
     with os.fdopen(write_fd, "wb", buffering=0) as sink:
-        answer = prepare(lambda frame: _write_all(sink, encode_frame(frame)))
+        answer = prepare(lambda frame: write_all(sink, encode_frame(frame)))
         while True:
             answer(requests.get())
 
@@ -48,8 +48,8 @@ def _receive(read_fd: int, requests: queue.Queue[Frame]) -> None:
     os._exit(0)
 
 
-def _take_over() -> tuple[int, int]:
-    """Keeps stdin and stdout for frames alone.
+def take_over_stdio() -> tuple[int, int]:
+    """Returns file descriptors of what were stdin and stdout, for frames alone.
 
     Native libraries print to file descriptor 1 at will, which would corrupt the stream;
     from here on such prints go to stderr.
@@ -60,7 +60,8 @@ def _take_over() -> tuple[int, int]:
     return read_fd, write_fd
 
 
-def _write_all(sink: Any, data: bytes) -> None:
+def write_all(sink: Any, data: bytes) -> None:
+    """Writes all of the bytes to an unbuffered file."""
     view = memoryview(data)
     while view:
         view = view[sink.write(view) :]

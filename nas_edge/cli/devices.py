@@ -22,14 +22,17 @@ class _Devices(Group):
 
 
 @click.group(cls=_Devices, invoke_without_command=True)
+@click.option("--at", metavar="ADDRESS", help="List those of another host, for example ssh://HOST.")
 @click.pass_context
-def devices(context: click.Context) -> None:
+def devices(context: click.Context, at: str | None) -> None:
     """Lists the devices that can be reached, and how to name others."""
     if context.invoked_subcommand is not None:
+        if at is not None:
+            raise click.UsageError("--at is for the list alone; name the device as that list does", context)
         return
     from device_agents.devices import list_devices, schemes
 
-    found = list_devices()
+    found = list_devices(at)
     rows = [("ADDRESS", "KIND", "MODEL", "STATE", "DETAIL")]
     rows += [(row.address, row.kind, row.model, row.state, row.detail) for row in found]
     print_table(rows)

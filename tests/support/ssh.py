@@ -46,7 +46,11 @@ class SshServer:
         self.authorized = folder / "authorized_keys"
         self.allow()
         self.trust()
-        self.variables = {"XDG_CACHE_HOME": str(self.kept / "cache"), "XDG_DATA_HOME": str(self.kept / "data")}
+        # Also what its own devices would be asked for is the test's: no settings, no adb server.
+        self.variables = {
+            f"XDG_{name.upper()}_HOME": str(self.kept / name) for name in ("cache", "config", "data", "state")
+        }
+        self.variables["ADB_SERVER_SOCKET"] = "tcp:1"
         """Environment of its sessions, from the next start on."""
         self._process: subprocess.Popen[bytes] | None = None
         self.start()

@@ -26,7 +26,7 @@ from device_agents.ssh import board as board_module
 from device_agents.ssh import board_side, doctor
 from device_agents.ssh.address import read_address
 from device_agents.ssh.agent import SshAgent
-from device_agents.ssh.board import Board, worker_file
+from device_agents.ssh.board import Board, worker_program
 from device_agents.ssh.channel import SshChannel
 from tests.support import models
 from tests.support.ssh import SshServer, serving
@@ -93,7 +93,7 @@ def test_what_is_broken_is_the_models_fault(agent: SshAgent) -> None:
 
 
 def test_the_worker_is_copied_once_and_older_ones_are_removed(server: SshServer) -> None:
-    name, data = worker_file()
+    name, data = worker_program().file, worker_program().data
     server.cache.mkdir(parents=True, exist_ok=True)
     (server.cache / "worker-0123456789abcdef.pyz").write_bytes(b"an older one")
     (server.cache / name).write_bytes(data[:-1])  # of a copy that was broken off in some way
@@ -110,12 +110,12 @@ def test_the_worker_is_copied_once_and_older_ones_are_removed(server: SshServer)
 
 def test_the_workers_file_is_the_same_each_time_it_is_made() -> None:
     again = subprocess.run(
-        [sys.executable, "-c", "from device_agents.ssh.board import worker_file; print(worker_file()[0])"],
+        [sys.executable, "-c", "from device_agents.ssh.board import worker_program; print(worker_program().file)"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert again.stdout.strip() == worker_file()[0]
+    assert again.stdout.strip() == worker_program().file
 
 
 def test_nothing_runs_on_when_the_agent_is_closed(server: SshServer) -> None:
@@ -142,7 +142,7 @@ def test_a_board_in_use_is_refused_and_its_user_named(agent: SshAgent, server: S
 def test_a_worker_that_an_earlier_session_left_is_ended(server: SshServer) -> None:
     with open_device(server.address) as agent:
         agent.info()
-        name = worker_file()[0]
+        name = worker_program().file
         # As after a cable was pulled out: its input never ends.
         left = subprocess.Popen([sys.executable, str(server.cache / name)], stdin=subprocess.PIPE)
         (server.cache / "pid").write_text(str(left.pid))
@@ -206,9 +206,10 @@ OLD = {
     "machine": "armv7l",
     "numpy": True,
     "runtime": "tflite_runtime",
+    "missing": [],
     "free_bytes": 1,
     "file": "/x",
-    "has_worker": True,
+    "has_program": True,
 }
 
 
@@ -227,7 +228,7 @@ def test_a_disk_that_is_full_is_told(server: SshServer, monkeypatch: pytest.Monk
         (Path(board_side.__file__)).read_text().replace("os.fsync(file.fileno())", "raise OSError(28, 'No space left')")
     )
     monkeypatch.setattr(board_module, "_board_side", lambda: text)
-    name = worker_file()[0]
+    name = worker_program().file
     (server.cache / name).unlink(missing_ok=True)
     refused(server.address, r"No space left.*free some storage")
     assert not list(server.cache.glob("worker-*"))  # nothing half-written
@@ -320,7 +321,7 @@ def test_setup_refuses_what_it_cannot_do(server: SshServer, tmp_path: Path) -> N
 def test_setup_says_so_where_nothing_is_missing(server: SshServer) -> None:
     facts = dict(set_up_device(server.address))
     assert facts["runtime"] == "ai_edge_litert"
-    assert worker_file()[0] in facts["worker"]
+    assert worker_program().file in facts["worker"]
 
 
 @pytest.mark.slow

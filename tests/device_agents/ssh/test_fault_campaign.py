@@ -26,7 +26,7 @@ from device_agents.pool import PoolSettings
 from device_agents.ssh import board, connection
 from device_agents.ssh.address import BoardAddress, read_address
 from device_agents.ssh.agent import SshAgent
-from device_agents.ssh.board import worker_file
+from device_agents.ssh.board import worker_program
 from device_agents.verdicts import blames_candidate
 from nas_edge.latency import device as device_source
 from nas_edge.latency.cache import CachedSource
@@ -212,4 +212,4 @@ def test_a_search_answers_every_candidate_once_whatever_happens_to_its_board(
             next_one.info()
         time.sleep(0.1)
     assert not Path(board.LOCK).exists()
-    assert {path.name for path in target.server.cache.iterdir()} <= {worker_file()[0], "pid"}
+    assert {path.name for path in target.server.cache.iterdir()} <= {worker_program().file, "pid"}
