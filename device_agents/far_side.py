@@ -75,7 +75,7 @@ class FarSide:
         except DeviceError as error:
             return pack(describe_error(error))
         except Exception as error:  # a bug here must not cost the device
-            return pack(describe_error(WorkerError(f"nas-edge failed with {self._device}: {words_of(error)}")))
+            return pack(describe_error(WorkerError(f"What serves {self._device} failed: {words_of(error)}")))
 
     def _serve_first(self) -> None:
         """Takes back what Ray has taken: its processes come after all others (nice 15), where that may be changed."""

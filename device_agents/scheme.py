@@ -61,14 +61,14 @@ class Setup:
         run: Given the part of the address after the colon and the options by name (only those that were given), sets
             the device up and returns what was done, as pairs of a word and a fact.
         options: What else it takes.
-        options_at: What it takes besides for the device at REST.
         example: Arguments of `nas-edge devices setup` to show in its help.
+        options_at: What it takes besides for the device at REST.
     """
 
     run: Callable[[str, Mapping[str, str]], Sequence[tuple[str, str]]]
     options: tuple[SetupOption, ...] = ()
-    options_at: Callable[[str], Sequence[SetupOption]] = lambda rest: ()
     example: str = ""
+    options_at: Callable[[str], Sequence[SetupOption]] = lambda rest: ()
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def _device_target(text: str) -> tuple[str, float]:
     except ValueError:
         target_ms = math.nan
     if not separator or not address or not 0 < target_ms < math.inf:
-        raise ValueError(f"expected ADDRESS=MS, for example adb:A=5, received {text!r}")
+        raise ValueError(f"expected ADDRESS=MS, for example ssh://pi=5, received {text!r}")
     return str(_address(address)), target_ms
 
 

@@ -36,6 +36,10 @@ FOREIGN_OPTIONS = {"--force-reinstall"} | {
         "only-binary",
         "python-version",
         "platform",
+        "address",
+        "node-name",
+        "num-cpus",
+        "resources",
     )
 }
 

@@ -176,7 +176,7 @@ class FarmAgent(DeviceAgent):
         hello = self._link.ask({"do": "hello"}, (), _ASK_S).header
         if hello.get("protocol") != PROTOCOL:
             raise DeviceUnavailableError(
-                f"nas-edge at {self._address.node} cannot be understood",
+                f"What serves the devices of {self._address.node} cannot be understood",
                 expected=f"protocol {PROTOCOL}",
                 received=f"{hello.get('protocol')!r:.40} of version {hello.get('version')!r:.40}",
                 fix="install the same version on both",

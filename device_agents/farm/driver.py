@@ -216,7 +216,7 @@ class Driver:
         text = str(error)
         if "ModuleNotFoundError" in text or "ImportError" in text:
             return DeviceUnavailableError(
-                f"nas-edge cannot be loaded at the node {address.node}: {text.strip().splitlines()[-1][:200]}",
+                f"The node {address.node} cannot load device_agents: {text.strip().splitlines()[-1][:200]}",
                 fix="there, run `pip install 'nas-edge[farm]'` in the environment that Ray was started from",
             )
         return DeviceUnavailableError(f"{address} was lost: {_first_line(error)}")

@@ -86,7 +86,7 @@ def spec_to_json(spec: BenchmarkSpec, known: Collection[str], where: str) -> dic
     for name in sorted(set(SPEC_FIELDS) - set(known)):
         if getattr(spec, name) != getattr(BenchmarkSpec(), name):
             raise SpecError(
-                f"nas-edge at {where} is older and does not know the setting {name}",
+                f"What serves the devices of {where} is older and does not know the setting {name}",
                 received=f"{name}={getattr(spec, name)!r:.80}",
                 fix=f"update it there, or leave {name} at {getattr(BenchmarkSpec(), name)!r}",
             )

@@ -26,7 +26,7 @@ class BoardAddress:
         python: The Python to use there, a path or a name on its PATH; "" for the one that setup has made, else
             `python3`.
         accelerator: What is plugged in there and to be used, see `accelerators`; "" for nothing but the CPU.
-        device: The address that a device has on that host, for example "adb:SERIAL"; "" for the board itself.
+        device: The address that a device has on that host, for example "coral:usb:0"; "" for the board itself.
     """
 
     host: str
@@ -119,7 +119,7 @@ def _device_problem(device: str, accelerator: str) -> str:
     if accelerator:
         return "accelerator= is what the board itself uses; of device= and accelerator= only one may be given"
     if not re.fullmatch(r"[a-z][a-z0-9-]*:[^\s']*", device) or not device.isprintable():
-        return "device= must be an address of that host, for example device=adb:"
+        return "device= must be an address of that host, for example device=coral:"
     if device.startswith("ssh:"):
         return "a host behind a host is reached by ProxyJump in your SSH configuration"
     return ""

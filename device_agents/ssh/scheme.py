@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from device_agents.api import DeviceAgent
 from device_agents.checks import Check
@@ -19,16 +21,16 @@ _BOARD_OPTIONS = (
 )
 
 
-def schemes(find: Callable[[str], Scheme], every: Callable[[], Sequence[Scheme]]) -> tuple[Scheme, ...]:
+_Find: TypeAlias = Callable[[str], Scheme]
+
+
+def schemes(find: _Find, every: Callable[[], Sequence[Scheme]]) -> tuple[Scheme, ...]:
     """Returns the scheme.
 
     Args:
         find: Returns the scheme of a name, for what another host has; see `schemes.find_scheme`.
         every: Returns all of them.
     """
-
-    def scheme_at(address: BoardAddress) -> Scheme:
-        return find(address.device.partition(":")[0])
 
     def problem(rest: str) -> str:
         found = address_problem(rest)
@@ -42,58 +44,10 @@ def schemes(find: Callable[[str], Scheme], every: Callable[[], Sequence[Scheme]]
             found = str(error)
         return f"device={device}: {found}" if found else ""
 
-    def open_(rest: str) -> DeviceAgent:
-        address = read_address(rest)
-        if address.device:
-            from device_agents.ssh.remote import open_remote
-
-            return open_remote(address)
-        from device_agents.ssh.agent import open_board
-
-        return open_board(rest)
-
-    def doctor(rest: str) -> Sequence[Check]:
-        address = read_address(rest)
-        if address.device:
-            from device_agents.ssh.remote import examine_remote
-
-            return examine_remote(address, scheme_at(address))
-        from device_agents.ssh.doctor import examine_board
-
-        return examine_board(address)
-
-    def clean(rest: str) -> Sequence[str]:
-        address = read_address(rest)
-        if address.device:
-            from device_agents.ssh.remote import clean_remote
-
-            return clean_remote(address)
-        from device_agents.ssh.setup import clean_board
-
-        return clean_board(address)
-
-    def set_up(rest: str, options: Mapping[str, str]) -> Sequence[tuple[str, str]]:
-        address = read_address(rest)
-        if address.device:
-            from device_agents.ssh.remote import set_up_remote
-
-            return set_up_remote(address, scheme_at(address), options)
-        from device_agents.ssh.setup import set_up_board
-
-        return set_up_board(address, options.get("runtime"), options.get("wheels"))
-
     def options_at(rest: str) -> Sequence[SetupOption]:
         address = read_address(rest)
-        setup = scheme_at(address).setup if address.device else None
+        setup = _scheme_at(find, address).setup if address.device else None
         return () if setup is None else setup.options
-
-    def list_at(rest: str) -> Sequence[DeviceRow]:
-        from device_agents.ssh.remote import list_remote
-
-        address = read_address(rest)
-        if address.device or address.accelerator:
-            raise SpecError("Devices are listed at a host", expected=f"{address.of_host}", received=f"{address}")
-        return list_remote(address)
 
     def complete(rest: str) -> Sequence[str]:
         """The hosts that the user's SSH configuration names; then the kinds of devices that a host may have."""
@@ -107,16 +61,73 @@ def schemes(find: Callable[[str], Scheme], every: Callable[[], Sequence[Scheme]]
             name="ssh",
             form="ssh://[USER@]HOST[:PORT][?device=ADDRESS]",
             what="a Linux board reached over SSH, or a device at another host",
-            open=open_,
+            open=_open,
             problem=problem,
-            doctor=doctor,
-            setup=Setup(set_up, _BOARD_OPTIONS, options_at, example="ssh://pi@raspberrypi"),
+            doctor=partial(_doctor, find),
+            setup=Setup(partial(_set_up, find), _BOARD_OPTIONS, "ssh://pi@raspberrypi", options_at),
             complete=complete,
-            clean=clean,
+            clean=_clean,
             check_host=_check_host,
-            list_at=list_at,
+            list_at=_list_at,
         ),
     )
+
+
+def _scheme_at(find: _Find, address: BoardAddress) -> Scheme:
+    return find(address.device.partition(":")[0])
+
+
+def _doctor(find: _Find, rest: str) -> Sequence[Check]:
+    address = read_address(rest)
+    if address.device:
+        from device_agents.ssh.remote import examine_remote
+
+        return examine_remote(address, _scheme_at(find, address))
+    from device_agents.ssh.doctor import examine_board
+
+    return examine_board(address)
+
+
+def _set_up(find: _Find, rest: str, options: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+    address = read_address(rest)
+    if address.device:
+        from device_agents.ssh.remote import set_up_remote
+
+        return set_up_remote(address, _scheme_at(find, address), options)
+    from device_agents.ssh.setup import set_up_board
+
+    return set_up_board(address, options.get("runtime"), options.get("wheels"))
+
+
+def _open(rest: str) -> DeviceAgent:
+    address = read_address(rest)
+    if address.device:
+        from device_agents.ssh.remote import open_remote
+
+        return open_remote(address)
+    from device_agents.ssh.agent import open_board
+
+    return open_board(rest)
+
+
+def _clean(rest: str) -> Sequence[str]:
+    address = read_address(rest)
+    if address.device:
+        from device_agents.ssh.remote import clean_remote
+
+        return clean_remote(address)
+    from device_agents.ssh.setup import clean_board
+
+    return clean_board(address)
+
+
+def _list_at(rest: str) -> Sequence[DeviceRow]:
+    from device_agents.ssh.remote import list_remote
+
+    address = read_address(rest)
+    if address.device or address.accelerator:
+        raise SpecError("Devices are listed at a host", expected=f"{address.of_host}", received=f"{address}")
+    return list_remote(address)
 
 
 def _hosts() -> list[str]:

@@ -188,7 +188,7 @@ def test_one_missed_target_misses_the_limit(bench: Bench) -> None:
         (["phone:a=5"], {}, "there is no target for phone:c; add --device-target phone:c=MS"),
         (["phone:a=5", "phone:c=5", "phone:x=5"], {}, "a target is given for phone:x, which is none of the devices"),
         (["phone:a=5", "phone:a=6", "phone:c=5"], {}, "two targets are given for phone:a; give one"),
-        (["phone:a", "phone:c=5"], {}, "expected ADDRESS=MS, for example adb:A=5, received 'phone:a'"),
+        (["phone:a", "phone:c=5"], {}, "expected ADDRESS=MS, for example ssh://pi=5, received 'phone:a'"),
         (["phone:a=0", "phone:c=5"], {}, "expected ADDRESS=MS"),
         (["phone:a=5", "phone:c=5"], {"target.latency_ms": 5}, "exclude each other"),
         (["phone:a=5", "phone:c=5"], {"latency": "table:x.json"}, "device.targets are met by measuring"),

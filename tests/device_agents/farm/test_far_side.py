@@ -127,7 +127,7 @@ def test_a_bug_there_is_a_device_error_here() -> None:
     def fail(model: bytes, spec: BenchmarkSpec) -> Measurement:
         raise ZeroDivisionError("division by zero")
 
-    with pytest.raises(WorkerError, match="nas-edge failed with fake:1: division by zero"):
+    with pytest.raises(WorkerError, match="What serves fake:1 failed: division by zero"):
         FarmAgent(ADDRESS, NearLink(far_side_of(FunctionAgent(fail)))).measure(b"", BenchmarkSpec())
 
 
