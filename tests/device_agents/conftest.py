@@ -6,16 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from device_agents.api import BenchmarkSpec, DeviceInfo
 from device_agents.host import HostAgent
 from tests.support import requirements
 from tests.support.data import DATA
-
-# A machine busy with other things must not fail a property test.
-settings.register_profile("no_deadline", deadline=None)
-settings.load_profile("no_deadline")
 
 
 @pytest.fixture(scope="session")
