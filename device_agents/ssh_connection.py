@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import functools
 import shlex
+import socket
+import sys
 import threading
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -22,8 +24,12 @@ from device_agents.errors import DeviceUnavailableError
 from device_agents.ssh_host import SshHost
 
 _CONNECT_TIMEOUT_S = 15.0
-# A cable that was pulled out is noticed after so many questions without an answer.
-KEEPALIVE_S, KEEPALIVES = 2.0, 4
+# A cable that was pulled out is noticed in two ways. Each second a question travels, so that the system always has
+# something whose arrival the other side must confirm; where nothing at all is confirmed for so long, the link is lost.
+# A slow link goes on confirming. Answers do not tell the two apart, since they wait behind all that is being sent: so
+# they may take long, and are for a server that hangs, and for systems without this option of TCP.
+KEEPALIVE_S, KEEPALIVES = 1.0, 60
+LINK_LOST_S = 4.0
 # What a command may print that is not a worker's: what it says is small, and the board is not trusted.
 _MAX_OUTPUT_BYTES = 4 << 20
 
@@ -136,7 +142,7 @@ class SshConnection:
         if address.port is not None:
             options["port"] = address.port
         config = Path.home() / ".ssh" / "config"
-        return await asyncssh.connect(
+        connection = await asyncssh.connect(
             address.host,
             config=[str(config)] if config.is_file() else None,
             client_factory=lambda: self._watching,
@@ -149,6 +155,8 @@ class SshConnection:
             kbdint_auth=False,
             **options,
         )
+        _limit_silence(connection)
+        return connection
 
     async def _run(self, command: Sequence[str], data: bytes, limit: int) -> Completed:
         assert self._connection is not None
@@ -164,6 +172,13 @@ class SshConnection:
         if process.returncode is None:
             raise self._watching.lost or ConnectionError("the connection was lost")
         return Completed(process.returncode, bytes(output), log.decode(errors="replace").strip())
+
+
+def _limit_silence(connection: asyncssh.SSHClientConnection) -> None:
+    """Has the system end a connection over which nothing is confirmed any more."""
+    link = connection.get_extra_info("socket")
+    if sys.platform == "linux" and link is not None:  # None: through another program, as ProxyCommand
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(LINK_LOST_S * 1e3))
 
 
 class _Watching(asyncssh.SSHClient):
@@ -230,6 +245,8 @@ def run_in_loop(task: Coroutine[Any, Any, _T], timeout_s: float | None = None) -
     try:
         return future.result()
     except asyncio.TimeoutError as error:  # not the built-in one before Python 3.11
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ConnectionError(error.strerror) from error  # the system gave the link up, not the caller the wait
         raise TimeoutError(f"no answer within {timeout_s:g} s") from error
     except BaseException:
         future.cancel()  # Ctrl-C
