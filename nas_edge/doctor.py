@@ -28,10 +28,12 @@ from device_agents.api import PRESETS, Measurement
 from device_agents.checks import Check
 from device_agents.devices import list_devices
 from device_agents.doctor import check_noise
+from device_agents.errors import DeviceError
 from device_agents.host import HostAgent, pick_cores
 from device_agents.noise import WATCH_S
 from device_agents.probe_models import compute_model
 from device_agents.schemes import loaded_schemes
+from device_agents.wording import what_happened
 from nas_edge.formatting import command, ms_text, reason
 
 _PACKAGE = "nas-edge"
@@ -314,11 +316,12 @@ def check_ways() -> list[Check]:
 
 def check_edgetpu_compiler() -> Check:
     """Whether models for the Edge TPU could be compiled."""
-    name, program = "edgetpu_compiler", shutil.which("edgetpu_compiler")
-    if program is None:
-        return Check(name, "pass", "not installed; only Coral Edge TPUs would need it (x86-64 Linux)")
+    from device_agents.edgetpu.program import COMPILER_VARIABLE, PROGRAM, find_program
+
+    if not os.environ.get(COMPILER_VARIABLE) and shutil.which(PROGRAM) is None:
+        return Check(PROGRAM, "pass", "not installed; only Coral Edge TPUs would need it (x86-64 Linux)")
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        return Check(name, "warn", f"{program} does not run: {error}", "install it again, from Coral's apt repository")
-    return Check(name, "pass", " ".join(done.stdout.split()))
+        program = find_program()
+        return Check(PROGRAM, "pass", f"{program}: {' '.join(program.version().split())}")
+    except DeviceError as error:
+        return Check(PROGRAM, "warn", what_happened(error), error.fix or "install it again")

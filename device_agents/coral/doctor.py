@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 
 from device_agents.api import DeviceAgent
 from device_agents.checks import Check
 from device_agents.edgetpu.accelerator import EdgeTpuAccelerator, describe_device, is_usb2
-from device_agents.edgetpu.compiler import HOW_TO_GET, PROGRAM, cache_folder
+from device_agents.edgetpu.compiler import cache_folder
+from device_agents.edgetpu.program import HOW_TO_GET, find_program
 from device_agents.errors import DeviceError
 from device_agents.measuring_checks import failed
+from device_agents.wording import what_happened
 from device_agents.worker_link import WorkerLink
 from device_agents.worker_process import start_local_worker
 
@@ -56,9 +57,15 @@ def examine_coral(device: str, open_: Callable[[str], DeviceAgent]) -> list[Chec
 
 def check_compiler() -> Check:
     """Whether models can be compiled here, and what is kept of those that were."""
-    program = shutil.which(PROGRAM)
-    if program is None:
-        return Check("compiler", "warn", f"{PROGRAM} is not on PATH: only compiled files can be measured", HOW_TO_GET)
+    try:
+        program = find_program()
+    except DeviceError as error:
+        found = f"{what_happened(error)}: only compiled files can be measured"
+        return Check("compiler", "warn", found, error.fix or HOW_TO_GET)
+    try:
+        program.version()
+    except DeviceError as error:
+        return Check("compiler", "warn", what_happened(error), error.fix or HOW_TO_GET)
     folder = cache_folder()
     kept = f"; compiled files are kept in {folder}" if folder.is_dir() else ""
     return Check("compiler", "pass", f"{program}{kept}")

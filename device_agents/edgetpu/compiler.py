@@ -9,10 +9,7 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
-import tempfile
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +17,10 @@ from typing import Any
 from device_agents.api import Verdict
 from device_agents.compiling import CompiledModel, Compiler
 from device_agents.edgetpu.accelerator import is_probe
+from device_agents.edgetpu.program import PROGRAM, Compilation, CompilerProgram, find_program
 from device_agents.errors import BenchFailedError
 from device_agents.worker.edgetpu import CUSTOM_OPERATOR
 
-PROGRAM = "edgetpu_compiler"
-HOW_TO_GET = (
-    "install the package edgetpu-compiler (Linux on x86-64 only; https://coral.ai/docs/edgetpu/compiler says from "
-    "where), and put it on PATH"
-)
-_TIMEOUT_S = 600.0
 _REMEMBERED = 64
 _MAX_CACHE_BYTES = 256 << 20
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -179,7 +171,8 @@ class EdgeTpuCompiler(Compiler):
     def __init__(self, cache: Path | None = None) -> None:
         self._cache = cache or cache_folder()
         self._made: OrderedDict[str, tuple[bytes | None, MappingReport]] = OrderedDict()
-        self._version: str | None = None
+        self._program: CompilerProgram | None = None
+        self._version = ""
 
     def compiled(self, model: bytes) -> CompiledModel:
         """See `Compiler`; what is compiled already, and the session's probes, are their own files."""
@@ -194,19 +187,15 @@ class EdgeTpuCompiler(Compiler):
         """Returns what the compiler makes of a model, None if nothing, and what it says.
 
         Raises:
-            BenchFailedError: If the compiler is missing or does not answer.
+            BenchFailedError: If the compiler is missing or does not work.
+            DeviceUnavailableError: If the host that has it cannot be reached.
         """
-        program = shutil.which(PROGRAM)
-        if program is None:
-            raise BenchFailedError(
-                f"The model is not compiled for the Edge TPU, and {PROGRAM} is not on PATH",
-                fix=f"{HOW_TO_GET}; or measure a compiled file, ..._edgetpu.tflite",
-            )
-        if self._version is None:
-            self._version = read_log(_run([program, "--version"])[1]).version
+        if self._program is None:
+            self._program = find_program()
+            self._version = read_log(self._program.version()).version
         key = hashlib.sha256(self._version.encode() + b"\0" + model).hexdigest()
         if key not in self._made:
-            self._made[key] = self._kept(key) or self._keep(key, _compile(program, model))
+            self._made[key] = self._kept(key) or self._keep(key, self._program.compile(model))
             while len(self._made) > _REMEMBERED:
                 self._made.popitem(last=False)
         self._made.move_to_end(key)
@@ -221,8 +210,8 @@ class EdgeTpuCompiler(Compiler):
         except (OSError, ValueError):
             return None
 
-    def _keep(self, key: str, made: tuple[bytes | None, str, int]) -> tuple[bytes | None, MappingReport]:
-        file, log, exit_code = made
+    def _keep(self, key: str, made: Compilation) -> tuple[bytes | None, MappingReport]:
+        file, log, exit_code = made.file, made.log, made.exit_code
         report = read_log(log, exit_code)
         if file is None and not report.failure:
             raise BenchFailedError(
@@ -237,30 +226,6 @@ class EdgeTpuCompiler(Compiler):
         except OSError:
             pass  # it is compiled again the next time
         return (None if report.failure else file), report
-
-
-def _compile(program: str, model: bytes) -> tuple[bytes | None, str, int]:
-    """What the compiler makes of a model, what it says, and its exit status."""
-    with tempfile.TemporaryDirectory(prefix="nas_edge-edgetpu-") as name:
-        folder = Path(name)
-        (folder / "model.tflite").write_bytes(model)
-        exit_code, text = _run([program, "-s", "-o", name, str(folder / "model.tflite")])
-        log, made = folder / "model_edgetpu.log", folder / "model_edgetpu.tflite"
-        if log.is_file():
-            text += "\n" + log.read_text(encoding="utf-8", errors="replace")
-        return (made.read_bytes() if made.is_file() else None), text, exit_code
-
-
-def _run(command: Sequence[str]) -> tuple[int, str]:
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        raise BenchFailedError(f"{PROGRAM} did not end within {_TIMEOUT_S:.0f} s", fix="try a smaller model") from None
-    except OSError as error:
-        raise BenchFailedError(f"{command[0]} cannot be run: {error.strerror}", fix=HOW_TO_GET) from error
-    return done.returncode, done.stdout.decode(errors="replace")
 
 
 def _write(path: Path, data: bytes) -> None:

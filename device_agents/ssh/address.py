@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 from device_agents.accelerators import accelerator_problem
 from device_agents.errors import DeviceAddressError
+from device_agents.ssh_host import SshHost, split_host
 
 FORM = "ssh://[USER@]HOST[:PORT][?python=COMMAND][&accelerator=NAME][&device=ADDRESS]"
 _OPTIONS = ("python", "accelerator", "device")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,100}")
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|[0-9A-Fa-f:.%]{2,60}")
 
 
 @dataclass(frozen=True)
-class BoardAddress:
+class BoardAddress(SshHost):
     """Where a board, or another host with devices of its own, is.
 
     Attributes:
-        host: A name out of the user's SSH configuration, a host name or an IP address.
-        user: None for what the configuration says.
-        port: None for what the configuration says.
         python: The Python to use there, a path or a name on its PATH; "" for the one that setup has made, else
             `python3`.
         accelerator: What is plugged in there and to be used, see `accelerators`; "" for nothing but the CPU.
         device: The address that a device has on that host, for example "coral:usb:0"; "" for the board itself.
     """
 
-    host: str
-    user: str | None = None
-    port: int | None = None
     python: str = ""
     accelerator: str = ""
     device: str = ""
@@ -51,18 +44,9 @@ class BoardAddress:
         return f"host of {self}" if self.device else f"board at {self}"
 
     def __str__(self) -> str:
-        user = f"{self.user}@" if self.user else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = f":{self.port}" if self.port else ""
         options = {name: getattr(self, name) for name in _OPTIONS}
         query = "&".join(f"{name}={quote(value, safe='/:')}" for name, value in options.items() if value)
-        return f"ssh://{user}{host}{port}" + (f"?{query}" if query else "")
-
-    @property
-    def for_ssh(self) -> str:
-        """Arguments of OpenSSH's client that reach the same, for messages."""
-        port = f"-p {self.port} " if self.port else ""
-        return f"{port}{self.user}@{self.host}" if self.user else f"{port}{self.host}"
+        return super().__str__() + (f"?{query}" if query else "")
 
 
 def address_problem(rest: str) -> str:
@@ -84,22 +68,10 @@ def read_address(rest: str) -> BoardAddress:
 
 
 def _parse(rest: str) -> BoardAddress | str:
-    if not rest.startswith("//"):
-        return "'//' must follow 'ssh:'"
-    try:
-        parts = urlsplit(f"ssh:{rest}")
-        port = parts.port
-    except ValueError as error:
-        return str(error)
-    # urlsplit makes host names small; names in an SSH configuration are told apart by it.
-    host = parts.netloc.rpartition("@")[2].partition("]")[0].lstrip("[") if "]" in parts.netloc else ""
-    host = host or parts.netloc.rpartition("@")[2].partition(":")[0]
-    if parts.password is not None:
-        return "a password must not stand in an address; use a key (ssh-copy-id)"
-    if not _HOST.fullmatch(host):
-        return "a host name must follow '//'"
-    if parts.username is not None and not _NAME.fullmatch(parts.username):
-        return "the user name has characters that are not allowed"
+    found = split_host(rest)
+    if isinstance(found, str):
+        return found
+    host, parts = found
     if parts.path not in ("", "/") or parts.fragment:
         return f"nothing but {', '.join(f'?{name}=...' for name in _OPTIONS)} may follow the host"
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -112,7 +84,7 @@ def _parse(rest: str) -> BoardAddress | str:
     problem = accelerator_problem(accelerator) if "accelerator" in options else ""
     if "device" in options and not problem:
         problem = _device_problem(device, accelerator)
-    return problem or BoardAddress(host, parts.username, port, python, accelerator, device)
+    return problem or BoardAddress(host.host, host.user, host.port, python, accelerator, device)
 
 
 def _device_problem(device: str, accelerator: str) -> str:

@@ -18,7 +18,7 @@ from device_agents.device_lock import DeviceLock
 from device_agents.errors import BenchFailedError, DeviceError, DeviceUnavailableError
 from device_agents.ssh.address import BoardAddress
 from device_agents.ssh.channel import SshChannel
-from device_agents.ssh.connection import Completed, SshConnection
+from device_agents.ssh_connection import Completed, SshConnection
 
 # In nobody's home, since it is for all users of the board; gone after a restart.
 LOCK = "/tmp/nas_edge-lock"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import asyncssh
 
 from device_agents.errors import DeviceUnavailableError
-from device_agents.ssh.connection import SshConnection, run_in_loop, unavailable
+from device_agents.ssh_connection import SshConnection, run_in_loop, unavailable
 from device_agents.worker_link import WorkerChannel
 
 _T = TypeVar("_T")

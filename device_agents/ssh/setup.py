@@ -11,7 +11,7 @@ from device_agents.errors import DeviceUnavailableError, SpecError
 from device_agents.floors import forget_floors
 from device_agents.ssh.address import BoardAddress
 from device_agents.ssh.board import Board, BoardFacts
-from device_agents.ssh.connection import Completed
+from device_agents.ssh_connection import Completed
 
 # What is installed of each. tflite-runtime was built for NumPy 1.
 RUNTIMES = {"ai-edge-litert": ("ai-edge-litert", "numpy"), "tflite-runtime": ("tflite-runtime", "numpy<2")}

@@ -114,11 +114,11 @@ def _gate(operator: OperatorInfo) -> str:
 def _compiled(model: bytes) -> HardwareFiles:
     """The file that an Edge TPU runs, and where each operator went, by the compiler if there is one."""
     from device_agents.edgetpu.compiler import EdgeTpuCompiler
-    from device_agents.errors import BenchFailedError
+    from device_agents.errors import DeviceError
 
     try:
         file, report = EdgeTpuCompiler().compile(model)
-    except BenchFailedError as error:
+    except DeviceError as error:
         return HardwareFiles({}, f"no compiled file: {error}")
     files = {MAPPING_FILE: json.dumps(report.to_json(), indent=2).encode()}
     return HardwareFiles(files if file is None else {**files, COMPILED_FILE: file}, str(report))

@@ -201,11 +201,17 @@ def _children(pid: int) -> list[int]:
     """The processes that a process has started, and theirs, as far as they are servers: not what they run."""
     found = []
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, file.read_text().split()):
-            name = Path(f"/proc/{child}/comm").read_text().strip()
-            if name.startswith("sshd"):
-                found += [child, *_children(child)]
+        for child in _read(file).split():
+            if _read(Path(f"/proc/{child}/comm")).startswith("sshd"):
+                found += [int(child), *_children(int(child))]
     return found
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:  # that process has just ended
+        return ""
 
 
 def _kill(pid: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device_agents import ssh_connection
 from device_agents.api import BenchmarkSpec, Verdict
 from device_agents.devices import clean_device, open_device, set_up_device
 from device_agents.errors import DeviceUnavailableError, SpecError
@@ -254,6 +257,23 @@ def test_a_candidate_is_answered_once_whatever_happens_to_the_link(server: SshSe
         timer.join()
     assert [bool(measurement.samples_ms) for measurement in found] == [True] * 4, found
     wait_until(lambda: not server.workers())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a link that confirms nothing")
+def test_a_link_that_confirms_nothing_is_ended_by_the_system(agent: SshAgent) -> None:
+    agent.info()
+    connection = agent._board.connection._connection
+    assert connection is not None
+    link = connection.get_extra_info("socket")
+    assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == ssh_connection.LINK_LOST_S * 1e3
+
+
+def test_a_link_that_the_system_gave_up_is_not_taken_for_one_that_took_too_long() -> None:
+    async def fails() -> None:
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    with pytest.raises(OSError, match="Connection timed out"):
+        ssh_connection.run_in_loop(fails(), 60.0)
 
 
 def test_a_board_that_is_gone_for_good_is_an_error_and_not_the_models_fault(server: SshServer) -> None:

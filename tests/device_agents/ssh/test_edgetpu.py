@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from device_agents.api import BenchmarkSpec, Verdict
+from device_agents.coral.doctor import check_compiler
 from device_agents.devices import open_device
+from device_agents.edgetpu.compiler import EdgeTpuCompiler
+from device_agents.edgetpu.program import COMPILER_VARIABLE, PROGRAM
 from device_agents.errors import BenchFailedError, DeviceAddressError, DeviceUnavailableError
 from device_agents.ssh.address import read_address
 from device_agents.worker.edgetpu import LIBRARY_VARIABLE
@@ -72,6 +77,61 @@ def test_an_edge_tpu_at_a_board_is_measured(server: SshServer, monkeypatch: pyte
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     with open_device(behave(server)) as agent:
         assert agent.measure(conv_model(), SPEC).verdict is Verdict.FALLBACK
+
+
+def test_models_are_compiled_by_another_machine(
+    server: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The stand-in for the compiler is on the PATH of that machine's sessions alone."""
+    monkeypatch.setenv(COMPILER_VARIABLE, server.address.partition("?")[0])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    server.variables |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(temporary)}
+    with pytest.MonkeyPatch.context() as patch:
+        calls = install_compiler(patch, tmp_path, "whole")
+    server.restart()
+    try:
+        file, report = EdgeTpuCompiler().compile(conv_model())
+        assert file == compiled_model()
+        assert (report.is_whole, report.version) == (True, "16.0.384591198")
+        assert check_compiler().state == "pass"
+        assert str(server.port) in check_compiler().found
+        assert EdgeTpuCompiler().compile(conv_model()) == (file, report)
+        assert calls.read_text() == "compiled\n"  # the second was kept here
+        with pytest.MonkeyPatch.context() as patch:
+            install_compiler(patch, tmp_path, "large")
+        made = EdgeTpuCompiler().compiled(conv_model(layers=2))
+        assert (made.file, made.verdict) == (None, Verdict.COMPILE_FAILED)
+        assert "large activation tensors" in made.detail
+        assert not list(temporary.iterdir())
+
+        compiler = EdgeTpuCompiler()
+        compiler.compile(conv_model(layers=2))
+        server.cut()
+        # A link that was lost is made again, at the latest when it is asked for again.
+        with contextlib.suppress(DeviceUnavailableError):
+            compiler.compile(conv_model(layers=3))
+        assert compiler.compile(conv_model(layers=3))[1].failure
+        (tmp_path / PROGRAM).unlink()
+        with pytest.raises(BenchFailedError, match=r"edgetpu_compiler is not on PATH at ssh://.*; install the package"):
+            print(compiler.compile(conv_model(layers=5)))
+        server.stop()
+        with pytest.raises(DeviceUnavailableError, match=r"host ssh://127.* does not answer.*see whether `ssh -p"):
+            compiler.compile(conv_model(layers=5))
+        assert not list(temporary.iterdir())
+    finally:
+        for name in ("PATH", "TMPDIR"):
+            del server.variables[name]
+        server.restart()
+
+
+@pytest.mark.parametrize("named", ["ssh:build", "ssh://", "ssh://build?python=x", "ssh://build/x"])
+def test_a_machine_that_can_be_none_is_refused(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMPILER_VARIABLE, named)
+    with pytest.raises(DeviceAddressError, match="Bad address of a host"):
+        EdgeTpuCompiler().compile(conv_model())
+    assert check_compiler().state == "warn"
 
 
 @pytest.mark.needs("cc")

@@ -20,10 +20,11 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from device_agents import ssh_connection
 from device_agents.api import BenchmarkSpec, Measurement, MeasureRequest, Verdict
 from device_agents.errors import DeviceUnavailableError
 from device_agents.pool import PoolSettings
-from device_agents.ssh import board, connection
+from device_agents.ssh import board
 from device_agents.ssh.address import BoardAddress, read_address
 from device_agents.ssh.agent import SshAgent
 from device_agents.ssh.board import worker_program
@@ -147,7 +148,7 @@ class Target:
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Target]:
     with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(connection, "KEEPALIVE_S", 0.3)
+        changed.setattr(ssh_connection, "KEEPALIVE_S", 0.3)
         with serving(tmp_path_factory.mktemp("ssh"), home) as server:
             yield Target(server, tmp_path_factory.mktemp("python"))
 

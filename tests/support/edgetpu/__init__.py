@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agents.edgetpu.compiler import PROGRAM
+from device_agents.edgetpu.program import PROGRAM
 from device_agents.worker.edgetpu import CUSTOM_OPERATOR, LIBRARY_VARIABLE
 from tests.support.models import OP, T, unary_model
 

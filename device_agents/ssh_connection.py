@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import functools
 import shlex
+import socket
+import sys
 import threading
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -19,11 +21,15 @@ from typing import Any, TypeVar
 import asyncssh
 
 from device_agents.errors import DeviceUnavailableError
-from device_agents.ssh.address import BoardAddress
+from device_agents.ssh_host import SshHost
 
 _CONNECT_TIMEOUT_S = 15.0
-# A cable that was pulled out is noticed after so many questions without an answer.
-KEEPALIVE_S, KEEPALIVES = 2.0, 4
+# A cable that was pulled out is noticed in two ways. Each second a question travels, so that the system always has
+# something whose arrival the other side must confirm; where nothing at all is confirmed for so long, the link is lost.
+# A slow link goes on confirming. Answers do not tell the two apart, since they wait behind all that is being sent: so
+# they may take long, and are for a server that hangs, and for systems without this option of TCP.
+KEEPALIVE_S, KEEPALIVES = 1.0, 60
+LINK_LOST_S = 4.0
 # What a command may print that is not a worker's: what it says is small, and the board is not trusted.
 _MAX_OUTPUT_BYTES = 4 << 20
 
@@ -46,13 +52,13 @@ class Completed:
 
 
 class SshConnection:
-    """The way to a board; connects when it is first used, and anew after it was lost.
+    """The way to a host; connects when it is first used, and anew after it was lost.
 
     Args:
-        address: The board.
+        address: The host.
     """
 
-    def __init__(self, address: BoardAddress) -> None:
+    def __init__(self, address: SshHost) -> None:
         self.address = address
         self._connection: asyncssh.SSHClientConnection | None = None
         self._watching = _Watching()
@@ -78,20 +84,27 @@ class SshConnection:
             raise unavailable(error, self.address) from error
         return True
 
-    def run(self, command: Sequence[str], data: bytes = b"", timeout_s: float = 30.0) -> Completed:
+    def run(
+        self,
+        command: Sequence[str],
+        data: bytes = b"",
+        timeout_s: float = 30.0,
+        max_output_bytes: int = _MAX_OUTPUT_BYTES,
+    ) -> Completed:
         """Runs a command and waits for its end.
 
         Args:
             command: Program and arguments.
             data: What it reads from stdin.
             timeout_s: How long it may take, in seconds.
+            max_output_bytes: How much it may print.
 
         Raises:
             DeviceUnavailableError: If the connection cannot be made or is lost, or the command takes too long.
         """
         self.connect()
         try:
-            return run_in_loop(self._run(command, data), timeout_s)
+            return run_in_loop(self._run(command, data, max_output_bytes), timeout_s)
         except Exception as error:
             raise unavailable(error, self.address, f"while running {command[0]}") from error
 
@@ -129,7 +142,7 @@ class SshConnection:
         if address.port is not None:
             options["port"] = address.port
         config = Path.home() / ".ssh" / "config"
-        return await asyncssh.connect(
+        connection = await asyncssh.connect(
             address.host,
             config=[str(config)] if config.is_file() else None,
             client_factory=lambda: self._watching,
@@ -142,19 +155,30 @@ class SshConnection:
             kbdint_auth=False,
             **options,
         )
+        _limit_silence(connection)
+        return connection
 
-    async def _run(self, command: Sequence[str], data: bytes) -> Completed:
+    async def _run(self, command: Sequence[str], data: bytes, limit: int) -> Completed:
         assert self._connection is not None
         process = await _started(self._connection, command)
         try:
             output, log = bytearray(), bytearray()
-            await asyncio.gather(_send(process, data), _collect(process.stdout, output), _collect(process.stderr, log))
+            await asyncio.gather(
+                _send(process, data), _collect(process.stdout, output, limit), _collect(process.stderr, log, limit)
+            )
             await process.wait_closed()
         finally:
             process.close()
         if process.returncode is None:
             raise self._watching.lost or ConnectionError("the connection was lost")
         return Completed(process.returncode, bytes(output), log.decode(errors="replace").strip())
+
+
+def _limit_silence(connection: asyncssh.SSHClientConnection) -> None:
+    """Has the system end a connection over which nothing is confirmed any more."""
+    link = connection.get_extra_info("socket")
+    if sys.platform == "linux" and link is not None:  # None: through another program, as ProxyCommand
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(LINK_LOST_S * 1e3))
 
 
 class _Watching(asyncssh.SSHClient):
@@ -186,10 +210,10 @@ async def _send(process: asyncssh.SSHClientProcess[bytes], data: bytes) -> None:
         process.stdin.write_eof()
 
 
-async def _collect(reader: asyncssh.SSHReader[bytes], into: bytearray) -> None:
+async def _collect(reader: asyncssh.SSHReader[bytes], into: bytearray, limit: int) -> None:
     while part := await reader.read(1 << 16):
-        if len(into) + len(part) > _MAX_OUTPUT_BYTES:
-            raise ConnectionError(f"the board sent more than {_MAX_OUTPUT_BYTES >> 20} MiB")
+        if len(into) + len(part) > limit:
+            raise ConnectionError(f"the host sent more than {limit >> 20} MiB")
         into += part
 
 
@@ -221,6 +245,8 @@ def run_in_loop(task: Coroutine[Any, Any, _T], timeout_s: float | None = None) -
     try:
         return future.result()
     except asyncio.TimeoutError as error:  # not the built-in one before Python 3.11
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ConnectionError(error.strerror) from error  # the system gave the link up, not the caller the wait
         raise TimeoutError(f"no answer within {timeout_s:g} s") from error
     except BaseException:
         future.cancel()  # Ctrl-C
@@ -230,7 +256,7 @@ def run_in_loop(task: Coroutine[Any, Any, _T], timeout_s: float | None = None) -
 # What went wrong, in words.
 
 
-def unavailable(error: Exception, address: BoardAddress, doing: str = "") -> DeviceUnavailableError:
+def unavailable(error: Exception, address: SshHost, doing: str = "") -> DeviceUnavailableError:
     """Returns the error of a board that cannot be reached, with the reason and what to do."""
     if isinstance(error, DeviceUnavailableError):
         return error
@@ -255,7 +281,7 @@ def unavailable(error: Exception, address: BoardAddress, doing: str = "") -> Dev
     )
 
 
-def _key_not_trusted(address: BoardAddress) -> DeviceUnavailableError:
+def _key_not_trusted(address: SshHost) -> DeviceUnavailableError:
     name = address.host if address.port in (None, 22) else f"[{address.host}]:{address.port}"
     if _is_known(address):
         return DeviceUnavailableError(
@@ -269,7 +295,7 @@ def _key_not_trusted(address: BoardAddress) -> DeviceUnavailableError:
     )
 
 
-def _is_known(address: BoardAddress) -> bool:
+def _is_known(address: SshHost) -> bool:
     """Whether the user's known hosts have another key of this host."""
     try:
         known = asyncssh.read_known_hosts([str(Path.home() / ".ssh" / "known_hosts")])
