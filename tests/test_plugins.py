@@ -129,7 +129,8 @@ def test_an_unknown_name_is_answered_with_what_there_is(site: Path) -> None:
         find_space("ball")
     with pytest.raises(DeviceAddressError, match=r"toy:\.\.\."):
         open_device("ball:")
-    with pytest.raises(ConfigError, match=r"^unknown latency source 'ball'; supported: device, table, column, sim, toy$"):
+    supported = "device, table, column, sim, toy"
+    with pytest.raises(ConfigError, match=rf"^unknown latency source 'ball'; supported: {supported}$"):
         open_source("ball:")
 
 
