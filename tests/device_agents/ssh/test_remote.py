@@ -227,6 +227,7 @@ OLD = (
 )
 
 
+@pytest.mark.slow
 def test_devices_of_a_host_are_listed_looked_at_set_up_and_cleaned(
     server: SshServer, phone: Phone, tmp_path: Path
 ) -> None:
@@ -263,6 +264,7 @@ def test_devices_of_a_host_are_listed_looked_at_set_up_and_cleaned(
     assert clean_device(address) == []
 
 
+@pytest.mark.slow
 def test_the_scheme_conforms_with_a_device_of_another_host(server: SshServer) -> None:
     from device_agents.schemes import find_scheme
 
