@@ -334,9 +334,9 @@ PRESETS: dict[str, Overrides] = {
         "target": {"reference_share": 0.75, "margin": 0.08},
         "search": {
             # Most steps go to the shared weights, which are cheap; the rest are measured on the device.
-            "steps": 1000,
+            "steps": 900,
             "rematerialize": False,
-            "delay_fraction": 0.88,
+            "delay_fraction": 0.9,
             "op_warmup_fraction": 0.3,
             "filter_warmup_fraction": 0.3,
             "reward_delay_steps": _SHARED_BY_EIGHT,
