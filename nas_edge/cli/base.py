@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from device_agents.checks import Check, healthy
+from nas_edge.cli import completion
 from nas_edge.errors import TargetMissedError, TargetUnknownError
 from nas_edge.terminal import printable
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from nas_edge.runs.result import RunResult
 
 PATH: click.Path = click.Path(path_type=Path)
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
 
 
 class Command(click.Command):
@@ -55,10 +58,40 @@ watch_option = click.option(
 )
 
 
+def settings_option(about: str) -> Callable[[_Function], _Function]:
+    """The option --set PATH=VALUE, which may be repeated; `about` is its help."""
+    return click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="PATH=VALUE",
+        shell_complete=completion.settings,
+        help=about,
+    )
+
+
 def tell_watching(watch_s: float) -> None:
     """Says to who sits in front of it why nothing is printed for a while."""
     if watch_s > 0 and sys.stderr.isatty():
         click.echo(f"watching how quiet it is, for {watch_s:.0f} s at most ...", err=True)
+
+
+def read_latencies_ms(text: str, example: str) -> list[tuple[str, float]]:
+    """The latencies of a --target-ms: how each was written, and what it is in ms.
+
+    Args:
+        text: latencies, with commas between them.
+        example: what is expected.
+
+    Raises:
+        click.UsageError: when one is none.
+    """
+    from nas_edge.runs.untrusted import milliseconds
+
+    try:
+        return [(part.strip(), milliseconds(float(part))) for part in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--target-ms expects latencies, for example {example}; received {text!r}") from None
 
 
 def check_new_file(out: Path) -> None:

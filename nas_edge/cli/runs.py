@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import PATH, Command, check_limit, check_new_file, print_table
+from nas_edge.cli.base import (
+    PATH,
+    Command,
+    check_limit,
+    check_new_file,
+    print_table,
+    read_latencies_ms,
+    settings_option,
+)
 from nas_edge.cli.options import DEVICE_HELP, HARDWARE_HELP
 from nas_edge.errors import NasEdgeError
 from nas_edge.formatting import command, ms_text
@@ -58,13 +66,9 @@ def select(run: Path, targets: str | None) -> None:
     from nas_edge.runs.reselect import candidates_of
     from nas_edge.runs.result import read_result
     from nas_edge.runs.run import Run
-    from nas_edge.runs.untrusted import milliseconds
     from nas_edge.tasks import metric_of
 
-    try:
-        limits = {part.strip(): milliseconds(float(part)) for part in (targets or "").split(",") if targets}
-    except ValueError:
-        raise click.UsageError(f"--target-ms expects latencies, for example 4,8,16; received {targets!r}") from None
+    limits = {} if targets is None else dict(read_latencies_ms(targets, "4,8,16"))
     opened = Run.open(run)
     trials, known = opened.trials(), candidates_of(opened)
     if known.fastest_ms is None:
@@ -215,14 +219,7 @@ def compare(runs: tuple[Path, ...], out: Path | None, as_text: bool) -> None:
 )
 @click.option("--hardware", metavar="NAME", shell_complete=completion.hardware, help=HARDWARE_HELP)
 @click.option("--weights", type=click.Choice(["scratch", "shared"]), help="Where its training starts.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="PATH=VALUE",
-    shell_complete=completion.settings,
-    help="A setting of training, export, device or measuring; may be repeated.",
-)
+@settings_option("A setting of training, export, device or measuring; may be repeated.")
 def deliver(
     run: Path, architecture: str, out: Path | None, target_ms: float | None, assignments: tuple[str, ...], **flags: Any
 ) -> None:

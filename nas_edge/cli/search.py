@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import PATH, Command, check_limit
+from nas_edge.cli.base import PATH, Command, check_limit, read_latencies_ms, settings_option
 from nas_edge.cli.options import (
     CHARGED_HELP,
     COOL_HELP,
@@ -65,12 +65,7 @@ def _table(file: str) -> Mapping[str, Any]:
 
 
 def _targets(text: str) -> tuple[float, ...]:
-    from nas_edge.runs.untrusted import milliseconds
-
-    try:
-        return tuple(milliseconds(float(part)) for part in text.split(","))
-    except ValueError:
-        raise click.UsageError(f"--target-ms expects latencies, for example 4 or 4,8,16; received {text!r}") from None
+    return tuple(target_ms for _, target_ms in read_latencies_ms(text, "4 or 4,8,16"))
 
 
 # Later ones override earlier ones, where several stand for the same setting.
@@ -190,14 +185,7 @@ def _with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_with_flags
 @click.option("--config", "file", type=PATH, help="YAML or JSON file of settings.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="PATH=VALUE",
-    shell_complete=completion.settings,
-    help="Any setting; may be repeated.",
-)
+@settings_option("Any setting; may be repeated.")
 @click.option("--list-settings", is_flag=True, help="Print every setting with its value and meaning, and stop.")
 @click.option("--out", type=PATH, help="New folder for the run.")
 @click.option("--resume", "resumed", type=PATH, metavar="RUN", shell_complete=completion.runs, help=RESUME_HELP)
