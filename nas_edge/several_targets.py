@@ -21,7 +21,7 @@ from nas_edge.progress import Reporter
 from nas_edge.report import compare_report, read_run, to_page
 from nas_edge.runs.files import FILES
 from nas_edge.runs.result import RunResult, read_result
-from nas_edge.runs.run import CHANGEABLE, Run, flat_settings
+from nas_edge.runs.run import CHANGEABLE, Run, differing_settings
 from nas_edge.runs.targets import TargetGroup
 
 
@@ -76,8 +76,7 @@ def resume_targets(folder: Path, change: Callable[[RunConfig], RunConfig], repor
     """
     group = TargetGroup.open(folder)
     changed = replace(group, config=change(group.config))
-    before, after = (flat_settings(each.config.model_dump(mode="json")) for each in (group, changed))
-    differing = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    differing = differing_settings(group.config, changed.config)
     if fixed := [path for path in differing if path not in CHANGEABLE and not path.startswith("training.")]:
         raise ConfigError(f"in {folder}, {', '.join(fixed[:5])} cannot change", fix="start a new search for that")
     if differing:

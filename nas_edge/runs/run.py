@@ -144,16 +144,13 @@ class Run:
         Raises:
             ConfigError: when one of them may not change.
         """
-        before, after = (
-            flat_settings(self.config.model_dump(mode="json")),
-            flat_settings(config.model_dump(mode="json")),
-        )
-        changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+        changed = differing_settings(self.config, config)
         fixed = [path for path in changed if not self._may_change(path)]
         if fixed:
             listed = [
-                f"{path} is {_shown(before.get(path))} and cannot become {_shown(after.get(path))}"
-                for path in fixed[:5]
+                f"{path} is {_shown(before)} and cannot become {_shown(after)}"
+                for path, (before, after) in changed.items()
+                if path in fixed[:5]
             ]
             more = f", and so for {len(fixed) - 5} other settings" if len(fixed) > 5 else ""
             raise ConfigError(
@@ -162,7 +159,7 @@ class Run:
                 f"{', '.join(EFFORT)}), and training.* as long as no network has been trained. "
                 "Start a new run for anything else"
             )
-        return changed
+        return list(changed)
 
     def _may_change(self, path: str) -> bool:
         # The winner and what it is compared with have to be trained alike.
@@ -399,9 +396,19 @@ def _shown(value: object) -> str:
     return "not set" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def differing_settings(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, by dotted path in ascending order: what each was and is; None where there was none."""
+    was, now = (_flat(config.model_dump(mode="json")) for config in (before, after))
+    return {
+        path: (was.get(path), now.get(path))
+        for path in sorted(was.keys() | now.keys())
+        if was.get(path) != now.get(path)
+    }
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by dotted path."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

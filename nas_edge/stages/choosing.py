@@ -23,7 +23,7 @@ from nas_edge.latency.source import Candidate
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.runs.reselect import CHOSEN, candidates_of
 from nas_edge.runs.result import RunResult
-from nas_edge.runs.run import Run, RunFolderError, flat_settings
+from nas_edge.runs.run import Run, RunFolderError, differing_settings
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.spaces.design import Design
@@ -135,9 +135,7 @@ def _settings(choice: Choice, target_ms: float | None, change: Callable[[RunConf
     if not config.device.targets:
         flags["target.latency_ms"] = aimed_ms
     config = load_config(flags=flags, base=config)
-    before, after = (flat_settings(each.model_dump(mode="json")) for each in (base, config))
-    differing = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    if fixed := [path for path in differing if not path.startswith(_MAY_DIFFER)]:
+    if fixed := [path for path in differing_settings(base, config) if not path.startswith(_MAY_DIFFER)]:
         may = ", ".join(f"{prefix}*" if prefix.endswith(".") else prefix for prefix in _MAY_DIFFER)
         raise ConfigError(f"{', '.join(fixed[:5])} cannot differ from the search; what may: {may}")
     return config
@@ -156,7 +154,7 @@ def deliver_choice(context: RunContext, choice: Choice) -> RunResult:
     """
     design = context.space.build(choice.architecture)
     network, latency = design.needed_network(), None
-    if not context.bench.parts and context.bench.latency_source is not context.bench.device:
+    if not context.bench.measures_candidates:
         latency = context.bench.latency_source.submit(Candidate(Design(network), choice.architecture)).result()
     trial = Trial(0, 0, choice.architecture, choice.quality, latency, None, None)
     # What was trained before an interruption needs no weights to start from.

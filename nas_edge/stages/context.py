@@ -65,9 +65,14 @@ class Bench:
         return [part.source for part in self.parts] or ([] if self.device is None else [self.device])
 
     @property
+    def measures_candidates(self) -> bool:
+        """Whether latencies of candidates are those of the run's devices, not of another source."""
+        return bool(self.parts) or self.latency_source is self.device
+
+    @property
     def key(self) -> MeasuringKey:
         """What else than the design decides about a candidate's latency."""
-        if self.device is not None and (self.parts or self.latency_source is self.device):
+        if self.device is not None and self.measures_candidates:
             return self.device.key
         return MeasuringKey(self.precision, self.latency_source.name, runtime="", settings="")
 
@@ -77,8 +82,7 @@ class Bench:
 
         Target and delivered files are measured on the device, wherever latencies of candidates come from.
         """
-        measured = self.parts or self.latency_source is self.device
-        source = {} if measured else {"latency_source": self.latency_source.name}
+        source = {} if self.measures_candidates else {"latency_source": self.latency_source.name}
         further = {
             f"{what} of device {number}": value
             for number, device in enumerate(self.devices[1:], start=2)
@@ -94,7 +98,7 @@ class Bench:
 
     def estimate(self, winner: Trial) -> LatencyEstimate | None:
         """What the winner was chosen by, if not by the device."""
-        if winner.latency is None or self.parts or self.latency_source is self.device:
+        if winner.latency is None or self.measures_candidates:
             return None
         known = winner.latency
         return LatencyEstimate(self.latency_source.name, known.latency_ms, known.kind, known.interval_ms)
