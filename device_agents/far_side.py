@@ -21,13 +21,13 @@ from device_agents.errors import DeviceError, ProtocolError, WorkerError
 from device_agents.farm.messages import (
     PROTOCOL,
     SPEC_FIELDS,
-    check_to_json,
     describe_error,
     pack,
     pack_json,
     unpack,
     unpack_list,
 )
+from device_agents.remote_frames import checks_json
 from device_agents.wording import words_of
 from device_agents.worker.frames import Frame
 from device_agents.worker.tensors import decode_arrays, encode_arrays
@@ -139,7 +139,7 @@ class FarSide:
 
     def _doctor(self, _: Frame) -> bytes:
         self._close()
-        return pack({}, [pack_json([check_to_json(check) for check in examine(self._device, watch_s=0.0)])])
+        return pack({}, [pack_json(checks_json(examine(self._device, watch_s=0.0)))])
 
     def _set_up(self, frame: Frame) -> bytes:
         self._close()

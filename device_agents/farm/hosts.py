@@ -10,8 +10,8 @@ from device_agents.checks import Check
 from device_agents.errors import DeviceError
 from device_agents.farm.address import FarmAddress
 from device_agents.farm.link import FarmLink
-from device_agents.farm.messages import read_check
 from device_agents.measuring_checks import failed
+from device_agents.remote_frames import read_checks
 
 # The longest is a runtime that is installed on a board.
 _LIMIT_S = 1200.0
@@ -43,7 +43,7 @@ def examine_at_host(address: FarmAddress) -> list[Check]:
             found = link.ask_for_list({"do": "doctor"}, _LIMIT_S)
     except DeviceError as error:
         return [failed("farm", error, f"run `nas-edge devices doctor '{address.device}'` at {address.node}")]
-    return [*checks, *(_at_node(read_check(row), address) for row in found)]
+    return [*checks, *(_at_node(check, address) for check in read_checks(found))]
 
 
 def _check_cluster(link: FarmLink, address: FarmAddress) -> Check:

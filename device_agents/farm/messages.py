@@ -14,7 +14,6 @@ from typing import Any
 
 from device_agents import errors
 from device_agents.api import BenchmarkSpec, Conditions, Measurement
-from device_agents.checks import Check
 from device_agents.errors import DeviceError, ModelError, ProtocolError, SpecError
 from device_agents.worker.frames import Frame, Limits, encode_frame, read_frame
 
@@ -127,21 +126,3 @@ def read_error(data: Mapping[str, Any]) -> DeviceError:
     if issubclass(cls, ModelError):
         return cls(what, str(data.get("verdict", "load_failed")), **facts)
     return cls(what, **facts)
-
-
-def check_to_json(check: Check) -> dict[str, str]:
-    """Returns a doctor's check as JSON."""
-    return dataclasses.asdict(check)
-
-
-def read_check(data: Any) -> Check:
-    """Reads a doctor's check.
-
-    Raises:
-        ProtocolError: If it is none.
-    """
-    values = [data.get(name) for name in ("name", "state", "found", "fix")] if isinstance(data, dict) else [None]
-    name, state, found, fix = values if len(values) == 4 else [None] * 4
-    if state not in ("pass", "warn", "fail") or not all(isinstance(text, str) for text in (name, found, fix)):
-        raise ProtocolError("Not a check", received=f"{data!r:.80}")
-    return Check(str(name), state, str(found), str(fix))
