@@ -14,6 +14,7 @@ from device_agents.quiet import (
     corrected,
     likely_share,
     nearly_agreed,
+    sensitivity,
     time_of,
     visits_needed,
 )
@@ -119,6 +120,23 @@ def test_a_latency_is_never_above_its_lowest_visit_however_little_the_reference_
 def test_a_reference_that_is_disturbed_strongly_or_shares_few_rounds_says_too_little() -> None:
     assert corrected(visits(*[6.0] * 10), visits(*[4.0] * 10), 2.0, SETTINGS) is None
     assert corrected(visits(*[3.0] * 10), visits(*[2.0] * 3), 2.0, SETTINGS) is None
+
+
+def test_only_a_network_that_hardly_feels_what_disturbs_a_probe_counts_as_less_sensitive() -> None:
+    n = SETTINGS.fewest_to_compare
+    for felt in (SETTINGS.hardly_felt / 2, SETTINGS.hardly_felt * 1.01, 0.9, 2.0):
+        times_ms = [3.0] * n + [3.0 * 4.0**felt] * n
+        expected = felt if felt < SETTINGS.hardly_felt else 1.0
+        assert sensitivity(times_ms, [1.0] * n + [4.0] * n, SETTINGS) == pytest.approx(expected)
+
+
+def test_too_few_visits_and_a_probe_at_rest_say_nothing_of_a_sensitivity() -> None:
+    n = SETTINGS.fewest_to_compare
+    half, disturbed_ms = n // 2, [1.0] * n + [4.0] * n
+    assert sensitivity([3.0] * n, disturbed_ms, SETTINGS) == 0
+    assert sensitivity([3.0] * (n - 1), disturbed_ms, SETTINGS) == 1
+    assert sensitivity([3.0] * n, [1.0] * half + [4.0] * (n - 1 - half), SETTINGS) == 1
+    assert sensitivity([3.0] * n, [1.0] * n + [1.0 + SETTINGS.probe_tolerance / 2] * n, SETTINGS) == 1
 
 
 def test_the_time_of_a_visit_is_a_low_quantile_of_its_runs() -> None:
