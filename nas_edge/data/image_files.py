@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from nas_edge.data.dataset import EncodedImage, StoredImage
+from nas_edge.data.dataset import EncodedImage, Pixels, StoredImage
 from nas_edge.errors import DataError
 from nas_edge.regular_file import open_regular
 from nas_edge.terminal import printable
@@ -181,9 +181,7 @@ def cut_out(
     """
     mode = "L" if channels == 1 else "RGB"
     if isinstance(stored, np.ndarray):
-        picture = Image.fromarray(stored[..., 0] if stored.shape[-1] == 1 else stored)
-        if picture.mode != mode:
-            picture = picture.convert(mode)
+        picture = _of_array(stored, mode)
         return _resized(picture, box_of(*picture.size), size, resampling)
     with _decoding(stored.name), Image.open(io.BytesIO(stored.content), formats=tuple(IMAGE_TYPES)) as file:
         _refuse_deep(file, stored.name)
@@ -199,6 +197,25 @@ def cut_out(
             across, down = picture.width / width, picture.height / height
             box = (round(box[0] * across), round(box[1] * down), round(box[2] * across), round(box[3] * down))
         return _resized(picture, box, size, resampling)
+
+
+def decode(stored: StoredImage, channels: int) -> Image.Image:
+    """A whole image, upright, of 1 or 3 channels as `cut_out` makes them.
+
+    Raises:
+        DataError: when it cannot be decoded.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    if isinstance(stored, np.ndarray):
+        return _of_array(stored, mode)
+    with _decoding(stored.name), Image.open(io.BytesIO(stored.content), formats=tuple(IMAGE_TYPES)) as file:
+        _refuse_deep(file, stored.name)
+        return _upright(file, mode)
+
+
+def _of_array(pixels: Pixels, mode: str) -> Image.Image:
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 # EXIF's tag, and the first of its values that exchange width and height.

@@ -3,10 +3,14 @@
     model_int8.tflite     full integer (absent when only float32 is delivered)
     model_float32.tflite  the same network before quantisation
     labels.txt            of a classifier: one class name per line; other tasks have other files, or none
-    golden.npz            one image and what each model answers, to check an integration with
-    README.md             how to feed the model, with a snippet that runs as is
+    golden/               images, what preprocessing makes of them and what each model answers, see `golden.py`
+    README.md             how to feed the model
+    example_python.py     runs the model on an image; NumPy, Pillow and a TFLite runtime suffice
+    example_android/      a Kotlin module that does, with tests on the golden images
+    verify.py             checks all of this on any machine
     measurements.json     every latency sample, in ms, behind the manifest's statistics (absent when none was taken)
     manifest.json         hashes, architecture, preprocessing, quantisation, quality, measured latency, versions
+    SHA256SUMS            of all other files, for `sha256sum -c`
 
 A bundle is written to a temporary folder beside its final place and renamed, so it is either complete or absent.
 """
@@ -25,29 +29,34 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
-from pathlib import Path
-from typing import Any, TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from nas_edge import __version__
+from nas_edge.data.dataset import StoredImages
 from nas_edge.data.preprocessing import Preprocessing
-from nas_edge.errors import DataError, ExportError, RunError
+from nas_edge.errors import ExportError, RunError
 from nas_edge.export import verify
+from nas_edge.export.example_files import ANDROID, EXAMPLE, VERIFY, example_files
+from nas_edge.export.golden import FOLDER, RunFile, differences, golden_files, image_name, run_here, tolerance_of
 from nas_edge.formatting import ms_text, reason, with_interval
 from nas_edge.hardware.gate import HardwareCheck
+from nas_edge.regular_file import open_regular
 from nas_edge.tasks.base import BundleSection, Metric
 from nas_edge.text import slower_int8
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
-
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MANIFEST = "manifest.json"
-GOLDEN = "golden.npz"
+SUMS = "SHA256SUMS"
 README = "README.md"
 MEASUREMENTS = "measurements.json"
 MODEL_FILES = {"float32": "model_float32.tflite", "int8": "model_int8.tflite"}
+
+# Names that no task's file may have.
+_RESERVED = (MANIFEST, README, MEASUREMENTS, SUMS, FOLDER, EXAMPLE, VERIFY, ANDROID)
 
 # In a measurement's JSON form.
 _SAMPLES = "samples_ms"
@@ -89,8 +98,8 @@ class Bundle:
     Attributes:
         folder: its path.
         manifest: the parsed `manifest.json`.
-        files: every file's bytes but the manifest's, by name; which there are beside models, golden image and README
-            depends on the task.
+        files: every file's bytes but those of the manifest and `SHA256SUMS`, by name; which there are depends on the
+            task.
         models: the TFLite files' bytes by precision, `float32` and perhaps `int8`.
     """
 
@@ -108,7 +117,7 @@ def write_bundle(
     section: BundleSection,
     metric: Metric,
     preprocessing: Preprocessing,
-    golden_image: Array,
+    golden_images: StoredImages,
     space: str,
     architecture: str,
     decisions: Mapping[str, Any],
@@ -125,7 +134,7 @@ def write_bundle(
         section: what there is to say of the task.
         metric: what quality is.
         preprocessing: turns pixels into model input.
-        golden_image: uint8 `[height, width, channels]`, already at the input's size.
+        golden_images: as they are stored.
         space: name of the search space, or of the network if it comes from none.
         architecture: its text form in that space.
         decisions: the chosen value by decision path.
@@ -138,12 +147,13 @@ def write_bundle(
 
     Raises:
         ExportError: when a model, its outputs or a manifest value is invalid.
-        DataError: when the golden image does not fit the models.
+        DataError: when a golden image does not fit the models.
         RunError: when the folder already exists or cannot be written.
     """
     models = _checked(float32, int8, section)
-    golden = _golden({precision: model.file for precision, model in models.items()}, golden_image, preprocessing)
+    main = "float32" if int8 is None else "int8"
     files = _files(models, {**section.files, **(more_files or {})})
+    golden = golden_files({name: model.file for name, model in models.items()}, golden_images, preprocessing)
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "created": (created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
@@ -152,13 +162,15 @@ def write_bundle(
         "decisions": decisions,
         **section.manifest,
         "preprocessing": preprocessing.manifest(),
-        "models": {precision: _describe(precision, model, metric) for precision, model in models.items()},
+        "model": MODEL_FILES[main],
+        "models": {name: _describe(name, model, metric, golden) for name, model in models.items()},
+        "golden": [image_name(number) for number in range(len(golden_images))],
         "versions": _versions(),
         "details": details or {},
     }
-    files |= _measurements(models)
-    files[README] = _readme(manifest, "int8" if int8 is not None else "float32", section, metric).encode()
-    _write(folder, files, golden, manifest)
+    files |= golden | _measurements(models) | example_files(manifest, main, section.snippet)
+    files[README] = _readme(manifest, main, section, metric).encode()
+    _write(folder, files, manifest)
     return verify_bundle(folder)
 
 
@@ -189,15 +201,20 @@ def _measurements(models: Mapping[str, DeliveredModel]) -> dict[str, bytes]:
     return {MEASUREMENTS: _json(content, MEASUREMENTS).encode()} if samples else {}
 
 
-def _write(folder: Path, files: Mapping[str, bytes], golden: Mapping[str, Array], manifest: dict[str, Any]) -> None:
-    """Writes all files, and last the manifest with their hashes."""
+def _write(folder: Path, files: Mapping[str, bytes], manifest: dict[str, Any]) -> None:
+    """Writes all files, then the manifest with their hashes, and last the hashes of all."""
+    manifest["files"] = {name: _sha256(content) for name, content in sorted(files.items())}
+    described = {**files, MANIFEST: _json(manifest, MANIFEST).encode()}
     with _new_folder(folder) as temporary:
-        for name, content in files.items():
-            (temporary / name).write_bytes(content)
-        with (temporary / GOLDEN).open("wb") as stream:
-            np.savez(stream, **golden)  # type: ignore[arg-type] # Its stub takes any name for `allow_pickle`.
-        manifest["files"] = {path.name: _sha256(path.read_bytes()) for path in sorted(temporary.iterdir())}
-        (temporary / MANIFEST).write_text(_json(manifest, MANIFEST), encoding="utf-8")
+        for name, content in {**described, SUMS: _sums(described)}.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def _sums(files: Mapping[str, bytes]) -> bytes:
+    """The hashes of files in the form of `sha256sum`."""
+    return "".join(f"{_sha256(content)}  {name}\n" for name, content in sorted(files.items())).encode()
 
 
 def verify_bundle(folder: Path) -> Bundle:
@@ -208,27 +225,30 @@ def verify_bundle(folder: Path) -> Bundle:
         ExportError: when a file is missing, damaged or was changed.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        described = _read(folder / MANIFEST)
+        manifest = json.loads(described)
     except OSError as e:
         raise RunError(f"{folder} is not a bundle: {e.strerror} ({MANIFEST})") from e
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise ExportError(f"{folder / MANIFEST} is damaged: {reason(e)}") from e
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:
         raise ExportError(
             f"{folder} is of another version", expected=f"bundle schema {SCHEMA_VERSION}", received=f"{version}"
         )
+    sums = _read_part(folder / SUMS)
+    if _sums({MANIFEST: described}).strip() not in sums.splitlines():
+        raise ExportError(f"{folder / MANIFEST} or {folder / SUMS} was changed: they do not match")
     contents: dict[str, bytes] = {}
     files = manifest.get("files")
-    if not isinstance(files, dict) or README not in files or any(Path(name).name != name for name in files):
+    if not isinstance(files, dict) or README not in files or not all(map(_is_inside, files)):
         raise ExportError(f"{folder / MANIFEST} is damaged", expected="the hashes of the bundle's files under `files`")
     for name, expected in files.items():
-        try:
-            contents[name] = (folder / name).read_bytes()
-        except OSError as e:
-            raise ExportError(f"{folder / name}, which is part of the bundle, cannot be read: {e.strerror}") from e
+        contents[name] = _read_part(folder / name)
         if _sha256(contents[name]) != expected:
             raise ExportError(f"{folder / name} was changed: its SHA-256 does not match the manifest")
+    if sums != _sums({**contents, MANIFEST: described}):
+        raise ExportError(f"{folder / SUMS} was changed: it does not match the manifest")
     return Bundle(
         folder,
         manifest,
@@ -237,32 +257,33 @@ def verify_bundle(folder: Path) -> Bundle:
     )
 
 
-def replay_golden(bundle: Bundle) -> dict[str, float]:
-    """Runs the golden image through every model of a bundle on this machine.
+def replay_golden(bundle: Bundle, run: RunFile = run_here) -> dict[str, float]:
+    """Runs the golden images through every model of a bundle.
+
+    Args:
+        bundle: read and verified.
+        run: what runs a file; by default this process, which is for models of one's own only.
 
     Returns:
-        The largest difference from the recorded outputs by precision, in real values.
+        The largest difference from the recorded outputs of the nearest kernels by precision, in real values.
 
     Raises:
         ExportError: when a model's outputs differ from the recorded ones by more than rounding.
+        DeviceError: when the device cannot run a file.
     """
-    differences = {}
-    with np.load(bundle.folder / GOLDEN, allow_pickle=False) as golden:
-        for precision, model in bundle.models.items():
-            expected = golden[f"output_{precision}"]
-            result = verify.input_output(model)[1]
-            if result.scale is not None:
-                expected = result.dequantize(expected)
-            tolerance = verify.tolerance(result, expected)
-            difference = float(np.abs(verify.run_tflite(model, golden["input"]) - expected).max())
-            if not difference <= tolerance:
-                raise ExportError(
-                    f"{bundle.folder / MODEL_FILES[precision]}: outputs for the golden image differ from the recorded "
-                    f"ones by {difference:.4g}",
-                    expected=f"at most {tolerance:.4g}",
-                )
-            differences[precision] = difference
-    return differences
+    found = {}
+    for precision, model in bundle.models.items():
+        by_kernels = differences(precision, model, len(bundle.manifest["golden"]), bundle.files, run)
+        nearest = min(by_kernels.values())
+        tolerance = tolerance_of(model, precision, bundle.files)
+        if not nearest <= tolerance:
+            raise ExportError(
+                f"{bundle.folder / MODEL_FILES[precision]}: outputs for the golden images differ from the recorded "
+                f"ones by {nearest:.4g}",
+                expected=f"at most {tolerance:.4g}",
+            )
+        found[precision] = nearest
+    return found
 
 
 # ---------------------------------------------------------------- the parts
@@ -278,31 +299,31 @@ def _check_outputs(section: BundleSection, result: verify.TensorInfo) -> None:
 
 def _free_name(name: str, files: Mapping[str, bytes]) -> str:
     """The name of a task's own file: none of the bundle's names, and a plain one."""
-    if name in (MANIFEST, README, GOLDEN, MEASUREMENTS) or name in files or not re.fullmatch(r"[\w-][\w.-]*", name):
+    if name in _RESERVED or name in files or not re.fullmatch(r"[\w-][\w.-]*", name):
         raise ExportError(f"invalid name of a task's file in a bundle: {name!r}", expected="a plain, unused file name")
     return name
 
 
-def _golden(models: Mapping[str, bytes], image: Array, preprocessing: Preprocessing) -> dict[str, Array]:
-    """The golden arrays: the image, the float input, and per model the input and output as its file stores them."""
-    if image.dtype != np.uint8 or image.ndim != 3:
-        raise DataError(
-            "the golden image has the wrong shape or type",
-            expected="uint8 [height, width, channels]",
-            received=f"{image.dtype} {image.shape}",
-        )
-    batch = preprocessing.normalize(image[None])
-    arrays: dict[str, Array] = {"image": image, "input": batch}
-    for precision, model in models.items():
-        source, result = verify.input_output(model)
-        outputs = verify.run_tflite(model, batch)
-        arrays[f"input_{precision}"] = source.quantize(batch)
-        # Quantising the dequantised output gives back exactly what the file stored.
-        arrays[f"output_{precision}"] = result.quantize(outputs)
-    return arrays
+def _is_inside(name: str) -> bool:
+    """Whether a name, with slashes, is that of a file inside the bundle."""
+    path = PurePosixPath(name)
+    return str(path) == name and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
-def _describe(precision: str, model: DeliveredModel, metric: Metric) -> dict[str, Any]:
+def _read(path: Path) -> bytes:
+    with open_regular(path) as stream:
+        return stream.read()
+
+
+def _read_part(path: Path) -> bytes:
+    try:
+        return _read(path)
+    except (OSError, ValueError) as e:
+        why = e.strerror if isinstance(e, OSError) else e
+        raise ExportError(f"{path}, which is part of the bundle, cannot be read: {why}") from e
+
+
+def _describe(precision: str, model: DeliveredModel, metric: Metric, golden: Mapping[str, bytes]) -> dict[str, Any]:
     source, result = verify.input_output(model.file)
     return {
         "file": MODEL_FILES[precision],
@@ -310,6 +331,7 @@ def _describe(precision: str, model: DeliveredModel, metric: Metric) -> dict[str
         "input": asdict(source),
         "output": asdict(result),
         "operators": verify.operator_histogram(model.file),
+        "tolerance": tolerance_of(model.file, precision, golden),
         metric.name: model.quality,
         f"{metric.name}_interval": model.quality_interval,
         "latency": _without_samples(model),
@@ -440,50 +462,26 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
         lines.append(f"3. Run on float32 `[1, {height}, {width}, {channels}]`; {section.answer}.")
     lines += [
         "",
+        "## Trying it",
+        "",
+        "```sh",
+        "pip install numpy pillow ai-edge-litert",
+        f"python {EXAMPLE} {image_name(0)}    # or any image",
+        f"python {VERIFY}                        # everything in this folder, on this machine",
+        "```",
+        "",
+        f"`{ANDROID}/` is a Kotlin module that preprocesses as in training and runs the model with LiteRT.",
+        "",
         "## Checking an integration",
         "",
-        f"`{GOLDEN}` holds one image (`image`), the normalised input, and for each model its input and output as "
-        "stored (`input_int8`, `output_int8`, ...), computed with XNNPACK, TFLite's default kernels. Your app should "
-        f"get the same output to within {verify.INT8_TOLERANCE_STEPS} quantisation steps for int8. Other kernels "
-        "(TFLite built without XNNPACK, a GPU, an NPU) round differently: expect the same answer, and outputs "
-        "within about ten steps. In Python, from this folder (`pip install ai-edge-litert numpy`):",
-        "",
-        "```python",
-        _snippet(model, rules, precision, section),
-        "```",
+        f"`{FOLDER}/` holds images, the preprocessed input of each (`0_input.npy`), and for each model the output as "
+        f"the file stores it (`0_{precision}_xnnpack.npy`, `0_{precision}_builtin.npy`). Runtimes have two families of "
+        "kernels that round differently: XNNPACK's, which are the default, and TFLite's built-in ones. Your app should "
+        f"get the output of one of them to within {model['tolerance']:.3g}. A GPU or an NPU rounds in its own way: "
+        "expect the same answer, and int8 outputs within about ten quantisation steps.",
         "",
     ]
     return "\n".join(lines)
-
-
-def _snippet(model: Mapping[str, Any], rules: Mapping[str, Any], precision: str, section: BundleSection) -> str:
-    quantize = dequantize = ""
-    if model["input"]["scale"] is not None:
-        quantize = (
-            'scale, zero_point = source["quantization"]\n'
-            "values = np.clip(np.rint(values / scale) + zero_point, -128, 127).astype(np.int8)\n"
-        )
-        dequantize = (
-            'scale, zero_point = result["quantization"]\noutputs = scale * (outputs.astype(np.float32) - zero_point)\n'
-        )
-    return (
-        "import numpy as np\n"
-        "from ai_edge_litert.interpreter import Interpreter\n\n"
-        f'golden = np.load("{GOLDEN}")\n'
-        f'interpreter = Interpreter("{model["file"]}")\n'
-        "interpreter.allocate_tensors()\n"
-        "source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]\n\n"
-        'pixels = golden["image"].astype(np.float32)\n'
-        f"values = (pixels - np.float32({_numbers(rules['mean'])})) / np.float32({_numbers(rules['std'])})\n"
-        f"{quantize}"
-        'interpreter.set_tensor(source["index"], values[None])\n'
-        "interpreter.invoke()\n"
-        'outputs = interpreter.get_tensor(result["index"])[0]\n'
-        f'difference = np.abs(outputs.astype(np.float32) - golden["output_{precision}"][0].astype(np.float32)).max()\n'
-        f"{dequantize}"
-        f"{section.snippet}\n"
-        'print("difference from golden:", difference)'
-    )
 
 
 def _numbers(values: Sequence[float]) -> str:

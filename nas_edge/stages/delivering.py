@@ -43,6 +43,9 @@ TESTED_AT_ONCE = 32
 # Test images with which the delivered files are run on the device and here.
 CHECKED_IMAGES = 4
 
+# Test images that go into the bundle with what the models answer.
+GOLDEN_IMAGES = 4
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -353,7 +356,7 @@ class Bundling:
             section=task.bundle_section(data),
             metric=task.metric,
             preprocessing=data.preprocessing,
-            golden_image=data.pixels(data.split.test[:1])[0],
+            golden_images=data.dataset.stored(data.split.test[:GOLDEN_IMAGES]),
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),

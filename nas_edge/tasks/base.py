@@ -176,8 +176,8 @@ class BundleSection:
         answer: what an app makes of the outputs, in a clause.
         output: what one output is called in a formula, for example `logit`.
         output_shape: of one example.
-        snippet: Python lines that print what the array `outputs`, of the golden image, answers.
-        files: what goes into the bundle beside models and golden image, by name.
+        snippet: Python lines that print what the array `outputs`, of one image, answers; `FOLDER` is the bundle's path.
+        files: what goes into the bundle beside models and golden images, by name.
         manifest: what goes into the manifest.
     """
 

@@ -167,7 +167,7 @@ def labels_section(labels: Sequence[str]) -> BundleSection:
         output="logit",
         output_shape=(len(labels),),
         snippet=(
-            f'labels = open("{LABELS}", encoding="utf-8").read().splitlines()\n'
+            f'labels = (FOLDER / "{LABELS}").read_text(encoding="utf-8").splitlines()\n'
             'print("predicted:", labels[int(outputs.argmax())])'
         ),
         files={LABELS: "".join(f"{label}\n" for label in labels).encode()},

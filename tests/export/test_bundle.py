@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import io
 import json
 import os
 import re
@@ -13,11 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
 
+from nas_edge.data.dataset import EncodedImage
 from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import DataError, ExportError, RunError
-from nas_edge.export import bundle as bundles
 from nas_edge.export.bundle import Bundle, DeliveredModel, replay_golden, verify_bundle, write_bundle
+from nas_edge.export.golden import run_here
+from nas_edge.export.verify import run_tflite
 from nas_edge.quiet import held_stderr
 from nas_edge.tasks.classification import ACCURACY, labels_section, read_labels
 from tests.support.exported import LABELS, Exported
@@ -33,7 +39,7 @@ def write(exported: Exported, folder: Path, **changes: Any) -> Bundle:
         "section": labels_section(LABELS),
         "metric": ACCURACY,
         "preprocessing": Preprocessing(12, 1, (127.5,), (60.0,)),
-        "golden_image": np.random.default_rng(3).integers(0, 256, (12, 12, 1)).astype(np.uint8),
+        "golden_images": np.random.default_rng(3).integers(0, 256, (2, 20, 17, 1)).astype(np.uint8),
         "space": "tiny",
         "architecture": "0:1",
         "decisions": {"block1.kernel": "k3", "block1.ratio": 6},
@@ -43,17 +49,23 @@ def write(exported: Exported, folder: Path, **changes: Any) -> Bundle:
     return write_bundle(folder, **(arguments | changes))
 
 
+def names_in(folder: Path) -> set[str]:
+    """Of all files, with slashes."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_bundle_holds_all_that_an_app_team_needs(exported: Exported, tmp_path: Path) -> None:
     bundle = write(exported, tmp_path / "run" / "bundle")
     assert {path.name for path in bundle.folder.iterdir()} == {
-        "model_int8.tflite", "model_float32.tflite", "labels.txt", "golden.npz", "README.md", "manifest.json",
+        "model_int8.tflite", "model_float32.tflite", "labels.txt", "golden", "README.md", "manifest.json",
+        "example_python.py", "example_android", "verify.py", "SHA256SUMS",
     }  # fmt: skip
     assert read_labels(bundle.files) == LABELS
     assert bundle.models == {"float32": exported.float32, "int8": exported.int8}
     text = (bundle.folder / "manifest.json").read_text()
     assert not [line for line in text.splitlines() if line.strip(" ,").replace(".", "", 1).isdigit()]
     manifest = json.loads(text)
-    assert manifest["schema_version"] == 1
+    assert manifest["schema_version"] == 2
     assert manifest["architecture"] == "0:1"
     assert manifest["decisions"] == {"block1.kernel": "k3", "block1.ratio": 6}
     assert manifest["created"] == "2026-01-02T03:04:05+00:00"
@@ -64,7 +76,7 @@ def test_bundle_holds_all_that_an_app_team_needs(exported: Exported, tmp_path: P
     assert int8["operators"]["HARD_SWISH int8"] == 2
     assert int8["input"]["dtype"] == "int8"
     assert manifest["models"]["float32"]["input"]["scale"] is None
-    assert set(manifest["files"]) == {path.name for path in bundle.folder.iterdir()} - {"manifest.json"}
+    assert set(manifest["files"]) == names_in(bundle.folder) - {"manifest.json", "SHA256SUMS"}
     assert manifest["versions"]["ai-edge-litert"]
     assert not list(tmp_path.glob("run/.*"))
 
@@ -88,7 +100,7 @@ def test_samples_are_beside_the_manifest_and_hashed(exported: Exported, tmp_path
     assert told["samples"] == {"file": "measurements.json", "count": 1700}
     assert told["median_ms"] == 1.25
     path = bundle.folder / "measurements.json"
-    assert json.loads(path.read_text()) == {"schema_version": 1, "samples_ms": {"int8": samples}}
+    assert json.loads(path.read_text()) == {"schema_version": 2, "samples_ms": {"int8": samples}}
     assert len(path.read_text().splitlines()) < 10
     path.write_text(path.read_text().replace("1.25,", "1.24,", 1))
     with pytest.raises(ExportError, match=r"measurements\.json was changed"):
@@ -116,44 +128,111 @@ def test_an_accuracy_is_shown_with_its_interval(exported: Exported, tmp_path: Pa
 
 def test_equal_arguments_give_equal_bytes(exported: Exported, tmp_path: Path) -> None:
     first, second = (write(exported, tmp_path / name).folder for name in ("a", "b"))
-    for path in first.iterdir():
-        assert path.read_bytes() == (second / path.name).read_bytes(), path.name
+    for name in names_in(first):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_golden_pair_replays_in_the_runtime(exported: Exported, tmp_path: Path, precision: str) -> None:
     folder = write(exported, tmp_path / "bundle").folder
-    golden = np.load(folder / "golden.npz")
     with held_stderr():
         interpreter = Interpreter(str(folder / f"model_{precision}.tflite"))
         interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], golden[f"input_{precision}"])
-    interpreter.invoke()
-    output = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    np.testing.assert_allclose(output, golden[f"output_{precision}"], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(golden["input"][0], (golden["image"] - np.float32(127.5)) / 60, rtol=1e-6)
+    source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    for number in range(2):
+        values = np.load(folder / f"golden/{number}_input.npy")
+        if precision == "int8":
+            scale, zero_point = source["quantization"]
+            values = np.clip(np.rint(values / scale) + zero_point, -128, 127).astype(np.int8)
+        interpreter.set_tensor(source["index"], values)
+        interpreter.invoke()
+        recorded = np.load(folder / f"golden/{number}_{precision}_xnnpack.npy")
+        np.testing.assert_allclose(interpreter.get_tensor(result["index"]), recorded, rtol=1e-5, atol=1e-5)
 
 
 def test_replay_finds_a_model_that_answers_otherwise(exported: Exported, tmp_path: Path) -> None:
     bundle = write(exported, tmp_path / "bundle")
     assert set(replay_golden(bundle)) == {"float32", "int8"}
-    golden = dict(np.load(bundle.folder / "golden.npz"))
-    golden["output_int8"] = np.roll(golden["output_int8"], 1, axis=1)
-    np.savez(bundle.folder / "golden.npz", **golden)
-    with pytest.raises(ExportError, match="differ from the recorded"):
-        replay_golden(bundle)
+    float_model = bundle.models["float32"]
+    assert replay_golden(bundle, run_here) == replay_golden(bundle)
+    with pytest.raises(ExportError, match=r"model_float32\.tflite: outputs for the golden images differ .* at most"):
+        replay_golden(
+            bundle, lambda model, inputs: [run_here(model, inputs)[0] + (model == float_model) * np.float32(1)]
+        )
+
+
+def run_program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program of a bundle from elsewhere."""
+    command = [sys.executable, "-B", str(folder / arguments[0]), *arguments[1:]]
+    return subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("with_int8", [True, False])
-def test_snippet_of_the_readme_runs_as_is(exported: Exported, tmp_path: Path, with_int8: bool) -> None:
-    folder = write(exported, tmp_path / "bundle", **({} if with_int8 else {"int8": None})).folder
-    snippet = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    assert snippet
-    run = subprocess.run([sys.executable, "-c", snippet[1]], cwd=folder, capture_output=True, text=True, check=True)
-    answer = re.fullmatch(r"predicted: (.+)\ndifference from golden: ([\d.e-]+)\n", run.stdout)
-    assert answer
-    assert answer[1] in LABELS
-    assert float(answer[2]) < 1e-4
+def test_the_python_example_answers_as_the_network_does(exported: Exported, tmp_path: Path, with_int8: bool) -> None:
+    bundle = write(exported, tmp_path / "bundle", **({} if with_int8 else {"int8": None}))
+    outputs = run_tflite(
+        exported.int8 if with_int8 else exported.float32, np.load(bundle.folder / "golden/1_input.npy")
+    )
+    run = run_program(bundle.folder, "example_python.py", str(bundle.folder / "golden/1.png"))
+    assert run.stdout == f"predicted: {LABELS[int(outputs.argmax())]}\n", run.stderr
+
+
+def test_a_bundle_verifies_itself(exported: Exported, tmp_path: Path) -> None:
+    folder = write(exported, tmp_path / "bundle").folder
+    run = run_program(folder, "verify.py")
+    assert (run.returncode, run.stdout.splitlines()[-1]) == (
+        0, f"pass: {len(names_in(folder)) - 1} files are unchanged, and the models answer as recorded",
+    )  # fmt: skip
+    sums = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=False)
+    assert sums.returncode == 0
+
+
+def test_one_changed_byte_of_any_file_is_found(exported: Exported, tmp_path: Path) -> None:
+    folder = write(exported, tmp_path / "bundle").folder
+    verify = load_program(folder / "verify.py")
+    assert verify.changed_files()[0] == []
+    for name in sorted(names_in(folder)):
+        content = (folder / name).read_bytes()
+        middle = len(content) // 2
+        (folder / name).write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        with pytest.raises(ExportError, match=re.escape(name)):
+            verify_bundle(folder)
+        wrong, _ = verify.changed_files()
+        assert wrong, name
+        assert any(name in line for line in wrong), (name, wrong)
+        (folder / name).write_bytes(content)
+    verify_bundle(folder)
+
+
+def load_program(file: Path) -> Any:
+    """A program of a bundle as a module."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_another_answer_or_another_preprocessing_fails(exported: Exported, tmp_path: Path) -> None:
+    folder = write(exported, tmp_path / "bundle").folder
+    for name, change, expected in (
+        ("golden/0_float32_xnnpack.npy", 1.0, "FAIL model_float32.tflite: outputs differ by"),
+        ("golden/1_input.npy", 0.1, "FAIL golden/1.png: preprocessed, it differs by"),
+    ):
+        path = folder / name
+        before = path.read_bytes()
+        np.save(path, np.load(path) + np.float32(change))
+        if name.startswith("golden/0"):
+            np.save(folder / "golden/0_float32_builtin.npy", np.load(path))
+        lines = [
+            f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}" for n in names_in(folder) - {"SHA256SUMS"}
+        ]
+        (folder / "SHA256SUMS").write_text("\n".join(lines) + "\n")
+        run = run_program(folder, "verify.py")
+        assert run.returncode == 1
+        assert expected in run.stdout, run.stdout + run.stderr
+        path.write_bytes(before)
 
 
 def test_readme_states_the_rules_in_numbers(exported: Exported, tmp_path: Path) -> None:
@@ -184,7 +263,7 @@ def test_failure_half_way_leaves_nothing(exported: Exported, tmp_path: Path, mon
     def full_disk(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundles.np, "savez", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(RunError, match="No space left"):
         write(exported, tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
@@ -221,7 +300,9 @@ def test_labels_must_fit_on_their_lines(labels: tuple[str, ...]) -> None:
         labels_section(labels)
 
 
-@pytest.mark.parametrize("name", ["../labels.txt", "manifest.json", "model_int8.tflite", "golden.npz", "a/b", ".x", ""])
+@pytest.mark.parametrize(
+    "name", ["../labels.txt", "manifest.json", "model_int8.tflite", "golden", "SHA256SUMS", "a/b", ".x", ""]
+)
 def test_a_tasks_files_have_names_of_their_own(exported: Exported, tmp_path: Path, name: str) -> None:
     section = replace(labels_section(LABELS), files={name: b""})
     with pytest.raises(ExportError, match="expected a plain, unused file name"):
@@ -229,11 +310,20 @@ def test_a_tasks_files_have_names_of_their_own(exported: Exported, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_golden_image_must_fit(exported: Exported, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="golden image"):
-        write(exported, tmp_path / "bundle", golden_image=np.zeros((12, 12, 1), np.float32))
-    with pytest.raises(DataError, match="received"):
-        write(exported, tmp_path / "bundle", golden_image=np.zeros((8, 8, 1), np.uint8))
+def test_golden_images_must_fit(exported: Exported, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="golden image has the wrong shape"):
+        write(exported, tmp_path / "bundle", golden_images=np.zeros((1, 12, 12, 1), np.float32))
+    with pytest.raises(DataError, match="no golden images"):
+        write(exported, tmp_path / "bundle", golden_images=[])
+
+
+def test_large_photographs_become_smaller_ones(exported: Exported, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8)).save(stream, "JPEG")
+    bundle = write(exported, tmp_path / "bundle", golden_images=[EncodedImage(stream.getvalue(), "photo")])
+    with Image.open(bundle.folder / "golden/0.png") as image:
+        assert (image.size, image.mode) == ((64, 48), "L")
+    assert run_program(bundle.folder, "verify.py").returncode == 0
 
 
 def test_changed_missing_and_foreign_files_are_found(exported: Exported, tmp_path: Path) -> None:
@@ -246,10 +336,12 @@ def test_changed_missing_and_foreign_files_are_found(exported: Exported, tmp_pat
     with pytest.raises(ExportError, match=r"labels\.txt, which is part of the bundle, cannot be read"):
         verify_bundle(folder)
     (folder / "manifest.json").write_text('{"schema_version": 99}')
-    with pytest.raises(ExportError, match="schema 1, received 99"):
+    with pytest.raises(ExportError, match="schema 2, received 99"):
         verify_bundle(folder)
-    for files in ("[]", "{}", '{"README.md": "", "../secret": ""}'):
-        (folder / "manifest.json").write_text(f'{{"schema_version": 1, "files": {files}}}')
+    for files in ("[]", "{}", '{"README.md": "", "../secret": ""}', '{"README.md": "", "/etc/passwd": ""}'):
+        content = f'{{"schema_version": 2, "files": {files}}}'
+        (folder / "manifest.json").write_text(content)
+        (folder / "SHA256SUMS").write_text(f"{hashlib.sha256(content.encode()).hexdigest()}  manifest.json\n")
         with pytest.raises(ExportError, match="damaged; expected the hashes"):
             verify_bundle(folder)
     (folder / "manifest.json").write_text("{")

@@ -142,13 +142,13 @@ def test_its_bundle_has_no_labels(model: TrainedModel, task: Brightness, data: T
         section=task.bundle_section(data),
         metric=task.metric,
         preprocessing=data.preprocessing,
-        golden_image=data.pixels(data.split.test[:1])[0],
+        golden_images=data.dataset.stored(data.split.test[:1]),
         space="tiny",
         architecture=str(ARCHITECTURE),
         decisions={},
     )
     bundle = verify_bundle(folder)
-    assert set(bundle.files) == {"README.md", "golden.npz", "model_float32.tflite", "model_int8.tflite"}
+    assert "labels.txt" not in bundle.files
     assert max(replay_golden(bundle).values()) < 1
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["brightness_scale"] == 0.1
@@ -158,10 +158,9 @@ def test_its_bundle_has_no_labels(model: TrainedModel, task: Brightness, data: T
     assert not re.search(r"label|class|logit|accuracy", readme)
     assert "tells how bright an image is" in readme
     assert f"| {model.quality['int8']:.3f} |" in readme
-    snippet = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert snippet
-    run = subprocess.run([sys.executable, "-c", snippet[1]], cwd=folder, capture_output=True, text=True, check=True)
-    answer = re.fullmatch(r"brightness: (\S+)\ndifference from golden: (\S+)\n", run.stdout)
+    command = [sys.executable, "example_python.py", "golden/0.png"]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    answer = re.fullmatch(r"brightness: (\S+)\n", run.stdout)
     assert answer
     expected = run_tflite(model.files["int8"], data.arrays(data.split.test[:1])[0])[0, 0]
     assert math.isclose(float(answer[1]), expected, abs_tol=0.1)

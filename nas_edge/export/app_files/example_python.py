@@ -1,0 +1,98 @@
+"""Runs the model of this folder on an image.
+
+    python example_python.py IMAGE [--model model_float32.tflite]
+
+Requires NumPy, Pillow and a TFLite runtime: `pip install numpy pillow ai-edge-litert`, or `pip install "numpy<2" pillow
+tflite-runtime`. All that is specific to the model is read from `manifest.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FOLDER = Path(__file__).resolve().parent
+RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite")
+
+
+def read_manifest():
+    """What is known of the models, as JSON values."""
+    return json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
+
+
+def preprocess(image, rules):
+    """A Pillow image as a network's input, float32 [1, size, size, channels]; `rules` is the manifest's."""
+    size = rules["input_size"]
+    image = ImageOps.exif_transpose(image).convert("RGB" if len(rules["mean"]) == 3 else "L")
+    side = max(1, round(min(image.size) * rules["crop_fraction"]))
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    resampling = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}[rules["resize"].split(",")[0]]
+    if image.size != (size, size):
+        image = image.resize((size, size), resampling)
+    pixels = np.asarray(image, np.float32).reshape(1, size, size, len(rules["mean"]))
+    return (pixels - np.float32(rules["mean"])) / np.float32(rules["std"])
+
+
+def load(file):
+    """An interpreter of a TFLite file, by the first runtime that is installed."""
+    for name in RUNTIMES:
+        try:
+            runtime = importlib.import_module(name)
+        except ImportError:
+            continue
+        interpreter = runtime.Interpreter(model_path=str(file))
+        interpreter.allocate_tensors()
+        return interpreter
+    raise SystemExit("no TFLite runtime is installed: pip install ai-edge-litert")
+
+
+def run(interpreter, values):
+    """Runs a network on real values, and returns its real outputs, float32 [1, ...]."""
+    source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    interpreter.set_tensor(source["index"], quantize(values, source))
+    interpreter.invoke()
+    return dequantize(interpreter.get_tensor(result["index"]), result)
+
+
+def quantize(values, tensor):
+    """Real values as a tensor stores them."""
+    scale, zero_point = tensor["quantization"]
+    if not scale:
+        return values.astype(tensor["dtype"])
+    limits = np.iinfo(tensor["dtype"])
+    return np.clip(np.rint(values / np.float32(scale)) + zero_point, limits.min, limits.max).astype(tensor["dtype"])
+
+
+def dequantize(stored, tensor):
+    """The real values of what a tensor stores."""
+    scale, zero_point = tensor["quantization"]
+    if not scale:
+        return stored.astype(np.float32)
+    return np.float32(scale) * (stored.astype(np.float32) - np.float32(zero_point))
+
+
+def show(outputs):
+    """Prints what the outputs of one image, an array without the batch, answer."""
+    print(outputs)  # replaced by the task's own lines
+
+
+def main():
+    """Runs the model on the image that is named."""
+    manifest = read_manifest()
+    parser = argparse.ArgumentParser(description="Runs the model of this folder on an image.")
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--model", default=manifest["model"], help="file in this folder; default: %(default)s")
+    arguments = parser.parse_args()
+    with Image.open(arguments.image) as image:
+        values = preprocess(image, manifest["preprocessing"])
+    show(run(load(FOLDER / arguments.model), values)[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Checks this folder on this machine: its files, the preprocessing, and what every model answers.
+
+    python verify.py
+
+Requires NumPy, Pillow and a TFLite runtime: `pip install numpy pillow ai-edge-litert`, or `pip install "numpy<2" pillow
+tflite-runtime`. Prints what differs and exits with 1, or ends with `pass`.
+
+The images in `golden/` are preprocessed and run by the code of `example_python.py`. Runtimes have two families of
+kernels that round differently; a model's outputs have to agree with the recorded ones of either family.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+FOLDER = Path(__file__).resolve().parent
+SUMS = "SHA256SUMS"
+KERNELS = ("xnnpack", "builtin")
+
+# Another version of Pillow may round a resized pixel the other way.
+PIXEL_STEPS = 1.01
+
+
+def changed_files():
+    """What is wrong with the files that `SHA256SUMS` lists, and how many those are."""
+    wrong, count = [], 0
+    for line in (FOLDER / SUMS).read_text(encoding="utf-8").splitlines():
+        expected, separator, name = line.partition("  ")
+        if not separator or len(expected) != 64:
+            wrong.append(f"{SUMS}: cannot be read: {line[:80]!r}")
+            continue
+        count += 1
+        try:
+            content = (FOLDER / name).read_bytes()
+        except OSError as error:
+            wrong.append(f"{name}: {error.strerror} (listed in {SUMS})")
+            continue
+        if hashlib.sha256(content).hexdigest() != expected:
+            wrong.append(f"{name}: its SHA-256 is not the one in {SUMS}")
+    return wrong, count
+
+
+def differing_outputs():
+    """What differs from the recorded inputs and outputs, and how large the differences are."""
+    import example_python as example
+
+    manifest = example.read_manifest()
+    rules, images = manifest["preprocessing"], manifest["golden"]
+    wrong, says = [], []
+    inputs = []
+    for number, name in enumerate(images):
+        with Image.open(FOLDER / name) as image:
+            found = example.preprocess(image, rules)
+        expected = np.load(FOLDER / f"golden/{number}_input.npy", allow_pickle=False)
+        steps = float((np.abs(found - expected) * np.float32(rules["std"])).max())
+        if not steps <= PIXEL_STEPS:
+            wrong.append(f"{name}: preprocessed, it differs by {steps:.3g} of 255 from golden/{number}_input.npy")
+        inputs.append(expected)
+    for precision, facts in manifest["models"].items():
+        interpreter = example.load(FOLDER / facts["file"])
+        result = interpreter.get_output_details()[0]
+        outputs = [example.run(interpreter, values) for values in inputs]
+        differences = {}
+        for kernels in KERNELS:
+            names = [f"golden/{number}_{precision}_{kernels}.npy" for number in range(len(images))]
+            recorded = [example.dequantize(np.load(FOLDER / name, allow_pickle=False), result) for name in names]
+            differences[kernels] = float(np.abs(np.concatenate(outputs) - np.concatenate(recorded)).max())
+        nearest = min(differences, key=differences.get)
+        line = f"{facts['file']}: outputs differ by {differences[nearest]:.3g} from those of {nearest} kernels"
+        if differences[nearest] <= facts["tolerance"]:
+            says.append(line)
+        else:
+            wrong.append(f"{line}, more than the {facts['tolerance']:.3g} allowed")
+    return wrong, says
+
+
+def main():
+    """Checks all, and returns the exit code."""
+    wrong, count = changed_files()
+    says = []
+    if not wrong:  # Code that was changed is not run.
+        wrong, says = differing_outputs()
+    for line in says + [f"FAIL {line}" for line in wrong]:
+        print(line)
+    print("FAIL" if wrong else f"pass: {count} files are unchanged, and the models answer as recorded")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The programs of a bundle: `example_python.py`, `verify.py` and the Kotlin module in `example_android/`.
+
+They are kept as files in `app_files/`, and are the same in every bundle, but for the lines that print a task's answer
+and for `ModelFacts.kt`, which is written here.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+EXAMPLE, VERIFY, ANDROID = "example_python.py", "verify.py", "example_android"
+_FACTS = f"{ANDROID}/model/src/main/kotlin/ai/nasedge/example/ModelFacts.kt"
+_ANSWER = "    print(outputs)  # replaced by the task's own lines\n"
+
+
+def example_files(manifest: Mapping[str, Any], precision: str, snippet: str) -> dict[str, bytes]:
+    """Files by their names within a bundle.
+
+    Args:
+        manifest: of the bundle.
+        precision: of the model that the examples run.
+        snippet: Python lines that print what the array `outputs` answers; `FOLDER` is the bundle's path.
+    """
+    kept = Path(__file__).with_name("app_files")
+    program = (kept / EXAMPLE).read_text(encoding="utf-8")
+    assert program.count(_ANSWER) == 1
+    answer = textwrap.indent(snippet.rstrip("\n") + "\n", "    ")
+    files = {
+        EXAMPLE: program.replace(_ANSWER, answer).encode(),
+        VERIFY: (kept / VERIFY).read_bytes(),
+        _FACTS: _model_facts(manifest, precision).encode(),
+    }
+    for path in sorted((kept / "android").rglob("*")):
+        if path.is_file():
+            files[f"{ANDROID}/{path.relative_to(kept / 'android').as_posix()}"] = path.read_bytes()
+    return files
+
+
+def _model_facts(manifest: Mapping[str, Any], precision: str) -> str:
+    model, rules = manifest["models"][precision], manifest["preprocessing"]
+    result = model["output"]
+    bicubic = "true" if rules["resize"].startswith("bicubic") else "false"
+    mean, std = (", ".join(f"{float(value)!r}f" for value in rules[key]) for key in ("mean", "std"))
+    return f"""package ai.nasedge.example
+
+/** What is specific to the model; generated with it. */
+object ModelFacts {{
+    const val FILE = "{model["file"]}"
+    const val PRECISION = "{precision}"
+    const val GOLDEN_IMAGES = {len(manifest["golden"])}
+
+    /** The largest difference of an output from the recorded one. */
+    const val TOLERANCE = {float(model["tolerance"])!r}f
+    const val OUTPUT_BYTES = {np.dtype(result["dtype"]).itemsize}
+    const val OUTPUT_SCALE = {float(result["scale"] or 1)!r}f
+    const val OUTPUT_ZERO_POINT = {int(result["zero_point"] or 0)}
+
+    val MEAN = floatArrayOf({mean})
+    val STD = floatArrayOf({std})
+
+    fun preprocessing() = Preprocessing({rules["input_size"]}, MEAN, STD, {float(rules["crop_fraction"])!r}, {bicubic})
+}}
+"""
