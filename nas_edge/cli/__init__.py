@@ -19,6 +19,7 @@ from device_agents.wording import words_of
 from nas_edge import __version__
 from nas_edge.cli.base import Group
 from nas_edge.cli.benchmark import benchmark
+from nas_edge.cli.bundle import bundle
 from nas_edge.cli.devices import devices
 from nas_edge.cli.follow import follow
 from nas_edge.cli.machine import doctor, print_completion, spaces
@@ -43,6 +44,7 @@ for command in (
     benchmark,
     deliver,
     export,
+    bundle,
     runs,
     select,
     report,

@@ -273,9 +273,9 @@ def replay_golden(bundle: Bundle, run: RunFile = run_here) -> dict[str, float]:
     """
     found = {}
     for precision, model in bundle.models.items():
-        by_kernels = differences(precision, model, len(bundle.manifest["golden"]), bundle.files, run)
-        nearest = min(by_kernels.values())
-        tolerance = tolerance_of(model, precision, bundle.files)
+        source, result, tolerance = _recorded_facts(bundle, precision)
+        count = len(bundle.manifest["golden"])
+        nearest = min(differences(precision, model, source, result, count, bundle.files, run).values())
         if not nearest <= tolerance:
             raise ExportError(
                 f"{bundle.folder / MODEL_FILES[precision]}: outputs for the golden images differ from the recorded "
@@ -302,6 +302,17 @@ def _free_name(name: str, files: Mapping[str, bytes]) -> str:
     if name in _RESERVED or name in files or not re.fullmatch(r"[\w-][\w.-]*", name):
         raise ExportError(f"invalid name of a task's file in a bundle: {name!r}", expected="a plain, unused file name")
     return name
+
+
+def _recorded_facts(bundle: Bundle, precision: str) -> tuple[verify.TensorInfo, verify.TensorInfo, float]:
+    """Input and output of a model, and how far its outputs may be from the recorded ones, by the manifest."""
+    try:
+        facts = bundle.manifest["models"][precision]
+        source, result = (verify.TensorInfo.from_json(facts[key]) for key in ("input", "output"))
+        tolerance = float(facts["tolerance"])
+    except (KeyError, TypeError, ValueError) as e:
+        raise ExportError(f"{bundle.folder / MANIFEST} is damaged: models.{precision}: {reason(e)}") from e
+    return source, result, tolerance
 
 
 def _is_inside(name: str) -> bool:

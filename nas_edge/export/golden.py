@@ -82,13 +82,21 @@ def tolerance_of(model: bytes, precision: str, files: Mapping[str, bytes]) -> fl
 
 
 def differences(
-    precision: str, model: bytes, count: int, files: Mapping[str, bytes], run: RunFile
+    precision: str,
+    model: bytes,
+    source: verify.TensorInfo,
+    result: verify.TensorInfo,
+    count: int,
+    files: Mapping[str, bytes],
+    run: RunFile,
 ) -> dict[verify.Kernels, float]:
     """How much a runtime's outputs differ from the recorded ones at most, by family of kernels, in real values.
 
     Args:
         precision: of the model.
-        model: the TFLite file.
+        model: the TFLite file, which is not looked into here: it may be anybody's.
+        source: its input.
+        result: its output.
         count: number of examples.
         files: of the bundle, by name.
         run: see `RunFile`.
@@ -97,7 +105,6 @@ def differences(
         ExportError: when a recorded array is missing or damaged, or has another shape than the model's.
         DeviceError: when the device cannot run the file.
     """
-    source, result = verify.input_output(model)
     found: dict[verify.Kernels, float] = dict.fromkeys(_FILE_NAMES, 0.0)
     for number in range(count):
         values = load_array(files, f"{FOLDER}/{number}_input.npy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -50,6 +50,22 @@ class TensorInfo:
     dtype: str
     scale: float | None
     zero_point: int | None
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> TensorInfo:
+        """The inverse of `dataclasses.asdict`, after JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: when it is none.
+        """
+        scale, zero_point = facts["scale"], facts["zero_point"]
+        return cls(
+            str(facts["name"]),
+            tuple(int(size) for size in facts["shape"]),
+            np.dtype(str(facts["dtype"])).name,
+            None if scale is None else float(scale),
+            None if zero_point is None else int(zero_point),
+        )
 
     def quantize(self, values: Array) -> Array:
         """Real values as the tensor stores them."""

@@ -25,7 +25,7 @@ class Exported:
     mixed: bytes  # integer operators, float input and output
 
 
-def tiny_spec() -> NetworkSpec:
+def tiny_spec(channels: int = 1) -> NetworkSpec:
     gate = L.sequential(
         pool=L.GlobalAveragePool(),
         reduce=L.Conv2D(4, use_bias=True),
@@ -49,6 +49,6 @@ def tiny_spec() -> NetworkSpec:
             logits=L.Conv2D(len(LABELS), use_bias=True),
             flatten=L.Flatten(),
         ),
-        (12, 12, 1),
+        (12, 12, channels),
         {},
     )

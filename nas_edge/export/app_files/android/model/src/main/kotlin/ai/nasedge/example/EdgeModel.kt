@@ -9,7 +9,7 @@ import java.nio.ByteOrder
 import java.nio.channels.FileChannel
 import kotlin.math.max
 import kotlin.math.min
-import kotlin.math.rint
+import kotlin.math.round
 import org.tensorflow.lite.DataType
 import org.tensorflow.lite.Interpreter
 import org.tensorflow.lite.Tensor
@@ -48,7 +48,7 @@ class EdgeModel(context: Context, file: String = ModelFacts.FILE, threads: Int =
 
     private fun put(input: ByteBuffer, value: Float) {
         val scale = source.quantizationParams()
-        val stored = rint(value / scale.scale.toDouble()).toInt() + scale.zeroPoint
+        val stored = round(value / scale.scale.toDouble()).toInt() + scale.zeroPoint
         when (source.dataType()) {
             DataType.FLOAT32 -> input.putFloat(value)
             DataType.INT8 -> input.put(max(-128, min(127, stored)).toByte())

@@ -4,7 +4,7 @@ import kotlin.math.abs
 import kotlin.math.floor
 import kotlin.math.max
 import kotlin.math.min
-import kotlin.math.rint
+import kotlin.math.round
 
 /**
  * From an image's pixels to a network's input: centre square, resize, normalise.
@@ -26,7 +26,7 @@ class Preprocessing(
      * @return values by row, `size * size * channels`
      */
     fun apply(argb: IntArray, width: Int, height: Int): FloatArray {
-        val side = max(1, rint(min(width, height) * cropFraction).toInt())
+        val side = max(1, round(min(width, height) * cropFraction).toInt())
         val left = (width - side) / 2
         val top = (height - side) / 2
         val values = FloatArray(size * size * channels)

@@ -1,0 +1,91 @@
+"""The Kotlin example of a bundle: compiled, and its preprocessing run, where a Kotlin compiler is installed.
+
+Neither Android nor LiteRT's classes are to be had here: `tests/support/kotlin_stubs` stands in for them, and nothing
+here says that a phone runs the example.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nas_edge.data.dataset import EncodedImage
+from nas_edge.data.preprocessing import Preprocessing
+from nas_edge.export.bundle import DeliveredModel, write_bundle
+from nas_edge.export.convert import float32_tflite
+from nas_edge.networks.keras_model import keras_model
+from nas_edge.tasks.classification import ACCURACY, labels_section
+from tests.support.exported import LABELS, Exported, tiny_spec
+
+STUBS = Path(__file__).parents[1] / "support" / "kotlin_stubs"
+MODULE = "example_android/model/src"
+MAIN = f"{MODULE}/main/kotlin/ai/nasedge/example"
+
+
+def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: Preprocessing) -> Path:
+    rng = np.random.default_rng(0)
+    photographs = []
+    for width, height in ((40, 31), (9, 14), (12, 12)):
+        stream = io.BytesIO()
+        pixels = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        Image.fromarray(pixels[..., 0] if preprocessing.channels == 1 else pixels).save(stream, "PNG")
+        photographs.append(EncodedImage(stream.getvalue(), "photograph"))
+    return write_bundle(
+        folder,
+        float32=DeliveredModel(float32),
+        int8=None if int8 is None else DeliveredModel(int8),
+        section=labels_section(LABELS),
+        metric=ACCURACY,
+        preprocessing=preprocessing,
+        golden_images=photographs,
+        space="tiny",
+        architecture="0:1",
+        decisions={},
+    ).folder
+
+
+def test_what_is_specific_to_the_model_is_generated(exported: Exported, tmp_path: Path) -> None:
+    preprocessing = Preprocessing(12, 1, (127.5,), (60.0,), 0.875, "bicubic")
+    folder = bundle_of(exported.float32, exported.int8, tmp_path / "bundle", preprocessing)
+    facts = (folder / MAIN / "ModelFacts.kt").read_text()
+    assert 'const val FILE = "model_int8.tflite"' in facts
+    assert "const val GOLDEN_IMAGES = 3" in facts
+    assert "Preprocessing(12, MEAN, STD, 0.875, true)" in facts
+    assert re.search(r"OUTPUT_SCALE = [\d.e-]+f\n", facts)
+    sources = sorted((folder / "example_android").rglob("*.kt"))
+    assert {path.name for path in sources} >= {"EdgeModel.kt", "Preprocessing.kt", "EdgeModelTest.kt"}
+    for path in sources:
+        text = path.read_text()
+        assert text.count("{") == text.count("}"), path.name
+        assert text.startswith("package ai.nasedge.example\n"), path.name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("kotlinc") is None, reason="no Kotlin compiler (Debian's package kotlin)")
+@pytest.mark.parametrize("colour", [False, True])
+def test_the_example_compiles_and_preprocesses_as_in_training(exported: Exported, tmp_path: Path, colour: bool) -> None:
+    if colour:
+        preprocessing = Preprocessing(12, 3, (120.0, 110.0, 100.0), (60.0, 50.0, 40.0), 0.875, "bicubic")
+        model = float32_tflite(keras_model(tiny_spec(3), seed=1))
+        folder = bundle_of(model, None, tmp_path / "bundle", preprocessing)
+    else:
+        preprocessing = Preprocessing(12, 1, (120.0,), (60.0,))
+        folder = bundle_of(exported.float32, exported.int8, tmp_path / "bundle", preprocessing)
+    sources = [str(path) for path in (*STUBS.glob("*.kt"), *(folder / MODULE).rglob("*.kt"))]
+    program = tmp_path / "example.jar"
+    built = subprocess.run(
+        ["kotlinc", *sources, "-include-runtime", "-d", str(program)], capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    run = ["java", f"-Dbundle={folder}", "-cp", str(program), "MainKt"]
+    ran = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert ran.stdout == "preprocessed as recorded\n", ran.stderr
+    np.save(folder / "golden/0_input.npy", np.load(folder / "golden/0_input.npy") + np.float32(0.05))
+    assert "image 0, value 0" in subprocess.run(run, capture_output=True, text=True, check=False).stderr
