@@ -24,7 +24,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -39,13 +39,12 @@ from nas_edge.data.dataset import StoredImages
 from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import ExportError, RunError
 from nas_edge.export import verify
+from nas_edge.export.bundle_readme import bundle_readme
 from nas_edge.export.example_files import ANDROID, EXAMPLE, VERIFY, example_files
 from nas_edge.export.golden import FOLDER, RunFile, differences, golden_files, image_name, run_here, tolerance_of
-from nas_edge.formatting import ms_text, reason, with_interval
-from nas_edge.hardware.gate import HardwareCheck
+from nas_edge.formatting import reason
 from nas_edge.regular_file import open_regular
 from nas_edge.tasks.base import BundleSection, Metric
-from nas_edge.text import slower_int8
 
 SCHEMA_VERSION = 2
 
@@ -152,25 +151,22 @@ def write_bundle(
     """
     models = _checked(float32, int8, section)
     main = "float32" if int8 is None else "int8"
-    files = _files(models, {**section.files, **(more_files or {})})
     golden = golden_files({name: model.file for name, model in models.items()}, golden_images, preprocessing)
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "created": (created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
-        "space": space,
-        "architecture": architecture,
-        "decisions": decisions,
-        **section.manifest,
+        **{"space": space, "architecture": architecture, "decisions": decisions},
         "preprocessing": preprocessing.manifest(),
         "model": MODEL_FILES[main],
         "models": {name: _describe(name, model, metric, golden) for name, model in models.items()},
         "golden": [image_name(number) for number in range(len(golden_images))],
         "versions": _versions(),
         "details": details or {},
+        **section.manifest,
     }
-    files |= golden | _measurements(models) | example_files(manifest, main, section.snippet)
-    files[README] = _readme(manifest, main, section, metric).encode()
-    _write(folder, files, manifest)
+    files = _files(models, {**section.files, **(more_files or {})}) | golden | _measurements(models)
+    readme = {README: bundle_readme(manifest, main, section, metric).encode()}
+    _write(folder, files | readme | example_files(manifest, main, section.snippet), manifest)
     return verify_bundle(folder)
 
 
@@ -428,90 +424,3 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection, metric: Metric) -> str:
-    model = manifest["models"][precision]
-    height, width, channels = model["input"]["shape"][1:]
-    rules = manifest["preprocessing"]
-    source, result = model["input"], model["output"]
-    details = manifest["details"]
-    colours = "1 channel" if channels == 1 else f"{channels} channels"
-    models, interval = manifest["models"].items(), f"{metric.name}_interval"
-    slower = slower_int8({name: _latency_ms(facts) for name, facts in models})
-    checked = details.get("hardware_check")
-    measured_on = f"The latency was measured on {details['device']}. " if "device" in details else ""
-    lines = [
-        f"# {manifest['space']} {section.title}, {precision}",
-        "",
-        f"`{model['file']}` {section.says}. `manifest.json` holds the same facts in machine-readable form.",
-        "",
-        f"| file | bytes | test {metric.name} | latency, ms |",
-        "|---|---|---|---|",
-        *(_table_row(facts, details.get("test_images"), metric) for facts in manifest["models"].values()),
-        "",
-        *(("In brackets: 95% intervals.", "") if any(facts[interval] for _, facts in models) else ()),
-        *((f"{slower[0].upper()}{slower[1:]}.", "") if slower else ()),
-        f"{measured_on}The measurement conditions (runtime, threads ...) are in the manifest.",
-        *([] if checked is None else ["", f"`{model['file']}` was {HardwareCheck.from_json(checked)}."]),
-        "",
-        "## Feeding the model",
-        "",
-        f"1. Crop to the {rules['crop']}, resize to {height} x {width} ({rules['resize']}), {colours}: "
-        f"{rules['colour']}.",
-        f"2. `value = (pixel - mean) / std` with pixels 0..255, mean {_numbers(rules['mean'])}, "
-        f"std {_numbers(rules['std'])}.",
-    ]
-    if source["scale"] is not None:
-        lines += [
-            f"3. Quantise: `stored = clip(round(value / {source['scale']!r}) + ({source['zero_point']}), -128, 127)`, "
-            f"int8 `[1, {height}, {width}, {channels}]`.",
-            f"4. Run, then dequantise: `{section.output} = {result['scale']!r} * (stored - ({result['zero_point']}))`; "
-            f"{section.answer}.",
-        ]
-    else:
-        lines.append(f"3. Run on float32 `[1, {height}, {width}, {channels}]`; {section.answer}.")
-    lines += [
-        "",
-        "## Trying it",
-        "",
-        "```sh",
-        "pip install numpy pillow ai-edge-litert",
-        f"python {EXAMPLE} {image_name(0)}    # or any image",
-        f"python {VERIFY}                        # everything in this folder, on this machine",
-        "```",
-        "",
-        f"`{ANDROID}/` is a Kotlin module that preprocesses as in training and runs the model with LiteRT.",
-        "",
-        "## Checking an integration",
-        "",
-        f"`{FOLDER}/` holds images, the preprocessed input of each (`0_input.npy`), and for each model the output as "
-        f"the file stores it (`0_{precision}_xnnpack.npy`, `0_{precision}_builtin.npy`). Runtimes have two families of "
-        "kernels that round differently: XNNPACK's, which are the default, and TFLite's built-in ones. Your app should "
-        f"get the output of one of them to within {model['tolerance']:.3g}. A GPU or an NPU rounds in its own way: "
-        "expect the same answer, and int8 outputs within about ten quantisation steps.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return f"[{', '.join(repr(float(value)) for value in values)}]"
-
-
-def _table_row(facts: Mapping[str, Any], test_images: int | None, metric: Metric) -> str:
-    of = "" if test_images is None else f" of {test_images} images"
-    quality, interval = facts[metric.name], f"{metric.name}_interval"
-    tested = "" if quality is None else f"{with_interval(quality, facts[interval], metric.form)}{of}"
-    latency, latency_ms = facts["latency"] or {}, _latency_ms(facts)
-    shown = "" if latency_ms is None else ms_text(latency_ms)
-    if latency.get("verdict", "ok") != "ok":
-        shown = f"{shown} ({latency['verdict']})".strip()
-    return f"| `{facts['file']}` | {facts['size_bytes']} | {tested} | {shown} |"
-
-
-def _latency_ms(facts: Mapping[str, Any]) -> float | None:
-    """Latency of a model of a manifest; earlier ones have the median of what was measured in one go."""
-    latency = facts["latency"] or {}
-    latency_ms: float | None = latency.get("latency_ms", latency.get("median_ms"))
-    return latency_ms
