@@ -135,6 +135,17 @@ def most_improving(rewards: FloatArray, best: float, succeeding: FloatArray, n: 
     return chosen
 
 
+def _highest(values: FloatArray, count: int) -> IntArray:
+    """Positions of the highest, at most so many; of equal ones the first."""
+    return np.argsort(-values, kind="stable")[:count]
+
+
+def _not_among(rows: IntArray, others: IntArray) -> NDArray[np.bool_]:
+    """Which rows are none of the others."""
+    known = set(map(tuple, others.tolist()))
+    return np.array([tuple(row) not in known for row in rows.tolist()], bool)
+
+
 @dataclass(frozen=True)
 class _Told:
     """What was told of an architecture, in its canonical form."""
@@ -262,23 +273,22 @@ class SurrogateController(Controller):
         return [Architecture(tuple(pool[i].tolist())) for i in chosen]
 
     def _pool(self, models: _Models, size: int, rng: np.random.Generator) -> IntArray:
-        """What a batch is chosen from."""
+        """What a batch is chosen from: the most promising, by an optimist."""
         if self.space.size <= self._candidates:
-            return self._most(self._new(self._points.every()), models, size)
+            pool = self._new(self._points.every())
+            promise = models.optimistic(self._inputs(pool))
+            return pool[_highest(promise, size)]
         parents = np.array([architecture.choices for architecture in self._best(_PARENTS)])
         third = max(self._candidates // 3, size)
         pool = self._new(np.concatenate([self._points.sample(third, rng), self._points.mutated(parents, third, rng)]))
         if not len(pool):
             return pool
-        promising = self._most(pool, models, _PROMISING)
-        pool = self._new(np.concatenate([pool, self._points.mutated(promising, third, rng)]))
-        return self._most(pool, models, size)
-
-    def _most(self, pool: IntArray, models: _Models, count: int) -> IntArray:
-        """Those that promise most."""
-        if len(pool) <= count:
-            return pool
-        return pool[np.argsort(-models.optimistic(self._inputs(pool)), kind="stable")[:count]]
+        promise = models.optimistic(self._inputs(pool))
+        mutated = self._new(self._points.mutated(pool[_highest(promise, _PROMISING)], third, rng))
+        mutated = mutated[_not_among(mutated, pool)]
+        pool = np.concatenate([pool, mutated])
+        promise = np.concatenate([promise, models.optimistic(self._inputs(mutated))])
+        return pool[_highest(promise, size)]
 
     def _inputs(self, choices: IntArray) -> FloatArray:
         from nas_edge.controllers.surrogate_models import inputs_of
