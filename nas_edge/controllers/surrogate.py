@@ -340,8 +340,9 @@ class SurrogateController(Controller):
         """What a model is fitted to, see the class."""
         from nas_edge.controllers.surrogate_models import MOST_ROWS, selected
 
-        best = set(self._best(MOST_ROWS // 2))
-        return [rows[i] for i in selected([architecture in best for architecture, _ in rows], MOST_ROWS)]
+        rewards = {told.architecture: -math.inf if told.reward is None else told.reward for told in self._told}
+        chosen = selected(np.array([rewards[architecture] for architecture, _ in rows]), MOST_ROWS)
+        return [rows[i] for i in chosen]
 
     def _arrays(self, name: str, rows: Sequence[tuple[Architecture, float]]) -> tuple[FloatArray, FloatArray]:
         """Inputs and values of a model."""

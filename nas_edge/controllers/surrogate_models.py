@@ -23,7 +23,7 @@ Sources: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -230,13 +230,15 @@ def rows_of_kernel(count: int) -> int:
     return rows
 
 
-def selected(best: Sequence[bool], most: int) -> IntArray:
-    """Positions of so many rows that a model is fitted to: the best, and others at even distances; all if no more."""
-    among = np.asarray(best, bool)
-    if len(among) <= most:
-        return np.arange(len(among))
-    first, others = np.flatnonzero(among)[:most], np.flatnonzero(~among)
-    return np.concatenate([first, others[evenly(len(others), most - len(first))]])
+def selected(rewards: FloatArray, most: int) -> IntArray:
+    """Positions of so many rows that a model is fitted to, half of them those with the highest rewards, the others at
+    even distances; all when there are no more.
+    """
+    if len(rewards) <= most:
+        return np.arange(len(rewards))
+    order = np.argsort(-rewards, kind="stable")
+    others = np.sort(order[most // 2 :])
+    return np.concatenate([order[: most // 2], others[evenly(len(others), most - most // 2)]])
 
 
 def evenly(count: int, most: int) -> IntArray:
