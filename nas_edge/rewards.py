@@ -13,6 +13,8 @@
 `absolute` is the default of the search because one beta serves every task and target: its peak is on the target, so
 a search ends there, while the exponent forms trade quality for time at a rate that must be tuned per task.
 
+All forms work elementwise: of arrays of qualities and values of resources they are arrays of rewards.
+
 With no objective every form is `r = Q`, the unconstrained search. A candidate that could not be measured has no
 reward: it is reported to a controller as such, never as a number.
 """
@@ -20,14 +22,19 @@ reward: it is reported to a controller as such, never as a number.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nas_edge.errors import ConfigError
 
 Resource: TypeAlias = Literal["latency_ms", "macs", "parameters", "peak_memory_bytes"]
 Usage: TypeAlias = Mapping[str, float]  # what one network uses, by `Resource`
+
+Value = TypeVar("Value", float, NDArray[np.float64])
 
 RESOURCES: tuple[Resource, ...] = get_args(Resource)
 
@@ -61,21 +68,21 @@ class Objective:
                 fix="leave the objective out to ignore it",
             )
 
-    def ratio(self, usage: Usage) -> float:
+    def ratio(self, usage: Mapping[str, Value]) -> Value:
         """`x = T / T0`.
 
         Raises:
             ValueError: when the resource is missing or its value is not a positive number.
         """
         value = usage.get(self.resource)
-        if value is None or not (math.isfinite(value) and value > 0):
+        if value is None or not np.all(np.isfinite(value) & (value > 0)):
             raise ValueError(
                 f"expected a positive {self.resource}, received {value}; what was not measured has no reward"
             )
         return value / self.target
 
 
-def absolute(quality: float, usage: Usage, objectives: Sequence[Objective]) -> float:
+def absolute(quality: Value, usage: Mapping[str, Value], objectives: Sequence[Objective]) -> Value:
     """`Q + sum_i beta_i * |x_i - 1|`; falls with the distance from the target on either side.
 
     Args:
@@ -85,32 +92,45 @@ def absolute(quality: float, usage: Usage, objectives: Sequence[Objective]) -> f
 
     Source: TuNAS, arXiv:2008.06120.
     """
-    return _finite(quality) + sum(o.beta * abs(o.ratio(usage) - 1.0) for o in objectives)
+    reward = _finite(quality)
+    for objective in objectives:
+        reward = reward + objective.beta * abs(objective.ratio(usage) - 1.0)
+    return reward
 
 
-def soft(quality: float, usage: Usage, objectives: Sequence[Objective]) -> float:
+def soft(quality: Value, usage: Mapping[str, Value], objectives: Sequence[Objective]) -> Value:
     """`Q * prod_i x_i ** beta_i`; being faster than the target is rewarded too. Arguments as `absolute`.
 
     Source: MnasNet, arXiv:1807.11626, the soft constraint.
     """
-    factors: list[float] = [o.ratio(usage) ** o.beta for o in objectives]
-    return _finite(quality) * math.prod(factors)
+    reward = _finite(quality)
+    for objective in objectives:
+        reward = reward * objective.ratio(usage) ** objective.beta
+    return reward
 
 
-def hard(quality: float, usage: Usage, objectives: Sequence[Objective]) -> float:
+def hard(quality: Value, usage: Mapping[str, Value], objectives: Sequence[Objective]) -> Value:
     """`Q * prod_i min(x_i ** beta_i, 1)`; only exceeding a target costs. Arguments as `absolute`.
 
     Source: MnasNet, arXiv:1807.11626, the hard constraint.
     """
-    return _finite(quality) * math.prod(min(o.ratio(usage) ** o.beta, 1.0) for o in objectives)
+    reward = _finite(quality)
+    for objective in objectives:
+        reward = reward * np.minimum(objective.ratio(usage) ** objective.beta, 1.0)
+    return reward
 
 
-Reward: TypeAlias = Callable[[float, Usage, Sequence[Objective]], float]
+class Reward(Protocol):
+    """A form of the reward."""
+
+    def __call__(self, quality: Value, usage: Mapping[str, Value], objectives: Sequence[Objective], /) -> Value:
+        """The reward of a quality and what was used of each resource."""
+
 
 REWARDS: dict[str, Reward] = {"absolute": absolute, "soft": soft, "hard": hard}
 
 
-def _finite(quality: float) -> float:
-    if not math.isfinite(quality):
+def _finite(quality: Value) -> Value:
+    if not np.all(np.isfinite(quality)):
         raise ValueError(f"expected a finite quality, received {quality}; a candidate without one has no reward")
     return quality

@@ -18,7 +18,9 @@ CONTROLLERS: Registry[Controller] = Registry(
     {
         "reinforce": Entry(ReinforceSettings, make_reinforce, "TuNAS's policy gradient; a policy that converges"),
         "evolution": Entry(EvolutionSettings, make_evolution, "regularised evolution"),
-        "surrogate": Entry(SurrogateSettings, make_surrogate, "model-guided: Gaussian processes and Thompson sampling"),
+        "surrogate": Entry(
+            SurrogateSettings, make_surrogate, "model-guided: Gaussian processes of quality and latency"
+        ),
         "random": Entry(RandomSettings, make_random, "random search, the baseline"),
         "optuna": Entry(OptunaSettings, make_optuna, "a sampler of Optuna: optuna:tpe, optuna:nsga2, optuna:gp"),
     },

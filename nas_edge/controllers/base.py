@@ -14,19 +14,26 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from nas_edge.errors import RunError
-from nas_edge.rewards import Usage
+from nas_edge.rewards import Usage, Value
 from nas_edge.spaces.decisions import Architecture, Decision, SearchSpace
 
 State: TypeAlias = dict[str, Any]  # JSON values only; floats survive JSON exactly
 
 STATE_SCHEMA_VERSION = 1
+
+
+class PlannedReward(Protocol):
+    """The reward of a search, elementwise."""
+
+    def __call__(self, quality: Value, usage: Mapping[str, Value], /) -> Value:
+        """The reward of a quality and what was used of each resource."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class SearchPlan:
     total_steps: int
     delay_steps: int = 0
     samples_per_step: int = 1
-    reward: Callable[[float, Usage], float] | None = None
+    reward: PlannedReward | None = None
 
     @property
     def evaluations(self) -> int:

@@ -127,8 +127,9 @@ class Evaluator:
         assert candidate.architecture is not None
         adjusted = None if self._pooled is None else self._pooled.adjust(candidate.architecture, answer)
         usage = self._usage(candidate.design, answer if adjusted is None else adjusted)
-        known = usage is not None and quality.value is not None
-        reward = self._reward(quality.value, usage, self.objectives) if known else None  # type: ignore[arg-type]
+        reward = None
+        if usage is not None and quality.value is not None:
+            reward = self._reward(quality.value, usage, self.objectives)
         return Trial(step, rewarded_step, candidate.architecture, quality.value, answer, usage, reward, adjusted)
 
     def take(self, trial: Trial) -> None:

@@ -28,6 +28,8 @@ from nas_edge.spaces.points import Points
 # How many of the best are mutated, and into how many rounds the mutations of all would be divided.
 _PARENTS = 8
 _ROUNDS = 16
+# So many mutations are tried for each that is to be near the target.
+_MOST_TRIED = 16
 
 
 class FinalistsSettings(Settings):
@@ -66,36 +68,42 @@ def find_finalists(
     timed = [(trial.architecture, trial.latency_ms) for trial in trials if trial.latency_ms is not None]
     if not settings.sampled or not timed:
         return []
-    model = LatencyModel(loop.space, timed)
+    model, known_ms = LatencyModel(loop.space, timed), dict(timed)
     slowest_ms = target_ms * (1.0 + settings.window) if limit_ms is None else limit_ms
 
-    def scores(architectures: Sequence[Architecture]) -> dict[Architecture, float]:
-        """Of those whose predicted latency is near the target."""
-        near = [
+    def near(architectures: Sequence[Architecture]) -> dict[Architecture, float]:
+        """Those whose latency, as measured in the search or else predicted, is near the target."""
+        predicted = zip(architectures, model.predict_ms(architectures), strict=True)
+        latencies_ms = {architecture: known_ms.get(architecture, latency_ms) for architecture, latency_ms in predicted}
+        least_ms = target_ms * (1.0 - settings.window)
+        return {architecture: ms for architecture, ms in latencies_ms.items() if least_ms <= ms <= slowest_ms}
+
+    def scores(latencies_ms: Mapping[Architecture, float]) -> dict[Architecture, float]:
+        """Of architectures with their latencies."""
+        asked = [
             (loop.evaluator.candidate(architecture), LatencyAnswer.estimated(LatencyKind.PREDICTED, latency_ms))
-            for architecture, latency_ms in zip(architectures, model.predict_ms(architectures), strict=True)
-            if target_ms * (1.0 - settings.window) <= latency_ms <= slowest_ms
+            for architecture, latency_ms in latencies_ms.items()
         ]
-        qualities = loop.evaluator.quality.evaluate_all([candidate for candidate, _ in near])
+        qualities = loop.evaluator.quality.evaluate_all([candidate for candidate, _ in asked])
         found = [
             loop.evaluator.assess(candidate, quality, answer, loop.step, loop.step)
-            for (candidate, answer), quality in zip(near, qualities, strict=True)
+            for (candidate, answer), quality in zip(asked, qualities, strict=True)
         ]
         scored = {trial.architecture: trial.reward if limit_ms is None else trial.quality for trial in found}
         return {architecture: score for architecture, score in scored.items() if score is not None}
 
-    seen = dict.fromkeys(_pointed_to(loop, trials, settings.sampled // 2 + 1, rng))
-    scored, points = scores(list(seen)), Points(loop.space)
-    while len(seen) < settings.sampled:
-        best = _best(scored, _PARENTS) or list(seen)
-        parents = np.array([architecture.choices for architecture in best])
-        count = min(max(1, settings.sampled // _ROUNDS), settings.sampled - len(seen))
+    tried = dict.fromkeys(_pointed_to(loop, trials, settings.sampled // 2 + 1, rng))
+    scored, points = scores(near(list(tried))), Points(loop.space)
+    count = max(1, settings.sampled // _ROUNDS)
+    while len(scored) < settings.sampled and len(tried) < _MOST_TRIED * settings.sampled:
+        parents = np.array([architecture.choices for architecture in _best(scored, _PARENTS) or list(tried)])
         mutations = points.mutated(parents, 8 * count, rng).tolist()
-        new = [a for a in dict.fromkeys(Architecture(tuple(row)) for row in mutations) if a not in seen][:count]
+        new = [a for a in dict.fromkeys(Architecture(tuple(row)) for row in mutations) if a not in tried]
         if not new:
             break
-        seen.update(dict.fromkeys(new))
-        scored |= scores(new)
+        found = list(near(new).items())[: min(count, settings.sampled - len(scored))]
+        tried.update(dict.fromkeys([architecture for architecture, _ in found] or new))
+        scored |= scores(dict(found))
     return _best(scored, settings.measured)
 
 

@@ -10,7 +10,7 @@ loop promises.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from nas_edge.latency.source import LatencySource
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.quality.source import QualityContext, QualitySource
 from nas_edge.registry import Entry, Registry
-from nas_edge.rewards import REWARDS, Objective, Reward, Usage
+from nas_edge.rewards import REWARDS, Objective, Reward, Value
 from nas_edge.search.evaluation import Evaluator
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.multi_trial import MultiTrialSearch, MultiTrialSettings
@@ -63,7 +63,7 @@ def make_controller(settings: SearchSettings, context: SearchContext) -> Control
     """The controller that the settings name."""
     form, objectives = REWARDS[settings.reward], tuple(context.objectives)
 
-    def reward(quality: float, usage: Usage) -> float:
+    def reward(quality: Value, usage: Mapping[str, Value]) -> Value:
         return form(quality, usage, objectives)
 
     plan = SearchPlan(settings.steps, settings.delay_steps, settings.samples_per_step, reward)

@@ -17,6 +17,10 @@ class Points:
 
     Args:
         space: whose architectures they are.
+
+    Attributes:
+        groups: of each column of `features`, then of `counts`: its decision, or one more for a count, `[K + G]`.
+        counted: likewise, 0 for a choice and 1 for a count.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -27,6 +31,15 @@ class Points:
             if all(decision.guards)  # an empty guard always holds
         ]
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
+        alike: dict[object, list[int]] = {}
+        for decision, start in zip(space.decisions, self._starts.tolist(), strict=False):
+            for i in range(len(decision.choices)):
+                alike.setdefault((decision.kind, decision.choices, i), []).append(start + i)
+        self._alike = [columns for columns in alike.values() if len(columns) > 1]
+
+        decisions = np.repeat(np.arange(len(self._sizes)), self._sizes)
+        self.groups: IntArray = np.append(decisions, np.full(len(self._alike), len(self._sizes)))
+        self.counted: IntArray = np.asarray(self.groups >= len(self._sizes), np.int64)
 
     def active(self, choices: IntArray) -> BoolArray:
         """Whether each decision is reached, as `SearchSpace.active`."""
@@ -76,3 +89,10 @@ class Points:
         rows, positions = np.nonzero(self.active(choices))
         features[rows, self._starts[positions] + choices[rows, positions]] = 1.0
         return features
+
+    def counts(self, features: FloatArray) -> FloatArray:
+        """How many decisions made each choice that several of them offer alike, `[n, G]`, of features `[n, K]`."""
+        counts = np.zeros((len(features), len(self._alike)))
+        for i, columns in enumerate(self._alike):
+            counts[:, i] = features[:, columns].sum(axis=1)
+        return counts
