@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any, get_args
 
 from device_agents import errors
-from device_agents.api import DeviceInfo, Measurement
+from device_agents.api import DeviceInfo, Measurement, Verdict
 from device_agents.checks import Check, State
 from device_agents.errors import DeviceError, ModelError, ProtocolError
 from device_agents.scheme import DeviceRow
@@ -52,7 +52,10 @@ def read_error(raw: object, reworded: Callable[[str], str] = str) -> DeviceError
     facts = {name: None if data.get(name) is None else _text(data, name) for name in ("expected", "received", "fix")}
     facts["fix"] = None if facts["fix"] is None else reworded(facts["fix"])
     if issubclass(cls, ModelError):
-        return cls(_text(data, "what"), _text(data, "verdict"), **facts)
+        verdict = _text(data, "verdict")
+        if verdict not in {known.value for known in Verdict}:
+            raise ProtocolError("Unknown verdict", received=f"{verdict!r:.80}")
+        return cls(_text(data, "what"), verdict, **facts)
     return cls(_text(data, "what"), **facts)
 
 

@@ -17,6 +17,7 @@ from device_agents.worker.frames import PROTOCOL_VERSION, Frame, frame_parts, re
 
 _START_TIMEOUT_S = 60.0
 _END_TIMEOUT_S = 5.0
+_LONGEST_TEXT = 2000
 
 
 class WorkerChannel(ABC):
@@ -237,7 +238,8 @@ class _Doing:
 def _checked(answer: Frame) -> Frame:
     if "error" not in answer.header:
         return answer
-    kind, message = answer.header["error"], str(answer.header.get("message"))
+    kind, message = answer.header["error"], " ".join(str(answer.header.get("message"))[:_LONGEST_TEXT].split())
+    message = "".join(c if c.isprintable() else "?" for c in message)
     if kind in ("SpecError", "OSError", "NotImplementedError"):
         raise SpecError(f"The device cannot measure with these settings: {message}")
     raise WorkerError(f"The worker refused the request: {message}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from device_agents.errors import DeviceAddressError
@@ -35,6 +35,15 @@ class FarmAddress:
 
     def __str__(self) -> str:
         return f"farm:{self.rest}"
+
+    @property
+    def of_host(self) -> str:
+        """What its host is called in messages."""
+        return self.node
+
+    def of_device(self, device: str) -> FarmAddress:
+        """Returns the address of another device there."""
+        return replace(self, device=device)
 
     @property
     def rest(self) -> str:

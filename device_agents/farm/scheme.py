@@ -16,10 +16,10 @@ from device_agents.scheme import DeviceRow, Scheme, Setup
 
 
 def _open(rest: str) -> DeviceAgent:
-    from device_agents.farm.agent import FarmAgent
+    from device_agents.farm.remote import open_farm
 
     _check_installed()
-    return FarmAgent(read_address(rest))
+    return open_farm(read_address(rest))
 
 
 def _check_installed() -> None:
@@ -31,27 +31,17 @@ def _check_installed() -> None:
 
 def _list() -> Sequence[DeviceRow]:
     """What the hosts of the cluster offer that this machine is part of; nothing where it is part of none."""
-    from device_agents.farm.link import FarmLink
+    from device_agents.farm.remote import list_farm
 
     if find_spec("ray") is None or not joined_cluster():
         return ()
-    with FarmLink() as link:
-        devices, _ = link.devices()
-    _remember([device.address.rest for device in devices])
-    return [
-        DeviceRow(
-            str(device.address),
-            "farm",
-            "",
-            "in use" if device.user else "ready",
-            f"by {device.user}" if device.user else f"{device.address.device} at {device.address.node}",
-        )
-        for device in devices
-    ]
+    rows = list_farm()
+    _remember([row.address.partition(":")[2] for row in rows])
+    return rows
 
 
 def _doctor(rest: str) -> Sequence[Check]:
-    from device_agents.farm.hosts import examine_at_host
+    from device_agents.farm.remote import examine_at_host
 
     try:
         _check_installed()
@@ -61,14 +51,14 @@ def _doctor(rest: str) -> Sequence[Check]:
 
 
 def _set_up(rest: str, options: Mapping[str, str]) -> Sequence[tuple[str, str]]:
-    from device_agents.farm.hosts import set_up_at_host
+    from device_agents.farm.remote import set_up_at_host
 
     _check_installed()
     return set_up_at_host(read_address(rest), options)
 
 
 def _clean(rest: str) -> Sequence[str]:
-    from device_agents.farm.hosts import clean_at_host
+    from device_agents.farm.remote import clean_at_host
 
     _check_installed()
     return clean_at_host(read_address(rest))

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from device_agents.api import DeviceAgent, DeviceInfo
+from device_agents.api import DeviceInfo
 from device_agents.checks import Check, healthy
 from device_agents.errors import DeviceError, SpecError
-from device_agents.floors import forget_floors
 from device_agents.measuring_checks import failed
-from device_agents.remote_agent import RemoteAgent, RemoteProgram
-from device_agents.remote_frames import read_checks, read_facts, read_lines, read_rows
+from device_agents.remote_agent import RemoteAgent, RemoteProgram, clean_remote, connected
+from device_agents.remote_frames import read_rows
 from device_agents.scheme import DeviceRow, Scheme
 from device_agents.ssh.address import BoardAddress
 from device_agents.ssh.board import Board, agents_program
@@ -40,9 +39,7 @@ class RemoteSshAgent(RemoteAgent):
         self._board = Board(address, program=agents_program())
         # Whatever an earlier link of this agent left running there has the device, and is ended.
         session = secrets.token_hex(8)
-        super().__init__(
-            lambda: self._board.start_serving(session), address.device, str(address.of_host), _name(address)
-        )
+        super().__init__(lambda: self._board.start_serving(session), address)
 
     def info(self) -> DeviceInfo:
         """See `RemoteAgent`; where the device shares the host's CPU, takes the host as one takes a board."""
@@ -57,40 +54,27 @@ class RemoteSshAgent(RemoteAgent):
         self._board.close()
 
 
-def _name(address: BoardAddress) -> Callable[[str], str]:
-    return lambda device: str(address.of_device(device))
-
-
-def open_remote(address: BoardAddress) -> DeviceAgent:
+def open_remote(address: BoardAddress) -> RemoteSshAgent:
     """Returns the agent of a device of another host, once that host has opened it.
 
     Raises:
         DeviceError: If the host cannot be reached, or its device not opened.
     """
-    agent = RemoteSshAgent(address)
-    try:
-        agent.connect()
-    except BaseException:
-        agent.close()
-        raise
-    return agent
+    return connected(RemoteSshAgent(address))
 
 
 @contextlib.contextmanager
-def _serving(address: BoardAddress) -> Iterator[tuple[Board, RemoteProgram]]:
-    """A host and the program that serves its devices."""
+def _serving(address: BoardAddress) -> Iterator[RemoteProgram]:
+    """The program that serves a host's devices."""
     with Board(address, program=agents_program()) as board:
         channel = board.start_serving(secrets.token_hex(8))
-        program = RemoteProgram(channel, str(address.of_host), address.device, _name(address))
-        try:
-            yield board, program
-        finally:
-            program.close()
+        with contextlib.closing(RemoteProgram(channel, address)) as program:
+            yield program
 
 
 def list_remote(address: BoardAddress) -> list[DeviceRow]:
     """Returns the devices that a host finds, with the addresses that they have here."""
-    with _serving(address) as (_, program):
+    with _serving(address) as program:
         rows = read_rows(program.ask("list").header.get("rows"))
         return [
             replace(
@@ -115,12 +99,8 @@ def examine_remote(address: BoardAddress, scheme: Scheme) -> list[Check]:
     if not healthy(checks):
         return checks
     try:
-        with _serving(address) as (_, program):
-            found = read_checks(program.ask("doctor", {"address": address.device}).header.get("checks"))
-            here = [
-                replace(check, found=program.as_here(check.found), fix=program.as_here(check.fix)) for check in found
-            ]
-            return [*checks, *here]
+        with _serving(address) as program:
+            return [*checks, *program.checks()]
     except DeviceError as error:
         return [*checks, failed("device", error)]
 
@@ -141,33 +121,19 @@ def set_up_remote(address: BoardAddress, scheme: Scheme, options: Mapping[str, s
         raise SpecError("--runtime is for boards; what a device of another host takes is installed without it")
     files = {option.name for option in (() if scheme.setup is None else scheme.setup.options) if option.is_file}
     of_device = {name: value for name, value in options.items() if name != "wheels"}
-    sent = [name for name, value in of_device.items() if name in files and "://" not in value]
-    blobs = [_read(of_device[name]) for name in sent]
+    sent = {name: _read(value) for name, value in of_device.items() if name in files and "://" not in value}
     with Board(address, program=agents_program()) as board:
         facts = install_packages(board, _modules(scheme), options.get("wheels"))
         done = [("host", str(address.of_host)), ("python", f"{facts.version_text}, {facts.python}")]
     if scheme.setup is None:
         return done
-    with _serving(address) as (_, program):
-        asked = {"address": address.device, "options": of_device, "files": sent}
-        return [*done, *read_facts(program.ask("setup", asked, blobs).header.get("facts"))]
+    with _serving(address) as program:
+        return [*done, *program.set_up(of_device, sent)]
 
 
-def clean_remote(address: BoardAddress) -> list[str]:
+def clean_of_host(address: BoardAddress) -> list[str]:
     """Has a host remove what stays on its device, and forgets what is kept of the device here; a line for each."""
-    lines = _clean_there(address)
-    # Who asks a phone what it is has put the tool there again.
-    with contextlib.suppress(DeviceError):  # what cannot be measured on has nothing here
-        with contextlib.closing(RemoteSshAgent(address)) as agent:
-            lines += forget_floors(agent.info())
-        _clean_there(address)
-    return lines
-
-
-def _clean_there(address: BoardAddress) -> list[str]:
-    with _serving(address) as (_, program):
-        found = read_lines(program.ask("clean", {"address": address.device}).header.get("lines"))
-        return [f"{line}, of {address.of_host}" for line in found]
+    return clean_remote(lambda: _serving(address), RemoteSshAgent(address))
 
 
 def _modules(scheme: Scheme) -> dict[str, str]:

@@ -113,9 +113,9 @@ def _open(rest: str) -> DeviceAgent:
 def _clean(rest: str) -> Sequence[str]:
     address = read_address(rest)
     if address.device:
-        from device_agents.ssh.remote import clean_remote
+        from device_agents.ssh.remote import clean_of_host
 
-        return clean_remote(address)
+        return clean_of_host(address)
     from device_agents.ssh.setup import clean_board
 
     return clean_board(address)

@@ -19,7 +19,7 @@ from .errors import ProtocolError
 
 MAGIC = b"NASF"
 # Of the frames and of what is in them; both sides must have the same.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 _PREFIX = struct.Struct("<4sII")
 _CHUNK_BYTES = 1 << 20
 

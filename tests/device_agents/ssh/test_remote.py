@@ -85,7 +85,7 @@ def test_the_cpu_of_another_host_conforms(server: SshServer) -> None:
     check_device_agent(lambda: open_device(address))
     with open_device(address) as agent, open_device("host:") as here:
         found = agent.info()
-        assert found == dataclasses.replace(here.info(), address=address, measures_on_host=False)
+        assert found == dataclasses.replace(here.info(), address=address)  # its host is this machine
         assert found.fingerprint == here.info().fingerprint
         assert Path(board.LOCK).exists()  # as a board: who measures on that CPU has it alone
     assert not Path(board.LOCK).exists()
