@@ -258,6 +258,14 @@ class RunConfig(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _trains_finalists(self) -> RunConfig:
+        if self.finalists.trained > 1 and self.training.epochs == 0:
+            raise ValueError(
+                "finalists.trained trains networks; leave it out, or give training.epochs a number above 0"
+            )
+        return self
+
     @property
     def reference_name(self) -> str | None:
         """The published network that results are compared with; None where there is none."""

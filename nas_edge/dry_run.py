@@ -30,12 +30,14 @@ from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.checkpoints import KEPT
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.run import Run
+from nas_edge.search.finalists import halving_rounds
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.stages.context import RunContext, final_spec, load_data, make_space, open_bench, open_task
-from nas_edge.stages.delivering import TESTED_AT_ONCE, Contender, convert
+from nas_edge.stages.delivering import TESTED_AT_ONCE, convert
 from nas_edge.stages.fitting import evaluation_batch_size
 from nas_edge.stages.searching import make_loop
+from nas_edge.stages.training import Contender
 from nas_edge.text import kind_suffix
 from nas_edge.training.batches import statistics_sample
 from nas_edge.training.context import training_data
@@ -46,7 +48,7 @@ _SAMPLES = 2
 
 # Selection measures the winner, its neighbours and the best of the search again; see `search.selection.select`.
 _SELECTION_TRIALS = 13
-# Random architectures are measured until one meets the target, which about every fourth does.
+# Random architectures are measured until one meets the target, or as many as are trained: about every fourth does.
 _RANDOM_TIMED = 8
 
 
@@ -126,10 +128,14 @@ def _rehearsed(context: RunContext, show: Callable[..., None]) -> Estimate:
 
     contender = Contender("dry run", str(architecture), None, design.needed_network())
     delivery = _rehearse_delivery(context, contender, show)
-    settings = config.search
+    settings, finalists = config.search, config.finalists
     compares = config.export.compare
-    random = settings.evaluated if settings.random_baseline and compares else 0
+    random = settings.evaluated + finalists.sampled if settings.random_baseline and compares else 0
+    timed = _RANDOM_TIMED * max(1, finalists.trained)
     networks = 1 + (compares and random > 0) + compares
+    selected = _SELECTION_TRIALS + (finalists.measured if finalists.sampled else 0)
+    # Of which the random baseline takes as many.
+    halved = _halving_s(config, delivery) * (1 + (random > 0))
     record_bytes = len(json.dumps(answer.to_json()))
     return Estimate(
         architecture=str(architecture),
@@ -137,8 +143,9 @@ def _rehearsed(context: RunContext, show: Callable[..., None]) -> Estimate:
         latency_kind=answer.kind,
         parts_s={
             "search": parts.search_s,
-            "selection": _SELECTION_TRIALS * (parts.scoring_s + parts.measuring_s),
-            "random baseline": random * parts.scoring_s + min(random, _RANDOM_TIMED) * parts.measuring_s,
+            "selection": finalists.sampled * parts.scoring_s + selected * (parts.scoring_s + parts.measuring_s),
+            "random baseline": random * parts.scoring_s + min(random, timed) * parts.measuring_s,
+            **({"training finalists": halved} if halved else {}),
             f"training {networks} network{'s' * (networks > 1)}": networks * delivery.training_s,
             "converting, checking": networks * delivery.converting_s,
             "measuring": networks * delivery.files * delivery.measuring_s + measuring_s,
@@ -218,13 +225,32 @@ def _rehearse_search(context: RunContext, architecture: Architecture, target_ms:
 
 @dataclass(frozen=True)
 class _Delivery:
-    """What delivering one network takes."""
+    """What delivering one network takes.
+
+    Attributes:
+        training_s: all of a training.
+        steps_s: the steps of one without validation images.
+        scoring_s: what follows such a training: batch statistics, and a score on all validation images.
+        converting_s: with the checks.
+        measuring_s: of one file.
+        files: how many there are.
+        files_bytes: their size.
+    """
 
     training_s: float
+    steps_s: float
+    scoring_s: float
     converting_s: float
     measuring_s: float
     files: int
     files_bytes: int
+
+
+def _halving_s(config: RunConfig, delivery: _Delivery) -> float:
+    """What the finalists' trainings of the search, or of the random baseline, take."""
+    rounds = halving_rounds(config.finalists.trained)
+    trainings = sum(each.networks * each.share for each in rounds)
+    return trainings * delivery.steps_s + sum(each.networks for each in rounds) * delivery.scoring_s
 
 
 class _EnoughError(StoppedError):
@@ -255,7 +281,8 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
     clock.lap()
     images, size = seen.training_indices, training.batch_size
     recalibrate(model, data, images[:size], size)
-    recalibrating_s = clock.lap() * len(statistics_sample(images, size)) / min(size, len(images))
+    image_s = clock.lap() / min(size, len(images))
+    recalibrating_s = image_s * len(statistics_sample(images, size))
     tested = data.split.test[:TESTED_AT_ONCE]
     fewer = replace(data, split=replace(data.split, test=tested))
     delivered = convert(config, task, fewer, contender, get_weights(model, network))
@@ -270,7 +297,9 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
     show(5, "measured again")
     training_s = recalibrating_s + (ends_s[0] + (steps - 1) * ends_s[-1] if ends_s else 0.0)
     sizes = [len(file) for file in delivered.files.values()]
-    return _Delivery(training_s, converting_s, measuring_s, len(sizes), sum(sizes))
+    alone = training.to_compare(1.0).steps(len(data.split.train)) * ends_s[-1] if ends_s else 0.0
+    scoring_s = recalibrating_s + image_s * len(data.split.validation)
+    return _Delivery(training_s, alone, scoring_s, converting_s, measuring_s, len(sizes), sum(sizes))
 
 
 class _Clock:

@@ -20,6 +20,7 @@ from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.columns import TrialColumns, read_trials
 from nas_edge.runs.environment import measured_with
 from nas_edge.runs.example_scores import ExampleScores, read_example_scores
+from nas_edge.runs.halving import HalvingScore, read_halving
 from nas_edge.runs.journal import read_journal
 from nas_edge.runs.reselect import CHOSEN, Candidate, read_candidates, rescored_qualities
 from nas_edge.runs.result import ResultRow, RunResult, read_result
@@ -115,6 +116,7 @@ class RunFacts:
         devices: model and target in ms of each of several models of devices; empty for one. Latencies of trials are
             then those of the device furthest beyond its target, as on the first, see `latency.several`.
         searched: whether it is a run that searches; not one that delivers a network of another run.
+        halving: finalists that were trained to find the best, by the network that was looked for, oldest first.
     """
 
     name: str
@@ -136,6 +138,7 @@ class RunFacts:
     delivered: Mapping[str, RunResult] = field(default_factory=dict)
     searched: bool = True
     devices: Sequence[tuple[str, float]] = ()
+    halving: Mapping[str, Sequence[HalvingScore]] = field(default_factory=dict)
 
     @property
     def has_device(self) -> bool:
@@ -286,6 +289,7 @@ def read_run(folder: Path) -> RunFacts:
         delivered=_delivered(run),
         devices=run.device_targets_ms,
         searched=not run.path(f"stages/{CHOSEN}.json").exists(),
+        halving=read_halving(run),
     )
 
 

@@ -176,6 +176,40 @@ def _estimate_words(result: RunResult, estimate: LatencyEstimate, form: str) -> 
     )
 
 
+def halving_section(facts: RunFacts) -> Section | None:
+    """The finalists that were trained to find the best of them."""
+    if not facts.halving:
+        return None
+    searched = {trial.architecture: trial for trial in (*facts.randoms, *facts.finalists)}
+    budgets = sorted({score.epochs for scores in facts.halving.values() for score in scores})
+    rows: list[tuple[Cell, ...]] = []
+    for name, scores in facts.halving.items():
+        after: dict[str, dict[float, float | None]] = {}
+        for score in scores:
+            after.setdefault(score.architecture, {})[score.epochs] = score.quality
+        # Those that got furthest first, and of these the best.
+        order = sorted(after, key=lambda text: (-max(after[text]), -(after[text][max(after[text])] or 0.0)))
+        for text in order:
+            trial = searched.get(text)
+            known = (None, None) if trial is None else (trial.latency_ms, trial.quality)
+            kind = None if trial is None else _kind(trial)
+            rows.append((name, known[0], kind, known[1], *(after[text].get(epochs) for epochs in budgets), text))
+    columns: list[ColumnSpec] = [
+        ("of", "to find", ""),
+        ("latency_ms", "ms", ms_form(facts.target_ms)),
+        ("latency_kind", "latency is", ""),
+        ("quality", facts.quality_name, facts.quality_form),
+        *((f"after_{epochs:g}_epochs", f"after {epochs:g} epochs", facts.quality_form) for epochs in budgets),
+        ("architecture", "architecture", ""),
+    ]
+    both = " Those of the search and of the random baseline were treated alike." if len(facts.halving) > 1 else ""
+    says = (
+        "Finalists were each trained on their own, without validation images, and the better half went on with twice "
+        f"the epochs. The columns after so many epochs are the {facts.metric.name} on all validation images.{both}",
+    )
+    return Section("halving", "Trained finalists", says, tables=(make_table("halving", "", columns, rows),))
+
+
 def precision_section(facts: RunFacts) -> Section | None:
     """int8 compared with float: accuracy and latency."""
     result = facts.result

@@ -151,8 +151,15 @@ class RunContext:
 
 
 def open_task(config: RunConfig) -> Task:
-    """What the networks of a run are for."""
-    return TASKS.make(config.task)
+    """What the networks of a run are for.
+
+    Raises:
+        ConfigError: when finalists are to be trained, and it has no networks.
+    """
+    task: Task = TASKS.make(config.task)
+    if config.finalists.trained > 1 and not task.delivers:
+        raise ConfigError("finalists.trained trains networks, which a search of a table does not have; leave it out")
+    return task
 
 
 def load_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from nas_edge.settings import ChoiceSettings, Settings, one_of
 from nas_edge.training.optimizers import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class OptimizationSettings(Settings):
@@ -88,6 +91,17 @@ class TrainingSettings(OptimizationSettings, ChoiceSettings):
         "float32",
         description="what a network computes with while it trains; weights stay float32, mixed_float16 scales the loss",
     )
+
+    def to_compare(self, share: float) -> Self:
+        """The settings that networks are compared with before one of them is trained as a whole.
+
+        Args:
+            share: of the epochs. The schedule is that of a whole training of so many.
+
+        Returns:
+            Those of a training without validation images, which then tell the networks apart.
+        """
+        return self.model_copy(update={"epochs": share * self.epochs, "images": "train"})
 
     @property
     def batches_in_step(self) -> int:

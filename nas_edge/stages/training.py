@@ -1,0 +1,99 @@
+"""Trainings of single networks, each as the run's settings say: what is delivered, and what competes to be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from nas_edge.config import RunConfig
+from nas_edge.errors import TrainingError
+from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.search.loop import SearchLoop
+from nas_edge.search.trials import Trial
+from nas_edge.stages.context import RunContext
+from nas_edge.training.context import training_data
+from nas_edge.training.methods import TrainingContext, TrainingSettings, TrainingStep, train_network
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network to be trained and compared.
+
+    Attributes:
+        name: what it is.
+        architecture: its text form, or the published network's name.
+        quality: as the search scored it; None for a network from outside the space.
+        network: what is trained.
+        initial: the weights to start from; None draws them.
+    """
+
+    name: str
+    architecture: str
+    quality: float | None
+    network: NetworkSpec
+    initial: Weights | None = None
+
+
+def contender_of(context: RunContext, loop: SearchLoop, name: str, trial: Trial) -> Contender:
+    """The network of a trial.
+
+    Args:
+        context: of the run.
+        loop: after the search.
+        name: what the network is.
+        trial: of an architecture with a network.
+
+    Raises:
+        ConfigError: when it is to start from shared weights that the search does not have.
+    """
+    network = context.space.build(trial.architecture).needed_network()
+    initial = loop.weights_of(network) if context.config.export.weights == "shared" else None
+    return Contender(name, str(trial.architecture), trial.quality, network, initial)
+
+
+def recipe(config: RunConfig) -> str:
+    """Names everything in the settings that decides what comes of a network's training, data and seed apart."""
+    settings = {"training": config.training.model_dump(mode="json"), "weights": config.export.weights}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def train(context: RunContext, contender: Contender, settings: TrainingSettings) -> Weights:
+    """Trains a network, and shows how far it is.
+
+    Raises:
+        TrainingError: when it diverges; nothing of it is kept.
+    """
+    data, task = training_data(settings, context.required_data), context.network_task
+    steps = settings.steps(len(data.training_indices))
+    with context.reporter.stage(f"training {contender.name}", steps) as show:
+
+        def on_step(step: TrainingStep) -> None:
+            show(step.step, f"loss {step.loss:.3f} {task.metric.name} {task.metric.text(step.quality)}")
+
+        training = TrainingContext(contender.network, contender.initial, task, data, context.config.seed)
+        return train_network(settings, training, on_step)
+
+
+def train_once(context: RunContext, contender: Contender) -> Weights:
+    """Trains a network to be delivered, unless that was done before.
+
+    Raises:
+        TrainingError: when it diverges; nothing of it is kept.
+    """
+    name, settings = contender.name, context.config.training
+    folder = "winner" if name == "winner" else f"compared/{name.replace(' ', '-')}"
+
+    def trained() -> Weights:
+        try:
+            return train(context, contender, settings)
+        except TrainingError as error:
+            alike = "" if name == "winner" else " (after removing its winner/ and compared/: all are trained alike)"
+            raise TrainingError(f"{name}: {error}, for example{alike}: {slower(context)}") from None
+
+    return context.run.weights_once(f"{folder}/weights.npz", trained)
+
+
+def slower(context: RunContext) -> str:
+    """The command that continues a run with trainings of half the learning rate."""
+    return f"{context.again} --set training.learning_rate={context.config.training.learning_rate / 2:.2g}"
