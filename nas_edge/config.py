@@ -249,6 +249,9 @@ class RunConfig(Settings):
     training: Annotated[TrainingSettings, TRAINING_METHODS] = Field(default_factory=TRAINING_METHODS.default)
     export: ExportConfig = ExportConfig()
     runs: RunsConfig = RunsConfig()
+    init: str | None = Field(
+        None, min_length=1, description="a run, or a file of weights, that shared weights and trainings start from"
+    )
 
     @model_validator(mode="after")
     def _has_weights(self) -> RunConfig:

@@ -30,14 +30,16 @@ from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.checkpoints import KEPT
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.run import Run
+from nas_edge.runs.warm_start import check_init
 from nas_edge.search.finalists import halving_rounds
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture
+from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import RunContext, final_spec, load_data, make_space, open_bench, open_task
 from nas_edge.stages.delivering import TESTED_AT_ONCE, convert
 from nas_edge.stages.fitting import evaluation_batch_size
 from nas_edge.stages.searching import make_loop
-from nas_edge.stages.training import Contender
+from nas_edge.stages.warm_start import start_loop
 from nas_edge.text import kind_suffix
 from nas_edge.training.batches import statistics_sample
 from nas_edge.training.context import training_data
@@ -97,6 +99,7 @@ def rehearse(config: RunConfig, reporter: Reporter) -> Estimate:
         ConfigError: for a run that ends without a network, which is over in seconds.
     """
     check_data_named(config)
+    check_init(config.init)
     task = open_task(config)
     if not task.delivers:
         raise ConfigError("--dry-run is for runs that train and measure; a search of a table takes seconds")
@@ -188,6 +191,7 @@ def _rehearse_search(context: RunContext, architecture: Architecture, target_ms:
         share = len(data.split.validation) / len(scored)
         data = replace(data, split=replace(data.split, validation=scored))
     loop = make_loop(replace(context, config=config, data=data), source, target_ms)
+    start_loop(context, loop)
     clock = _Clock()
 
     def steps_s(step: int, count: int) -> list[float]:

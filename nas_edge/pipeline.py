@@ -35,8 +35,10 @@ from nas_edge.runs.reselect import CHOSEN, candidates_of
 from nas_edge.runs.result import RunResult, read_result
 from nas_edge.runs.run import Run, RunFolderError
 from nas_edge.runs.targets import TargetGroup
+from nas_edge.runs.warm_start import check_init
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial
+from nas_edge.stages.contender import Contender, contender_of
 from nas_edge.stages.context import (
     RunContext,
     load_data,
@@ -59,7 +61,7 @@ from nas_edge.stages.halving import best_trained
 from nas_edge.stages.scoring_front import score_front
 from nas_edge.stages.searching import find_targets, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_finalists
-from nas_edge.stages.training import Contender, contender_of
+from nas_edge.stages.warm_start import start_loop
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
 
@@ -83,6 +85,7 @@ def search(
     """
     Run.check_new(out)  # before anything takes time
     check_data_named(config)
+    check_init(config.init)
     config.search.connect_processes()
     again = again or command("search", "--resume", out)
     with StopSignals(stopped(again)) as stop, ExitStack() as stack:
@@ -212,6 +215,7 @@ def _stages(context: RunContext) -> RunResult:
     with open_latencies(context) as (cached, anew):
         target_ms: float = context.run.once("target", lambda: find_targets(context))["target_ms"]
         loop = make_loop(context, cached, target_ms)
+        start_loop(context, loop)
         trials = run_search(context, loop, target_ms)
         score_front(context, loop, trials)
         loop.evaluator.latency = anew  # or the finalist with the luckiest measurement would win

@@ -26,6 +26,7 @@ from nas_edge.runs.reselect import CHOSEN, Candidate, read_candidates, rescored_
 from nas_edge.runs.result import ResultRow, RunResult, read_result
 from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION, Run, RunFolderError
 from nas_edge.runs.untrusted import count, number
+from nas_edge.runs.warm_start import WarmStart, read_warm_start
 from nas_edge.search.front import pareto_front
 from nas_edge.search.settings import SearchSettings
 from nas_edge.search.trials import late_trials
@@ -117,6 +118,7 @@ class RunFacts:
             then those of the device furthest beyond its target, as on the first, see `latency.several`.
         searched: whether it is a run that searches; not one that delivers a network of another run.
         halving: finalists that were trained to find the best, by the network that was looked for, oldest first.
+        warm_start: what started from the weights of others; None where nothing did.
     """
 
     name: str
@@ -139,6 +141,7 @@ class RunFacts:
     searched: bool = True
     devices: Sequence[tuple[str, float]] = ()
     halving: Mapping[str, Sequence[HalvingScore]] = field(default_factory=dict)
+    warm_start: WarmStart | None = None
 
     @property
     def has_device(self) -> bool:
@@ -290,6 +293,7 @@ def read_run(folder: Path) -> RunFacts:
         devices=run.device_targets_ms,
         searched=not run.path(f"stages/{CHOSEN}.json").exists(),
         halving=read_halving(run),
+        warm_start=read_warm_start(run),
     )
 
 

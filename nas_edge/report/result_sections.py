@@ -12,6 +12,7 @@ from nas_edge.report.content import Cell, ColumnSpec, Section, Table, make_table
 from nas_edge.report.reading import RunFacts, TrialFacts, series_of
 from nas_edge.runs.paired_result import PairedResult
 from nas_edge.runs.result import DeviceResult, LatencyEstimate, ResultRow, RunResult
+from nas_edge.runs.warm_start import SUPERNET
 from nas_edge.text import origin_text
 
 
@@ -82,6 +83,10 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
         f"with the others. Its test {metric} is that of exactly this file, on test images used in neither search nor "
         "training."
     ]
+    if facts.warm_start is not None:
+        each = [f"{name} ({start})" for name, start in facts.warm_start.layers.items() if name != SUPERNET]
+        if each:
+            says.append(f"Trainings started from {facts.warm_start.what}: {'; '.join(each)}.")
     if any(network.accuracy_interval for network in result.rows):
         says.append("In brackets: 95% intervals.")
     if result.latency_estimate is not None:
@@ -159,7 +164,7 @@ def _tested(result: RunResult, network: ResultRow) -> tuple[float | None, str | 
 
 def _training(facts: RunFacts) -> str:
     if facts.config.export.weights == "scratch":
-        return "trained from scratch"
+        return "trained from scratch" if facts.warm_start is None else "trained"
     return "trained, those of the search space from the search's weights and others from scratch,"
 
 

@@ -18,8 +18,9 @@ from nas_edge.runs.halving import HALVING, HalvingScore
 from nas_edge.search.finalists import halving_rounds
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial
+from nas_edge.stages.contender import contender_of
 from nas_edge.stages.context import RunContext
-from nas_edge.stages.training import contender_of, recipe, slower, train
+from nas_edge.stages.training import recipe, slower, train
 from nas_edge.training.settings import TrainingSettings
 
 

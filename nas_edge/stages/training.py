@@ -4,57 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 
 from nas_edge.config import RunConfig
 from nas_edge.errors import TrainingError
-from nas_edge.networks.graph import NetworkSpec, Weights
-from nas_edge.search.loop import SearchLoop
-from nas_edge.search.trials import Trial
+from nas_edge.networks.graph import Weights
+from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import RunContext
+from nas_edge.stages.warm_start import note, warm_started
 from nas_edge.training.context import training_data
 from nas_edge.training.methods import TrainingContext, TrainingSettings, TrainingStep, train_network
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A network to be trained and compared.
-
-    Attributes:
-        name: what it is.
-        architecture: its text form, or the published network's name.
-        quality: as the search scored it; None for a network from outside the space.
-        network: what is trained.
-        initial: the weights to start from; None draws them.
-    """
-
-    name: str
-    architecture: str
-    quality: float | None
-    network: NetworkSpec
-    initial: Weights | None = None
-
-
-def contender_of(context: RunContext, loop: SearchLoop, name: str, trial: Trial) -> Contender:
-    """The network of a trial.
-
-    Args:
-        context: of the run.
-        loop: after the search.
-        name: what the network is.
-        trial: of an architecture with a network.
-
-    Raises:
-        ConfigError: when it is to start from shared weights that the search does not have.
-    """
-    network = context.space.build(trial.architecture).needed_network()
-    initial = loop.weights_of(network) if context.config.export.weights == "shared" else None
-    return Contender(name, str(trial.architecture), trial.quality, network, initial)
-
-
 def recipe(config: RunConfig) -> str:
     """Names everything in the settings that decides what comes of a network's training, data and seed apart."""
-    settings = {"training": config.training.model_dump(mode="json"), "weights": config.export.weights}
+    training = config.training.model_dump(mode="json")
+    settings = {"training": training, "weights": config.export.weights, "init": config.init}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -64,6 +28,7 @@ def train(context: RunContext, contender: Contender, settings: TrainingSettings)
     Raises:
         TrainingError: when it diverges; nothing of it is kept.
     """
+    contender, _ = warm_started(context, contender)
     data, task = training_data(settings, context.required_data), context.network_task
     steps = settings.steps(len(data.training_indices))
     with context.reporter.stage(f"training {contender.name}", steps) as show:
@@ -85,8 +50,10 @@ def train_once(context: RunContext, contender: Contender) -> Weights:
     folder = "winner" if name == "winner" else f"compared/{name.replace(' ', '-')}"
 
     def trained() -> Weights:
+        started, start = warm_started(context, contender)
+        note(context, name, start)
         try:
-            return train(context, contender, settings)
+            return train(context, started, settings)
         except TrainingError as error:
             alike = "" if name == "winner" else " (after removing its winner/ and compared/: all are trained alike)"
             raise TrainingError(f"{name}: {error}, for example{alike}: {slower(context)}") from None
