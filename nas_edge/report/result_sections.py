@@ -12,7 +12,6 @@ from nas_edge.report.content import Cell, ColumnSpec, Section, Table, make_table
 from nas_edge.report.reading import RunFacts, TrialFacts, series_of
 from nas_edge.runs.paired_result import PairedResult
 from nas_edge.runs.result import DeviceResult, LatencyEstimate, ResultRow, RunResult
-from nas_edge.runs.warm_start import SUPERNET
 from nas_edge.text import origin_text
 
 
@@ -83,10 +82,7 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
         f"with the others. Its test {metric} is that of exactly this file, on test images used in neither search nor "
         "training."
     ]
-    if facts.warm_start is not None:
-        each = [f"{name} ({start})" for name, start in facts.warm_start.layers.items() if name != SUPERNET]
-        if each:
-            says.append(f"Trainings started from {facts.warm_start.what}: {'; '.join(each)}.")
+    says += _training_options(facts, [network.name for network in result.rows])
     if any(network.accuracy_interval for network in result.rows):
         says.append("In brackets: 95% intervals.")
     if result.latency_estimate is not None:
@@ -160,6 +156,27 @@ def _tested(result: RunResult, network: ResultRow) -> tuple[float | None, str | 
         return None, None, None
     tested, differs = network.accuracy_vs_winner, result.latency_differs(network)
     return (None, None, differs) if tested is None else (tested.p_value, tested.test, differs)
+
+
+def _training_options(facts: RunFacts, names: Sequence[str]) -> list[str]:
+    """Sentences on what the trainings had beside their recipe's plain settings."""
+    says = []
+    if facts.warm_start is not None:
+        starts = facts.warm_start.layers
+        if each := [f"{name} ({starts[name]})" for name in names if name in starts]:
+            says.append(f"Trainings started from {facts.warm_start.what}: {'; '.join(each)}.")
+    if facts.teacher is not None:
+        quality = facts.teacher.quality
+        known = "" if quality is None else f", whose {facts.metric.name} on validation images is "
+        known += "" if quality is None else facts.quality_text(quality)
+        says.append(f"All learned from the largest network of the space as well{known}.")
+    ended = [f"{name} {facts.early_stops[name]}" for name in names if name in facts.early_stops]
+    if ended:
+        says.append(f"Trainings stop early by validation images: {'; '.join(ended)}.")
+    decay = getattr(facts.config.training, "ema_decay", None)
+    if decay is not None:
+        says.append(f"Weights are a moving average over the steps, with a decay of {decay:g}.")
+    return says
 
 
 def _training(facts: RunFacts) -> str:

@@ -11,6 +11,8 @@
     stages/              what the stages after the search measured and found, so that it is not done again
     delivered/           other networks of the search, delivered later: run folders, see `stages.choosing`
     winner/, compared/   trained weights
+    teacher/             those of the network that taught them, see `stages.teaching`
+    init/                those that the run started from, see `runs.warm_start`
     bundle/              what an app team receives
     test_scores.npz      how the delivered files did on each test image; see `example_scores`
     result.json          what was asked and found; written last of all that cannot be made again

@@ -164,6 +164,12 @@ def open_task(config: RunConfig) -> Task:
         ConfigError: when finalists are to be trained, or weights to start from, and it has no networks.
     """
     task: Task = TASKS.make(config.task)
+    if config.training.teacher is not None and not (isinstance(task, NetworkTask) and task.distills):
+        raise ConfigError(
+            f"training.method={config.training.method}: the task {config.task.name} does not say what is learned from "
+            "another network",
+            fix="choose another method",
+        )
     asked = {"finalists.trained": config.finalists.trained > 1, "init (--init)": config.init is not None}
     if not task.delivers and any(asked.values()):
         named = " and ".join(name for name, given in asked.items() if given)

@@ -29,8 +29,8 @@ from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import DevicePart, RunContext, final_spec
+from nas_edge.stages.final_training import train_once
 from nas_edge.stages.paired_tests import with_paired_tests
-from nas_edge.stages.training import train_once
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
 from nas_edge.text import measurement_text
 

@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from nas_edge.errors import TrainingError
-from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.runs.halving import HALVING, HalvingScore
 from nas_edge.search.finalists import halving_rounds
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial
 from nas_edge.stages.contender import contender_of
 from nas_edge.stages.context import RunContext
-from nas_edge.stages.training import recipe, slower, train
+from nas_edge.stages.teaching import teacher_of
+from nas_edge.stages.training import recipe, slower, train, validation_quality
+from nas_edge.training.context import Teacher
 from nas_edge.training.settings import TrainingSettings
 
 
@@ -41,6 +42,7 @@ def best_trained(context: RunContext, loop: SearchLoop, name: str, ranked: Seque
     if not rounds:
         return ranked[0]
     reporter, text, how = context.reporter, context.task.metric.text, recipe(context.config)
+    teacher = teacher_of(context)
     with closing(context.run.open_journal(reporter.say, HALVING[name])) as journal:
         known = {
             (score.architecture, score.epochs): score
@@ -54,7 +56,7 @@ def best_trained(context: RunContext, loop: SearchLoop, name: str, ranked: Seque
                 score = known.get((str(trial.architecture), settings.epochs))
                 if score is None:
                     label = f"finalist {number} of {len(remaining)}, {name}"
-                    quality = _trained_quality(context, loop, label, trial, settings)
+                    quality = _trained_quality(context, loop, label, trial, settings, teacher)
                     score = HalvingScore(how, str(trial.architecture), settings.epochs, quality)
                     journal.append(score.to_json())
                 scores.append(-math.inf if score.quality is None else score.quality)
@@ -68,24 +70,18 @@ def best_trained(context: RunContext, loop: SearchLoop, name: str, ranked: Seque
 
 
 def _trained_quality(
-    context: RunContext, loop: SearchLoop, label: str, trial: Trial, settings: TrainingSettings
+    context: RunContext,
+    loop: SearchLoop,
+    label: str,
+    trial: Trial,
+    settings: TrainingSettings,
+    teacher: Teacher | None,
 ) -> float | None:
     """Quality on validation data after a training without them; None when the training diverges."""
     contender = contender_of(context, loop, label, trial)
     try:
-        weights = train(context, contender, settings)
+        weights = train(context, contender, settings, teacher)
     except TrainingError as error:
         context.reporter.say(f"{trial.architecture}: {error}")
         return None
     return validation_quality(context, contender.network, weights)
-
-
-def validation_quality(context: RunContext, network: NetworkSpec, weights: Weights) -> float | None:
-    """Quality of a trained network on all validation data; None when what it answers is not numbers."""
-    from nas_edge.networks.keras_model import keras_model
-    from nas_edge.training.trainer import evaluate
-
-    data, task = context.required_data, context.network_task
-    batches = data.in_order(data.split.validation, context.config.training.batch_size)
-    quality = evaluate(keras_model(network, weights), batches, task)
-    return quality if math.isfinite(quality) else None

@@ -22,7 +22,7 @@ from nas_edge.runs.warm_start import SUPERNET, check_init, read_donor, read_warm
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import RunContext, open_task
-from nas_edge.stages.training import train_once
+from nas_edge.stages.final_training import train_once
 from nas_edge.stages.warm_start import start_loop, warm_started
 from nas_edge.testing.trainings import bright_or_dark
 from tests.support.faults import SPACE, Bench, continued
