@@ -103,8 +103,9 @@ def stages(config: RunConfig, quick: bool) -> dict[str, int]:
     from nas_edge.progress import Reporter
     from nas_edge.rewards import Objective
     from nas_edge.search.methods import SearchContext, make_search
+    from nas_edge.stages.contender import Contender
     from nas_edge.stages.context import load_data, make_space, open_task
-    from nas_edge.stages.delivering import Contender, convert
+    from nas_edge.stages.delivering import convert
     from nas_edge.stages.fitting import evaluation_batch_size
     from nas_edge.tasks.base import NetworkTask
     from nas_edge.training.context import training_data

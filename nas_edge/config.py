@@ -249,12 +249,23 @@ class RunConfig(Settings):
     training: Annotated[TrainingSettings, TRAINING_METHODS] = Field(default_factory=TRAINING_METHODS.default)
     export: ExportConfig = ExportConfig()
     runs: RunsConfig = RunsConfig()
+    init: str | None = Field(
+        None, min_length=1, description="a run, or a file of weights, that shared weights and trainings start from"
+    )
 
     @model_validator(mode="after")
     def _has_weights(self) -> RunConfig:
         if self.training.epochs == 0 and self.export.weights != "shared":
             raise ValueError(
                 "training.epochs=0 trains nothing, which requires export.weights=shared (--weights shared)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trains_finalists(self) -> RunConfig:
+        if self.finalists.trained > 1 and self.training.epochs == 0:
+            raise ValueError(
+                "finalists.trained trains networks; leave it out, or give training.epochs a number above 0"
             )
         return self
 

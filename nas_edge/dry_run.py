@@ -15,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,23 +30,27 @@ from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.checkpoints import KEPT
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.run import Run
+from nas_edge.runs.warm_start import check_init
+from nas_edge.search.finalists import halving_rounds
 from nas_edge.seeds import generator
-from nas_edge.spaces.decisions import Architecture
+from nas_edge.spaces.decisions import Architecture, NetworkSpace
+from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import RunContext, final_spec, load_data, make_space, open_bench, open_task
-from nas_edge.stages.delivering import TESTED_AT_ONCE, Contender, convert
-from nas_edge.stages.fitting import evaluation_batch_size
+from nas_edge.stages.delivering import TESTED_AT_ONCE, convert
+from nas_edge.stages.fitting import evaluation_batch_size, largest
 from nas_edge.stages.searching import make_loop
+from nas_edge.stages.warm_start import start_loop
 from nas_edge.text import kind_suffix
 from nas_edge.training.batches import statistics_sample
 from nas_edge.training.context import training_data
-from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
+from nas_edge.training.methods import Teacher, TrainingContext, TrainingSettings, TrainingStep, train_network
 
 # Proposals that are made in a rehearsed step: where there are several, they follow each other.
 _SAMPLES = 2
 
 # Selection measures the winner, its neighbours and the best of the search again; see `search.selection.select`.
 _SELECTION_TRIALS = 13
-# Random architectures are measured until one meets the target, which about every fourth does.
+# Random architectures are measured until one meets the target, or as many as are trained: about every fourth does.
 _RANDOM_TIMED = 8
 
 
@@ -95,6 +99,7 @@ def rehearse(config: RunConfig, reporter: Reporter) -> Estimate:
         ConfigError: for a run that ends without a network, which is over in seconds.
     """
     check_data_named(config)
+    check_init(config.init)
     task = open_task(config)
     if not task.delivers:
         raise ConfigError("--dry-run is for runs that train and measure; a search of a table takes seconds")
@@ -126,10 +131,14 @@ def _rehearsed(context: RunContext, show: Callable[..., None]) -> Estimate:
 
     contender = Contender("dry run", str(architecture), None, design.needed_network())
     delivery = _rehearse_delivery(context, contender, show)
-    settings = config.search
+    settings, finalists = config.search, config.finalists
     compares = config.export.compare
-    random = settings.evaluated if settings.random_baseline and compares else 0
+    random = settings.evaluated + finalists.sampled if settings.random_baseline and compares else 0
+    timed = _RANDOM_TIMED * max(1, finalists.trained)
     networks = 1 + (compares and random > 0) + compares
+    selected = _SELECTION_TRIALS + (finalists.measured if finalists.sampled else 0)
+    # Of which the random baseline takes as many.
+    halved = _halving_s(config, delivery) * (1 + (random > 0))
     record_bytes = len(json.dumps(answer.to_json()))
     return Estimate(
         architecture=str(architecture),
@@ -137,8 +146,10 @@ def _rehearsed(context: RunContext, show: Callable[..., None]) -> Estimate:
         latency_kind=answer.kind,
         parts_s={
             "search": parts.search_s,
-            "selection": _SELECTION_TRIALS * (parts.scoring_s + parts.measuring_s),
-            "random baseline": random * parts.scoring_s + min(random, _RANDOM_TIMED) * parts.measuring_s,
+            "selection": finalists.sampled * parts.scoring_s + selected * (parts.scoring_s + parts.measuring_s),
+            "random baseline": random * parts.scoring_s + min(random, timed) * parts.measuring_s,
+            **({"training finalists": halved} if halved else {}),
+            **({"training the teacher": delivery.teaching_s} if delivery.teaching_s else {}),
             f"training {networks} network{'s' * (networks > 1)}": networks * delivery.training_s,
             "converting, checking": networks * delivery.converting_s,
             "measuring": networks * delivery.files * delivery.measuring_s + measuring_s,
@@ -181,6 +192,7 @@ def _rehearse_search(context: RunContext, architecture: Architecture, target_ms:
         share = len(data.split.validation) / len(scored)
         data = replace(data, split=replace(data.split, validation=scored))
     loop = make_loop(replace(context, config=config, data=data), source, target_ms)
+    start_loop(context, loop)
     clock = _Clock()
 
     def steps_s(step: int, count: int) -> list[float]:
@@ -218,13 +230,34 @@ def _rehearse_search(context: RunContext, architecture: Architecture, target_ms:
 
 @dataclass(frozen=True)
 class _Delivery:
-    """What delivering one network takes."""
+    """What delivering one network takes.
+
+    Attributes:
+        training_s: all of a training.
+        teaching_s: that of the network that teaches; 0 without one.
+        steps_s: the steps of one without validation images.
+        scoring_s: what follows such a training: batch statistics, and a score on all validation images.
+        converting_s: with the checks.
+        measuring_s: of one file.
+        files: how many there are.
+        files_bytes: their size.
+    """
 
     training_s: float
+    teaching_s: float
+    steps_s: float
+    scoring_s: float
     converting_s: float
     measuring_s: float
     files: int
     files_bytes: int
+
+
+def _halving_s(config: RunConfig, delivery: _Delivery) -> float:
+    """What the finalists' trainings of the search, or of the random baseline, take."""
+    rounds = halving_rounds(config.finalists.trained)
+    trainings = sum(each.networks * each.share for each in rounds)
+    return trainings * delivery.steps_s + sum(each.networks for each in rounds) * delivery.scoring_s
 
 
 class _EnoughError(StoppedError):
@@ -241,21 +274,23 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
     seen = training_data(training, data)
     steps = training.steps(len(seen.training_indices))
     clock = _Clock()
-    ends_s: list[float] = []
-
-    def on_step(step: TrainingStep) -> None:
-        ends_s.append(clock.lap())
-        if len(ends_s) == 2:  # the first compiles
-            raise _EnoughError("two steps are enough")
-
-    with suppress(_EnoughError):
-        train_network(training, TrainingContext(network, None, task, seen, config.seed), on_step)
+    teacher, teaching_s = None, 0.0
+    if training.teacher is not None and isinstance(context.space, NetworkSpace):
+        big = context.space.decode(largest(context.space))
+        apart = training_data(training.teacher, data)
+        lasting_s = _steps_s(training.teacher, TrainingContext(big, None, task, apart, config.seed))
+        teaching_s = _training_s(lasting_s, training.teacher.steps(len(apart.training_indices)))
+        teacher = Teacher(big, get_weights(keras_model(big), big))
+    validation = None if training.early_stopping is None else data.split.validation
+    ends_s = _steps_s(training, TrainingContext(network, None, task, seen, config.seed, teacher, validation))
     show(3, f"{'one step' if len(ends_s) < 2 else 'two steps'} of training")
     model = keras_model(network)
     clock.lap()
     images, size = seen.training_indices, training.batch_size
     recalibrate(model, data, images[:size], size)
-    recalibrating_s = clock.lap() * len(statistics_sample(images, size)) / min(size, len(images))
+    image_s = clock.lap() / min(size, len(images))
+    recalibrating_s = image_s * len(statistics_sample(images, size))
+    scoring_s = recalibrating_s + image_s * len(data.split.validation)
     tested = data.split.test[:TESTED_AT_ONCE]
     fewer = replace(data, split=replace(data.split, test=tested))
     delivered = convert(config, task, fewer, contender, get_weights(model, network))
@@ -268,9 +303,30 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
     device.measure_file(delivered.files[config.export.precision], spec)
     measuring_s = clock.lap()
     show(5, "measured again")
-    training_s = recalibrating_s + (ends_s[0] + (steps - 1) * ends_s[-1] if ends_s else 0.0)
+    training_s = recalibrating_s + _training_s(ends_s, steps)
+    if training.early_stopping is not None:  # after each epoch
+        training_s += training.epochs * scoring_s
     sizes = [len(file) for file in delivered.files.values()]
-    return _Delivery(training_s, converting_s, measuring_s, len(sizes), sum(sizes))
+    alone_s = training.to_compare(1.0).steps(len(data.split.train)) * ends_s[-1] if ends_s else 0.0
+    return _Delivery(training_s, teaching_s, alone_s, scoring_s, converting_s, measuring_s, len(sizes), sum(sizes))
+
+
+def _steps_s(settings: TrainingSettings, training: TrainingContext) -> list[float]:
+    """What the first steps of a training take, at most two; the first compiles."""
+    clock, ends_s = _Clock(), list[float]()
+
+    def on_step(step: TrainingStep) -> None:
+        ends_s.append(clock.lap())
+        if len(ends_s) == 2:
+            raise _EnoughError("two steps are enough")
+
+    with suppress(_EnoughError):
+        train_network(settings, training, on_step)
+    return ends_s
+
+
+def _training_s(ends_s: Sequence[float], steps: int) -> float:
+    return ends_s[0] + (steps - 1) * ends_s[-1] if ends_s else 0.0
 
 
 class _Clock:

@@ -68,5 +68,5 @@ def deliver_architecture(
         run, config = stack.enter_context(open_delivery(choice, out, target_ms, change))
         start_tensorflow(config.runs.deterministic)
         bench = stack.enter_context(open_bench(config, task, data, space))
-        context = RunContext(run, config, task, data, space, bench, reporter, stop, again)
+        context = RunContext(run, config, task, data, space, bench, reporter, stop, again, searched=searched)
         return out, carry_out(context, lambda context: deliver_choice(context, choice))

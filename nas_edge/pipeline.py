@@ -35,8 +35,10 @@ from nas_edge.runs.reselect import CHOSEN, candidates_of
 from nas_edge.runs.result import RunResult, read_result
 from nas_edge.runs.run import Run, RunFolderError
 from nas_edge.runs.targets import TargetGroup
+from nas_edge.runs.warm_start import check_init
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial
+from nas_edge.stages.contender import Contender, contender_of
 from nas_edge.stages.context import (
     RunContext,
     load_data,
@@ -49,16 +51,17 @@ from nas_edge.stages.context import (
 )
 from nas_edge.stages.delivering import (
     Bundling,
-    Contender,
     conclude,
     convert,
     deliver,
     measure_models,
     write_report,
 )
+from nas_edge.stages.halving import best_trained
 from nas_edge.stages.scoring_front import score_front
 from nas_edge.stages.searching import find_targets, make_loop, open_latencies, run_search
-from nas_edge.stages.selecting import best_of_random, select_winner
+from nas_edge.stages.selecting import best_of_random, select_finalists
+from nas_edge.stages.warm_start import start_loop
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
 
@@ -82,6 +85,7 @@ def search(
     """
     Run.check_new(out)  # before anything takes time
     check_data_named(config)
+    check_init(config.init)
     config.search.connect_processes()
     again = again or command("search", "--resume", out)
     with StopSignals(stopped(again)) as stop, ExitStack() as stack:
@@ -211,11 +215,14 @@ def _stages(context: RunContext) -> RunResult:
     with open_latencies(context) as (cached, anew):
         target_ms: float = context.run.once("target", lambda: find_targets(context))["target_ms"]
         loop = make_loop(context, cached, target_ms)
+        start_loop(context, loop)
         trials = run_search(context, loop, target_ms)
         score_front(context, loop, trials)
         loop.evaluator.latency = anew  # or the finalist with the luckiest measurement would win
-        winner = select_winner(context, loop, target_ms, trials)
-        rival = best_of_random(context, loop, target_ms, len(trials))
+        winner = best_trained(context, loop, "winner", select_finalists(context, loop, target_ms, trials))
+        # Of as many as the search scored, in its steps and after them.
+        randoms = best_of_random(context, loop, target_ms, len(trials) + context.config.finalists.sampled)
+        rival = best_trained(context, loop, "best of random", randoms) if randoms else None
         if context.task.delivers:
             result = deliver(context, target_ms, winner, _contenders(context, loop, winner, rival))
         else:
@@ -228,11 +235,7 @@ def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Tri
     config, chosen = context.config, [("winner", winner)]
     if config.export.compare and rival is not None:
         chosen.append(("best of random", rival))
-    contenders = []
-    for name, trial in chosen:
-        network = context.space.build(trial.architecture).needed_network()
-        initial = loop.weights_of(network) if config.export.weights == "shared" else None
-        contenders.append(Contender(name, str(trial.architecture), trial.quality, network, initial))
+    contenders = [contender_of(context, loop, name, trial) for name, trial in chosen]
     published = published_network(config, context.task, context.data) if config.export.compare else None
     if published is not None and config.training.epochs == 0:
         context.reporter.say(f"{config.reference_name} is left out: it has no shared weights, and nothing is trained")

@@ -19,6 +19,7 @@ from nas_edge.cli.options import (
     DELEGATE_HELP,
     DEVICE_HELP,
     HARDWARE_HELP,
+    INIT_HELP,
     LATENCY_HELP,
     RESUME_HELP,
 )
@@ -128,6 +129,11 @@ FLAGS = (
         "--weights",
         "export.weights",
         {"type": click.Choice(["scratch", "shared"]), "help": "Where the winner's training starts."},
+    ),
+    Flag(
+        "--init",
+        "init",
+        {"metavar": "RUN|FILE", "shell_complete": completion.runs, "help": INIT_HELP},
     ),
     Flag("--threads", "device.threads", {"type": int, "help": "Threads of the TFLite runtime."}),
     Flag("--delegate", "device.delegate", {"metavar": "NAME", "help": DELEGATE_HELP}),

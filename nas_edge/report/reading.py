@@ -20,11 +20,15 @@ from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.columns import TrialColumns, read_trials
 from nas_edge.runs.environment import measured_with
 from nas_edge.runs.example_scores import ExampleScores, read_example_scores
+from nas_edge.runs.halving import HalvingScore, read_halving
 from nas_edge.runs.journal import read_journal
 from nas_edge.runs.reselect import CHOSEN, Candidate, read_candidates, rescored_qualities
 from nas_edge.runs.result import ResultRow, RunResult, read_result
 from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION, Run, RunFolderError
+from nas_edge.runs.stopped_early import EarlyStop, read_early_stops
+from nas_edge.runs.teacher import TeacherFacts, read_teacher
 from nas_edge.runs.untrusted import count, number
+from nas_edge.runs.warm_start import WarmStart, read_warm_start
 from nas_edge.search.front import pareto_front
 from nas_edge.search.settings import SearchSettings
 from nas_edge.search.trials import late_trials
@@ -115,6 +119,10 @@ class RunFacts:
         devices: model and target in ms of each of several models of devices; empty for one. Latencies of trials are
             then those of the device furthest beyond its target, as on the first, see `latency.several`.
         searched: whether it is a run that searches; not one that delivers a network of another run.
+        halving: finalists that were trained to find the best, by the network that was looked for, oldest first.
+        warm_start: what started from the weights of others; None where nothing did.
+        teacher: the network that what is delivered learned from; None where there was none.
+        early_stops: how trainings with early stopping ended, by name of the network.
     """
 
     name: str
@@ -136,6 +144,10 @@ class RunFacts:
     delivered: Mapping[str, RunResult] = field(default_factory=dict)
     searched: bool = True
     devices: Sequence[tuple[str, float]] = ()
+    halving: Mapping[str, Sequence[HalvingScore]] = field(default_factory=dict)
+    warm_start: WarmStart | None = None
+    teacher: TeacherFacts | None = None
+    early_stops: Mapping[str, EarlyStop] = field(default_factory=dict)
 
     @property
     def has_device(self) -> bool:
@@ -286,6 +298,10 @@ def read_run(folder: Path) -> RunFacts:
         delivered=_delivered(run),
         devices=run.device_targets_ms,
         searched=not run.path(f"stages/{CHOSEN}.json").exists(),
+        halving=read_halving(run),
+        warm_start=read_warm_start(run),
+        teacher=read_teacher(run),
+        early_stops=read_early_stops(run),
     )
 
 

@@ -82,6 +82,7 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
         f"with the others. Its test {metric} is that of exactly this file, on test images used in neither search nor "
         "training."
     ]
+    says += _training_options(facts, [network.name for network in result.rows])
     if any(network.accuracy_interval for network in result.rows):
         says.append("In brackets: 95% intervals.")
     if result.latency_estimate is not None:
@@ -157,9 +158,30 @@ def _tested(result: RunResult, network: ResultRow) -> tuple[float | None, str | 
     return (None, None, differs) if tested is None else (tested.p_value, tested.test, differs)
 
 
+def _training_options(facts: RunFacts, names: Sequence[str]) -> list[str]:
+    """Sentences on what the trainings had beside their recipe's plain settings."""
+    says = []
+    if facts.warm_start is not None:
+        starts = facts.warm_start.layers
+        if each := [f"{name} ({starts[name]})" for name in names if name in starts]:
+            says.append(f"Trainings started from {facts.warm_start.what}: {'; '.join(each)}.")
+    if facts.teacher is not None:
+        quality = facts.teacher.quality
+        known = "" if quality is None else f", whose {facts.metric.name} on validation images is "
+        known += "" if quality is None else facts.quality_text(quality)
+        says.append(f"All learned from the largest network of the space as well{known}.")
+    ended = [f"{name} {facts.early_stops[name]}" for name in names if name in facts.early_stops]
+    if ended:
+        says.append(f"Trainings stop early by validation images: {'; '.join(ended)}.")
+    decay = getattr(facts.config.training, "ema_decay", None)
+    if decay is not None:
+        says.append(f"Weights are a moving average over the steps, with a decay of {decay:g}.")
+    return says
+
+
 def _training(facts: RunFacts) -> str:
     if facts.config.export.weights == "scratch":
-        return "trained from scratch"
+        return "trained from scratch" if facts.warm_start is None else "trained"
     return "trained, those of the search space from the search's weights and others from scratch,"
 
 
@@ -174,6 +196,40 @@ def _estimate_words(result: RunResult, estimate: LatencyEstimate, form: str) -> 
         f"{origin}: {estimate.latency_ms:{form}} ms for the winner. The delivered file's measured latency is "
         f"{measured_ms:{form}} ms, {abs(off):.1%} {'more' if off >= 0 else 'less'}."
     )
+
+
+def halving_section(facts: RunFacts) -> Section | None:
+    """The finalists that were trained to find the best of them."""
+    if not facts.halving:
+        return None
+    searched = {trial.architecture: trial for trial in (*facts.randoms, *facts.finalists)}
+    budgets = sorted({score.epochs for scores in facts.halving.values() for score in scores})
+    rows: list[tuple[Cell, ...]] = []
+    for name, scores in facts.halving.items():
+        after: dict[str, dict[float, float | None]] = {}
+        for score in scores:
+            after.setdefault(score.architecture, {})[score.epochs] = score.quality
+        # Those that got furthest first, and of these the best.
+        order = sorted(after, key=lambda text: (-max(after[text]), -(after[text][max(after[text])] or 0.0)))
+        for text in order:
+            trial = searched.get(text)
+            known = (None, None) if trial is None else (trial.latency_ms, trial.quality)
+            kind = None if trial is None else _kind(trial)
+            rows.append((name, known[0], kind, known[1], *(after[text].get(epochs) for epochs in budgets), text))
+    columns: list[ColumnSpec] = [
+        ("of", "to find", ""),
+        ("latency_ms", "ms", ms_form(facts.target_ms)),
+        ("latency_kind", "latency is", ""),
+        ("quality", facts.quality_name, facts.quality_form),
+        *((f"after_{epochs:g}_epochs", f"after {epochs:g} epochs", facts.quality_form) for epochs in budgets),
+        ("architecture", "architecture", ""),
+    ]
+    both = " Those of the search and of the random baseline were treated alike." if len(facts.halving) > 1 else ""
+    says = (
+        "Finalists were each trained on their own, without validation images, and the better half went on with twice "
+        f"the epochs. The columns after so many epochs are the {facts.metric.name} on all validation images.{both}",
+    )
+    return Section("halving", "Trained finalists", says, tables=(make_table("halving", "", columns, rows),))
 
 
 def precision_section(facts: RunFacts) -> Section | None:

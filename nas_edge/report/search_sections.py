@@ -15,6 +15,7 @@ from nas_edge.report.conditions import condition_columns
 from nas_edge.report.content import Cell, Column, ColumnSpec, Drawing, Section, Table, make_table
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.reading import RunFacts, TrialFacts, series_of
+from nas_edge.runs.warm_start import SUPERNET
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
 from nas_edge.text import origin_text
@@ -65,6 +66,8 @@ def search_section(facts: RunFacts) -> Section | None:
         f"quality, {within:,} of them within the target; {len(facts.front):,} are on the Pareto front: no other trial "
         f"is both as fast and better. Quality here is the {facts.quality_name}{drift}."
     ]
+    if facts.warm_start is not None and SUPERNET in facts.warm_start.layers:
+        says.append(f"The shared weights started from {facts.warm_start.what}: {facts.warm_start.layers[SUPERNET]}.")
     if facts.latency_source is not None:
         measured = " The delivered networks were measured on the device." if facts.result and facts.has_device else ""
         origins = [origin_text(kind, facts.latency_source) for kind in facts.kinds]

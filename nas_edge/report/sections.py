@@ -24,6 +24,7 @@ def run_report(facts: RunFacts) -> Report:
         result_sections.result_section(facts),
         search_sections.search_section(facts),
         front_section(facts),
+        result_sections.halving_section(facts),
         search_sections.drawing_section(facts, space),
         convergence_section(facts, space),
         search_sections.target_section(facts),

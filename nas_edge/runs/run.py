@@ -11,6 +11,8 @@
     stages/              what the stages after the search measured and found, so that it is not done again
     delivered/           other networks of the search, delivered later: run folders, see `stages.choosing`
     winner/, compared/   trained weights
+    teacher/             those of the network that taught them, see `stages.teaching`
+    init/                those that the run started from, see `runs.warm_start`
     bundle/              what an app team receives
     test_scores.npz      how the delivered files did on each test image; see `example_scores`
     result.json          what was asked and found; written last of all that cannot be made again
@@ -37,6 +39,7 @@ from device_agents.api import EFFORT
 from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError, RunError
 from nas_edge.formatting import reason
+from nas_edge.networks.weights_file import from_npz
 from nas_edge.registry import LENIENT, setting_path
 from nas_edge.runs.checkpoints import Checkpoints
 from nas_edge.runs.columns import TrialColumns, read_trials
@@ -369,20 +372,13 @@ class Run:
 
     def read_weights(self, name: str) -> dict[str, tuple[np.ndarray[Any, Any], ...]]:
         """Reads what `write_weights` wrote."""
-        import numpy as np
-
-        groups: dict[str, dict[int, np.ndarray[Any, Any]]] = {}
         try:
-            with np.load(self.path(name), allow_pickle=False) as arrays:
-                for key in arrays.files:
-                    node, _, position = key.rpartition("/")
-                    groups.setdefault(node, {})[int(position)] = arrays[key]
+            return from_npz(self.path(name).read_bytes())
         except FileNotFoundError:
             raise RunFolderError(f"{self.folder} has no {name}: the run did not get as far as training") from None
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             fix = "restore it from a copy" if self.finished else "remove it to have that network trained again"
             raise RunFolderError(f"cannot read {self.path(name)}: {reason(error)}", fix=fix) from None
-        return {node: tuple(group[i] for i in sorted(group)) for node, group in groups.items()}
 
 
 class RunFolderError(RunError):

@@ -8,11 +8,16 @@ The most likely choice of each decision says nothing of how decisions combine. W
 does, but a policy that has converged proposes the same few architectures; those of the search with the highest rewards,
 and mutations of the best of both, make up the number. Scoring with shared weights, or by a table, costs little;
 measuring all of it would not.
+
+What shared weights say of networks that are nearly as good is mostly noise, so the best of those measured may be
+trained, each on its own: all for a first share of the epochs, the better half for twice as many, and so on until one is
+left (successive halving: Jamieson and Talwalkar, 2016, arXiv:1502.07943).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
@@ -44,6 +49,38 @@ class FinalistsSettings(Settings):
         le=1000,
         description="architectures on the Pareto front, or nearly, that are scored again after the search; 0: none",
     )
+    trained: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="architectures that are trained to find the best by successive halving; at most 1: none",
+    )
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round of successive halving.
+
+    Attributes:
+        networks: that are trained in it.
+        share: of the epochs of a whole training.
+    """
+
+    networks: int
+    share: float
+
+
+def halving_rounds(count: int) -> list[Round]:
+    """The rounds that leave one network of so many: each has half of them, for twice as many epochs.
+
+    The last one left is then trained for all epochs, as whatever is delivered is; that is no round. Each round of 2, 4,
+    8, 16 ... networks costs as much as one whole training.
+    """
+    sizes = []
+    while count > 1:
+        sizes.append(count)
+        count = -(-count // 2)
+    return [Round(size, 0.5 ** (len(sizes) - number)) for number, size in enumerate(sizes)]
 
 
 def find_finalists(

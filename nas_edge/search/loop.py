@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nas_edge.controllers.base import Controller, Outcome, Proposal, State
 from nas_edge.errors import ConfigError, RunError, TrainingError
 from nas_edge.latency.source import CANDIDATE_FAULTS
+from nas_edge.networks.donor import Donor, Start
 from nas_edge.search.evaluation import Evaluator
 from nas_edge.search.faults import FaultWatch
 from nas_edge.search.trials import Trial
@@ -134,6 +135,14 @@ class SearchLoop(ABC):
             ConfigError: for a method that has none.
         """
         raise ConfigError("export.weights=shared requires shared weights, which this search method does not have")
+
+    def start_from(self, donor: Donor) -> Start | None:
+        """Takes what fits of other weights, before the first step.
+
+        Returns:
+            What was taken; None for a method that keeps no weights from step to step.
+        """
+        return None
 
     def diverged(self, what: str) -> TrainingError:
         """What to raise when weights, or what follows from them, are no longer numbers."""

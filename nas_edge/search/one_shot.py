@@ -37,6 +37,8 @@ from nas_edge.controllers.base import Controller, Proposal, State
 from nas_edge.errors import TrainingError
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate
+from nas_edge.networks.donor import Donor, Start
+from nas_edge.networks.primitives import IN, OUT
 from nas_edge.quality.source import Quality
 from nas_edge.search import warmup
 from nas_edge.search.evaluation import Evaluator, known
@@ -258,6 +260,19 @@ class OneShotSearch(SearchLoop):
         """See `SearchLoop`."""
         weights: Weights = self.weights.supernet.weights_of(network)
         return weights
+
+    def start_from(self, donor: Donor) -> Start:
+        """See `SearchLoop`."""
+        arrays, taken = self.weights.arrays(), list[str]()
+        layers = self.weights.supernet.trained_weights()
+        for path, weights in layers.items():
+            names = [f"weights/{path}/{weight.name}" for weight in weights]
+            found = donor.layer(path, weights, [arrays[name].shape for name in names], frozenset((IN, OUT)))
+            if found is not None:
+                arrays |= {name: array for name, array in zip(names, found, strict=True) if array is not None}
+                taken.append(path)
+        self.weight_steps.restore_arrays(arrays)
+        return Start(tuple(taken), tuple(path for path in layers if path not in taken))
 
     def diverged(self, what: str) -> TrainingError:
         """See `SearchLoop`; of the shared weights, or what follows from them."""

@@ -22,10 +22,20 @@ from nas_edge.spaces.decisions import Architecture, SearchSpace
 
 @dataclass(frozen=True)
 class Selection:
-    """The winner and everything that was measured to find it."""
+    """What was measured to find the winner.
 
-    winner: Trial
+    Attributes:
+        ranked: what may be the winner, the best first.
+        trials: everything that was measured.
+    """
+
+    ranked: tuple[Trial, ...]
     trials: tuple[Trial, ...]
+
+    @property
+    def winner(self) -> Trial:
+        """The best."""
+        return self.ranked[0]
 
 
 def select(
@@ -63,8 +73,8 @@ def select(
     most_likely = space.canonical(controller.most_likely())
     measure([most_likely, *finalists])
     if target_ms is None:
-        best = _most_rewarded(evaluated.values()) or evaluated[most_likely]
-        return Selection(best, tuple(evaluated.values()))
+        ranked = _by_reward(evaluated.values()) or (evaluated[most_likely],)
+        return Selection(ranked, tuple(evaluated.values()))
 
     limit_ms = target_ms * (1.0 - margin)
     probabilities = controller.probabilities()
@@ -72,9 +82,8 @@ def select(
     measure(_best_of(earlier, limit_ms, neighbours // 2, quality_drifts))
     measured: set[Architecture] = {most_likely}
     for _ in range(rounds):
-        winner = _best_within(evaluated.values(), limit_ms)
-        if winner is not None:
-            return Selection(winner, tuple(evaluated.values()))
+        if ranked := _within(evaluated.values(), limit_ms):
+            return Selection(ranked, tuple(evaluated.values()))
         centre = _fastest([trial for trial in evaluated.values() if trial.architecture not in measured])
         if centre is None:
             break
@@ -83,9 +92,8 @@ def select(
 
     # The walk found nothing; what is small in every decision is the last thing worth asking.
     measure([smallest(space)])
-    winner = _best_within(evaluated.values(), limit_ms)
-    if winner is not None:
-        return Selection(winner, tuple(evaluated.values()))
+    if ranked := _within(evaluated.values(), limit_ms):
+        return Selection(ranked, tuple(evaluated.values()))
     raise _infeasible([*evaluated.values(), *earlier], target_ms, margin)
 
 
@@ -161,15 +169,15 @@ def _number(choice: int | float | str) -> float:
     return 0.0 if isinstance(choice, str) else float(choice)
 
 
-def _most_rewarded(trials: Iterable[Trial]) -> Trial | None:
-    rewarded = [(trial.reward, trial) for trial in trials if trial.reward is not None]
-    return max(rewarded, key=lambda pair: pair[0])[1] if rewarded else None
+def _by_reward(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    rewarded = (trial for trial in trials if trial.reward is not None)
+    return tuple(sorted(rewarded, key=lambda trial: -(trial.reward or 0.0)))
 
 
-def _best_within(trials: Iterable[Trial], limit_ms: float) -> Trial | None:
-    """The most accurate trial that meets the limit; the faster of two equals."""
-    meeting = [t for t in trials if t.latency_ms is not None and t.latency_ms <= limit_ms and t.quality is not None]
-    return max(meeting, key=lambda t: (t.quality or 0.0, -(t.latency_ms or 0.0)), default=None)
+def _within(trials: Iterable[Trial], limit_ms: float) -> tuple[Trial, ...]:
+    """The trials that meet the limit, the most accurate first; the faster of two equals."""
+    meeting = (t for t in trials if t.latency_ms is not None and t.latency_ms <= limit_ms and t.quality is not None)
+    return tuple(sorted(meeting, key=lambda t: (-(t.quality or 0.0), t.latency_ms or 0.0)))
 
 
 def _best_of(trials: Iterable[Trial], limit_ms: float, count: int, quality_drifts: bool) -> list[Architecture]:

@@ -27,8 +27,9 @@ from nas_edge.runs.run import Run, RunFolderError, differing_settings
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.spaces.design import Design
+from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import RunContext
-from nas_edge.stages.delivering import Contender, deliver
+from nas_edge.stages.delivering import deliver
 from nas_edge.stages.searching import make_loop
 
 # What may differ from the search: how the network is trained, delivered and measured, not what it is or learns from.

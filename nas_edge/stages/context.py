@@ -119,6 +119,7 @@ class RunContext:
         stop: whether the user wants to stop.
         again: the command that continues the run, without further options.
         group: the searches for several targets of which this is one, and with which it shares what it can.
+        searched: the run that searched, where this one delivers another network of it.
     """
 
     run: Run
@@ -131,6 +132,12 @@ class RunContext:
     stop: StopSignals
     again: str
     group: TargetGroup | None = None
+    searched: Run | None = None
+
+    @property
+    def home(self) -> Run:
+        """The folder of what all that belongs to one search has in common."""
+        return self.searched or (self.run if self.group is None else Run(self.group.folder))
 
     @property
     def measurements(self) -> Path:
@@ -151,8 +158,23 @@ class RunContext:
 
 
 def open_task(config: RunConfig) -> Task:
-    """What the networks of a run are for."""
-    return TASKS.make(config.task)
+    """What the networks of a run are for.
+
+    Raises:
+        ConfigError: when finalists are to be trained, or weights to start from, and it has no networks.
+    """
+    task: Task = TASKS.make(config.task)
+    if config.training.teacher is not None and not (isinstance(task, NetworkTask) and task.distills):
+        raise ConfigError(
+            f"training.method={config.training.method}: the task {config.task.name} does not say what is learned from "
+            "another network",
+            fix="choose another method",
+        )
+    asked = {"finalists.trained": config.finalists.trained > 1, "init (--init)": config.init is not None}
+    if not task.delivers and any(asked.values()):
+        named = " and ".join(name for name, given in asked.items() if given)
+        raise ConfigError(f"{named}: a search of a table trains no networks; leave it out")
+    return task
 
 
 def load_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | None:

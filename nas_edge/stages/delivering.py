@@ -16,11 +16,10 @@ import numpy as np
 
 from device_agents.api import BenchmarkSpec, Measurement, MeasureRequest
 from nas_edge.config import RunConfig
-from nas_edge.errors import TrainingError
 from nas_edge.formatting import command, reason
 from nas_edge.hardware.gate import HardwareCheck, require_hardware
 from nas_edge.latency.device import DeviceSource
-from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.networks.graph import Weights
 from nas_edge.progress import Reporter
 from nas_edge.runs.example_scores import ExampleScores, id_of_test_set, write_example_scores
 from nas_edge.runs.result import DeviceResult, LatencyEstimate, OnDeviceCheck, ResultRow, RunResult, with_intervals
@@ -28,12 +27,12 @@ from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import DevicePart, RunContext, final_spec
+from nas_edge.stages.final_training import train_once
 from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
 from nas_edge.text import measurement_text
-from nas_edge.training.context import training_data
-from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
 
 MeasureFiles: TypeAlias = Callable[[Sequence[MeasureRequest]], Sequence[Measurement]]
 
@@ -45,25 +44,6 @@ CHECKED_IMAGES = 4
 
 # Test images that go into the bundle with what the models answer.
 GOLDEN_IMAGES = 4
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A network to be trained and compared.
-
-    Attributes:
-        name: what it is.
-        architecture: its text form, or the published network's name.
-        quality: as the search scored it; None for a network from outside the space.
-        network: what is trained.
-        initial: the weights to start from; None draws them.
-    """
-
-    name: str
-    architecture: str
-    quality: float | None
-    network: NetworkSpec
-    initial: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -144,37 +124,6 @@ def conclude(context: RunContext, target_ms: float, winner: Trial, rival: Trial 
     )
     hard = config.target.limit == "hard"
     return RunResult(target_ms, config.export.precision, hard, rows, None, context.bench.estimate(winner))
-
-
-def train_once(context: RunContext, contender: Contender) -> Weights:
-    """Trains a network, unless that was done before.
-
-    Raises:
-        TrainingError: when it diverges; nothing of it is kept.
-    """
-    run, config, name = context.run, context.config, contender.name
-    folder = "winner" if name == "winner" else f"compared/{name.replace(' ', '-')}"
-
-    def trained() -> Weights:
-        data, task = training_data(config.training, context.required_data), context.network_task
-        steps = config.training.steps(len(data.training_indices))
-        with context.reporter.stage(f"training {name}", steps) as show:
-
-            def on_step(step: TrainingStep) -> None:
-                show(step.step, f"loss {step.loss:.3f} {task.metric.name} {task.metric.text(step.quality)}")
-
-            training = TrainingContext(contender.network, contender.initial, task, data, config.seed)
-            try:
-                weights = train_network(config.training, training, on_step)
-            except TrainingError as error:
-                alike = "" if name == "winner" else " (after removing its winner/ and compared/: all are trained alike)"
-                raise TrainingError(
-                    f"{name}: {error}, for example{alike}: {context.again} "
-                    f"--set training.learning_rate={config.training.learning_rate / 2:.2g}"
-                ) from None
-        return weights
-
-    return run.weights_once(f"{folder}/weights.npz", trained)
 
 
 def convert(

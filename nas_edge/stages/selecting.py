@@ -1,4 +1,4 @@
-"""The choice of the winner, and of the random architecture it is compared with."""
+"""The choice of what may be the winner, and of the random architectures it is compared with."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from nas_edge.text import answer_text, kind_suffix
 TOGETHER, MEASURED_TOGETHER = 16, 4
 
 
-def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trials: Sequence[Trial]) -> Trial:
-    """The winner, evaluated again and checked against the limit.
+def select_finalists(
+    context: RunContext, loop: SearchLoop, target_ms: float, trials: Sequence[Trial]
+) -> Sequence[Trial]:
+    """What may be the winner, evaluated again and checked against the limit, the best first; at least one.
 
     Raises:
         InfeasibleError: when no architecture meets it.
@@ -73,14 +75,14 @@ def select_winner(context: RunContext, loop: SearchLoop, target_ms: float, trial
         f"selected from {len(selection.trials)} evaluated again: quality {context.task.metric.text(winner.quality)}, "
         f"{timed}, {winner.architecture}"
     )
-    return winner
+    return selection.ranked
 
 
-def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, count: int) -> Trial | None:
-    """The best of as many random architectures as the search evaluated, scored and timed alike; None if not asked for.
+def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, count: int) -> Sequence[Trial]:
+    """The best of as many random architectures as the search evaluated, scored and timed alike; none if not asked for.
 
-    All are scored. Latencies are asked for in the order of quality until one meets the target: it is the best that
-    does, whatever those after it take.
+    All are scored. Latencies are asked for in the order of quality until as many meet the target as are to be trained
+    as finalists, or else one: they are the best that do, whatever those after them take.
 
     Args:
         context: of the run.
@@ -89,7 +91,8 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
         count: how many.
     """
     if not context.config.search.random_baseline or (context.task.delivers and not context.config.export.compare):
-        return None
+        return ()
+    wanted = max(1, context.config.finalists.trained)
     rng = generator(context.config.seed, "random baseline")
     drawn = list(dict.fromkeys(loop.space.canonical(context.space.sample(rng)) for _ in range(count)))
     reporter, text = context.reporter, context.task.metric.text
@@ -101,19 +104,19 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
     by_quality = {trial.architecture: trial for trial in sorted(scored, key=_quality, reverse=True)}
     ranked = [architecture for architecture, trial in by_quality.items() if trial.quality is not None]
     with _kept(context, RANDOM) as kept, reporter.stage("best of random", None) as show:
-        measured: list[Trial] = []
+        measured, meeting = 0, list[Trial]()
         for some in _in_batches(ranked, MEASURED_TOGETHER):
             trials = kept(
                 some,
                 lambda missing: loop.evaluator.measure_all([by_quality[one] for one in missing], loop.step),
             )
-            measured += trials
-            meeting = [trial for trial in trials if trial.latency_ms is not None and trial.latency_ms <= target_ms]
-            best = max(meeting, key=_quality, default=None)
-            show(len(measured), "" if best is None else f"quality {text(best.quality)}")
-            if best is not None:
-                return best
-    return None
+            measured += len(trials)
+            meeting += [trial for trial in trials if trial.latency_ms is not None and trial.latency_ms <= target_ms]
+            meeting.sort(key=_quality, reverse=True)
+            show(measured, f"quality {text(meeting[0].quality)}" if meeting else "")
+            if len(meeting) >= wanted:
+                break
+    return meeting[:wanted]
 
 
 def _in_batches(architectures: Sequence[Architecture], size: int) -> Iterator[Sequence[Architecture]]:

@@ -33,6 +33,7 @@ from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec, Shape, Weights
 from nas_edge.networks.keras_model import layer_seed
 from nas_edge.networks.open_values import resolve_width
+from nas_edge.networks.primitives import Weight
 from nas_edge.networks.template import choice_path, join
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.supernet.elastic import (
@@ -397,6 +398,10 @@ class Supernet(keras.Model):  # type: ignore[misc]
             if leaf is not None:
                 weights[node.name] = leaf.active_weights(spec.input_shapes(node)[0][-1], node.shape[-1])
         return weights
+
+    def trained_weights(self) -> dict[str, list[Weight]]:
+        """What each layer has of weights, by path."""
+        return {path: trainable_weights(leaf.primitive) for path, leaf in self.leaves.items()}
 
     def named_variables(self) -> dict[str, Any]:
         """Every variable by path and name, for example `stem.conv/kernel`."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 
 from nas_edge.errors import StoppedError
-from nas_edge.networks.graph import NetworkSpec, Weights
-from nas_edge.tasks.base import NetworkTask, TaskData
+from nas_edge.networks.graph import Weights
 from nas_edge.testing.expect import expect, expect_no_error
 from nas_edge.testing.trainings import bright_or_dark, small_network
-from nas_edge.training.context import OnStep, TrainingContext, TrainingStep
+from nas_edge.training.context import OnStep, Teacher, TrainingContext, TrainingStep
+from nas_edge.training.methods import train_network
 from nas_edge.training.settings import TrainingSettings
 
 TrainingMethod: TypeAlias = Callable[..., Weights]
@@ -43,6 +44,9 @@ def check_training_method(method: TrainingMethod, settings: TrainingSettings) ->
 
     network, (task, data) = small_network(), bright_or_dark()
     context = TrainingContext(network, None, task, data, seed=7)
+    if settings.teacher is not None:
+        taught = train_network(settings.teacher, context, lambda _: None)
+        context = replace(context, teacher=Teacher(network, taught))
     expected = settings.steps(len(data.training_indices))
     expect(isinstance(expected, int) and expected > 1, f"`settings.steps` must be a number above 1, is {expected!r}")
 
@@ -65,7 +69,7 @@ def check_training_method(method: TrainingMethod, settings: TrainingSettings) ->
         _same(weights, _trained(method, settings, context, lambda _: None)),
         "trained again in the same context, the weights are others: a run could not be repeated",
     )
-    _check_start(method, settings, network, task, data, weights)
+    _check_start(method, settings, context, weights)
     _check_stop(method, settings, context)
 
 
@@ -90,16 +94,13 @@ def _check_reports(reports: list[TrainingStep], expected: int) -> None:
 def _check_start(
     method: TrainingMethod,
     settings: TrainingSettings,
-    network: NetworkSpec,
-    task: NetworkTask,
-    data: TaskData,
+    context: TrainingContext,
     initial: Weights,
 ) -> None:
     given = {name: tuple(array.copy() for array in group) for name, group in initial.items()}
-    context = TrainingContext(network, initial, task, data, seed=7)
-    weights = _trained(method, settings, context, lambda _: None)
+    weights = _trained(method, settings, replace(context, initial=initial), lambda _: None)
     expect(_same(given, initial), "the training changed the weights it was to start from")
-    fresh = _trained(method, settings, TrainingContext(network, None, task, data, seed=7), lambda _: None)
+    fresh = _trained(method, settings, context, lambda _: None)
     expect(not _same(weights, fresh), "a training from given weights ends like one from drawn ones: they are not used")
 
 

@@ -3,6 +3,7 @@
     standard       one training with one learning rate schedule, see `standard.py`
     published-a    the same with TuNAS's settings for 90 epochs, see `published.py`
     published-b    the same with TuNAS's settings for 360 epochs
+    distillation   the same, learning from the largest network of the space as well, see `distillation.py`
 
 A method is a function of its settings, a `TrainingContext` and `on_step`:
 
@@ -22,7 +23,8 @@ from typing import Any
 
 from nas_edge.networks.graph import Weights
 from nas_edge.registry import Entry, Registry
-from nas_edge.training.context import OnStep, TrainingContext, TrainingStep
+from nas_edge.training.context import OnStep, Teacher, TrainingContext, TrainingStep
+from nas_edge.training.distillation import DistillationSettings, train_distillation
 from nas_edge.training.published import PublishedASettings, PublishedBSettings
 from nas_edge.training.settings import TrainingSettings
 from nas_edge.training.standard import StandardSettings, train_standard
@@ -33,6 +35,7 @@ TRAINING_METHODS: Registry[Any] = Registry(
     "nas_edge.training_methods",
     {
         "standard": Entry(StandardSettings, train_standard, "one training with one learning rate schedule"),
+        "distillation": Entry(DistillationSettings, train_distillation, "taught by the largest network of the space"),
         "published-a": Entry(PublishedASettings, train_standard, "as published: 90 epochs, without validation images"),
         "published-b": Entry(PublishedBSettings, train_standard, "as published: 360 epochs, with validation images"),
     },
@@ -58,6 +61,7 @@ def train_network(settings: TrainingSettings, context: TrainingContext, on_step:
 __all__ = [
     "TRAINING_METHODS",
     "OnStep",
+    "Teacher",
     "TrainingContext",
     "TrainingSettings",
     "TrainingStep",

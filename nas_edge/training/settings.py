@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nas_edge.settings import ChoiceSettings, Settings, one_of
 from nas_edge.training.optimizers import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class OptimizationSettings(Settings):
@@ -36,6 +39,11 @@ class OptimizationSettings(Settings):
     def computed_in(self) -> str:
         """What a network computes with while it trains, see `TrainingSettings.precision`."""
         return "float32"
+
+    @property
+    def averaged_with(self) -> float | None:
+        """See `TrainingSettings.ema_decay`."""
+        return None
 
     @property
     def peak_learning_rate(self) -> float:
@@ -88,6 +96,29 @@ class TrainingSettings(OptimizationSettings, ChoiceSettings):
         "float32",
         description="what a network computes with while it trains; weights stay float32, mixed_float16 scales the loss",
     )
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="of a moving average of the weights, delivered in their place; None: none",
+    )
+    early_stopping: int | None = Field(
+        None,
+        ge=1,
+        description="epochs without a better quality on validation images after which a training ends with its best "
+        "weights; requires images=train",
+    )
+
+    def to_compare(self, share: float) -> Self:
+        """The settings that networks are compared with before one of them is trained as a whole.
+
+        Args:
+            share: of the epochs. The schedule is that of a whole training of so many.
+
+        Returns:
+            Those of a training without validation images, which then tell the networks apart: none stops early by them.
+        """
+        return self.model_copy(update={"epochs": share * self.epochs, "images": "train", "early_stopping": None})
 
     @property
     def batches_in_step(self) -> int:
@@ -98,3 +129,21 @@ class TrainingSettings(OptimizationSettings, ChoiceSettings):
     def computed_in(self) -> str:
         """See `OptimizationSettings`."""
         return self.precision
+
+    @property
+    def averaged_with(self) -> float | None:
+        """See `OptimizationSettings`."""
+        return self.ema_decay
+
+    @property
+    def teacher(self) -> TrainingSettings | None:
+        """How the network that teaches is trained; None for a method without one."""
+        return None
+
+    @model_validator(mode="after")
+    def _holds_images_out(self) -> Self:
+        if self.early_stopping is not None and self.images != "train":
+            raise ValueError(
+                "early_stopping goes by images that are not trained with; add training.images=train, or leave it out"
+            )
+        return self

@@ -7,9 +7,10 @@ learned, the task knows. What methods of training are made of.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -20,10 +21,34 @@ from nas_edge.errors import DataError, TrainingError
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.tasks.base import Batch, NetworkTask, RunningScore, TaskData
 from nas_edge.training.batches import evaluation_batches, statistics_sample
-from nas_edge.training.context import OnStep, TrainingStep
+from nas_edge.training.context import Loss, OnStep, TrainingStep
 from nas_edge.training.optimizers import make_optimizer, scaled_if_float16
 from nas_edge.training.schedules import CosineWithWarmup, cosine_with_warmup
 from nas_edge.training.settings import OptimizationSettings
+
+
+class Watch(Protocol):
+    """What looks at the weights of a training now and then; see `early_stopping`."""
+
+    def score(self, values: Sequence[Any]) -> float:
+        """The quality of the weights that are trained, in the model's order."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the training is to end."""
+
+
+@dataclass(frozen=True)
+class EpochWatch:
+    """Looks at the weights after each epoch.
+
+    Attributes:
+        steps: of an epoch.
+        watch: what looks.
+    """
+
+    steps: int
+    watch: Watch
 
 
 def train(
@@ -34,8 +59,10 @@ def train(
     config: OptimizationSettings,
     regularized: Collection[str] = (),
     on_step: OnStep | None = None,
+    loss: Loss | None = None,
+    epochs: EpochWatch | None = None,
 ) -> None:
-    """Trains `model` in place.
+    """Trains `model` in place. With a moving average of the weights (`ema_decay`), that is what it has in the end.
 
     Batch-norm statistics lag behind the weights, the more so in a short training: call `recalibrate_batch_norm`
     afterwards.
@@ -48,6 +75,8 @@ def train(
         config: the hyper-parameters; `epochs` is not used, `batch_size` only scales the learning rate.
         regularized: names of the layers under weight decay, from `regularized_layers`.
         on_step: called after every step.
+        loss: in place of the task's; None for that.
+        epochs: what looks at the weights after each epoch, and may end the training.
 
     Raises:
         TrainingError: when the loss is no longer a number.
@@ -55,8 +84,10 @@ def train(
     """
     warmup_steps = round(steps * config.warmup_fraction)
     optimizer = make_optimizer(config, CosineWithWarmup(config.peak_learning_rate, steps, warmup_steps))
+    if config.averaged_with is not None:
+        optimizer.use_ema, optimizer.ema_momentum = True, config.averaged_with
     optimizer = scaled_if_float16(optimizer, config.computed_in)
-    update = _Update(model, optimizer, task, config, kernels(model, regularized))
+    update = _Update(model, optimizer, task, config, kernels(model, regularized), loss)
     source = iter(batches)
     for step in range(steps):
         losses, score = [], RunningScore(task)
@@ -70,8 +101,14 @@ def train(
             if on_step:
                 score.take(outputs.numpy(), targets)
         update.end_step()
+        validation = None
+        if epochs is not None and ((step + 1) % epochs.steps == 0 or step + 1 == steps):
+            validation = epochs.watch.score(update.averaged())
         if on_step:
-            on_step(TrainingStep(step + 1, steps, float(np.mean(losses)), score.value(), learning_rate))
+            on_step(TrainingStep(step + 1, steps, float(np.mean(losses)), score.value(), learning_rate, validation))
+        if epochs is not None and epochs.watch.ends:
+            break
+    update.take_averaged()
 
 
 def train_model(
@@ -83,6 +120,8 @@ def train_model(
     task: NetworkTask,
     settings: OptimizationSettings,
     on_step: OnStep | None = None,
+    loss: Loss | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Trains a network's model on some of a run's data, and re-estimates its batch statistics.
 
@@ -95,13 +134,17 @@ def train_model(
         task: what the loss is.
         settings: the hyper-parameters.
         on_step: called after every step.
+        loss: see `train`.
+        watch: what looks at the weights after each epoch, and may end the training.
 
     Raises:
         TrainingError: when it diverges.
     """
-    size = settings.batch_size
+    size, decayed = settings.batch_size, regularized_layers(network)
+    per_epoch = max(1, len(indices) // (size * settings.batches_in_step))
+    epochs = None if watch is None else EpochWatch(per_epoch, watch)
     with closing(data.shuffled(indices, size, rng)) as batches:
-        train(model, batches, settings.steps(len(indices)), task, settings, regularized_layers(network), on_step)
+        train(model, batches, settings.steps(len(indices)), task, settings, decayed, on_step, loss, epochs)
     recalibrate(model, data, indices, size)
 
 
@@ -123,10 +166,17 @@ def evaluate(model: keras.Model, batches: Iterable[Batch], task: NetworkTask) ->
     Raises:
         DataError: when there are no images.
     """
+    return evaluator(model, task)(batches)
+
+
+def evaluator(model: keras.Model, task: NetworkTask) -> Callable[[Iterable[Batch]], float]:
+    """`evaluate` of a model, compiled once: as it is whenever that is called."""
     predict = tf.function(
         lambda images: model(images, training=False), input_signature=[_image_signature(model)]
     ).get_concrete_function()
-    return task.score_all((predict(tf.constant(images, tf.float32)).numpy(), targets) for images, targets in batches)
+    return lambda batches: task.score_all(
+        (predict(tf.constant(images, tf.float32)).numpy(), targets) for images, targets in batches
+    )
 
 
 def recalibrate_batch_norm(model: keras.Model, batches: Iterable[Batch]) -> None:
@@ -179,8 +229,10 @@ class _Update:
         task: NetworkTask,
         config: OptimizationSettings,
         penalized: list[Any],
+        loss: Loss | None = None,
     ) -> None:
-        self._model, self._optimizer, self._task, self._config = model, optimizer, task, config
+        self._model, self._optimizer, self._config = model, optimizer, config
+        self._loss = loss or (lambda images, outputs, targets: task.loss(outputs, targets, config))
         self._penalized = penalized
         optimizer.build(model.trainable_variables)
         signature = [_image_signature(model), tf.TensorSpec([None, *task.targets.shape], task.targets.dtype)]
@@ -201,10 +253,25 @@ class _Update:
         if self._end is not None:
             self._end()
 
+    def take_averaged(self) -> None:
+        """Gives the model the moving average of its weights, where there is one."""
+        if self._config.averaged_with is not None:
+            self._optimizer.finalize_variable_values(self._model.trainable_variables)
+
+    def averaged(self) -> list[Any]:
+        """The same, with the model left as it is: its trained weights where there is no average."""
+        variables = self._model.trainable_variables
+        kept = [variable.numpy() for variable in variables]
+        self.take_averaged()
+        found = [variable.numpy() for variable in variables]
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
+        return found
+
     def _gradients(self, images: Any, targets: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
             outputs = tf.cast(self._model(images, training=True), tf.float32)
-            loss = self._task.loss(outputs, targets, self._config)
+            loss = self._loss(images, outputs, targets)
             if self._config.weight_decay and self._penalized:
                 penalties = [tf.nn.l2_loss(kernel.value) for kernel in self._penalized]
                 loss += self._config.weight_decay * tf.add_n(penalties)

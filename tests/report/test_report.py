@@ -26,14 +26,19 @@ from nas_edge.config import load_config
 from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.errors import NasEdgeError, RunError
 from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer, LatencyKind
+from nas_edge.networks.donor import Start
 from nas_edge.report import compare_report, read_run, run_report, to_page, to_text, write_report
 from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_share
 from nas_edge.report.content import Column, Report, Table, text_of
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.write import to_csv
 from nas_edge.runs.example_scores import TEST_SCORES, ExampleScores, write_example_scores
+from nas_edge.runs.halving import HALVING, HalvingScore
 from nas_edge.runs.result import LatencyEstimate
-from nas_edge.runs.run import Run
+from nas_edge.runs.run import SELECTION, Run
+from nas_edge.runs.stopped_early import EarlyStop, note_early_stop
+from nas_edge.runs.teacher import write_teacher
+from nas_edge.runs.warm_start import SUPERNET, note_start
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
 from nas_edge.spaces.reference import point, reference_network
@@ -733,3 +738,49 @@ def test_a_folder_that_lies_is_reported_or_refused(tmp_path: Path, name: str) ->
         reported += 1
     assert reported
     assert refused or name == "policy.jsonl", "that one is only for looking at"
+
+
+# ---------------------------------------------------------------- options of training
+
+
+def test_trained_finalists_are_told_of_with_what_each_training_came_to(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "photos")
+    tried = run.trials(SELECTION).architecture
+    for name, texts in (("winner", tried[:2]), ("best of random", [HOSTILE])):
+        with closing(run.open_journal(pytest.fail, HALVING[name])) as journal:
+            journal.append(HalvingScore("earlier recipe", "0:0", 1.0, 0.99).to_json())
+            for epochs, quality in ((2.0, 0.5), (4.0, 0.75)):
+                journal.append(HalvingScore("recipe", texts[-1], epochs, quality).to_json())
+            for text in texts[:-1]:
+                journal.append(HalvingScore("recipe", text, 2.0, None).to_json())
+    found = run_report(read_run(run.folder))
+    assert list(column(found, "halving", "architecture")) == [tried[1], tried[0], HOSTILE]
+    assert list(column(found, "halving", "after_2_epochs")) == [0.5, None, 0.5]
+    assert list(column(found, "halving", "after_4_epochs")) == [0.75, None, 0.75]
+    assert column(found, "halving", "latency_ms")[2] is None
+    assert "Those of the search and of the random baseline were treated alike." in section_text(found, "halving")
+
+
+def test_what_a_run_started_from_is_told(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "photos")
+    note_start(run, "the shared weights of runs/earlier after step 9", SUPERNET, Start(("stem", "head"), ("logits",)))
+    note_start(run, "the shared weights of runs/earlier after step 9", "winner", Start(("stem",), ()))
+    found = run_report(read_run(run.folder))
+    started = "started from the shared weights of runs/earlier after step 9: "
+    assert f"{started}winner (all 1 layers with weights)." in section_text(found, "result")
+    assert f"{started}2 of 3 layers with weights; fresh: logits." in section_text(found, "search")
+    assert "trained from scratch" not in section_text(found, "result")
+
+
+def test_how_networks_were_trained_is_told(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "photos")
+    write_teacher(run, "0:1", 0.875)
+    note_early_stop(run, "winner", EarlyStop(40, 100, 30, 0.5))
+    run.write_config(load_config(settings=["training.ema_decay=0.99"], base=run.config))
+    says = section_text(run_report(read_run(run.folder)), "result")
+    assert (
+        "All learned from the largest network of the space as well, whose accuracy on validation images is 87.5%."
+        in says
+    )
+    assert "Trainings stop early by validation images: winner ended after 40 of 100 steps with the weights of" in says
+    assert "Weights are a moving average over the steps, with a decay of 0.99." in says

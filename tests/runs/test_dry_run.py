@@ -22,12 +22,17 @@ def test_an_architecture_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.
     # The machines that run tests are shared; what is worth what on them is tested elsewhere.
     limits = ("max_risk=1", "max_relative_half_width=5")
     accepting = [f"{stage}.{limit}" for stage in ("measure", "final_measure") for limit in limits]
-    config = load_config("smoke", settings=(*settings, *accepting, "export.compare=true"))
+    config = load_config(
+        "smoke",
+        settings=(*settings, *accepting, "export.compare=true", "finalists.trained=4", "training.method=distillation"),
+    )
     estimate = rehearse(config, Reporter(Console(quiet=True)))
     assert list(estimate.parts_s) == [
         "search",
         "selection",
         "random baseline",
+        "training finalists",
+        "training the teacher",
         "training 3 networks",
         "converting, checking",
         "measuring",

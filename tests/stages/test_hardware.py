@@ -22,8 +22,9 @@ from nas_edge.progress import Reporter
 from nas_edge.report import result_text, sections
 from nas_edge.runs.result import ResultRow, RunResult
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
+from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import load_data, make_space, open_task, published_network
-from nas_edge.stages.delivering import Contender, TrainedModel, convert
+from nas_edge.stages.delivering import TrainedModel, convert
 from nas_edge.tasks.base import NetworkTask, TaskData
 from nas_edge.tasks.classification import ACCURACY
 from tests.support.edgetpu import install_compiler

@@ -24,7 +24,8 @@ from nas_edge.quality.source import QualityContext
 from nas_edge.rewards import Objective
 from nas_edge.search.methods import SearchContext, make_search
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
-from nas_edge.stages.delivering import Contender, TrainedModel, convert
+from nas_edge.stages.contender import Contender
+from nas_edge.stages.delivering import TrainedModel, convert
 from nas_edge.tasks.base import TaskData
 from nas_edge.training.methods import TrainingContext, TrainingStep, train_network
 from tests.support.brightness import Brightness, BrightnessSettings

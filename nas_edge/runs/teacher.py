@@ -1,0 +1,44 @@
+"""What a run keeps of the network that taught those it delivers, see `stages.teaching`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas_edge.formatting import reason
+from nas_edge.runs.run import Run, RunFolderError
+from nas_edge.runs.untrusted import optional_number
+
+_NAME = "stages/teacher.json"
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """A network that taught.
+
+    Attributes:
+        architecture: its text form.
+        quality: on validation images, which it was not trained with; None when what it answers is not numbers.
+    """
+
+    architecture: str
+    quality: float | None
+
+
+def write_teacher(run: Run, architecture: str, quality: float | None) -> None:
+    """Keeps it."""
+    run.write_json(_NAME, {"schema_version": 1, "architecture": architecture, "quality": quality})
+
+
+def read_teacher(run: Run) -> TeacherFacts | None:
+    """What taught; None where nothing did.
+
+    Raises:
+        RunError: when its file is damaged.
+    """
+    if not run.path(_NAME).exists():
+        return None
+    content = run.read_json(_NAME)
+    try:
+        return TeacherFacts(str(content["architecture"]), optional_number(content["quality"]))
+    except (LookupError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{run.path(_NAME)} is damaged: {reason(error)}") from None
