@@ -28,7 +28,10 @@ from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.result import ResultRow, RunResult
 
 if TYPE_CHECKING:
+    from nas_edge.latency.model_file import ModelFile
+    from nas_edge.latency_fitting.fitting import FitRequest
     from nas_edge.several_targets import TargetResult
+    from nas_edge.spaces.decisions import SearchSpace
 
 
 def configure(
@@ -303,6 +306,89 @@ def benchmark(
         return run_benchmark(request, show, earlier=earlier, on_stop=on_stop, floors=FloorStore(default_floors()))
 
 
+def fit_latency(request: FitRequest, out: str | Path, *, reporter: Reporter | None = None) -> ModelFile:
+    """Measures networks of a space on a device, and fits a model of its latencies, for `--latency model:FILE`.
+
+    Args:
+        request: which space and device, and how long.
+        out: new file.
+        reporter: see `search`.
+
+    Returns:
+        The model, also written to `out`, with its accuracy on networks that were held out.
+
+    Raises:
+        ConfigError: when the request is wrong, or too few networks could be measured.
+        StoppedError: when the user stopped it; the same call continues.
+        RunError, DeviceError: when a file or the device fails.
+    """
+    from nas_edge.latency_fitting.fitting import fit_device
+
+    return fit_device(request, Path(out), reporter or Reporter())
+
+
+def fit_latency_to_runs(runs: Sequence[str | Path], out: str | Path, *, reporter: Reporter | None = None) -> ModelFile:
+    """Fits a model to what searches have measured; see `fit_latency`.
+
+    Args:
+        runs: folders, of one device, space and way of measuring.
+        out: new file.
+        reporter: see `search`.
+    """
+    from nas_edge.latency_fitting.fitting import fit_runs
+
+    return fit_runs([Path(run) for run in runs], Path(out), reporter or Reporter())
+
+
+def adapt_latency(
+    model: str | Path, request: FitRequest, out: str | Path, *, reporter: Reporter | None = None
+) -> ModelFile:
+    """Brings a model to another device by measuring a few networks there; see `fit_latency`.
+
+    Args:
+        model: a file.
+        request: which device, and how many networks.
+        out: new file.
+        reporter: see `search`.
+    """
+    from nas_edge.latency_fitting.fitting import adapt_device
+
+    return adapt_device(Path(model), request, Path(out), reporter or Reporter())
+
+
+def import_latency(table: str | Path, form: str, out: str | Path) -> ModelFile:
+    """Brings a published table of latencies into the form of a model.
+
+    Args:
+        table: a file.
+        form: its format, a name of `nas_edge.latency.formats.FORMATS`.
+        out: new file.
+
+    Raises:
+        ConfigError: when it is not of that format.
+    """
+    from nas_edge.latency_fitting.tables import import_table
+
+    return import_table(Path(table), form, Path(out))
+
+
+def export_latency(model: ModelFile, form: str, out: str | Path, space: SearchSpace | None = None) -> list[Path]:
+    """Writes a model in the format of a published table; returns the files that were written.
+
+    Args:
+        model: what `fit_latency` returned, or `nas_edge.latency.model_file.read_model`.
+        form: see `import_latency`.
+        out: new file.
+        space: whose networks the table is for, where the format needs it.
+
+    Raises:
+        ConfigError: when the model does not fit the format.
+    """
+    from nas_edge.latency_fitting.tables import export_table
+
+    return export_table(model, form, Path(out), space)
+
+
 __all__ = [
     "PRESETS",
     "BenchmarkStoppedError",
@@ -314,11 +400,16 @@ __all__ = [
     "ResultRow",
     "RunConfig",
     "RunResult",
+    "adapt_latency",
     "benchmark",
     "configure",
     "deliver",
     "estimate",
     "export",
+    "export_latency",
+    "fit_latency",
+    "fit_latency_to_runs",
+    "import_latency",
     "resume",
     "resume_targets",
     "search",

@@ -41,9 +41,15 @@ def measurement_text(measurement: Measurement | None, unit: str = "") -> str:
 
 
 def origin_text(kind: LatencyKind, source: str) -> str:
-    """How a latency is known and from what: `looked up in table t.csv`, `predicted by ...`."""
-    link = {LatencyKind.MEASURED: "on", LatencyKind.LOOKED_UP: "in"}.get(kind, "by")
-    return f"{kind} {link} {source}"
+    """How a latency is known and from what: `looked up in table t.csv`, `predicted by ...`, `measured on the device`.
+
+    Args:
+        kind: how it is known.
+        source: what answers for candidates, if not the device.
+    """
+    if kind == LatencyKind.MEASURED:
+        return f"{kind} on the device"
+    return f"{kind} {'in' if kind == LatencyKind.LOOKED_UP else 'by'} {source}"
 
 
 def slower_int8(times_ms: Mapping[str, float | None]) -> str:

@@ -22,6 +22,7 @@ from nas_edge.cli.benchmark import benchmark
 from nas_edge.cli.bundle import bundle
 from nas_edge.cli.devices import devices
 from nas_edge.cli.follow import follow
+from nas_edge.cli.latency import latency
 from nas_edge.cli.machine import doctor, print_completion, spaces
 from nas_edge.cli.runs import compare, deliver, export, report, runs, select
 from nas_edge.cli.search import search
@@ -42,6 +43,7 @@ for command in (
     search,
     follow,
     benchmark,
+    latency,
     deliver,
     export,
     bundle,

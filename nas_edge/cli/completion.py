@@ -93,6 +93,14 @@ def latency_sources(typed: str) -> list[str] | list[CompletionItem[str]]:
 
 
 @_completes
+def table_formats(typed: str) -> list[str]:
+    """Names of public formats of latency tables."""
+    from nas_edge.latency.formats import FORMATS
+
+    return list(FORMATS)
+
+
+@_completes
 def data(typed: str) -> list[str] | list[CompletionItem[str]]:
     """Names of built-in data, else files."""
     return [name for name in ("digits", "procedural", "tfrecord:", "tfds:") if name.startswith(typed)] or [

@@ -4,6 +4,7 @@
     table:FILE    looked up in a table, see `table.py`
     column:NAME   looked up in a column of the table that is searched, see `column.py`
     sim:NAME      simulated, for hardware that is not there, see `simulated.py`
+    model:FILE    predicted by a model that was fitted to a device, see `model_source.py`
 
 A new source of this package is one file with its settings and a class, and one line in `LATENCY_SOURCES`. Other
 packages add theirs by entry points of the group `nas_edge.latency_sources`: the name is what stands before the colon,
@@ -19,6 +20,7 @@ from typing import Any
 
 from nas_edge.errors import ConfigError
 from nas_edge.latency.column import ColumnSettings, open_column
+from nas_edge.latency.model_source import ModelSettings, open_model
 from nas_edge.latency.settings import DeviceLatencySettings, LatencySettings, TextSettings
 from nas_edge.latency.simulated import SimulatedSettings, open_simulated
 from nas_edge.latency.source import LatencySource
@@ -73,6 +75,11 @@ LATENCY_SOURCES: Registry[LatencySource] = Registry(
             SimulatedSettings,
             lambda settings, context: open_simulated(settings.device, context.space, context.precision),
             "sim:NAME",
+        ),
+        "model": Entry(
+            ModelSettings,
+            lambda settings, context: open_model(settings.file, context.space, context.precision, context.device),
+            "model:FILE",
         ),
     },
     made=LatencySource,

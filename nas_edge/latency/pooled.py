@@ -120,7 +120,8 @@ class PooledLatency:
         if any(one.architecture == architecture and one.answer == answer for one in self._known):
             return
         assert answer.best_ms is not None
-        self._known.append(_Known(architecture, answer, math.log(answer.best_ms), self._noise(answer)))
+        variance = relative_error(answer, self._settings) ** 2
+        self._known.append(_Known(architecture, answer, math.log(answer.best_ms), variance))
         self._is_fitted = False
 
     def adjust(self, architecture: Architecture, answer: LatencyAnswer | None) -> AdjustedLatency | None:
@@ -131,7 +132,7 @@ class PooledLatency:
         if model is None:
             return None
         assert answer.best_ms is not None
-        measured, noise = math.log(answer.best_ms), self._noise(answer)
+        measured, noise = math.log(answer.best_ms), relative_error(answer, self._settings) ** 2
         mean, variance = model.predict(self._row(architecture))
         off = (measured - mean) / math.sqrt(noise + variance)
         contended = answer.verdict == Verdict.CONTENDED
@@ -149,14 +150,6 @@ class PooledLatency:
 
     def _is_known_well(self, answer: LatencyAnswer) -> bool:
         return answer.verdict == Verdict.OK and _relative_half_width(answer) <= self._settings.known_well
-
-    def _noise(self, answer: LatencyAnswer) -> float:
-        """Variance of a measured log latency around the true one."""
-        settings = self._settings
-        if answer.verdict == Verdict.CONTENDED:
-            return settings.error_contended**2
-        least = settings.error_ok if answer.verdict == Verdict.OK else settings.error_corrected
-        return max(least, _relative_half_width(answer) / _HALF_INTERVAL) ** 2
 
     def _fitted(self) -> _Model | None:
         if not self._is_fitted:
@@ -199,6 +192,14 @@ class PooledLatency:
             size = 0.0 if network is None else self._settings.size_weight * math.log(max(1, analyze(network).macs))
             row = self._rows[architecture] = np.append(self._points.features(np.array([architecture.choices]))[0], size)
         return row
+
+
+def relative_error(answer: LatencyAnswer, settings: PooledSettings = PooledSettings()) -> float:
+    """Standard error of a measured latency around the true one, as a share of it; from its verdict and its visits."""
+    if answer.verdict == Verdict.CONTENDED:
+        return settings.error_contended
+    least = settings.error_ok if answer.verdict == Verdict.OK else settings.error_corrected
+    return max(least, _relative_half_width(answer) / _HALF_INTERVAL)
 
 
 def _is_of_visits(answer: LatencyAnswer) -> bool:

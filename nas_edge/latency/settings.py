@@ -14,10 +14,13 @@ class LatencySettings(ChoiceSettings):
 
     Attributes:
         asks_device: whether the run's own device answers, so that a target can be taken from it.
+        measures_finalists: whether the run's device, if there is one, measures what the search ends with: an answer
+            stands in for that very device.
         source: its name.
     """
 
     asks_device: ClassVar[bool] = False
+    measures_finalists: ClassVar[bool] = False
 
     source: str
 

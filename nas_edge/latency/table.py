@@ -20,7 +20,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ from nas_edge.spaces.decisions import Architecture, NetworkSpace, SearchSpace
 
 Choice: TypeAlias = int | float | str
 
-_TUNAS_COLUMNS = ["layer", "type", "choice", "coef_ms"]
+TUNAS_COLUMNS = ["layer", "type", "choice", "coef_ms"]
 _ARCHITECTURE_COLUMNS = ["architecture", "latency_ms"]
 
 
@@ -121,7 +121,7 @@ def open_table(file: str, space: SearchSpace) -> TableSource:
     # The content is part of the name, so that a run is not continued with another table in the same place.
     name = f"table {path.name} (sha256 {hashlib.sha256(content).hexdigest()[:12]})"
     columns = text.split("\n", 1)[0].strip().split(",")
-    if columns == _TUNAS_COLUMNS:
+    if columns == TUNAS_COLUMNS:
         return TableSource(read_tunas_pixel1(path, space).latency_ms, name)
     if columns == _ARCHITECTURE_COLUMNS:
         return TableSource(_read_architectures(text, name, space), name)
@@ -172,7 +172,7 @@ class LinearTable:
         )
 
 
-class _LinearTableFile(BaseModel):
+class LinearTableFile(BaseModel):
     """The content of a linear table's file."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -183,9 +183,18 @@ class _LinearTableFile(BaseModel):
     terms: tuple[Term, ...]
 
 
-def _read_linear(text: str, name: str, space: SearchSpace) -> LinearTable:
+def parse_linear(text: str, name: str) -> LinearTableFile:
+    """Reads a linear table.
+
+    Args:
+        text: of the file.
+        name: for the message.
+
+    Raises:
+        ConfigError: when it is none.
+    """
     try:
-        table = _LinearTableFile.model_validate_json(text)
+        return LinearTableFile.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
@@ -193,6 +202,10 @@ def _read_linear(text: str, name: str, space: SearchSpace) -> LinearTable:
             f"{name} is neither a linear table nor a CSV file with the columns {','.join(_ARCHITECTURE_COLUMNS)}: "
             f"{where}: {first['msg']}"
         ) from None
+
+
+def _read_linear(text: str, name: str, space: SearchSpace) -> LinearTable:
+    table = parse_linear(text, name)
     _check_shape(name, table.input_shape, space)
     return LinearTable(space, table.terms, table.bias_ms)
 
@@ -233,13 +246,26 @@ def read_tunas_pixel1(path: Path, space: SearchSpace) -> LinearTable:
     try:
         bias_ms = float(json.loads(path.with_name("golden.json").read_text(encoding="utf-8"))["bias_ms"])
         with path.open(encoding="utf-8", newline="") as file:
-            terms = [Term(_tunas_conditions(row), float(row["coef_ms"])) for row in csv.DictReader(file)]
-        terms.append(Term({"stem.filters": 32}, 0.0))  # a space of other widths does not offer that, and is refused
+            terms = tunas_terms(csv.DictReader(file))
     except OSError as error:
         raise ConfigError(f"cannot read the latency table: {error}") from error
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         raise ConfigError(f"{path} does not hold the published Pixel-1 table: {reason(error)}") from error
     return LinearTable(space, terms, bias_ms)
+
+
+def tunas_terms(rows: Iterable[Mapping[str, str]]) -> list[Term]:
+    """The terms of the published Pixel-1 table.
+
+    Args:
+        rows: of its CSV file.
+
+    Raises:
+        KeyError, ValueError: when a row is not of its form.
+    """
+    terms = [Term(_tunas_conditions(row), float(row["coef_ms"])) for row in rows]
+    # A space of other widths does not offer that, and is refused.
+    return [*terms, Term({"stem.filters": 32}, 0.0)] if terms else []
 
 
 def _tunas_conditions(row: Mapping[str, str]) -> dict[str, Choice]:

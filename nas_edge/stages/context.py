@@ -15,6 +15,7 @@ from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError
 from nas_edge.hardware.lint import fit_template, space_for
 from nas_edge.latency import LatencyContext, open_latency_source
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.latency.cache import MeasuringKey
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.several import Part, SeveralSources
@@ -52,12 +53,14 @@ class Bench:
         latency_source: where latencies of candidates come from; nearly always the device itself.
         precision: what is delivered.
         parts: devices of several models, each with its target, of which `device` is the first; empty for one model.
+        measures_finalists: see `LatencySettings`.
     """
 
     device: DeviceSource | None
     latency_source: LatencySource
     precision: str
     parts: tuple[DevicePart, ...] = ()
+    measures_finalists: bool = False
 
     @property
     def devices(self) -> list[DeviceSource]:
@@ -68,6 +71,11 @@ class Bench:
     def measures_candidates(self) -> bool:
         """Whether latencies of candidates are those of the run's devices, not of another source."""
         return bool(self.parts) or self.latency_source is self.device
+
+    @property
+    def finalists_source(self) -> LatencySource:
+        """Where latencies of what the search ends with come from."""
+        return self.device if self.measures_finalists and self.device is not None else self.latency_source
 
     @property
     def key(self) -> MeasuringKey:
@@ -98,7 +106,7 @@ class Bench:
 
     def estimate(self, winner: Trial) -> LatencyEstimate | None:
         """What the winner was chosen by, if not by the device."""
-        if winner.latency is None or self.measures_candidates:
+        if winner.latency is None or winner.latency.kind is LatencyKind.MEASURED or self.measures_candidates:
             return None
         known = winner.latency
         return LatencyEstimate(self.latency_source.name, known.latency_ms, known.kind, known.interval_ms)
@@ -206,8 +214,14 @@ def make_space(
     Raises:
         SpaceError, ConfigError: when it cannot be made, or what remains of it cannot run on the hardware.
     """
-    channels = 3 if data is None else data.preprocessing.channels
-    space = SPACES.make(config.space, task.outputs(data), channels)
+    return space_of(config, task.outputs(data), 3 if data is None else data.preprocessing.channels, say)
+
+
+def space_of(
+    config: RunConfig, outputs: int, channels: int, say: Callable[[str], object] = lambda line: None
+) -> SearchSpace:
+    """As `make_space`, where outputs and channels are known without data."""
+    space = SPACES.make(config.space, outputs, channels)
     fitted, changes = space_for(space, config.export.profile, config.export.precision)
     if changes:
         say(f"{space.name} for {config.export.hardware}: {', '.join(changes)}")
@@ -359,4 +373,4 @@ def open_bench(config: RunConfig, task: Task, data: TaskData | None, space: Sear
         source = open_latency_source(config.latency, LatencyContext(space, precision, device))
         if source is not device:
             stack.enter_context(source)
-        yield Bench(device, source, precision)
+        yield Bench(device, source, precision, measures_finalists=config.latency.measures_finalists)

@@ -48,6 +48,8 @@ def open_latencies(context: RunContext) -> Iterator[tuple[LatencySource, Latency
         repair(stored, bench.key, lambda: _journalled(context), context.reporter.say)
         if not bench.parts:
             cached, anew = opened(bench.latency_source, bench.key, bench.device)
+            if bench.finalists_source is not bench.latency_source:
+                anew = RetryingSource(bench.finalists_source)
             yield cached, anew
             return
         pairs = [(opened(part.source, part.source.key, part.source), part.target_ms) for part in bench.parts]

@@ -1,0 +1,135 @@
+"""Which kind of model is best at networks that it was not fitted to, and how wide its intervals have to be.
+
+    fold 1 held out: fit on the others, predict it   fold 2 ...   ->  errors at every network, none of which was seen
+
+The kind with the smallest mean error is fitted to all. Its intervals are as wide as 95% of those errors need them to be
+(cross-conformal prediction), relative to what the model itself says of its error at each network.
+
+Source: Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence 2015.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from nas_edge.errors import ConfigError
+from nas_edge.latency.models import PREDICTORS
+from nas_edge.latency.models.accuracy import Accuracy, accuracy_of
+from nas_edge.latency.models.predictor import FloatArray, Prediction, Predictor
+from nas_edge.latency.models.subject import Observation
+
+FOLDS = 5
+_COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """What came of a fit.
+
+    Attributes:
+        model: of the best kind, fitted to all observations.
+        half_width: see `ModelFile.half_width`.
+        errors: mean error of each kind at observations that it was not fitted to, as a share of them.
+        others: the other kinds, fitted to all observations.
+    """
+
+    model: Predictor
+    half_width: float
+    errors: Mapping[str, float]
+    others: Mapping[str, Predictor]
+
+
+def choose_model(observations: Sequence[Observation], kinds: Sequence[str] = tuple(PREDICTORS)) -> ChosenModel:
+    """Fits every kind that can be fitted, and chooses one.
+
+    Args:
+        observations: what was measured, in an order that has nothing to do with latencies.
+        kinds: names in `PREDICTORS`.
+
+    Raises:
+        ConfigError: when there are too few of them for any.
+    """
+    with threadpool_limits(1):  # sums in another order would be another model, and the matrices are small
+        fitted = {kind: PREDICTORS[kind].fit(observations) for kind in kinds}
+        kept = {kind: PREDICTORS[kind] for kind, model in fitted.items() if model is not None}
+        held_out = {kind: _held_out(predictor, observations) for kind, predictor in kept.items()}
+    errors = {kind: _mean_error(found, observations) for kind, found in held_out.items() if found is not None}
+    if not errors:
+        fewest = min(PREDICTORS[kind].fewest for kind in kinds)
+        raise ConfigError(
+            "too few networks could be measured to fit a model",
+            expected=f"at least {math.ceil(fewest * FOLDS / (FOLDS - 1))}",
+            received=f"{len(observations)}",
+            fix="measure longer (--budget)",
+        )
+    best = min(errors, key=lambda kind: errors[kind])
+    model, found = fitted[best], held_out[best]
+    assert model is not None
+    assert found is not None
+    others = {kind: other for kind, other in fitted.items() if other is not None and kind in errors and kind != best}
+    return ChosenModel(model, _half_width(found, observations), errors, others)
+
+
+def _held_out(kind: type[Predictor], observations: Sequence[Observation]) -> Prediction | None:
+    """What a kind predicts of each observation when fitted to the other folds."""
+    folds = np.arange(len(observations)) % FOLDS
+    latencies_ms, errors = np.full(len(folds), np.nan), np.full(len(folds), np.nan)
+    for fold in range(FOLDS):
+        model = kind.fit([one for one, of in zip(observations, folds, strict=True) if of != fold])
+        if model is None:
+            return None
+        places = np.flatnonzero(folds == fold).tolist()
+        found = model.predict([observations[place].subject for place in places])
+        latencies_ms[places], errors[places] = found.latency_ms, found.relative_error
+    return Prediction(latencies_ms, errors)
+
+
+def _relative_errors(found: Prediction, observations: Sequence[Observation]) -> FloatArray:
+    measured = np.array([one.latency_ms for one in observations])
+    errors: FloatArray = np.abs(measured - found.latency_ms) / np.maximum(np.abs(found.latency_ms), 1e-12)
+    return errors
+
+
+def _mean_error(found: Prediction, observations: Sequence[Observation]) -> float:
+    measured = np.array([one.latency_ms for one in observations])
+    return float(np.mean(np.abs(measured - found.latency_ms) / measured))
+
+
+def _half_width(found: Prediction, observations: Sequence[Observation]) -> float:
+    scores = np.sort(_relative_errors(found, observations) / np.maximum(found.relative_error, 1e-6))
+    place = min(len(scores) - 1, math.ceil(_COVERAGE * (len(scores) + 1)) - 1)
+    return float(scores[place])
+
+
+def accuracy_on(
+    model: Predictor, observations: Sequence[Observation], half_width: float | None = None
+) -> Accuracy | None:
+    """The figures of a model on what it was not fitted to; None where it knows none of it.
+
+    Args:
+        model: fitted.
+        observations: held out.
+        half_width: see `ModelFile.half_width`.
+    """
+    found = model.predict([one.subject for one in observations])
+    known = np.isfinite(found.latency_ms) & (found.latency_ms > 0)
+    if not known.any():
+        return None
+    measured = np.array([one.latency_ms for one in observations])
+    half_widths = None if half_width is None else half_width * found.relative_error[known]
+    return accuracy_of(found.latency_ms[known], measured[known], half_widths)
+
+
+def accuracy_of_macs(train: Sequence[Observation], held_out: Sequence[Observation]) -> Accuracy | None:
+    """Those of a straight line over multiply-accumulates, to compare with; None without networks."""
+    macs = np.array([one.subject.macs for one in train])
+    if not held_out or len(train) < 3 or np.ptp(macs) == 0:
+        return None
+    slope, base = np.polyfit(macs, [one.latency_ms for one in train], 1)
+    asked = np.array([one.subject.macs for one in held_out])
+    return accuracy_of(base + slope * asked, [one.latency_ms for one in held_out])

@@ -1,0 +1,175 @@
+"""Which networks are measured to fit a model: a design that follows from a seed and from what was measured so far.
+
+    batch    5 to fit to    2 held out, drawn at random    1 that was held out before, again
+
+The first batches are spread over the space, the smallest and the largest network among them. After that, most of those
+to fit to are the ones of which the operators measured so far say least: with a normal prior around each operator's time
+the variance of every network's latency is known before it is measured (Gaussian process regression, linear kernel), and
+falls with each that is chosen. The rest is drawn at random, in case the prior is wrong. What is held out is drawn from
+the space and never fitted to; it is measured in between, so that a device that drifts, drifts for all.
+
+Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, section 2.2; Gonzalez, "Clustering to
+minimize the maximum intercluster distance", 1985, for the spread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from nas_edge.latency.models.operators import count_matrix
+from nas_edge.latency.models.predictor import FloatArray
+from nas_edge.latency.models.rates import fit_rates
+from nas_edge.latency.models.subject import Observation, Subject, subject_of_architecture
+from nas_edge.seeds import generator
+from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.points import Points
+
+_FITTED, _HELD_OUT = 5, 2
+_SPREAD_BATCHES = 3
+_OF_RANDOM = 2
+# Standard deviation of an operator's time around its rates, and of a measured network around the sum, relatively.
+_OF_OPERATOR, _OF_NETWORK = 0.3, 0.01
+
+
+class Role(str, Enum):
+    """What a measurement is for."""
+
+    FITTED = "fitted"
+    HELD_OUT = "held out"
+    REPEATED = "repeated"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A network to measure.
+
+    Attributes:
+        role: what for.
+        architecture: canonical.
+    """
+
+    role: Role
+    architecture: Architecture
+
+
+class Sampler:
+    """Chooses networks, batch after batch; the same ones for the same seed and the same latencies.
+
+    Args:
+        space: of networks.
+        seed: of everything random.
+        pool: networks that those to fit to are chosen from.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int, pool: int = 384) -> None:
+        self._space = space
+        self._rng = generator(seed, "latency design")
+        self._of_held_out = generator(seed, "latency held out")
+        drawn = Points(space).sample(pool, generator(seed, "latency pool")).tolist()
+        self._pool = list(dict.fromkeys(Architecture(tuple(row)) for row in drawn))
+        self._subjects: dict[Architecture, Subject] = {}
+        self._chosen: list[int] = []
+        self._held_out: list[Architecture] = []
+        self._repeated = 0
+        self._batches = 0
+
+    @property
+    def population(self) -> list[Subject]:
+        """Networks of the space, drawn at random."""
+        return [self.subject(architecture) for architecture in self._pool]
+
+    def subject(self, architecture: Architecture) -> Subject:
+        """What a model is told of an architecture; kept, because it takes milliseconds."""
+        if architecture not in self._subjects:
+            self._subjects[architecture] = subject_of_architecture(self._space, architecture)
+        return self._subjects[architecture]
+
+    def batch(self, observations: Sequence[Observation]) -> list[Pick]:
+        """The next networks; fewer, and none in the end, where the space is small.
+
+        Args:
+            observations: of those to fit to, measured so far.
+        """
+        fitted = self.fitted(_FITTED, observations)
+        picks = [Pick(Role.FITTED, architecture) for architecture in fitted]
+        new = list(self._drawn(_HELD_OUT))
+        picks += [Pick(Role.HELD_OUT, architecture) for architecture in new]
+        if self._repeated < len(self._held_out):
+            picks.append(Pick(Role.REPEATED, self._held_out[self._repeated]))
+            self._repeated += 1
+        self._held_out += new
+        order = self._rng.permutation(len(picks))
+        return [picks[place] for place in order] if fitted else []
+
+    def fitted(self, count: int, observations: Sequence[Observation]) -> list[Architecture]:
+        """The next networks to fit to."""
+        spread = self._batches < _SPREAD_BATCHES or len(observations) < 2 * _FITTED
+        self._batches += 1
+        count = min(count, len(self._pool) - len(self._chosen))
+        at_random = 0 if spread else min(_OF_RANDOM, count)
+        places = self._spread(count) if spread else self._least_known(count - at_random, observations)
+        self._chosen += places
+        left = [place for place in range(len(self._pool)) if place not in set(self._chosen)]
+        drawn = [int(place) for place in self._rng.permutation(left)[:at_random]]
+        self._chosen += drawn
+        return [self._pool[place] for place in (*places, *drawn)]
+
+    def _drawn(self, count: int) -> Iterator[Architecture]:
+        """Architectures to hold out, in none of the other sets."""
+        taken = {*self._held_out, *self._pool}
+        for _ in range(100 * count):
+            architecture = self._space.canonical(self._space.sample(self._of_held_out))
+            if architecture not in taken:
+                taken.add(architecture)
+                count -= 1
+                yield architecture
+            if not count:
+                return
+
+    def _spread(self, count: int) -> list[int]:
+        """Those furthest from all that were chosen, by their decisions; first of all the extremes."""
+        features = Points(self._space).features(np.array([one.choices for one in self._pool]))
+        places: list[int] = []
+        if not self._chosen and count > 1:
+            macs = [subject.macs for subject in self.population]
+            places = list(dict.fromkeys([int(np.argmin(macs)), int(np.argmax(macs))]))
+        while len(places) < count:
+            taken = [*self._chosen, *places]
+            if not taken:
+                places.append(int(self._rng.integers(len(self._pool))))
+                continue
+            distances = np.min([np.abs(features - features[place]).sum(axis=1) for place in taken], axis=0)
+            distances[taken] = -1.0
+            places.append(int(np.argmax(distances)))
+        return places
+
+    def _least_known(self, count: int, observations: Sequence[Observation]) -> list[int]:
+        rates = fit_rates(observations)
+        counts = [subject.operators or Counter() for subject in self.population]
+        operators = list(dict.fromkeys(operator for counter in counts for operator in counter))
+        times_ms = np.array([rates.latency_ms(operator) for operator in operators])
+        features = count_matrix(counts, operators) * times_ms
+        shares = features / np.maximum(features.sum(axis=1, keepdims=True), 1e-12)
+        covariance = np.square(_OF_OPERATOR) * (shares @ shares.T)
+        for place in self._chosen:
+            covariance = _conditioned(covariance, place)
+        places: list[int] = []
+        for _ in range(count):
+            variances = np.diag(covariance).copy()
+            variances[[*self._chosen, *places]] = -1.0
+            place = int(np.argmax(variances))
+            covariance = _conditioned(covariance, place)
+            places.append(place)
+        return places
+
+
+def _conditioned(covariance: FloatArray, place: int) -> FloatArray:
+    """What is left of a covariance once one of the networks is measured."""
+    column = covariance[:, place]
+    left: FloatArray = covariance - np.outer(column, column) / (column[place] + _OF_NETWORK**2)
+    return left
