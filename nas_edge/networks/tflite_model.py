@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from nas_edge.formatting import reason
 from nas_edge.networks.analysis import weight_shapes
-from nas_edge.networks.graph import NetworkSpec, Node, Shape, Weights
+from nas_edge.networks.graph import NetworkSpec, Node, Shape, Weights, ranges_of
 from nas_edge.networks.primitives.batch_norm import BATCH_NORM_EPSILON
 from nas_edge.networks.tflite_graph import Operator, Tensor, TFLiteGraph
 
@@ -62,7 +62,8 @@ def tflite_model(
             symmetric weights per output channel, int32 biases.
         weights: arrays by node name, as `keras_model.get_weights` returns them; None for a probe.
         activation_ranges: for int8, the smallest and largest value of each node's output (`input` for the network's
-            input). A node that is fused into a later one, or that moves values only, needs none.
+            input). A node that is fused into a later one, or that moves values only, needs none. None: those that the
+            weights keep, see `graph.with_ranges`.
         seed: of the probe's random block.
 
     Returns:
@@ -75,6 +76,8 @@ def tflite_model(
     """
     if precision not in ("float32", "int8"):
         raise ValueError(f"precision must be float32 or int8, received {precision!r}")
+    if weights is not None and activation_ranges is None:
+        activation_ranges = ranges_of(weights) or None
     if precision == "int8" and weights is not None and activation_ranges is None:
         raise ValueError("an int8 file with real weights needs activation_ranges, measured on representative inputs")
     graph = TFLiteGraph(spec)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from nas_edge.errors import StoppedError
-from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.networks.graph import NetworkSpec, Weights, without_ranges
 from nas_edge.tasks.base import NetworkTask, TaskData
 from nas_edge.testing.expect import expect, expect_no_error
 from nas_edge.testing.trainings import bright_or_dark, small_network
@@ -123,7 +123,7 @@ def _check_stop(method: TrainingMethod, settings: TrainingSettings, context: Tra
 
 
 def _shapes(weights: Weights) -> dict[str, list[tuple[int, ...]]]:
-    return {name: [array.shape for array in group] for name, group in weights.items()}
+    return {name: [array.shape for array in group] for name, group in without_ranges(weights).items()}
 
 
 def _same(first: Weights, second: Weights) -> bool:

@@ -3,6 +3,7 @@
     standard       one training with one learning rate schedule, see `standard.py`
     published-a    the same with TuNAS's settings for 90 epochs, see `published.py`
     published-b    the same with TuNAS's settings for 360 epochs
+    quantization-aware    the last share of the training rounds as int8 does, see `quantization_aware.py`
 
 A method is a function of its settings, a `TrainingContext` and `on_step`:
 
@@ -24,6 +25,7 @@ from nas_edge.networks.graph import Weights
 from nas_edge.registry import Entry, Registry
 from nas_edge.training.context import OnStep, TrainingContext, TrainingStep
 from nas_edge.training.published import PublishedASettings, PublishedBSettings
+from nas_edge.training.quantization_aware import QuantizationAwareSettings, train_quantization_aware
 from nas_edge.training.settings import TrainingSettings
 from nas_edge.training.standard import StandardSettings, train_standard
 
@@ -35,6 +37,9 @@ TRAINING_METHODS: Registry[Any] = Registry(
         "standard": Entry(StandardSettings, train_standard, "one training with one learning rate schedule"),
         "published-a": Entry(PublishedASettings, train_standard, "as published: 90 epochs, without validation images"),
         "published-b": Entry(PublishedBSettings, train_standard, "as published: 360 epochs, with validation images"),
+        "quantization-aware": Entry(
+            QuantizationAwareSettings, train_quantization_aware, "the last share of it with the roundings of int8"
+        ),
     },
     made=dict,
 )
