@@ -33,8 +33,9 @@ from nas_edge.runs.run import Run
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.stages.context import RunContext, final_spec, load_data, make_space, open_bench, open_task
-from nas_edge.stages.delivering import TESTED_AT_ONCE, Contender, convert
+from nas_edge.stages.delivering import Contender, convert
 from nas_edge.stages.fitting import evaluation_batch_size
+from nas_edge.stages.quantizing import TESTED_AT_ONCE, aware_settings
 from nas_edge.stages.searching import make_loop
 from nas_edge.text import kind_suffix
 from nas_edge.training.batches import statistics_sample
@@ -268,6 +269,8 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
     device.measure_file(delivered.files[config.export.precision], spec)
     measuring_s = clock.lap()
     show(5, "measured again")
+    if config.export.quantization != "post-training":  # of auto, at most
+        steps += aware_settings(config).steps(len(images))
     training_s = recalibrating_s + (ends_s[0] + (steps - 1) * ends_s[-1] if ends_s else 0.0)
     sizes = [len(file) for file in delivered.files.values()]
     return _Delivery(training_s, converting_s, measuring_s, len(sizes), sum(sizes))

@@ -27,6 +27,7 @@ from nas_edge.errors import (
     UnreliableLatencyError,
 )
 from nas_edge.formatting import command
+from nas_edge.networks.graph import Weights
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.environment import environment
@@ -56,6 +57,7 @@ from nas_edge.stages.delivering import (
     measure_models,
     write_report,
 )
+from nas_edge.stages.quantizing import quantize_once
 from nas_edge.stages.scoring_front import score_front
 from nas_edge.stages.searching import find_targets, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_winner
@@ -289,7 +291,13 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hard
         for part in (first, *others):
             stack.enter_context(part.source)
         network = space.build(architecture).needed_network()
-        model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
+        contender = Contender("winner", str(architecture), None, network)
+
+        def kept() -> Weights:
+            return run.read_weights("winner/aware.npz")
+
+        settled = quantize_once(run, config, task, data, network, weights, "winner", kept)
+        model = convert(config, task, data, contender, weights, *settled)
         rows, *further = (
             measure_models(config, part.source, part.source.measure_files, [model], reporter)
             for part in (first, *others)

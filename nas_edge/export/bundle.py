@@ -1,6 +1,6 @@
 """The bundle: the folder an app team receives, complete and checkable.
 
-    model_int8.tflite     full integer (absent when only float32 is delivered)
+    model_int8.tflite     what is delivered, named after its precision (absent when only float32 is delivered)
     model_float32.tflite  the same network before quantisation
     labels.txt            of a classifier: one class name per line; other tasks have other files, or none
     golden.npz            one image and what each model answers, to check an integration with
@@ -36,8 +36,9 @@ from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export import verify
 from nas_edge.formatting import ms_text, reason, with_interval
 from nas_edge.hardware.gate import HardwareCheck
+from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.tasks.base import BundleSection, Metric
-from nas_edge.text import slower_int8
+from nas_edge.text import slower_than_float
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -47,7 +48,7 @@ MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 README = "README.md"
 MEASUREMENTS = "measurements.json"
-MODEL_FILES = {"float32": "model_float32.tflite", "int8": "model_int8.tflite"}
+MODEL_FILES = {precision: f"model_{precision}.tflite" for precision in PRECISIONS}
 
 # In a measurement's JSON form.
 _SAMPLES = "samples_ms"
@@ -91,7 +92,7 @@ class Bundle:
         manifest: the parsed `manifest.json`.
         files: every file's bytes but the manifest's, by name; which there are beside models, golden image and README
             depends on the task.
-        models: the TFLite files' bytes by precision, `float32` and perhaps `int8`.
+        models: the TFLite files' bytes by precision, `float32` and perhaps another.
     """
 
     folder: Path
@@ -103,8 +104,8 @@ class Bundle:
 def write_bundle(
     folder: Path,
     *,
-    float32: DeliveredModel,
-    int8: DeliveredModel | None,
+    models: Mapping[Precision, DeliveredModel],
+    precision: Precision,
     section: BundleSection,
     metric: Metric,
     preprocessing: Preprocessing,
@@ -120,8 +121,8 @@ def write_bundle(
 
     Args:
         folder: must be empty or not exist.
-        float32: the float model.
-        int8: the quantised model; rejected unless every operator is an integer operator.
+        models: by precision, rejected unless they are what that says: in int8, every operator is an integer operator.
+        precision: of the one that is delivered; the others are for comparison.
         section: what there is to say of the task.
         metric: what quality is.
         preprocessing: turns pixels into model input.
@@ -141,7 +142,7 @@ def write_bundle(
         DataError: when the golden image does not fit the models.
         RunError: when the folder already exists or cannot be written.
     """
-    models = _checked(float32, int8, section)
+    _check_models(models, section)
     golden = _golden({precision: model.file for precision, model in models.items()}, golden_image, preprocessing)
     files = _files(models, {**section.files, **(more_files or {})})
     manifest = {
@@ -157,19 +158,17 @@ def write_bundle(
         "details": details or {},
     }
     files |= _measurements(models)
-    files[README] = _readme(manifest, "int8" if int8 is not None else "float32", section, metric).encode()
+    files[README] = _readme(manifest, precision, section, metric).encode()
     _write(folder, files, golden, manifest)
     return verify_bundle(folder)
 
 
-def _checked(float32: DeliveredModel, int8: DeliveredModel | None, section: BundleSection) -> dict[str, DeliveredModel]:
-    """The models by precision, once they are found to be what they are called."""
-    models = {"float32": float32} | ({"int8": int8} if int8 is not None else {})
-    if int8 is not None:
-        verify.check_int8(int8.file)
-    for model in models.values():
+def _check_models(models: Mapping[Precision, DeliveredModel], section: BundleSection) -> None:
+    """Checks that models are what they are called, and fit the task."""
+    for precision, model in models.items():
+        if PRECISIONS[precision].calibrated:
+            verify.check_precision(model.file, precision)
         _check_outputs(section, verify.input_output(model.file)[1])
-    return models
 
 
 def _files(models: Mapping[str, DeliveredModel], others: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -405,7 +404,7 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
     details = manifest["details"]
     colours = "1 channel" if channels == 1 else f"{channels} channels"
     models, interval = manifest["models"].items(), f"{metric.name}_interval"
-    slower = slower_int8({name: _latency_ms(facts) for name, facts in models})
+    slower = slower_than_float({name: _latency_ms(facts) for name, facts in models})
     checked = details.get("hardware_check")
     measured_on = f"The latency was measured on {details['device']}. " if "device" in details else ""
     lines = [
@@ -431,8 +430,8 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
     ]
     if source["scale"] is not None:
         lines += [
-            f"3. Quantise: `stored = clip(round(value / {source['scale']!r}) + ({source['zero_point']}), -128, 127)`, "
-            f"int8 `[1, {height}, {width}, {channels}]`.",
+            f"3. Quantise: `stored = clip(round(value / {source['scale']!r}) + ({source['zero_point']}), "
+            f"{_limits(source['dtype'])})`, {source['dtype']} `[1, {height}, {width}, {channels}]`.",
             f"4. Run, then dequantise: `{section.output} = {result['scale']!r} * (stored - ({result['zero_point']}))`; "
             f"{section.answer}.",
         ]
@@ -443,9 +442,9 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
         "## Checking an integration",
         "",
         f"`{GOLDEN}` holds one image (`image`), the normalised input, and for each model its input and output as "
-        "stored (`input_int8`, `output_int8`, ...), computed with XNNPACK, TFLite's default kernels. Your app should "
-        f"get the same output to within {verify.INT8_TOLERANCE_STEPS} quantisation steps for int8. Other kernels "
-        "(TFLite built without XNNPACK, a GPU, an NPU) round differently: expect the same answer, and outputs "
+        "stored (`input_PRECISION`, `output_PRECISION`), computed with XNNPACK, TFLite's default kernels. Your app "
+        f"should get the same output to within {verify.INT8_TOLERANCE_STEPS} quantisation steps for int8. Other "
+        "kernels (TFLite built without XNNPACK, a GPU, an NPU) round differently: expect the same answer, and outputs "
         "within about ten steps. In Python, from this folder (`pip install ai-edge-litert numpy`):",
         "",
         "```python",
@@ -459,9 +458,10 @@ def _readme(manifest: Mapping[str, Any], precision: str, section: BundleSection,
 def _snippet(model: Mapping[str, Any], rules: Mapping[str, Any], precision: str, section: BundleSection) -> str:
     quantize = dequantize = ""
     if model["input"]["scale"] is not None:
+        limits = _limits(model["input"]["dtype"])
         quantize = (
             'scale, zero_point = source["quantization"]\n'
-            "values = np.clip(np.rint(values / scale) + zero_point, -128, 127).astype(np.int8)\n"
+            f"values = np.clip(np.rint(values / scale) + zero_point, {limits}).astype(np.{model['input']['dtype']})\n"
         )
         dequantize = (
             'scale, zero_point = result["quantization"]\noutputs = scale * (outputs.astype(np.float32) - zero_point)\n'
@@ -484,6 +484,12 @@ def _snippet(model: Mapping[str, Any], rules: Mapping[str, Any], precision: str,
         f"{section.snippet}\n"
         'print("difference from golden:", difference)'
     )
+
+
+def _limits(dtype: str) -> str:
+    """Least and greatest value of an integer type."""
+    limits = np.iinfo(dtype)
+    return f"{limits.min}, {limits.max}"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -42,9 +42,7 @@ def tuning_settings(settings: TrainingSettings, share: float, rate: float) -> Qu
     )
 
 
-def train_quantization_aware(
-    settings: QuantizationAwareSettings, context: TrainingContext, on_step: OnStep
-) -> Weights:
+def train_quantization_aware(settings: QuantizationAwareSettings, context: TrainingContext, on_step: OnStep) -> Weights:
     """Trains, then tunes with the roundings; see `methods`. The weights keep the ranges."""
     from nas_edge.networks.fake_quant import fake_quant_model, learned, observe_ranges
     from nas_edge.networks.keras_model import get_weights, keras_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas_edge.export.verify import check_int8, file_quality, input_output, run_tflite
+from nas_edge.export.verify import check_precision, file_quality, input_output, run_tflite
 from nas_edge.networks import layers as L
 from nas_edge.networks.fake_quant import fake_quant_model, learned, observe_ranges
 from nas_edge.networks.graph import Weights, ranges_of, with_ranges, without_ranges
@@ -37,7 +37,7 @@ def test_the_model_computes_what_its_int8_file_computes() -> None:
         for array, before in zip(group, weights[name], strict=True):
             np.testing.assert_array_equal(array, before)
     file = tflite_model(spec, "int8", kept)
-    check_int8(file)
+    check_precision(file, "int8")
     assert operators(file) == operators(tflite_model(spec, "int8", weights, ranges_of(kept)))
     rounded = fake_quant_model(spec, kept)(images, training=False).numpy()
     step = input_output(file)[1].scale
@@ -57,7 +57,7 @@ def test_the_last_share_of_the_steps_rounds_and_the_ranges_stay_with_the_weights
     assert reports[-round(0.4 * steps)].learning_rate < reports[steps // 3].learning_rate
     assert set(ranges_of(weights)) >= {"input", NETWORK.nodes[2].name}
     file = tflite_model(NETWORK, "int8", weights)
-    check_int8(file)
+    check_precision(file, "int8")
     assert file_quality(file, data.in_order(data.split.test, 16), task).value > 0.9
 
 
