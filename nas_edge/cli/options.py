@@ -6,6 +6,7 @@ DATA_HELP = "digits, procedural, a folder of class folders, a .npz file, tfrecor
 DEVICE_HELP = "Where to measure; may be repeated for devices of one kind. See `nas-edge devices`."
 LATENCY_HELP = "Where latencies of candidates come from: device (default), table:FILE, sim:edgetpu, NAME:REST."
 HARDWARE_HELP = "What has to run it, for example edgetpu. See `nas-edge spaces check`."
+EXPORT_PRECISION_HELP = "What to deliver; auto: the fastest here that keeps the accuracy budget."
 QUANTIZATION_HELP = (
     "aware trains with the roundings of int8; auto does so only where post-training costs more accuracy than "
     "export.accuracy_budget (default 0.01)."

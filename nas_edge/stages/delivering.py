@@ -38,6 +38,7 @@ from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.stages.context import DevicePart, RunContext, final_spec
+from nas_edge.stages.fastest_precision import TriedPrecision
 from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.stages.quantizing import TESTED_AT_ONCE, aware_settings, post_training, quantize_once
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
@@ -356,6 +357,7 @@ class Bundling:
         device: what it was measured on.
         target_ms: what was asked for.
         further: further models of devices, and what was measured there.
+        tried: precisions among which one was chosen, if it was.
     """
 
     config: RunConfig
@@ -365,6 +367,7 @@ class Bundling:
     device: DeviceSource
     target_ms: float
     further: tuple[tuple[DevicePart, tuple[ResultRow, ...]], ...] = ()
+    tried: tuple[TriedPrecision, ...] = ()
 
     def write(
         self,
@@ -402,7 +405,7 @@ class Bundling:
             precision: DeliveredModel(
                 file,
                 model.quality[precision],
-                _latency_facts(winner.latency[precision]),
+                latency_facts(winner.latency[precision]),
                 asdict(checks[precision]),
                 winner.accuracy_interval.get(precision),
             )
@@ -450,9 +453,7 @@ class Bundling:
                     "target_ms": each.target_ms,
                     "outcome": each.outcome(result.winner.name, result.precision).value,
                     "latency": {
-                        precision: {
-                            key: value for key, value in _latency_facts(measured).items() if key != "samples_ms"
-                        }
+                        precision: {key: value for key, value in latency_facts(measured).items() if key != "samples_ms"}
                         for precision, measured in each.latency[result.winner.name].items()
                     },
                     "on_device_check": {name: asdict(check) for name, check in each.on_device_check.items()},
@@ -460,6 +461,7 @@ class Bundling:
                 for each in result.further
             ],
             "test_images": len(self.data.split.test),
+            "precisions": [one.to_json() for one in self.tried],
             "quantization": None if result.quantization is None else result.quantization.to_json(),
             "representative": None
             if result.quantization is None
@@ -494,7 +496,7 @@ class Bundling:
         return with_intervals(result, metric)
 
 
-def _latency_facts(measurement: Measurement) -> dict[str, Any]:
+def latency_facts(measurement: Measurement) -> dict[str, Any]:
     """A measurement for a manifest: latency, statistics of all runs, then every sample and the conditions."""
     statistics = {} if measurement.statistics is None else asdict(measurement.statistics)
     known = {"latency_ms": measurement.best_ms, "latency_interval_ms": measurement.interval_ms}

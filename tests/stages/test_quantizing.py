@@ -70,7 +70,7 @@ def test_auto_tunes_only_where_the_budget_is_not_kept(
     if budget == 0:
         monkeypatch.setattr("nas_edge.stages.quantizing.post_training", _always_dark)
     with Run.create(tmp_path / "run", config) as run:
-        weights, how = settle(run, config, trained, tunings)
+        _, how = settle(run, config, trained, tunings)
         assert (run.folder / "stages" / "quantization-winner.json").exists()
         again, same = settle(run, config, trained, tunings)
     assert same == how
@@ -101,9 +101,9 @@ def test_a_method_that_is_aware_needs_no_tuning(tmp_path: Path) -> None:
 
 
 def test_aware_is_refused_where_activations_are_not_int8() -> None:
-    with pytest.raises(ConfigError, match="trains for int8 activations; export.precision is float16"):
+    with pytest.raises(ConfigError, match="trains for int8 activations"):
         settings("export.quantization=aware", "export.precision=float16")
-    with pytest.raises(ConfigError, match="expected one of int8, int8-float-io, int16x8"):
+    with pytest.raises(ConfigError, match="expected one of int8, int8-float-io"):
         settings("export.precision=int4")
 
 
