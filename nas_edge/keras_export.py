@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -155,7 +155,7 @@ def _export(request: KerasExport) -> str:
     from nas_edge.quiet import start_tensorflow
     from nas_edge.stages.context import final_spec, open_devices, open_task, timing_inputs
     from nas_edge.stages.delivering import CHECKED_IMAGES, latency_facts
-    from nas_edge.stages.fastest_precision import AUTO, fastest_precision
+    from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
     from nas_edge.stages.quantizing import TESTED_AT_ONCE
     from nas_edge.tasks.base import NetworkTask
 
@@ -199,12 +199,13 @@ def _export(request: KerasExport) -> str:
     verify.check_outputs(real, images, np.asarray(model(images, training=False)), f"the Keras model {name}")
     with ExitStack() as stack:
         device = stack.enter_context(open_devices(config, inputs=timing_inputs(config, data)))
-        precision, tried = request.precision, ()
+        precision, tried = request.precision, tuple[TriedPrecision, ...]()
         if precision == AUTO:
             tried = fastest_precision(config, task.metric, device, made, quality, reporter)
             precision = tried[0].precision
         files = {"float32": real} | ({} if precision == "float32" else {precision: made(precision)})
-        hardware, more_files, check = config.export.profile, {}, None
+        hardware, check = config.export.profile, None
+        more_files: Mapping[str, bytes] = {}
         if hardware is not None:
             check = require_hardware(files[precision], hardware, precision)
             if hardware.finish is not None:
