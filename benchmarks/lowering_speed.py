@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from nas_edge.networks.graph import NetworkSpec
-from nas_edge.networks.tflite_model import Precision, operators, tflite_model
+from nas_edge.networks.precisions import Precision
+from nas_edge.networks.tflite_model import operators, tflite_model
 from nas_edge.spaces.reference import reference_network
 
 NETWORKS = ("mobilenet-v2", "mobilenet-v3-large")

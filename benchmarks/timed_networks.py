@@ -151,7 +151,7 @@ def _slowdowns(host: HostAgent, cases: Sequence[Case], spec: BenchmarkSpec, plac
 
 def _file(network: tuple[str, int, float, str]) -> bytes:
     name, size, width, precision = network
-    return tflite_model(reference_network(name, size, width), precision)  # type: ignore[arg-type]
+    return tflite_model(reference_network(name, size, width), precision)
 
 
 def _name(network: tuple[str, int, float, str]) -> str:

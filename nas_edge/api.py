@@ -187,6 +187,7 @@ def export(
     *,
     device: str | None = None,
     hardware: str | None = None,
+    precision: str | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Writes the bundle of a finished run again, converted and measured anew.
@@ -196,6 +197,8 @@ def export(
         out: new folder for the bundle.
         device: address of where to measure; None for the run's own.
         hardware: name of what has to run it, see `nas_edge.hardware`; None for the run's own, if it has any.
+        precision: what to deliver, a name in `nas_edge.networks.precisions.PRECISIONS`, or `auto` for the fastest on
+            the device that keeps `export.accuracy_budget`; None for the run's own.
         reporter: see `search`.
 
     Raises:
@@ -203,7 +206,7 @@ def export(
     """
     from nas_edge import pipeline
 
-    return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware)
+    return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware, precision)
 
 
 def deliver(

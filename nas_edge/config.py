@@ -24,7 +24,9 @@ from nas_edge.controllers import CONTROLLERS
 from nas_edge.data.settings import PHOTOGRAPHS, DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.hardware import HARDWARE, Hardware
+from nas_edge.hardware.gate import listed
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
+from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.registry import Registry, setting_path
 from nas_edge.rewards import Objective
@@ -35,8 +37,6 @@ from nas_edge.settings import Settings, one_of
 from nas_edge.spaces import SPACES, NetworkSpaceSettings, SpaceSettings
 from nas_edge.tasks import TASKS, TaskSettings
 from nas_edge.training.methods import TRAINING_METHODS, TrainingSettings
-
-Precision: TypeAlias = Literal["int8", "float32"]
 
 
 class DeviceConfig(Settings):
@@ -200,8 +200,24 @@ class TargetConfig(Settings):
 class ExportConfig(Settings):
     """What is delivered."""
 
-    precision: Precision = Field("int8", description="what is measured in the search and delivered")
-    representative_images: int = Field(256, ge=1, description="training images that calibrate int8")
+    precision: Annotated[Precision, one_of(PRECISIONS)] = Field(
+        "int8", description=f"what is measured in the search and delivered: {', '.join(PRECISIONS)}"
+    )
+    representative_images: int = Field(
+        256, ge=1, description="training images, of every class alike, that ranges of activations are taken from"
+    )
+    quantization: Literal["post-training", "aware", "auto"] = Field(
+        "post-training",
+        description="int8 from the weights as trained, from weights tuned with its roundings, or the latter only where "
+        "the former loses more than accuracy_budget",
+    )
+    accuracy_budget: float = Field(
+        0.01, ge=0, description="what quantisation may cost, in the task's metric, on validation images"
+    )
+    aware_share: float = Field(
+        0.2, gt=0, le=1, description="epochs of the tuning of quantization=aware, as a share of training.epochs"
+    )
+    aware_rate: float = Field(0.1, gt=0, description="its learning rate, as a share of training.learning_rate")
     weights: Literal["scratch", "shared"] = Field("scratch", description="where the winner's training starts")
     compare: bool = Field(True, description="also train the reference network and the best random architecture")
     hardware: Annotated[str | None, one_of(HARDWARE)] = Field(
@@ -215,8 +231,13 @@ class ExportConfig(Settings):
 
     @model_validator(mode="after")
     def _runs_there(self) -> ExportConfig:
-        if self.hardware and self.precision == "float32" and not HARDWARE[self.hardware].runs_float32:
-            raise ValueError(f"{self.hardware} runs int8 files only; leave out export.precision=float32")
+        if self.hardware and self.precision not in HARDWARE[self.hardware].precisions:
+            raise ValueError(
+                f"{self.hardware} runs {listed(HARDWARE[self.hardware].precisions)} files only; leave out "
+                f"export.precision={self.precision}"
+            )
+        if self.quantization == "aware" and PRECISIONS[self.precision].activations != "int8":
+            raise ValueError(f"quantization=aware trains for int8 activations; export.precision is {self.precision}")
         return self
 
 

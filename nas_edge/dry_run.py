@@ -36,8 +36,9 @@ from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import RunContext, final_spec, load_data, make_space, open_bench, open_task
-from nas_edge.stages.delivering import TESTED_AT_ONCE, convert
+from nas_edge.stages.delivering import convert
 from nas_edge.stages.fitting import evaluation_batch_size, largest
+from nas_edge.stages.quantizing import TESTED_AT_ONCE, aware_settings
 from nas_edge.stages.searching import make_loop
 from nas_edge.stages.warm_start import start_loop
 from nas_edge.text import kind_suffix
@@ -303,6 +304,8 @@ def _rehearse_delivery(context: RunContext, contender: Contender, show: Callable
     device.measure_file(delivered.files[config.export.precision], spec)
     measuring_s = clock.lap()
     show(5, "measured again")
+    if config.export.quantization != "post-training":  # of auto, at most
+        steps += aware_settings(config).steps(len(images))
     training_s = recalibrating_s + _training_s(ends_s, steps)
     if training.early_stopping is not None:  # after each epoch
         training_s += training.epochs * scoring_s

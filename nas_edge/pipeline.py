@@ -27,6 +27,10 @@ from nas_edge.errors import (
     UnreliableLatencyError,
 )
 from nas_edge.formatting import command
+from nas_edge.latency.device import DeviceSource
+from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.networks.precisions import PRECISIONS
+from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.environment import environment
@@ -57,7 +61,9 @@ from nas_edge.stages.delivering import (
     measure_models,
     write_report,
 )
+from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
 from nas_edge.stages.halving import best_trained
+from nas_edge.stages.quantizing import TESTED_AT_ONCE, post_training, quantize_once
 from nas_edge.stages.scoring_front import score_front
 from nas_edge.stages.searching import find_targets, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_finalists
@@ -247,7 +253,14 @@ def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Tri
     return contenders
 
 
-def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hardware: str | None = None) -> RunResult:
+def export(
+    folder: Path,
+    out: Path,
+    device: str | None,
+    reporter: Reporter,
+    hardware: str | None = None,
+    precision: str | None = None,
+) -> RunResult:
     """Writes the bundle of a finished run again, converted and measured anew.
 
     Args:
@@ -256,6 +269,7 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hard
         device: where to measure; None for the run's own device.
         reporter: what the user sees.
         hardware: what has to run it; None for the run's own, if it has any.
+        precision: what to deliver, `auto` for the fastest that keeps `export.accuracy_budget`; None for the run's own.
 
     Raises:
         RunError: when the run did not get as far as a trained winner.
@@ -276,6 +290,8 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hard
         config = config.model_copy(update={"device": alone})
     if hardware is not None:
         config = load_config(flags={"export.hardware": hardware}, base=config)
+    if precision not in (None, AUTO):
+        config = _with_precision(config, precision)
     weights = run.read_weights("winner/weights.npz")
     task = open_task(config)
     data = same_data(config, task, reporter)
@@ -292,11 +308,57 @@ def export(folder: Path, out: Path, device: str | None, reporter: Reporter, hard
         for part in (first, *others):
             stack.enter_context(part.source)
         network = space.build(architecture).needed_network()
-        model = convert(config, task, data, Contender("winner", str(architecture), None, network), weights)
+        contender = Contender("winner", str(architecture), None, network)
+
+        def kept() -> Weights:
+            return run.read_weights("winner/aware.npz")
+
+        tried: tuple[TriedPrecision, ...] = ()
+        if precision == AUTO:
+            tried = _precisions(run, config, task, data, network, weights, first.source, reporter)
+            config = _with_precision(config, tried[0].precision)
+        settled = quantize_once(run, config, task, data, network, weights, "winner", kept)
+        model = convert(config, task, data, contender, weights, *settled)
         rows, *further = (
             measure_models(config, part.source, part.source.measure_files, [model], reporter)
             for part in (first, *others)
         )
         elsewhere = tuple(zip(others, further, strict=True))
-        bundling = Bundling(config, task, space, data, first.source, first.target_ms, elsewhere)
+        bundling = Bundling(config, task, space, data, first.source, first.target_ms, elsewhere, tried)
         return bundling.write(out, architecture, [model], rows, found.latency_estimate)
+
+
+def _with_precision(config: RunConfig, precision: str) -> RunConfig:
+    """Settings that deliver another precision, from weights as trained where those that were tuned are of no use."""
+    given: dict[str, object] = {"export.precision": precision}
+    if PRECISIONS[precision].activations != "int8":
+        given["export.quantization"] = "post-training"
+    return load_config(flags=given, base=config)
+
+
+def _precisions(
+    run: Run,
+    config: RunConfig,
+    task: NetworkTask,
+    data: TaskData,
+    network: NetworkSpec,
+    weights: Weights,
+    device: DeviceSource,
+    reporter: Reporter,
+) -> tuple[TriedPrecision, ...]:
+    from nas_edge.export.verify import file_quality
+
+    def quality(file: bytes) -> float:
+        return file_quality(file, data.in_order(data.split.validation, TESTED_AT_ONCE), task).value
+
+    def kept() -> Weights:
+        return run.read_weights("winner/aware.npz")
+
+    def make(precision: str) -> bytes:
+        changed = _with_precision(config, precision)
+        chosen, how = quantize_once(run, changed, task, data, network, weights, "winner", kept)
+        if how.method == "aware" and PRECISIONS[precision].activations == "int8":
+            return tflite_model(network, precision, chosen)
+        return post_training(changed, data, network, weights)
+
+    return fastest_precision(config, task.metric, device, make, quality, reporter)

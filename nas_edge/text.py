@@ -52,13 +52,14 @@ def origin_text(kind: LatencyKind, source: str) -> str:
     return f"{kind} {'in' if kind == LatencyKind.LOOKED_UP else 'by'} {source}"
 
 
-def slower_int8(times_ms: Mapping[str, float | None]) -> str:
+def slower_than_float(times_ms: Mapping[str, float | None]) -> str:
     """A line that says so where quantisation makes the model slower; otherwise empty.
 
     Args:
         times_ms: latency by precision.
     """
-    int8_ms, float_ms = times_ms.get("int8"), times_ms.get("float32")
-    if int8_ms is None or float_ms is None or int8_ms <= float_ms:
-        return ""
-    return f"int8 is slower than float on this device: {ms_text(int8_ms)} ms vs. {ms_text(float_ms)} ms"
+    float_ms = times_ms.get("float32")
+    for precision, other_ms in times_ms.items():
+        if precision != "float32" and other_ms is not None and float_ms is not None and other_ms > float_ms:
+            return f"{precision} is slower than float on this device: {ms_text(other_ms)} ms vs. {ms_text(float_ms)} ms"
+    return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 from nas_edge.cli import completion
 from nas_edge.cli.base import Command, Group, print_checks, print_table, tell_watching, watch_option
 from nas_edge.cli.options import HARDWARE_HELP
+from nas_edge.networks.precisions import PRECISIONS
 
 
 @click.command("completion", cls=Command)
@@ -101,8 +102,8 @@ def show_space(name: str) -> None:
 @spaces.command("check")
 @click.argument("name", shell_complete=completion.spaces)
 @click.option("--hardware", required=True, metavar="NAME", shell_complete=completion.hardware, help=HARDWARE_HELP)
-@click.option("--precision", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
-def check_space(name: str, hardware: str, precision: Literal["int8", "float32"]) -> int:
+@click.option("--precision", type=click.Choice(list(PRECISIONS)), default="int8", show_default=True)
+def check_space(name: str, hardware: str, precision: str) -> int:
     """Says which choices of the space NAME do not fit some hardware, and what remains without them.
 
     The exit code is 1 if some cannot run there. A search with --hardware leaves them out.

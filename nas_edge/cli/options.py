@@ -9,6 +9,11 @@ LATENCY_HELP = (
 )
 HARDWARE_HELP = "What has to run it, for example edgetpu. See `nas-edge spaces check`."
 INIT_HELP = "Start shared weights and trainings from another run, or a file: .npz, .weights.h5, .keras."
+EXPORT_PRECISION_HELP = "What to deliver; auto: the fastest here that keeps the accuracy budget."
+QUANTIZATION_HELP = (
+    "aware trains with the roundings of int8; auto does so only where post-training costs more accuracy than "
+    "export.accuracy_budget (default 0.01)."
+)
 RESUME_HELP = "Continue a stopped run."
 DELEGATE_HELP = (
     "cpu, none; on phones also gpu, nnapi (legacy), external:LIBRARY[,KEY=VALUE...]. These must take every operator; "

@@ -19,9 +19,10 @@ from nas_edge.cli.base import (
     read_latencies_ms,
     settings_option,
 )
-from nas_edge.cli.options import DEVICE_HELP, HARDWARE_HELP
+from nas_edge.cli.options import DATA_HELP, DEVICE_HELP, EXPORT_PRECISION_HELP, HARDWARE_HELP
 from nas_edge.errors import NasEdgeError
 from nas_edge.formatting import command, ms_text
+from nas_edge.networks.precisions import PRECISIONS
 from nas_edge.terminal import printable
 
 if TYPE_CHECKING:
@@ -261,17 +262,57 @@ def deliver(
     help="Where to measure it; default: the run's device.",
 )
 @click.option("--hardware", metavar="NAME", shell_complete=completion.hardware, help=HARDWARE_HELP)
-def export(run: Path, out: Path, device: str | None, hardware: str | None) -> None:
-    """Writes and measures a finished RUN's bundle again.
+@click.option("--precision", type=click.Choice([*PRECISIONS, "auto"]), help=EXPORT_PRECISION_HELP)
+@click.option("--data", metavar="SOURCE", shell_complete=completion.data, help=f"Of a .keras file: {DATA_HELP}")
+@click.option(
+    "--input-range",
+    type=click.Choice(["0,255", "0,1", "-1,1"]),
+    default="0,255",
+    help="Of a .keras file: what it takes pixels as; default: 0,255.",
+)
+@settings_option("Of a .keras file: a setting of data, export, device or measuring; may be repeated.")
+def export(
+    run: Path,
+    out: Path,
+    device: str | None,
+    hardware: str | None,
+    precision: str | None,
+    data: str | None,
+    input_range: str,
+    assignments: tuple[str, ...],
+) -> None:
+    """Writes and measures a finished RUN's bundle again, or that of a Keras model.
 
     The files are converted anew, into another folder. With --hardware, they are refused if that cannot run them.
 
+    In place of a run, RUN may be a .keras file with an image classifier, of layers of Keras alone, and --data the
+    images that it is calibrated and tested with. It is read in a process of its own.
+
     Exit codes are those of `nas-edge search`: 3 when the run's hard limit is missed, 4 when that is not known.
     """
+    if run.suffix == ".keras":
+        from nas_edge.keras_export import KerasExport, export_keras
+
+        if data is None:
+            raise click.UsageError("--data is missing: images like those that the model was trained with")
+        request = KerasExport(
+            file=str(run),
+            out=str(out),
+            data=data,
+            precision=precision or "int8",
+            input_range=input_range,
+            device=device or "host:",
+            hardware=hardware,
+            settings=assignments,
+        )
+        click.echo(export_keras(request))
+        return
+    if data is not None or assignments:
+        raise click.UsageError("--data and --set go with a .keras file; a run has its own")
     from nas_edge import pipeline
     from nas_edge.progress import Reporter
     from nas_edge.report import result_text
 
-    result = pipeline.export(run, out, device, Reporter(), hardware)
+    result = pipeline.export(run, out, device, Reporter(), hardware, precision)
     click.echo(result_text.answer(result, run, out))
     check_limit(result)

@@ -21,9 +21,11 @@ from nas_edge.cli.options import (
     HARDWARE_HELP,
     INIT_HELP,
     LATENCY_HELP,
+    QUANTIZATION_HELP,
     RESUME_HELP,
 )
 from nas_edge.errors import StoppedError
+from nas_edge.networks.precisions import PRECISIONS
 
 if TYPE_CHECKING:
     from nas_edge.config import RunConfig
@@ -118,7 +120,12 @@ FLAGS = (
     Flag(
         "--precision",
         "export.precision",
-        {"type": click.Choice(["int8", "float32"]), "help": "What is measured and delivered."},
+        {"type": click.Choice(list(PRECISIONS)), "help": "What is measured and delivered."},
+    ),
+    Flag(
+        "--quantization",
+        "export.quantization",
+        {"type": click.Choice(["post-training", "aware", "auto"]), "help": QUANTIZATION_HELP},
     ),
     Flag(
         "--hardware",

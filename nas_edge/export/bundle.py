@@ -1,6 +1,6 @@
 """The bundle: the folder an app team receives, complete and checkable.
 
-    model_int8.tflite     full integer (absent when only float32 is delivered)
+    model_int8.tflite     what is delivered, named after its precision (absent when only float32 is delivered)
     model_float32.tflite  the same network before quantisation
     labels.txt            of a classifier: one class name per line; other tasks have other files, or none
     golden/               images, what preprocessing makes of them and what each model answers, see `golden.py`
@@ -43,6 +43,7 @@ from nas_edge.export.bundle_readme import bundle_readme
 from nas_edge.export.example_files import ANDROID, EXAMPLE, VERIFY, example_files
 from nas_edge.export.golden import FOLDER, RunFile, differences, golden_files, image_name, run_here, tolerance_of
 from nas_edge.formatting import reason
+from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.regular_file import open_regular
 from nas_edge.tasks.base import BundleSection, Metric
 
@@ -52,7 +53,7 @@ MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 README = "README.md"
 MEASUREMENTS = "measurements.json"
-MODEL_FILES = {"float32": "model_float32.tflite", "int8": "model_int8.tflite"}
+MODEL_FILES = {precision: f"model_{precision}.tflite" for precision in PRECISIONS}
 
 # Names that no task's file may have.
 _RESERVED = (MANIFEST, README, MEASUREMENTS, SUMS, FOLDER, EXAMPLE, VERIFY, ANDROID)
@@ -99,7 +100,7 @@ class Bundle:
         manifest: the parsed `manifest.json`.
         files: every file's bytes but those of the manifest and `SHA256SUMS`, by name; which there are depends on the
             task.
-        models: the TFLite files' bytes by precision, `float32` and perhaps `int8`.
+        models: the TFLite files' bytes by precision, `float32` and perhaps another.
     """
 
     folder: Path
@@ -111,8 +112,8 @@ class Bundle:
 def write_bundle(
     folder: Path,
     *,
-    float32: DeliveredModel,
-    int8: DeliveredModel | None,
+    models: Mapping[Precision, DeliveredModel],
+    precision: Precision,
     section: BundleSection,
     metric: Metric,
     preprocessing: Preprocessing,
@@ -128,8 +129,8 @@ def write_bundle(
 
     Args:
         folder: must be empty or not exist.
-        float32: the float model.
-        int8: the quantised model; rejected unless every operator is an integer operator.
+        models: by precision, rejected unless they are what that says: in int8, every operator is an integer operator.
+        precision: of the one that is delivered; the others are for comparison.
         section: what there is to say of the task.
         metric: what quality is.
         preprocessing: turns pixels into model input.
@@ -149,15 +150,14 @@ def write_bundle(
         DataError: when a golden image does not fit the models.
         RunError: when the folder already exists or cannot be written.
     """
-    models = _checked(float32, int8, section)
-    main = "float32" if int8 is None else "int8"
+    _check_models(models, section)
     golden = golden_files({name: model.file for name, model in models.items()}, golden_images, preprocessing)
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "created": (created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
         **{"space": space, "architecture": architecture, "decisions": decisions},
         "preprocessing": preprocessing.manifest(),
-        "model": MODEL_FILES[main],
+        "model": MODEL_FILES[precision],
         "models": {name: _describe(name, model, metric, golden) for name, model in models.items()},
         "golden": [image_name(number) for number in range(len(golden_images))],
         "versions": _versions(),
@@ -165,19 +165,17 @@ def write_bundle(
         **section.manifest,
     }
     files = _files(models, {**section.files, **(more_files or {})}) | golden | _measurements(models)
-    readme = {README: bundle_readme(manifest, main, section, metric).encode()}
-    _write(folder, files | readme | example_files(manifest, main, section.snippet), manifest)
+    readme = {README: bundle_readme(manifest, precision, section, metric).encode()}
+    _write(folder, files | readme | example_files(manifest, precision, section.snippet), manifest)
     return verify_bundle(folder)
 
 
-def _checked(float32: DeliveredModel, int8: DeliveredModel | None, section: BundleSection) -> dict[str, DeliveredModel]:
-    """The models by precision, once they are found to be what they are called."""
-    models = {"float32": float32} | ({"int8": int8} if int8 is not None else {})
-    if int8 is not None:
-        verify.check_int8(int8.file)
-    for model in models.values():
+def _check_models(models: Mapping[Precision, DeliveredModel], section: BundleSection) -> None:
+    """Checks that models are what they are called, and fit the task."""
+    for precision, model in models.items():
+        if PRECISIONS[precision].calibrated:
+            verify.check_precision(model.file, precision)
         _check_outputs(section, verify.input_output(model.file)[1])
-    return models
 
 
 def _files(models: Mapping[str, DeliveredModel], others: Mapping[str, bytes]) -> dict[str, bytes]:

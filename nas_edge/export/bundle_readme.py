@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from nas_edge.export.example_files import ANDROID, EXAMPLE, VERIFY
 from nas_edge.export.golden import FOLDER, image_name
 from nas_edge.formatting import ms_text, with_interval
 from nas_edge.hardware.gate import HardwareCheck
 from nas_edge.tasks.base import BundleSection, Metric
-from nas_edge.text import slower_int8
+from nas_edge.text import slower_than_float
 
 
 def bundle_readme(manifest: Mapping[str, Any], precision: str, section: BundleSection, metric: Metric) -> str:
@@ -42,7 +44,7 @@ def bundle_readme(manifest: Mapping[str, Any], precision: str, section: BundleSe
 
 def _figures(manifest: Mapping[str, Any], model: Mapping[str, Any], metric: Metric) -> list[str]:
     details, models = manifest["details"], manifest["models"]
-    slower = slower_int8({name: _latency_ms(facts) for name, facts in models.items()})
+    slower = slower_than_float({name: _latency_ms(facts) for name, facts in models.items()})
     checked = details.get("hardware_check")
     measured_on = f"The latency was measured on {details['device']}. " if "device" in details else ""
     return [
@@ -72,9 +74,10 @@ def _rules(rules: Mapping[str, Any], model: Mapping[str, Any], section: BundleSe
         f"std {_numbers(rules['std'])}.",
     ]
     if source["scale"] is not None:
+        limits = np.iinfo(source["dtype"])
         lines += [
-            f"3. Quantise: `stored = clip(round(value / {source['scale']!r}) + ({source['zero_point']}), -128, 127)`, "
-            f"int8 `[1, {height}, {width}, {channels}]`.",
+            f"3. Quantise: `stored = clip(round(value / {source['scale']!r}) + ({source['zero_point']}), "
+            f"{limits.min}, {limits.max})`, {source['dtype']} `[1, {height}, {width}, {channels}]`.",
             f"4. Run, then dequantise: `{section.output} = {result['scale']!r} * (stored - ({result['zero_point']}))`; "
             f"{section.answer}.",
         ]

@@ -1,7 +1,7 @@
-"""Full-integer post-training quantisation: int8 weights, activations, input and output.
+"""Post-training conversion to any precision of the table (`networks.precisions`).
 
-Weights are quantised per output channel, activations per tensor with the ranges seen on a representative set
-(Jacob et al., 2018, arXiv:1712.05877).
+Where activations become integers, weights are quantised per output channel, and activations per tensor with the ranges
+seen on a representative set (Jacob et al., 2018, arXiv:1712.05877).
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ import tensorflow as tf
 
 from nas_edge.errors import DataError
 from nas_edge.export.convert import run_converter
-from nas_edge.export.verify import check_int8
+from nas_edge.export.verify import check_precision
+from nas_edge.networks.precisions import PRECISIONS, Precision
 
 
-def int8_tflite(model: keras.Model, representative: Callable[[], Iterable[np.ndarray[Any, Any]]]) -> bytes:
-    """Converts a model to a TFLite file with integer operators only and a fixed batch of one.
+def quantized_tflite(
+    model: keras.Model, precision: Precision, representative: Callable[[], Iterable[np.ndarray[Any, Any]]]
+) -> bytes:
+    """Converts a model to a TFLite file with a fixed batch of one.
 
     Args:
         model: one input `[batch, height, width, channels]`, one output.
+        precision: of the file.
         representative: reads batches, float32 `[n, height, width, channels]`, of training images preprocessed as at
-            inference; up to a few hundred images suffice.
+            inference; up to a few hundred images suffice. Read where activations become integers.
 
     Returns:
-        The file, with signature `serving_default` from `input` to `output_0`, both int8.
+        The file, with signature `serving_default` from `input` to `output_0`, of the types that the precision says.
 
     Raises:
         DataError: when the representative images do not fit the model, or contain NaN or infinity.
-        ExportError: when the converter fails, or the file still has a float operator.
+        ExportError: when the converter fails, or the file has an operator of another type than the precision's.
     """
-    expected = tuple(model.inputs[0].shape[1:])
+    types, expected = PRECISIONS[precision], tuple(model.inputs[0].shape[1:])
 
     def images() -> Iterator[list[np.ndarray[Any, Any]]]:
         for batch in representative():
@@ -47,12 +51,17 @@ def int8_tflite(model: keras.Model, representative: Callable[[], Iterable[np.nda
                 raise DataError("representative images contain NaN or infinity")
             yield from ([image[None].astype(np.float32)] for image in batch)
 
-    def full_integer(converter: Any) -> None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = images
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
+    def configure(converter: Any) -> None:
+        if types.weights != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if types.weights == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if types.calibrated:
+            converter.representative_dataset = images
+            converter.inference_input_type = converter.inference_output_type = tf.as_dtype(types.io)
+        if types.operator_set:
+            converter.target_spec.supported_ops = [getattr(tf.lite.OpsSet, types.operator_set)]
 
-    file = run_converter(model, full_integer)
-    check_int8(file)
+    file = run_converter(model, configure)
+    check_precision(file, precision)
     return file

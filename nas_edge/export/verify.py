@@ -12,14 +12,12 @@ import numpy as np
 
 from nas_edge.errors import DataError, ExportError
 from nas_edge.formatting import reason
+from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.networks.tflite_model import OperatorInfo, operators
 from nas_edge.quiet import held_stderr
 from nas_edge.tasks.base import Batch, NetworkTask, RunningScore
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
-
-# Types in a full-integer file: INT8 values; INT32 biases, shapes and axes.
-_INTEGER_TYPES = {"INT8", "INT32"}
 
 _NAMED_OFFENDERS = 5
 
@@ -180,6 +178,29 @@ def file_quality(model: bytes, batches: Iterable[Batch], task: NetworkTask, thre
     return FileQuality(running.value(), np.concatenate(known) if known and len(known) == len(scores) else None)
 
 
+def check_outputs(model: bytes, images: Array, expected: Array, reference: str, share: float = 0.0) -> None:
+    """Checks that a file computes what it was made of computes.
+
+    Args:
+        model: a TFLite file.
+        images: float32 `[n, height, width, channels]`, preprocessed.
+        expected: `[n, ...]`, what the reference makes of them.
+        reference: what that is, in words.
+        share: of the range of its outputs, by which they may differ for roundings at other places.
+
+    Raises:
+        ExportError: when the outputs differ by more than rounding, on average over the outputs.
+    """
+    result = input_output(model)[1]
+    difference = float(np.abs(run_tflite(model, images) - expected).mean())
+    allowed = max(tolerance(result, expected), share * float(np.ptp(expected)))
+    if not difference <= allowed:
+        raise ExportError(
+            f"the file's outputs differ from {reference} by {difference:.4g} on average",
+            expected=f"at most {allowed:.4g}",
+        )
+
+
 def max_difference(first: Array, second: Array) -> float:
     """The largest difference of any output of two arrays of one shape, in real values."""
     return float(np.abs(first - second).max())
@@ -198,26 +219,30 @@ def input_output(model: bytes) -> tuple[TensorInfo, TensorInfo]:
     return _tensor_info(inputs[0]), _tensor_info(outputs[0])
 
 
-def check_int8(model: bytes) -> None:
-    """Checks that a file is full-integer: int8 input and output, and integer operators only.
+def check_precision(model: bytes, precision: Precision) -> None:
+    """Checks that a file is what its precision says: in `int8`, int8 input and output, and integer operators only.
 
     Raises:
-        ExportError: naming the operators with tensors of another type, and the input or output that is not int8.
+        ExportError: naming the operators with tensors of another type, and the input or output that has another.
     """
+    types = PRECISIONS[precision]
+    found = _operators(model)
     offenders = [
-        f"{i}:{op.name} ({', '.join(sorted(set(_types(op)) - _INTEGER_TYPES)).lower()})"
-        for i, op in enumerate(_operators(model))
-        if set(_types(op)) - _INTEGER_TYPES
+        f"{i}:{op.name} ({', '.join(sorted(set(_types(op)) - types.operator_dtypes)).lower()})"
+        for i, op in enumerate(found)
+        # Of a float file, further types (indices, conditions) are its author's business.
+        if types.calibrated and set(_types(op)) - types.operator_dtypes and op.name not in types.casts
     ]
     offenders += [
         f"{role} {tensor.name!r} ({tensor.dtype})"
         for role, tensor in zip(("input", "output"), input_output(model), strict=True)
-        if tensor.dtype != "int8"
+        if tensor.dtype != types.io
     ]
     if offenders:
         named = ", ".join(offenders[:_NAMED_OFFENDERS]) + (" ..." if len(offenders) > _NAMED_OFFENDERS else "")
         raise ExportError(
-            f"not a full-integer int8 file: {len(offenders)} operator(s), inputs or outputs are not int8: {named}",
+            f"not an {precision} file ({types.what}): {len(offenders)} operator(s), inputs or outputs have other "
+            f"types: {named}",
             fix="deliver float32, by a new run with --precision float32",
         )
 

@@ -21,6 +21,7 @@ CPU = Hardware(
             "CONV_2D": 6,
             "DEPTHWISE_CONV_2D": 6,
             "DEPTH_TO_SPACE": 2,
+            "DEQUANTIZE": 6,
             "DIV": 2,
             "EXP": 2,
             "EXPAND_DIMS": 1,

@@ -194,7 +194,7 @@ EDGETPU = Hardware(
         },
     ),
     int8_dtypes=frozenset({"INT8", "UINT8", "INT32"}),
-    runs_float32=False,
+    precisions=frozenset({"int8"}),
     rules=(_three_dimensions,),
     # The program takes a part of it: in public logs the compiler has 6.1 to 7.5 MiB for parameters.
     on_chip_bytes=8 * 10**6,

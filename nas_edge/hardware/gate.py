@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas_edge.errors import ExportError
 from nas_edge.hardware.profile import Hardware, Rule
-from nas_edge.networks.tflite_model import FileTensor, OperatorInfo, Precision, operators
+from nas_edge.networks.precisions import PRECISIONS, Precision
+from nas_edge.networks.tflite_model import FileTensor, OperatorInfo, operators
+
+
+def listed(precisions: Collection[Precision]) -> str:
+    """Names in the order of the table, for example `int8, float32`."""
+    return ", ".join(name for name in PRECISIONS if name in precisions)
+
 
 _FLOAT_DTYPES = frozenset({"FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64"})
 _NAMED = 3
@@ -95,7 +102,7 @@ def check_file(model: bytes, hardware: Hardware, precision: Precision = "int8") 
     Args:
         model: a TFLite file.
         hardware: where it is to run.
-        precision: what the file claims to be; in `int8` no operator may be a float one.
+        precision: what the file claims to be, see `PRECISIONS`; in `int8` no operator may be a float one.
 
     Raises:
         ExportError: when the file is damaged.
@@ -104,8 +111,8 @@ def check_file(model: bytes, hardware: Hardware, precision: Precision = "int8") 
         found = operators(model)
     except ValueError as e:
         raise ExportError(str(e)) from e
-    if precision == "float32" and not hardware.runs_float32:
-        whole = OperatorProblem("the file", "float32", "only int8 files run there")
+    if precision not in hardware.precisions:
+        whole = OperatorProblem("the file", precision, f"only {listed(hardware.precisions)} files run there")
         return HardwareCheck(hardware.name, len(found), (whole,))
     problems, advice = [], []
     for operator in found:
@@ -133,10 +140,15 @@ def require_hardware(model: bytes, hardware: Hardware, precision: Precision = "i
 
 def _problems(operator: OperatorInfo, hardware: Hardware, precision: Precision) -> Iterator[str]:
     """What is wrong with an operator, the most telling first."""
-    tensors = (*operator.inputs, *operator.outputs)
+    tensors, types = (*operator.inputs, *operator.outputs), PRECISIONS[precision]
+    cast = operator.name in types.casts
+    if cast and all(tensor.values is not None for tensor in operator.inputs):
+        return  # how weights are stored: they are cast when the file is loaded
     floats = sorted({tensor.dtype for tensor in tensors} & _FLOAT_DTYPES)
-    if precision == "int8" and floats:
-        yield f"a float operator ({', '.join(floats).lower()}) in an int8 file"
+    if types.calibrated and floats and not cast:
+        yield f"a float operator ({', '.join(floats).lower()}) in an {precision} file"
+    if operator.name in types.without:
+        yield f"it has no {types.activations} kernel"
     for tensor in tensors:
         if tensor.dynamic:
             yield f"{tensor.name} {list(tensor.shape)} has a dimension of any size; fix the shape, batch included"
@@ -150,8 +162,9 @@ def _problems(operator: OperatorInfo, hardware: Hardware, precision: Precision) 
         return
     if operator.version > support.max_version:
         yield f"version {operator.version} is not supported, {support.max_version} is the latest that is"
-    if precision == "int8":
-        others = sorted({tensor.dtype for tensor in tensors} - hardware.int8_dtypes - _FLOAT_DTYPES)
+    if types.calibrated:
+        allowed = hardware.int8_dtypes if types.activations == "int8" else types.operator_dtypes
+        others = sorted({tensor.dtype for tensor in tensors} - allowed - _FLOAT_DTYPES)
         if others:
             yield f"its type {', '.join(others).lower()} is not supported"
     yield from _broken((*support.rules, *hardware.rules), operator)

@@ -20,6 +20,7 @@ GPU = Hardware(
     name="gpu",
     what="a phone's GPU, by TFLite's GPU delegate",
     sources=("TensorFlow, tensorflow/lite/delegates/gpu/common/model_builder.cc: IsSupported of each operator",),
+    precisions=frozenset({"int8", "int8-float-io", "float16", "float32"}),
     operators=versions(
         {
             "ABS": 2,

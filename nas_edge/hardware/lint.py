@@ -15,10 +15,11 @@ from nas_edge.hardware.gate import OperatorProblem, check_file
 from nas_edge.hardware.profile import Hardware
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec
+from nas_edge.networks.precisions import Precision
 from nas_edge.networks.primitives.activation import ACTIVATIONS
 from nas_edge.networks.template import choice_path, join, occurrences
 from nas_edge.networks.tflite_graph import TFLiteGraph
-from nas_edge.networks.tflite_model import Precision, tflite_model
+from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.spaces.decisions import Architecture, Decision, NetworkSpace, SearchSpace
 
 SpaceT = TypeVar("SpaceT", bound=SearchSpace)

@@ -26,6 +26,7 @@ NNAPI = Hardware(
     name="nnapi",
     what="what Android's NNAPI drives",
     sources=("TensorFlow, tensorflow/lite/delegates/nnapi/nnapi_delegate.cc: NNAPIDelegateKernel::Validate",),
+    precisions=frozenset({"int8", "int8-float-io", "float16", "float32"}),
     operators=versions(
         {
             "ADD": 2,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.networks.tflite_model import OperatorInfo
 
 # What is wrong with an operator, in words that follow its name; "" where nothing is.
@@ -57,7 +58,7 @@ class Hardware:
         sources: where the facts below come from.
         operators: what is supported, by the name in TFLite's schema.
         int8_dtypes: types of tensors in an int8 file.
-        runs_float32: whether float32 files run there, too.
+        precisions: of files that run there.
         max_rank: dimensions of a tensor, batch included.
         rules: what every operator has to keep.
         on_chip_bytes: memory for parameters that are not sent again for each inference; None where there is no such.
@@ -72,7 +73,7 @@ class Hardware:
     sources: tuple[str, ...]
     operators: Mapping[str, OperatorSupport]
     int8_dtypes: frozenset[str] = frozenset({"INT8", "INT32"})
-    runs_float32: bool = True
+    precisions: frozenset[Precision] = frozenset(PRECISIONS)
     max_rank: int = 4
     rules: tuple[Rule, ...] = ()
     on_chip_bytes: int | None = None

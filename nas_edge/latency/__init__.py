@@ -25,7 +25,7 @@ from nas_edge.latency.settings import DeviceLatencySettings, LatencySettings, Te
 from nas_edge.latency.simulated import SimulatedSettings, open_simulated
 from nas_edge.latency.source import LatencySource
 from nas_edge.latency.table import TableSettings, open_table
-from nas_edge.networks.tflite_model import Precision
+from nas_edge.networks.precisions import Precision
 from nas_edge.registry import Entry, Registry
 from nas_edge.spaces.decisions import SearchSpace
 

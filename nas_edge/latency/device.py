@@ -17,7 +17,8 @@ from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.cache import MeasuringKey
 from nas_edge.latency.source import Candidate, LatencySource, resolve
 from nas_edge.networks.graph import NetworkSpec
-from nas_edge.networks.tflite_model import Precision, tflite_model
+from nas_edge.networks.precisions import Precision
+from nas_edge.networks.tflite_model import tflite_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,7 +22,7 @@ from nas_edge.latency.model_file import ModelFile, read_model
 from nas_edge.latency.models.subject import Subject, subject_of
 from nas_edge.latency.settings import LatencySettings
 from nas_edge.latency.source import Candidate, LatencySource, resolve
-from nas_edge.networks.tflite_model import Precision
+from nas_edge.networks.precisions import Precision
 from nas_edge.spaces.decisions import SearchSpace
 
 

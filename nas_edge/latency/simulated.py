@@ -30,7 +30,8 @@ from nas_edge.latency.roofline import estimate, network_work
 from nas_edge.latency.settings import LatencySettings
 from nas_edge.latency.source import Candidate, LatencySource, resolve
 from nas_edge.networks.graph import NetworkSpec
-from nas_edge.networks.tflite_model import Precision, tflite_model
+from nas_edge.networks.precisions import Precision
+from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.settings import one_of
 from nas_edge.spaces.decisions import Architecture, NetworkSpace, SearchSpace
 
@@ -123,8 +124,8 @@ def open_simulated(device: str, space: SearchSpace, precision: Precision) -> Sim
             f"the {simulator.name} times networks, which {space.name} does not describe",
             fix="name where latencies come from, for example --latency-column NAME",
         )
-    if precision == "float32" and not hardware.runs_float32:
-        raise ConfigError(f"the {simulator.name} times int8 networks only", received="float32", fix="--precision int8")
+    if precision not in hardware.precisions:
+        raise ConfigError(f"the {simulator.name} times int8 networks only", received=precision, fix="--precision int8")
     return SimulatedSource(simulator, checks=_has_others(space, hardware))
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 from nas_edge.networks.graph import INPUT, NetworkSpec, Node, Shape
-
-# What one value of an activation takes, by the precision of the network as it is delivered.
-BYTES_PER_VALUE: Mapping[str, int] = {"float32": 4, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Analysis:
 
 
 def analyze(spec: NetworkSpec, bytes_per_value: int = 4) -> Analysis:
-    """Adds up the costs of all nodes. `bytes_per_value` is one of `BYTES_PER_VALUE`."""
+    """Adds up the costs of all nodes. `bytes_per_value`: see `NumberTypes.activation_bytes`."""
     variables = [shape for node in spec.nodes for shape in trainable_shapes(spec, node)]
     return Analysis(
         macs=sum(node_macs(spec, node) for node in spec.nodes),

@@ -19,10 +19,16 @@ from nas_edge.networks.primitives import Shape as Shape
 if TYPE_CHECKING:
     import numpy as np
 
-# Real weights of a network: per node, the arrays in the order its layer's docstring gives.
+# Real weights of a network: per node, the arrays in the order its layer's docstring gives. Quantisation-aware training
+# adds the ranges that it learned, see `with_ranges`.
 Weights: TypeAlias = "Mapping[str, tuple[np.ndarray[Any, Any], ...]]"
 
+# Least and greatest value of each node's output, by the name of the node.
+Ranges: TypeAlias = Mapping[str, tuple[float, float]]
+
 INPUT = "input"
+
+_RANGE = "/range"
 
 
 @dataclass(frozen=True)
@@ -126,3 +132,21 @@ def infer_shape(layer: Primitive, inputs: tuple[Shape, ...], name: str) -> Shape
         return layer.output_shape(*inputs)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def with_ranges(weights: Weights, ranges: Ranges) -> Weights:
+    """Weights that keep the ranges of activations with them, so that whatever keeps the weights keeps the ranges."""
+    import numpy as np
+
+    return {**weights, **{f"{name}{_RANGE}": (np.array(limits, np.float32),) for name, limits in ranges.items()}}
+
+
+def ranges_of(weights: Weights) -> dict[str, tuple[float, float]]:
+    """The ranges of activations that weights keep; none where they were not trained quantisation-aware."""
+    kept = {name.removesuffix(_RANGE): group[0] for name, group in weights.items() if name.endswith(_RANGE)}
+    return {name: (float(limits[0]), float(limits[1])) for name, limits in kept.items()}
+
+
+def without_ranges(weights: Weights) -> Weights:
+    """The arrays of the layers alone."""
+    return {name: group for name, group in weights.items() if not name.endswith(_RANGE)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from nas_edge.networks.graph import INPUT, NetworkSpec, Weights
+from nas_edge.networks.graph import INPUT, NetworkSpec, Weights, without_ranges
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,11 +64,13 @@ def set_weights(model: keras.Model, weights: Weights) -> None:
 
     Args:
         model: made by `keras_model`.
-        weights: arrays by node name; names that are not in the model are an error, and so are missing ones.
+        weights: arrays by node name; names that are not in the model are an error, and so are missing ones. Ranges of
+            activations are of no use here.
 
     Raises:
         ValueError: when names or shapes do not agree; the layer is named.
     """
+    weights = without_ranges(weights)
     holders = {layer.name: layer for layer in model.layers if layer.weights}
     for kind, names in (("missing", set(holders) - set(weights)), ("unknown", set(weights) - set(holders))):
         if names:

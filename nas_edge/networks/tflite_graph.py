@@ -57,7 +57,8 @@ class Operator:
         kernel_axes: how the axes of the node's kernel are transposed for the file; None without one.
         normalization: the batch norm that is folded into the kernel.
         int8_version: the version of the int8 operator, perhaps depending on its scales (TensorFlow
-            `lite/tools/versioning/op_version.cc`). That of the float32 operator is 1.
+            `lite/tools/versioning/op_version.cc`); int16 operators have the same.
+        float_version: the version of the operator with a float32 output.
         int8_scale: scale and zero point of the int8 output where the runtime's kernels accept no other, or `input` for
             the source's, when values are only moved. None: they follow from the activation range.
     """
@@ -74,12 +75,13 @@ class Operator:
     normalization: Node | None = None
     int8_version: int | Callable[[Operator], int] = 2
     int8_scale: tuple[float, int] | Literal["input"] | None = None
+    float_version: int = 1
 
     @property
     def version(self) -> int:
         """The operator version that the converter writes."""
         if self.output.dtype == "float32":
-            return 1
+            return self.float_version
         return self.int8_version(self) if callable(self.int8_version) else self.int8_version
 
 

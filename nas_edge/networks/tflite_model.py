@@ -7,7 +7,8 @@ activations, shapes and versions, so that a file times like the one that is fina
 1. *lower*: every node becomes TFLite operators on float tensors, batch norm folded and activations fused
    (`Primitive.lower`);
 2. *parameters*: kernels and biases are filled in, real ones or a probe's;
-3. *quantise* (int8 only): scales and zero points for every tensor, by the TFLite quantisation specification
+3. *quantise* (all but float32): smaller kernels and, where activations are integers, scales and zero points for every
+   tensor, by the TFLite quantisation specification
    (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec);
 4. *pack*: the flatbuffer, by the public schema that ai-edge-litert ships.
 """
@@ -18,18 +19,17 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_edge.formatting import reason
 from nas_edge.networks.analysis import weight_shapes
-from nas_edge.networks.graph import NetworkSpec, Node, Shape, Weights
+from nas_edge.networks.graph import NetworkSpec, Node, Shape, Weights, ranges_of
+from nas_edge.networks.precisions import PRECISIONS, NumberTypes, Precision
 from nas_edge.networks.primitives.batch_norm import BATCH_NORM_EPSILON
 from nas_edge.networks.tflite_graph import Operator, Tensor, TFLiteGraph
-
-Precision: TypeAlias = Literal["float32", "int8"]
 
 _Range: TypeAlias = tuple[float, float]
 
@@ -58,11 +58,12 @@ def tflite_model(
 
     Args:
         spec: the network.
-        precision: `float32`, or `int8` for full integer quantisation: int8 input and output, asymmetric activations,
-            symmetric weights per output channel, int32 biases.
+        precision: a name in `PRECISIONS`. In `int8`, activations are asymmetric per tensor, weights symmetric per
+            output channel.
         weights: arrays by node name, as `keras_model.get_weights` returns them; None for a probe.
-        activation_ranges: for int8, the smallest and largest value of each node's output (`input` for the network's
-            input). A node that is fused into a later one, or that moves values only, needs none.
+        activation_ranges: where activations are integers, the smallest and largest value of each node's output
+            (`input` for the network's input). A node that is fused into a later one, or that moves values only, needs
+            none. None: those that the weights keep, see `graph.with_ranges`.
         seed: of the probe's random block.
 
     Returns:
@@ -73,24 +74,31 @@ def tflite_model(
 
     Source: the operators are those TensorFlow 2.21's converter emits; the tests compare the two.
     """
-    if precision not in ("float32", "int8"):
-        raise ValueError(f"precision must be float32 or int8, received {precision!r}")
-    if precision == "int8" and weights is not None and activation_ranges is None:
-        raise ValueError("an int8 file with real weights needs activation_ranges, measured on representative inputs")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, received {precision!r}")
+    types = PRECISIONS[precision]
+    if weights is not None and activation_ranges is None:
+        activation_ranges = ranges_of(weights) or None
+    if types.calibrated and weights is not None and activation_ranges is None:
+        raise ValueError(
+            f"an {precision} file with real weights needs activation_ranges, measured on representative inputs"
+        )
     graph = TFLiteGraph(spec)
     if weights is None:
-        _fill_with_probe(graph, precision, np.random.default_rng(seed))
+        _fill_with_probe(graph, types, np.random.default_rng(seed))
     else:
         _fill_with_weights(graph, spec, weights)
-    if precision == "int8":
-        _quantize(graph, activation_ranges)
+    if types.calibrated:
+        _quantize(graph, types, activation_ranges)
+    else:
+        _shrink_kernels(graph, types)
     return _pack(graph)
 
 
 # ---------------------------------------------------------------- step 2: parameters
 
 
-def _fill_with_probe(graph: TFLiteGraph, precision: Precision, rng: np.random.Generator) -> None:
+def _fill_with_probe(graph: TFLiteGraph, types: NumberTypes, rng: np.random.Generator) -> None:
     """Gives every convolution kernels made of one random block, and small biases."""
     block = rng.uniform(-1.0, 1.0, _BLOCK).astype(np.float32)
     block -= block.mean()  # every filter repeats the same mean, so a large one would grow from layer to layer
@@ -103,12 +111,16 @@ def _fill_with_probe(graph: TFLiteGraph, precision: Precision, rng: np.random.Ge
         fan_in = math.prod(kernel.shape) // channels
         largest = math.sqrt(3.0 / fan_in)  # of a uniform distribution of variance 1 / fan_in
         bias.data = np.resize(block * np.float32(0.1), bias.shape)
-        if precision == "int8":
+        if _is_int8(kernel, types):
             kernel.dtype = "int8"
             kernel.scale = np.full(channels, largest / 127)
             kernel.data = np.resize(integers, kernel.shape)
         else:
             kernel.data = np.resize(block * np.float32(largest), kernel.shape)
+
+
+def _is_int8(kernel: Tensor, types: NumberTypes) -> bool:
+    return types.weights == "int8" and math.prod(kernel.shape) >= types.least_kernel
 
 
 def _fill_with_weights(graph: TFLiteGraph, spec: NetworkSpec, weights: Weights) -> None:
@@ -150,24 +162,75 @@ def _weights_of(spec: NetworkSpec, node: Node, weights: Weights) -> list[NDArray
 # Limits of the converter: ranges below the first count as zero, and a bias uses half of int32.
 _NEAR_ZERO = 1e-6
 _LARGEST_BIAS = 2**30
+_LARGEST_WIDE_BIAS = 2**38  # the runtime's int16 kernels take biases of 40 bits
+
+# The schema's number of int64, and the operators whose options name the type of an integer bias.
+_INT64 = 4
+_NAMES_BIAS_TYPE = frozenset({"CONV_2D", "FULLY_CONNECTED"})
 
 
-def _quantize(graph: TFLiteGraph, ranges: Mapping[str, tuple[float, float]] | None) -> None:
-    """Turns a float graph into a full-integer one."""
-    _quantize_activation(graph.input, _range_of(graph.input.name, ranges, _PROBE_INPUT_RANGE))
+def _quantize(graph: TFLiteGraph, types: NumberTypes, ranges: Mapping[str, tuple[float, float]] | None) -> None:
+    """Turns a float graph into one whose activations are integers."""
+    to_integers = _to_int8 if types.activations == "int8" else _to_int16
+    to_integers(graph.input, _range_of(graph.input.name, ranges, _PROBE_INPUT_RANGE))
     for operator in graph.operators:
         source, output = operator.inputs[0], operator.output
         if operator.int8_scale == "input":
-            output.dtype, output.scale, output.zero_point = "int8", source.scale, source.zero_point
+            output.dtype, output.scale, output.zero_point = source.dtype, source.scale, source.zero_point
         elif operator.int8_scale is not None:
-            scale, output.zero_point = operator.int8_scale
-            output.dtype, output.scale = "int8", np.array([scale])
+            scale, zero_point = operator.int8_scale
+            if types.activations == "int16":  # such operators write 0 to 1 there, too
+                scale, zero_point = scale / 128, 0
+            output.dtype, output.scale, output.zero_point = types.activations, np.array([scale]), zero_point
         else:
             activated = operator.activated or operator.activation != "NONE"
             default = _PROBE_ACTIVATED_RANGE if activated else _PROBE_RANGE
-            _quantize_activation(output, _range_of(output.name, ranges, default))
+            to_integers(output, _range_of(output.name, ranges, default))
         if operator.kernel_axes is not None:
-            _quantize_convolution(*operator.inputs)
+            _, kernel, bias = operator.inputs
+            _quantize_convolution(source, kernel, bias, types)
+            if types.bias == "int64" and operator.options is not None and operator.kind in _NAMES_BIAS_TYPE:
+                operator.options[1]["quantizedBiasType"] = _INT64
+    if types.io != types.activations:
+        _add_casts(graph, types)
+
+
+def _add_casts(graph: TFLiteGraph, types: NumberTypes) -> None:
+    """Gives the network an input and an output of another type than its activations have."""
+    inside, result = graph.input, graph.output
+    graph.input = Tensor(inside.name, inside.shape, types.io)
+    inside.name = f"{inside.name}/quantized"
+    graph.operators.insert(0, Operator("QUANTIZE", [graph.input], inside, [], int8_version=1))
+    graph.output = Tensor(result.name, result.shape, types.io)
+    result.name = f"{result.name}/quantized"
+    graph.operators.append(Operator("DEQUANTIZE", [result], graph.output, [], float_version=2))
+
+
+# Versions of operators that read int8 kernels and float activations; all of a kind have the latest that one needs.
+_HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6}
+
+
+def _shrink_kernels(graph: TFLiteGraph, types: NumberTypes) -> None:
+    """Stores the kernels of a float graph smaller, if `types` say so."""
+    with_kernel = [operator for operator in graph.operators if operator.kernel_axes is not None]
+    if types.weights == "int8":
+        shrunk = [operator for operator in with_kernel if _is_int8(operator.inputs[1], types)]
+        for operator in shrunk:
+            _quantize_kernel(operator.inputs[1])
+        kinds = {operator.kind for operator in shrunk}
+        for operator in with_kernel:
+            if operator.kind in kinds:
+                operator.float_version = _HYBRID_VERSIONS.get(operator.kind, 1)
+    elif types.weights != "float32":
+        for operator in with_kernel:
+            for position in (1, 2):
+                stored = operator.inputs[position]
+                assert stored.data is not None
+                operator.inputs[position] = Tensor(stored.name, stored.shape)
+                stored.name, stored.dtype = f"{stored.name}/{types.weights}", types.weights
+                stored.data = stored.data.astype(types.weights)
+                cast = Operator("DEQUANTIZE", [stored], operator.inputs[position], [], float_version=3)
+                graph.operators.insert(0, cast)
 
 
 def _range_of(name: str, ranges: Mapping[str, tuple[float, float]] | None, default: _Range) -> _Range:
@@ -178,34 +241,50 @@ def _range_of(name: str, ranges: Mapping[str, tuple[float, float]] | None, defau
     return ranges[name]
 
 
-def _quantize_activation(tensor: Tensor, limits: _Range) -> None:
-    """Asymmetric, per tensor; zero is always exactly representable."""
+def _with_zero(tensor: Tensor, limits: _Range) -> _Range:
+    """A range that contains zero, and something else."""
     low, high = min(limits[0], 0.0), max(limits[1], 0.0)
     if not math.isfinite(high - low):
         raise ValueError(f"{tensor.name}: expected a finite activation range, received {limits}")
-    if low == high:
-        low, high = -_NEAR_ZERO, _NEAR_ZERO
+    return (-_NEAR_ZERO, _NEAR_ZERO) if low == high else (low, high)
+
+
+def _to_int16(tensor: Tensor, limits: _Range) -> None:
+    """Symmetric, per tensor."""
+    low, high = _with_zero(tensor, limits)
+    tensor.dtype, tensor.scale, tensor.zero_point = "int16", np.array([max(-low, high) / 32767]), 0
+
+
+def _to_int8(tensor: Tensor, limits: _Range) -> None:
+    """Asymmetric, per tensor; zero is always exactly representable."""
+    low, high = _with_zero(tensor, limits)
     scale = (high - low) / 255
     tensor.dtype, tensor.scale = "int8", np.array([scale])
     tensor.zero_point = round(-128 - low / scale)
 
 
-def _quantize_convolution(source: Tensor, kernel: Tensor, bias: Tensor) -> None:
+def _quantize_convolution(source: Tensor, kernel: Tensor, bias: Tensor, types: NumberTypes) -> None:
     """Kernel symmetric in -127..127 with a scale per output channel; bias in units of the accumulator."""
-    assert kernel.data is not None
     assert bias.data is not None
     assert source.scale is not None
-    if kernel.scale is None:
-        others = tuple(i for i in range(kernel.data.ndim) if i != kernel.channel_axis)
-        largest = np.abs(kernel.data).max(axis=others).astype(np.float64)
-        # A channel's scale grows until its bias fits: kernels of nearly dead channels would not matter beside it.
-        fits_bias = np.abs(bias.data) / (source.scale * _LARGEST_BIAS)
-        kernel.scale = np.maximum(np.maximum(largest, _NEAR_ZERO / 2) / 127, fits_bias)
-        kernel.data = np.rint(kernel.data / kernel.scale.reshape(_along_channels(kernel))).astype(np.int8)
-        kernel.dtype = "int8"
+    # A channel's scale grows until its bias fits: kernels of nearly dead channels would not matter beside it.
+    largest_bias = _LARGEST_BIAS if types.bias == "int32" else _LARGEST_WIDE_BIAS
+    _quantize_kernel(kernel, np.abs(bias.data) / (source.scale * largest_bias))
+    assert kernel.scale is not None
     bias.scale = source.scale * kernel.scale
-    bias.data = np.clip(np.rint(bias.data / bias.scale), -_LARGEST_BIAS, _LARGEST_BIAS).astype(np.int32)
-    bias.dtype = "int32"
+    bias.data = np.clip(np.rint(bias.data / bias.scale), -largest_bias, largest_bias).astype(types.bias)
+    bias.dtype = types.bias
+
+
+def _quantize_kernel(kernel: Tensor, least_scale: Any = 0.0) -> None:
+    assert kernel.data is not None
+    if kernel.scale is not None:  # of a probe
+        return
+    others = tuple(i for i in range(kernel.data.ndim) if i != kernel.channel_axis)
+    largest = np.abs(kernel.data).max(axis=others).astype(np.float64)
+    kernel.scale = np.maximum(np.maximum(largest, _NEAR_ZERO / 2) / 127, least_scale)
+    kernel.data = np.rint(kernel.data / kernel.scale.reshape(_along_channels(kernel))).astype(np.int8)
+    kernel.dtype = "int8"
 
 
 # ---------------------------------------------------------------- step 4: pack

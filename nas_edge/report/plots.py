@@ -176,11 +176,12 @@ def delivered(
         _hover("verdict", "verdict"),
     ]
     data = {"name": "delivered"}
+    quantized = next((precision for precision in precisions if precision != "float32"), "quantised")
     layers: list[Spec] = [
         {
             "data": data,
             "transform": [_where("precision", precision)],
-            "mark": {"type": "point", "filled": precision == "int8", "size": 190, "strokeWidth": 2, "opacity": 1},
+            "mark": {"type": "point", "filled": precision != "float32", "size": 190, "strokeWidth": 2, "opacity": 1},
             "encoding": {**where, **looks, "tooltip": facts},
         }
         for precision in precisions
@@ -189,9 +190,9 @@ def delivered(
     return Plot(
         "delivered",
         f"Trained networks: {accuracy} vs. measured latency",
-        "Filled: int8. Hollow: float.",
-        "Scatter plot of the delivered network and its baselines, each as int8 and as float: measured latency on the x "
-        f"axis, {accuracy} on the y axis.",
+        f"Filled: {quantized}. Hollow: float.",
+        f"Scatter plot of the delivered network and its baselines, each as {quantized} and as float: measured "
+        f"latency on the x axis, {accuracy} on the y axis.",
         {"layer": layers, "height": 280},
     )
 

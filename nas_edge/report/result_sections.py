@@ -233,56 +233,69 @@ def halving_section(facts: RunFacts) -> Section | None:
 
 
 def precision_section(facts: RunFacts) -> Section | None:
-    """int8 compared with float: accuracy and latency."""
+    """What is delivered compared with float: accuracy and latency."""
     result = facts.result
-    if result is None or not any({"int8", "float32"} <= network.latency.keys() for network in result.rows):
+    if result is None or result.precision == "float32":
+        return None
+    delivered = result.precision
+    if not any({delivered, "float32"} <= network.latency.keys() for network in result.rows):
         return None
     percent = facts.quality_form.endswith("%")
     scale = 100 if percent else 1
     shown: list[tuple[float | None, float | None]] = []
     rows: list[tuple[Cell, ...]] = []
     for network in result.rows:
-        int8, real = network.best_ms("int8"), network.best_ms("float32")
-        accuracies = network.accuracy.get("int8"), network.accuracy.get("float32")
+        quantized, real = network.best_ms(delivered), network.best_ms("float32")
+        accuracies = network.accuracy.get(delivered), network.accuracy.get("float32")
         gained = None if None in accuracies else scale * (accuracies[0] or 0) - scale * (accuracies[1] or 0)
-        speed = real / int8 if int8 and real else None
-        tested = network.int8_vs_float
-        texts = (network.accuracy_text(precision, facts.quality_form) for precision in ("int8", "float32"))
+        speed = real / quantized if quantized and real else None
+        tested = network.quantized_vs_float
+        texts = (network.accuracy_text(precision, facts.quality_form) for precision in (delivered, "float32"))
         p_value = None if tested is None else tested.p_value
-        rows.append((network.name, int8, real, speed, *texts, *accuracies, gained, p_value))
+        rows.append((network.name, quantized, real, speed, *texts, *accuracies, gained, p_value))
         shown.append((speed, gained))
     form, metric = ms_form(result.target_ms), facts.metric.name
     columns: list[ColumnSpec] = [
         ("name", "network", ""),
-        ("int8_ms", "int8, measured ms", form),
+        ("quantized_ms", f"{delivered}, measured ms", form),
         ("float32_ms", "float, measured ms", form),
-        ("speed_up", "int8 speed-up", ".2f"),
-        ("int8_accuracy_text", f"int8 {metric}", ""),
+        ("speed_up", f"{delivered} speed-up", ".2f"),
+        ("quantized_accuracy_text", f"{delivered} {metric}", ""),
         ("float32_accuracy_text", f"float {metric}", ""),
-        ("int8_accuracy", "", None),
+        ("quantized_accuracy", "", None),
         ("float32_accuracy", "", None),
         ("difference", "difference, points" if percent else "difference", ".1f" if percent else facts.quality_form),
         ("p_value", "p", ".3f"),
     ]
-    says = _precision_words(*shown[0], metric, percent, facts.quality_form, result.winner.int8_vs_float)
+    says = _precision_words(delivered, *shown[0], metric, percent, facts.quality_form, result.winner.quantized_vs_float)
+    if result.quantization is not None:
+        line = result.quantization.text(metric, facts.quality_form)
+        says.append(f"{line[0].upper()}{line[1:]}.")
     table = make_table("precisions", "", columns, rows)
-    return Section("precision", "int8 vs. float", tuple(says), tables=(table,))
+    return Section("precision", f"{delivered} vs. float", tuple(says), tables=(table,))
 
 
 def _precision_words(
-    speed: float | None, gained: float | None, metric: str, percent: bool, form: str, tested: PairedResult | None
+    delivered: str,
+    speed: float | None,
+    gained: float | None,
+    metric: str,
+    percent: bool,
+    form: str,
+    tested: PairedResult | None,
 ) -> list[str]:
-    """Sentences on the winner: `speed` is float's latency over int8's, `gained` is in (percentage) points."""
+    """Sentences on the winner: `speed` is float's latency over the delivered one's, `gained` in (percentage) points."""
     says = []
     if speed is None:
         says.append("One of the two could not be measured.")
     elif speed < 1:
         says.append(
-            f"int8 is slower than float on this device: {1 / speed:.2f} times the latency for the winner. Unless file "
-            "size matters, or the target device has faster int8 kernels than this one, ship the float model."
+            f"{delivered} is slower than float on this device: {1 / speed:.2f} times the latency for the winner. "
+            "Unless file size matters, or the target device has faster kernels for it than this one, ship the float "
+            "model."
         )
     else:
-        says.append(f"For the winner, int8 is {speed:.2f} times as fast as float.")
+        says.append(f"For the winner, {delivered} is {speed:.2f} times as fast as float.")
     if gained is None:
         return says
     size = f"{abs(gained):.1f} percentage points" if percent else f"{abs(gained):{form}}"

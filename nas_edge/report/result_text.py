@@ -8,9 +8,13 @@ from nas_edge.formatting import command, ms_text
 from nas_edge.report.comparison_sentences import comparison_sentences
 from nas_edge.runs.result import Outcome, RunResult
 from nas_edge.tasks.base import Metric
-from nas_edge.text import measurement_text, observed_text, origin_text, slower_int8
+from nas_edge.text import measurement_text, observed_text, origin_text, slower_than_float
 
-_PRECISIONS = (("int8", "int8"), ("float32", "float"))
+
+def _precisions(result: RunResult) -> list[tuple[str, str]]:
+    """What there may be files of, each with what it is called: what is delivered, then float."""
+    delivered = [] if result.precision == "float32" else [(result.precision, result.precision)]
+    return [*delivered, ("float32", "float")]
 
 
 def verdict(result: RunResult, bundle: Path) -> str:
@@ -109,31 +113,34 @@ def table(result: RunResult, run: Path, metric: Metric) -> str:
     notes += [
         f"{row.name}, {name}: {observed}"
         for row in result.rows
-        for precision, name in _PRECISIONS
+        for precision, name in _precisions(result)
         if (observed := observed_text(row.latency.get(precision)))
     ]
-    notes += filter(None, [slower_int8(times_ms), result.warning and f"warning: {result.warning}"])
+    if result.quantization is not None:
+        notes.append(f"{result.precision} {result.quantization.text(metric.name, metric.form)}")
+    notes += filter(None, [slower_than_float(times_ms), result.warning and f"warning: {result.warning}"])
     notes += [] if result.device is None else comparison_sentences(result, metric.name, metric.form)
     return "\n".join([*lines, "", *notes, answer(result, run, run / "bundle")])
 
 
 def _delivered(result: RunResult, metric: Metric) -> list[tuple[str, ...]]:
+    precisions = _precisions(result)
     rows: list[tuple[str, ...]] = [
         (
             "network",
             "target ms",
-            *(f"{name} ms" for _, name in _PRECISIONS),
-            *(f"{name} {metric.name}" for _, name in _PRECISIONS),
+            *(f"{name} ms" for _, name in precisions),
+            *(f"{name} {metric.name}" for _, name in precisions),
         )
     ]
     for row in result.rows:
-        times = (measurement_text(row.latency.get(precision)) for precision, _ in _PRECISIONS)
-        accuracies = (row.accuracy_text(precision, metric.form) for precision, _ in _PRECISIONS)
+        times = (measurement_text(row.latency.get(precision)) for precision, _ in precisions)
+        accuracies = (row.accuracy_text(precision, metric.form) for precision, _ in precisions)
         rows.append((row.name, ms_text(result.target_ms), *times, *accuracies))
         for each in result.further:
             there = each.latency.get(row.name, {})
-            times = (measurement_text(there.get(precision)) for precision, _ in _PRECISIONS)
-            rows.append((f"  on {each.device}", ms_text(each.target_ms), *times, *("" for _ in _PRECISIONS)))
+            times = (measurement_text(there.get(precision)) for precision, _ in precisions)
+            rows.append((f"  on {each.device}", ms_text(each.target_ms), *times, *("" for _ in precisions)))
     return rows
 
 

@@ -58,7 +58,8 @@ class ResultRow:
         accuracy_interval: 95% intervals of `accuracy`, where they are known.
         accuracy_vs_winner: whether it differs from the winner's, in the delivered precision; None for the winner, and
             where that was not tested.
-        int8_vs_float: whether the accuracies of its two files differ; likewise.
+        quantized_vs_float: whether the accuracies of its two files differ; likewise. Earlier results call it
+            `int8_vs_float`.
     """
 
     name: str
@@ -69,7 +70,7 @@ class ResultRow:
     estimate_ms: float | None = None
     accuracy_interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     accuracy_vs_winner: PairedResult | None = None
-    int8_vs_float: PairedResult | None = None
+    quantized_vs_float: PairedResult | None = None
 
     def accuracy_text(self, precision: str, form: str) -> str:
         """Accuracy with its interval, or `-`.
@@ -217,6 +218,61 @@ def _outcome(interval_ms: tuple[float, float] | None, target_ms: float) -> Outco
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """How the delivered file was quantised, and what that was decided by.
+
+    Attributes:
+        method: `post-training`, or `aware`: from weights that were tuned with the roundings.
+        float_quality: of the float file on validation images, in the task's metric; None where nothing was compared.
+        post_training_quality: the same of the file quantised after training.
+        aware_quality: the same of the file of the tuned weights; None where it was not called for.
+        budget: what quantisation might cost, in the metric.
+        images: validation images.
+    """
+
+    method: str
+    float_quality: float | None = None
+    post_training_quality: float | None = None
+    aware_quality: float | None = None
+    budget: float | None = None
+    images: int | None = None
+
+    def text(self, metric_name: str, form: str) -> str:
+        """One line of a report: `form` is how the metric's values are written."""
+        line = f"quantisation: {self.method}"
+        if self.float_quality is None or self.post_training_quality is None or self.budget is None:
+            return line
+        aware = "" if self.aware_quality is None else f", aware {self.aware_quality:{form}}"
+        return (
+            f"{line}; {metric_name} on {self.images} validation images: float {self.float_quality:{form}}, "
+            f"post-training {self.post_training_quality:{form}}{aware} (budget {self.budget:{form}})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Quantization:
+        """Reads `to_json`; it may come from anywhere.
+
+        Raises:
+            ValueError, LookupError, TypeError, AttributeError: when it is something else.
+        """
+        method, images = record["method"], record["images"]
+        if method not in ("post-training", "aware"):
+            raise ValueError(f"expected the quantisation post-training or aware, received {method!r:.100}")
+        return cls(
+            method,
+            optional_number(record["float_quality"]),
+            optional_number(record["post_training_quality"]),
+            optional_number(record["aware_quality"]),
+            optional_number(record["budget"]),
+            None if images is None else int(number(images, 0)),
+        )
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What a run was asked and found.
 
@@ -235,6 +291,7 @@ class RunResult:
         front: the architectures that no other one of the search beats in both latency and quality, the fastest first;
             any of them can be delivered, see `stages.choosing`. Empty in results of before they were kept.
         further: on further models of devices, each with a target of its own.
+        quantization: how the delivered file was quantised; None for float32, and in earlier results.
     """
 
     target_ms: float
@@ -248,6 +305,7 @@ class RunResult:
     hardware_check: HardwareCheck | None = None
     front: tuple[Candidate, ...] = ()
     further: tuple[DeviceResult, ...] = ()
+    quantization: Quantization | None = None
 
     @property
     def winner(self) -> ResultRow:
@@ -369,6 +427,7 @@ class RunResult:
             "test_images": self.test_images,
             "hardware_check": None if self.hardware_check is None else self.hardware_check.to_json(),
             "further": [each.to_json() for each in self.further],
+            "quantization": None if self.quantization is None else self.quantization.to_json(),
             "front": [candidate.to_json() for candidate in self.front],
             "rows": [
                 {
@@ -394,6 +453,7 @@ class RunResult:
             raise ValueError("it names no networks")
         estimate, device = result.get("latency_estimate", result.get("judged")), result["device"]
         checks = result.get("on_device_check") or {}
+        quantization = result.get("quantization")
         test_images, hardware_check = result.get("test_images"), result.get("hardware_check")
         return cls(
             target_ms=milliseconds(result["target_ms"]),
@@ -407,6 +467,7 @@ class RunResult:
             hardware_check=None if hardware_check is None else HardwareCheck.from_json(hardware_check),
             front=tuple(map(Candidate.from_json, result.get("front") or ())),
             further=tuple(map(DeviceResult.from_json, result.get("further") or ())),
+            quantization=None if quantization is None else Quantization.from_json(quantization),
         )
 
 
@@ -460,7 +521,7 @@ def _row(row: Mapping[str, Any]) -> ResultRow:
         estimate_ms=optional_number(row.get("estimate_ms"), 0),
         accuracy_interval={str(name): _interval(bounds, accuracy[name]) for name, bounds in intervals.items()},
         accuracy_vs_winner=_paired_result(row.get("accuracy_vs_winner")),
-        int8_vs_float=_paired_result(row.get("int8_vs_float")),
+        quantized_vs_float=_paired_result(row.get("quantized_vs_float", row.get("int8_vs_float"))),
     )
 
 

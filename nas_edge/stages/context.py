@@ -13,6 +13,7 @@ from device_agents.devices import open_device
 from nas_edge.benchmarking.measure import cores_for, unique_addresses
 from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError
+from nas_edge.hardware import HARDWARE
 from nas_edge.hardware.lint import fit_template, space_for
 from nas_edge.latency import LatencyContext, open_latency_source
 from nas_edge.latency.answer import LatencyKind
@@ -21,6 +22,7 @@ from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.several import Part, SeveralSources
 from nas_edge.latency.source import LatencySource
 from nas_edge.networks.graph import NetworkSpec
+from nas_edge.networks.precisions import PRECISIONS
 from nas_edge.progress import Reporter
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.result import LatencyEstimate
@@ -222,9 +224,12 @@ def space_of(
 ) -> SearchSpace:
     """As `make_space`, where outputs and channels are known without data."""
     space = SPACES.make(config.space, outputs, channels)
-    fitted, changes = space_for(space, config.export.profile, config.export.precision)
+    precision = config.export.precision
+    # Where operators have no kernel in that precision at all, the CPU's profile says which.
+    hardware = config.export.profile or (HARDWARE["cpu"] if PRECISIONS[precision].without else None)
+    fitted, changes = space_for(space, hardware, precision)
     if changes:
-        say(f"{space.name} for {config.export.hardware}: {', '.join(changes)}")
+        say(f"{space.name} for {config.export.hardware or precision}: {', '.join(changes)}")
     return fitted
 
 

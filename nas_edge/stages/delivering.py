@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,28 +17,40 @@ import numpy as np
 
 from device_agents.api import BenchmarkSpec, Measurement, MeasureRequest
 from nas_edge.config import RunConfig
+from nas_edge.export.representative import representative_set
 from nas_edge.formatting import command, reason
 from nas_edge.hardware.gate import HardwareCheck, require_hardware
 from nas_edge.latency.device import DeviceSource
-from nas_edge.networks.graph import Weights
+from nas_edge.networks.graph import NetworkSpec, Weights
+from nas_edge.networks.precisions import Precision
 from nas_edge.progress import Reporter
 from nas_edge.runs.example_scores import ExampleScores, id_of_test_set, write_example_scores
-from nas_edge.runs.result import DeviceResult, LatencyEstimate, OnDeviceCheck, ResultRow, RunResult, with_intervals
+from nas_edge.runs.result import (
+    DeviceResult,
+    LatencyEstimate,
+    OnDeviceCheck,
+    Quantization,
+    ResultRow,
+    RunResult,
+    with_intervals,
+)
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
-from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import DevicePart, RunContext, final_spec
-from nas_edge.stages.final_training import train_once
+from nas_edge.stages.fastest_precision import TriedPrecision
+from nas_edge.stages.final_training import folder_of, train_once, tune_once
 from nas_edge.stages.paired_tests import with_paired_tests
+from nas_edge.stages.quantizing import TESTED_AT_ONCE, post_training, quantize_once
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
 from nas_edge.text import measurement_text
 
 MeasureFiles: TypeAlias = Callable[[Sequence[MeasureRequest]], Sequence[Measurement]]
 
-# Images that are held in memory for files, which take them one by one.
-TESTED_AT_ONCE = 32
+# Of the outputs' range: how far an int8 file may on average be from the model that was trained with its roundings, as
+# runtimes round within operators, too. Measured: 0.4% of small networks with hard swish.
+_ROUNDING_SHARE = 0.05
 
 # Test images with which the delivered files are run on the device and here.
 CHECKED_IMAGES = 4
@@ -59,6 +72,7 @@ class TrainedModel:
         hardware_check: whether the hardware that was named can run the file in the precision that is delivered; None
             where none was named.
         hardware_files: what that hardware's own tools made of the file, by name.
+        quantization: how the quantised file was made; None without one.
     """
 
     contender: Contender
@@ -67,6 +81,7 @@ class TrainedModel:
     example_scores: dict[str, Array]
     hardware_check: HardwareCheck | None = None
     hardware_files: Mapping[str, bytes] = field(default_factory=dict)
+    quantization: Quantization | None = None
 
 
 def scores_of(models: Sequence[TrainedModel], data: TaskData) -> ExampleScores:
@@ -98,7 +113,7 @@ def deliver(
     """
     run, bench, config = context.run, context.bench, context.config
     task, data = context.network_task, context.required_data
-    models = [convert(config, task, data, one, train_once(context, one)) for one in contenders]
+    models = [train_and_convert(context, one) for one in contenders]
     write_example_scores(run, scores_of(models, data))
     with _measured_once(context, bench.required_device, "stages/final.jsonl") as measure:
         rows = measure_models(context.config, bench.required_device, measure, models, context.reporter)
@@ -126,35 +141,82 @@ def conclude(context: RunContext, target_ms: float, winner: Trial, rival: Trial 
     return RunResult(target_ms, config.export.precision, hard, rows, None, context.bench.estimate(winner))
 
 
+def train_and_convert(context: RunContext, contender: Contender) -> TrainedModel:
+    """Trains a network and makes its files, as far as that was not done before.
+
+    Raises:
+        TrainingError: when it diverges; nothing of it is kept.
+        ExportError: see `convert`.
+    """
+    run, config, task, data = context.run, context.config, context.network_task, context.required_data
+    weights, name = train_once(context, contender), folder_of(contender).rpartition("/")[2]
+    tune = partial(tune_once, context, contender, weights)
+    settled = quantize_once(run, config, task, data, contender.network, weights, name, tune)
+    return convert(config, task, data, contender, weights, *settled)
+
+
 def convert(
-    config: RunConfig, task: NetworkTask, data: TaskData, contender: Contender, weights: Weights
+    config: RunConfig,
+    task: NetworkTask,
+    data: TaskData,
+    contender: Contender,
+    weights: Weights,
+    quantized_weights: Weights | None = None,
+    quantization: Quantization = Quantization("post-training"),  # noqa: B008 - it is frozen
 ) -> TrainedModel:
     """Converts a trained network to the files to deliver, and tests exactly those files.
+
+    Args:
+        config: of the run.
+        task: what the network is for.
+        data: of the run.
+        contender: what was trained.
+        weights: as trained.
+        quantized_weights: what the quantised file is made of, with the ranges that they keep; None for `weights`.
+        quantization: how they came about.
 
     Raises:
         ExportError: when it cannot be converted, or is not what its label says.
     """
     from nas_edge.export import verify
     from nas_edge.export.convert import float32_tflite
-    from nas_edge.export.quantize import int8_tflite
+    from nas_edge.export.tflite_metadata import with_metadata
     from nas_edge.networks.keras_model import keras_model
 
-    model = keras_model(contender.network, weights)
+    network, precision = contender.network, config.export.precision
+    model = keras_model(network, weights)
     files = {"float32": float32_tflite(model)}
-    if config.export.precision == "int8":
-        count = min(config.export.representative_images, len(data.split.train))
-        chosen = generator(config.seed, "representative").choice(data.split.train, count, replace=False)
-        read = data.in_order
-        files["int8"] = int8_tflite(model, lambda: (images for images, _ in read(np.sort(chosen), TESTED_AT_ONCE)))
-        verify.check_int8(files["int8"])
-    check, made = _checked(config, files[config.export.precision])
+    images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
+    verify.check_outputs(files["float32"], images, np.asarray(model(images, training=False)), "the Keras model")
+    quantized_weights = quantized_weights or weights
+    if precision != "float32" and quantization.method == "aware":
+        files[precision] = _aware_file(network, precision, quantized_weights, images)
+    elif precision != "float32":
+        files[precision] = post_training(config, data, network, quantized_weights)
+    section = task.bundle_section(data)
+    files = {name: with_metadata(file, data.preprocessing, section) for name, file in files.items()}
+    check, made = _checked(config, files[precision])
     found = {
         precision: verify.file_quality(file, data.in_order(data.split.test, TESTED_AT_ONCE), task)
         for precision, file in files.items()
     }
     quality = {precision: one.value for precision, one in found.items()}
     scores = {precision: one.example_scores for precision, one in found.items() if one.example_scores is not None}
-    return TrainedModel(contender, files, quality, scores, check, made)
+    made_by = None if precision == "float32" else quantization
+    return TrainedModel(contender, files, quality, scores, check, made, made_by)
+
+
+def _aware_file(network: NetworkSpec, precision: Precision, weights: Weights, images: Array) -> bytes:
+    """The file of weights that keep their ranges, compared with what the training computed."""
+    from nas_edge.export import verify
+    from nas_edge.networks.fake_quant import fake_quant_model
+    from nas_edge.networks.tflite_model import tflite_model
+
+    file = tflite_model(network, precision, weights)
+    verify.check_precision(file, precision)
+    expected = np.asarray(fake_quant_model(network, weights)(images, training=False))
+    verify.check_outputs(file, images, expected, "the model trained with int8's roundings", _ROUNDING_SHARE)
+    return file
 
 
 def _checked(config: RunConfig, file: bytes) -> tuple[HardwareCheck | None, Mapping[str, bytes]]:
@@ -246,6 +308,7 @@ class Bundling:
         device: what it was measured on.
         target_ms: what was asked for.
         further: further models of devices, and what was measured there.
+        tried: precisions among which one was chosen, if it was.
     """
 
     config: RunConfig
@@ -255,6 +318,7 @@ class Bundling:
     device: DeviceSource
     target_ms: float
     further: tuple[tuple[DevicePart, tuple[ResultRow, ...]], ...] = ()
+    tried: tuple[TriedPrecision, ...] = ()
 
     def write(
         self,
@@ -292,7 +356,7 @@ class Bundling:
             precision: DeliveredModel(
                 file,
                 model.quality[precision],
-                _latency_facts(winner.latency[precision]),
+                latency_facts(winner.latency[precision]),
                 asdict(checks[precision]),
                 winner.accuracy_interval.get(precision),
             )
@@ -300,8 +364,8 @@ class Bundling:
         }
         write_bundle(
             folder,
-            float32=models["float32"],
-            int8=models.get("int8"),
+            models=models,
+            precision=self.config.export.precision,
             section=task.bundle_section(data),
             metric=task.metric,
             preprocessing=data.preprocessing,
@@ -340,9 +404,7 @@ class Bundling:
                     "target_ms": each.target_ms,
                     "outcome": each.outcome(result.winner.name, result.precision).value,
                     "latency": {
-                        precision: {
-                            key: value for key, value in _latency_facts(measured).items() if key != "samples_ms"
-                        }
+                        precision: {key: value for key, value in latency_facts(measured).items() if key != "samples_ms"}
                         for precision, measured in each.latency[result.winner.name].items()
                     },
                     "on_device_check": {name: asdict(check) for name, check in each.on_device_check.items()},
@@ -350,6 +412,11 @@ class Bundling:
                 for each in result.further
             ],
             "test_images": len(self.data.split.test),
+            "precisions": [one.to_json() for one in self.tried],
+            "quantization": None if result.quantization is None else result.quantization.to_json(),
+            "representative": None
+            if result.quantization is None
+            else representative_set(self.data, self.config.export.representative_images, self.config.seed).to_json(),
             "latency_estimate": result.to_json()["latency_estimate"],
             "comparisons": result.comparisons(),
             "hardware_check": None if result.hardware_check is None else result.hardware_check.to_json(),
@@ -375,11 +442,12 @@ class Bundling:
             checks,
             len(self.data.split.test),
             tested[0].hardware_check,
+            quantization=tested[0].quantization,
         )
         return with_intervals(result, metric)
 
 
-def _latency_facts(measurement: Measurement) -> dict[str, Any]:
+def latency_facts(measurement: Measurement) -> dict[str, Any]:
     """A measurement for a manifest: latency, statistics of all runs, then every sample and the conditions."""
     statistics = {} if measurement.statistics is None else asdict(measurement.statistics)
     known = {"latency_ms": measurement.best_ms, "latency_interval_ms": measurement.interval_ms}

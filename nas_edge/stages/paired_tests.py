@@ -27,7 +27,9 @@ def with_paired_tests(
         replace(
             row,
             accuracy_vs_winner=None if row is rows[0] else compare_scores(test, winner, scores.of(row.name, precision)),
-            int8_vs_float=compare_scores(test, scores.of(row.name, "int8"), scores.of(row.name, "float32")),
+            quantized_vs_float=None
+            if precision == "float32"
+            else compare_scores(test, scores.of(row.name, precision), scores.of(row.name, "float32")),
         )
         for row in rows
     )

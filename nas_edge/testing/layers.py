@@ -11,8 +11,9 @@ from nas_edge.networks import layers as L
 from nas_edge.networks.analysis import weight_shapes
 from nas_edge.networks.graph import GraphBuilder, NetworkSpec, Shape, Weights
 from nas_edge.networks.open_values import resolve_width
+from nas_edge.networks.precisions import Precision
 from nas_edge.networks.primitives import Primitive
-from nas_edge.networks.tflite_model import Precision, operators, tflite_model
+from nas_edge.networks.tflite_model import operators, tflite_model
 from nas_edge.quiet import held_stderr
 from nas_edge.testing.expect import expect, expect_no_error
 

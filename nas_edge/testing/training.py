@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from nas_edge.errors import StoppedError
-from nas_edge.networks.graph import Weights
+from nas_edge.networks.graph import Weights, without_ranges
 from nas_edge.testing.expect import expect, expect_no_error
 from nas_edge.testing.trainings import bright_or_dark, small_network
 from nas_edge.training.context import OnStep, Teacher, TrainingContext, TrainingStep
@@ -124,7 +124,7 @@ def _check_stop(method: TrainingMethod, settings: TrainingSettings, context: Tra
 
 
 def _shapes(weights: Weights) -> dict[str, list[tuple[int, ...]]]:
-    return {name: [array.shape for array in group] for name, group in weights.items()}
+    return {name: [array.shape for array in group] for name, group in without_ranges(weights).items()}
 
 
 def _same(first: Weights, second: Weights) -> bool:

@@ -4,6 +4,7 @@
     published-a    the same with TuNAS's settings for 90 epochs, see `published.py`
     published-b    the same with TuNAS's settings for 360 epochs
     distillation   the same, learning from the largest network of the space as well, see `distillation.py`
+    quantization-aware    the last share of the training rounds as int8 does, see `quantization_aware.py`
 
 A method is a function of its settings, a `TrainingContext` and `on_step`:
 
@@ -26,6 +27,7 @@ from nas_edge.registry import Entry, Registry
 from nas_edge.training.context import OnStep, Teacher, TrainingContext, TrainingStep
 from nas_edge.training.distillation import DistillationSettings, train_distillation
 from nas_edge.training.published import PublishedASettings, PublishedBSettings
+from nas_edge.training.quantization_aware import QuantizationAwareSettings, train_quantization_aware
 from nas_edge.training.settings import TrainingSettings
 from nas_edge.training.standard import StandardSettings, train_standard
 
@@ -38,6 +40,9 @@ TRAINING_METHODS: Registry[Any] = Registry(
         "distillation": Entry(DistillationSettings, train_distillation, "taught by the largest network of the space"),
         "published-a": Entry(PublishedASettings, train_standard, "as published: 90 epochs, without validation images"),
         "published-b": Entry(PublishedBSettings, train_standard, "as published: 360 epochs, with validation images"),
+        "quantization-aware": Entry(
+            QuantizationAwareSettings, train_quantization_aware, "the last share of it with the roundings of int8"
+        ),
     },
     made=dict,
 )

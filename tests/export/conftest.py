@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from nas_edge.export.convert import float32_tflite, run_converter
-from nas_edge.export.quantize import int8_tflite
+from nas_edge.export.quantize import quantized_tflite
 from nas_edge.networks.keras_model import keras_model
 from tests.support.exported import Exported, tiny_spec
 
@@ -25,4 +25,6 @@ def exported() -> Exported:
         converter.representative_dataset = lambda: ([image[None]] for image in images)
 
     mixed = run_converter(model, integer_inside)
-    return Exported(spec, model, images, float32_tflite(model), int8_tflite(model, lambda: [images]), mixed)
+    return Exported(
+        spec, model, images, float32_tflite(model), quantized_tflite(model, "int8", lambda: [images]), mixed
+    )

@@ -39,8 +39,8 @@ def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: P
         photographs.append(EncodedImage(stream.getvalue(), "photograph"))
     return write_bundle(
         folder,
-        float32=DeliveredModel(float32),
-        int8=None if int8 is None else DeliveredModel(int8),
+        models={"float32": DeliveredModel(float32)} | ({} if int8 is None else {"int8": DeliveredModel(int8)}),
+        precision="float32" if int8 is None else "int8",
         section=labels_section(LABELS),
         metric=ACCURACY,
         preprocessing=preprocessing,

@@ -33,9 +33,14 @@ LATENCY = {"median_ms": 1.25, "p90_ms": np.float32(1.5), "device": "host:", "thr
 
 
 def write(exported: Exported, folder: Path, **changes: Any) -> Bundle:
-    arguments: dict[str, Any] = {
+    models = {
         "float32": DeliveredModel(exported.float32, quality=0.98),
-        "int8": DeliveredModel(exported.int8, quality=np.float64(0.975), latency=LATENCY),
+        "int8": changes.pop("int8", DeliveredModel(exported.int8, quality=np.float64(0.975), latency=LATENCY)),
+    }
+    models = {precision: model for precision, model in models.items() if model is not None}
+    arguments: dict[str, Any] = {
+        "models": models,
+        "precision": "int8" if "int8" in models else "float32",
         "section": labels_section(LABELS),
         "metric": ACCURACY,
         "preprocessing": Preprocessing(12, 1, (127.5,), (60.0,)),
@@ -246,7 +251,7 @@ def test_readme_states_the_rules_in_numbers(exported: Exported, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["float32", "mixed"])
 def test_float_or_mixed_file_is_refused_the_int8_label(exported: Exported, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ExportError, match="not a full-integer int8 file"):
+    with pytest.raises(ExportError, match="not an int8 file"):
         write(exported, tmp_path / "bundle", int8=DeliveredModel(getattr(exported, name)))
     assert not list(tmp_path.iterdir())
 

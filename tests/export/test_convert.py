@@ -10,8 +10,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from nas_edge.errors import DataError, ExportError
 from nas_edge.export.convert import float32_tflite
-from nas_edge.export.quantize import int8_tflite
-from nas_edge.export.verify import check_int8, input_output, max_difference, operator_histogram, run_tflite
+from nas_edge.export.quantize import quantized_tflite
+from nas_edge.export.verify import check_precision, input_output, max_difference, operator_histogram, run_tflite
 from nas_edge.networks.tflite_model import operators, tflite_model
 from nas_edge.quiet import held_stderr
 from tests.support.exported import Exported
@@ -31,7 +31,7 @@ def test_int8_file_is_close_to_the_float_file(exported: Exported) -> None:
 
 
 def test_int8_file_has_batch_one_and_int8_input_and_output(exported: Exported) -> None:
-    check_int8(exported.int8)
+    check_precision(exported.int8, "int8")
     source, result = input_output(exported.int8)
     assert (source.dtype, source.shape) == ("int8", (1, 12, 12, 1))
     assert (result.dtype, result.shape) == ("int8", (1, 3))
@@ -56,7 +56,7 @@ def test_file_has_a_named_signature(exported: Exported, precision: str) -> None:
 
 
 def test_conversion_prints_nothing(exported: Exported, capfd: pytest.CaptureFixture[str]) -> None:
-    int8_tflite(exported.model, lambda: [exported.images[:4]])
+    quantized_tflite(exported.model, "int8", lambda: [exported.images[:4]])
     assert capfd.readouterr() == ("", "")
 
 
@@ -64,7 +64,7 @@ def test_model_that_cannot_be_quantised_is_one_clear_error() -> None:
     source = keras.Input((4, 4, 1))
     model = keras.Model(source, keras.ops.erf(keras.layers.Flatten()(source)))
     with pytest.raises(ExportError, match="converter failed"):
-        int8_tflite(model, lambda: [np.zeros((2, 4, 4, 1), np.float32)])
+        quantized_tflite(model, "int8", lambda: [np.zeros((2, 4, 4, 1), np.float32)])
     # The same model is no problem where floats are allowed... provided that the operator exists there.
     with pytest.raises(ExportError, match="Erf"):
         float32_tflite(model)
@@ -73,12 +73,12 @@ def test_model_that_cannot_be_quantised_is_one_clear_error() -> None:
 @pytest.mark.parametrize("shape", [(0, 12, 12, 1), (4, 12, 12, 3), (12, 12, 1)])
 def test_representative_images_must_fit(exported: Exported, shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match=r"expected \[n, 12, 12, 1\]"):
-        int8_tflite(exported.model, lambda: [np.zeros(shape, np.float32)])
+        quantized_tflite(exported.model, "int8", lambda: [np.zeros(shape, np.float32)])
 
 
 def test_representative_images_must_be_numbers(exported: Exported) -> None:
     with pytest.raises(DataError, match="NaN or infinity"):
-        int8_tflite(exported.model, lambda: [np.full((1, 12, 12, 1), np.nan, np.float32)])
+        quantized_tflite(exported.model, "int8", lambda: [np.full((1, 12, 12, 1), np.nan, np.float32)])
 
 
 def test_held_stderr_catches_native_output_and_gives_it_back(capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,21 +7,28 @@ import numpy as np
 import pytest
 
 from nas_edge.errors import DataError, ExportError
-from nas_edge.export.verify import TensorInfo, check_int8, file_quality, max_difference, operator_histogram, run_tflite
+from nas_edge.export.verify import (
+    TensorInfo,
+    check_precision,
+    file_quality,
+    max_difference,
+    operator_histogram,
+    run_tflite,
+)
 from tests.support.exported import Exported
 from tests.support.tasks import CLASSIFICATION
 
 
 def test_float_file_is_refused_as_int8_and_its_operators_are_named(exported: Exported) -> None:
     with pytest.raises(ExportError, match=r"0:CONV_2D \(float32\)") as caught:
-        check_int8(exported.float32)
+        check_precision(exported.float32, "int8")
     assert "deliver float32" in str(caught.value)
 
 
 def test_mixed_file_is_refused_and_the_float_parts_are_named(exported: Exported) -> None:
     assert operator_histogram(exported.mixed)["CONV_2D int8"] == 5
     with pytest.raises(ExportError) as caught:
-        check_int8(exported.mixed)
+        check_precision(exported.mixed, "int8")
     message = str(caught.value)
     assert "0:QUANTIZE (float32)" in message
     assert "DEQUANTIZE (float32)" in message
@@ -33,7 +40,7 @@ def test_mixed_file_is_refused_and_the_float_parts_are_named(exported: Exported)
 def test_damaged_file_is_an_export_error(exported: Exported, damage: bytes | None) -> None:
     model = exported.int8[:300] if damage is None else damage
     with pytest.raises(ExportError):
-        check_int8(model)
+        check_precision(model, "int8")
     with pytest.raises(ExportError):
         run_tflite(model, exported.images)
 

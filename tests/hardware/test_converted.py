@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from nas_edge.errors import ExportError
-from nas_edge.export.quantize import int8_tflite
+from nas_edge.export.quantize import quantized_tflite
 from nas_edge.hardware import HARDWARE
 from nas_edge.hardware.gate import check_file, require_hardware
 from nas_edge.hardware.lint import fit_template
@@ -124,7 +124,7 @@ def test_published_networks_of_keras_pass_for_the_cpu(name: str) -> None:
         input_shape=shape, weights=None, classes=10, alpha=0.35 if name[-1] == "2" else 1.0
     )
     images = np.random.default_rng(0).uniform(-1, 1, (4, *shape)).astype(np.float32)
-    file = int8_tflite(model, lambda: [images])
+    file = quantized_tflite(model, "int8", lambda: [images])
     check = require_hardware(file, HARDWARE["cpu"])
     assert check.operators > 50
     assert check_file(file, HARDWARE["edgetpu"]).passed == (name == "MobileNetV2")
@@ -148,4 +148,4 @@ def test_a_converted_reference_without_gates_and_h_swish_passes_too() -> None:
     )
     tf.random.set_seed(0)
     images = np.random.default_rng(0).normal(size=(4, *spec.input_shape)).astype(np.float32)
-    assert require_hardware(int8_tflite(keras_model(spec), lambda: [images]), edgetpu).advice == ()
+    assert require_hardware(quantized_tflite(keras_model(spec), "int8", lambda: [images]), edgetpu).advice == ()

@@ -17,7 +17,7 @@ from nas_edge import pipeline
 from nas_edge.config import RunConfig, load_config
 from nas_edge.errors import InfeasibleError
 from nas_edge.export.bundle import replay_golden, verify_bundle
-from nas_edge.export.verify import check_int8
+from nas_edge.export.verify import check_precision
 from nas_edge.progress import Reporter
 from nas_edge.report import result_text
 from nas_edge.runs.example_scores import read_example_scores
@@ -88,7 +88,7 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, RunResult]) -> None:
         assert set(row.accuracy) == set(row.latency) == {"int8", "float32"}
         assert all(measurement.statistics is not None for measurement in row.latency.values())
     bundle = verify_bundle(folder / "bundle")
-    check_int8(bundle.models["int8"])
+    check_precision(bundle.models["int8"], "int8")
     assert read_labels(bundle.files) == tuple(map(str, range(10)))
     assert max(replay_golden(bundle).values()) <= 2
     manifest = bundle.manifest

@@ -17,7 +17,7 @@ from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.roofline import OperatorWork, estimate, kernel_work, network_work
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
-from nas_edge.networks.tflite_model import Precision
+from nas_edge.networks.precisions import Precision
 from nas_edge.spaces import find_space
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.spaces.design import Design

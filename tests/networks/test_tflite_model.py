@@ -22,7 +22,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import GraphBuilder, NetworkSpec
 from nas_edge.networks.keras_model import get_weights, keras_model, set_weights
-from nas_edge.networks.tflite_model import Precision, operators, tflite_model
+from nas_edge.networks.precisions import Precision
+from nas_edge.networks.tflite_model import operators, tflite_model
 from nas_edge.spaces import find_space, network_space_names
 from nas_edge.spaces.published import REFERENCE_NETWORKS
 from nas_edge.spaces.reference import reference_network

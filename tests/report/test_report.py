@@ -130,8 +130,8 @@ def test_every_accuracy_has_its_interval_and_its_test(finished: Run, report: Rep
     assert texts[0] == "91.0% [86.2, 94.2]"
     assert column(report, "delivered", "latency_differs") == [None, None, True, None, True, None]
     assert set(column(report, "delivered", "test_images")) == {200}
-    assert column(report, "precisions", "int8_accuracy_text")[0] == "91.0% [86.2, 94.2]"
-    assert column(report, "precisions", "p_value") == [row["int8_vs_float"]["p_value"] for row in rows.values()]
+    assert column(report, "precisions", "quantized_accuracy_text")[0] == "91.0% [86.2, 94.2]"
+    assert column(report, "precisions", "p_value") == [row["quantized_vs_float"]["p_value"] for row in rows.values()]
     shown = to_text(report)
     assert "In brackets: 95% intervals." in shown
     assert len(re.findall(r"9\d\.\d% \[\d\d\.\d, \d\d\.\d\]", shown)) >= 14

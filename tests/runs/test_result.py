@@ -30,7 +30,7 @@ WINNER = ResultRow(
     {"int8": 0.7, "float32": 0.71},
     {"int8": MEASUREMENT},
     accuracy_interval={"int8": (0.67, 0.73), "float32": (0.68, 0.74)},
-    int8_vs_float=PairedResult("McNemar", 1000, 0.4),
+    quantized_vs_float=PairedResult("McNemar", 1000, 0.4),
 )
 RIVAL = ResultRow(
     "mobilenet-v2",
@@ -85,7 +85,7 @@ def test_intervals_and_tests_are_data() -> None:
     winner, rival = through_json(DELIVERED)["rows"]
     assert winner["accuracy_interval"] == {"int8": [0.67, 0.73], "float32": [0.68, 0.74]}
     assert (winner["accuracy_vs_winner"], winner["latency_differs"]) == (None, None)
-    assert winner["int8_vs_float"] == {"test": "McNemar", "examples": 1000, "p_value": 0.4}
+    assert winner["quantized_vs_float"] == {"test": "McNemar", "examples": 1000, "p_value": 0.4}
     assert rival["accuracy_vs_winner"] == {"test": "McNemar", "examples": 1000, "p_value": 0.001}
     assert DELIVERED.comparisons() == [
         {
@@ -102,14 +102,14 @@ def test_intervals_and_tests_are_data() -> None:
 def test_an_earlier_result_gets_intervals_where_its_images_were_counted_and_says_nothing_of_tests(run: Run) -> None:
     content = DELIVERED.to_json()
     for row in content["rows"]:
-        for later in ("accuracy_interval", "accuracy_vs_winner", "int8_vs_float", "latency_differs"):
+        for later in ("accuracy_interval", "accuracy_vs_winner", "quantized_vs_float", "latency_differs"):
             del row[later]
     run.write_json("result.json", content)
     result = read_result(run)
     assert result is not None
     assert result.winner.accuracy_text("int8", ".1%") == "70.0% [67.1, 72.8]"
     assert result.winner.accuracy_text("int4", ".1%") == "-"
-    assert [(row.accuracy_vs_winner, row.int8_vs_float) for row in result.rows] == [(None, None)] * 2
+    assert [(row.accuracy_vs_winner, row.quantized_vs_float) for row in result.rows] == [(None, None)] * 2
     run.write_json("result.json", {**content, "test_images": None})
     result = read_result(run)
     assert result is not None

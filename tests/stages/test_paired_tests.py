@@ -27,9 +27,9 @@ NONE = PairedResult("McNemar", 12, 1.0)
 
 def test_each_row_is_compared_with_the_winner_and_its_files_with_each_other() -> None:
     winner, random, reference = with_paired_tests(ROWS, "int8", ACCURACY.paired_test, SCORES)
-    assert (winner.accuracy_vs_winner, winner.int8_vs_float) == (None, NONE)
-    assert (random.accuracy_vs_winner, random.int8_vs_float) == (SIX_OF_SIX, SIX_OF_SIX)
-    assert (reference.accuracy_vs_winner, reference.int8_vs_float) == (None, None), "it was not scored"
+    assert (winner.accuracy_vs_winner, winner.quantized_vs_float) == (None, NONE)
+    assert (random.accuracy_vs_winner, random.quantized_vs_float) == (SIX_OF_SIX, SIX_OF_SIX)
+    assert (reference.accuracy_vs_winner, reference.quantized_vs_float) == (None, None), "it was not scored"
 
 
 def test_the_delivered_precision_is_compared() -> None:

@@ -90,7 +90,7 @@ def forget_tests(run: Run) -> None:
     run.path(TEST_SCORES).unlink()
     result = run.read_json("result.json")
     for row in result["rows"]:
-        for later in ("accuracy_interval", "accuracy_vs_winner", "int8_vs_float", "latency_differs"):
+        for later in ("accuracy_interval", "accuracy_vs_winner", "quantized_vs_float", "latency_differs"):
             del row[later]
     run.write_json("result.json", result)
 

@@ -138,8 +138,8 @@ def test_its_bundle_has_no_labels(model: TrainedModel, task: Brightness, data: T
     models = {name: DeliveredModel(file, model.quality[name]) for name, file in model.files.items()}
     write_bundle(
         folder,
-        float32=models["float32"],
-        int8=models["int8"],
+        models=models,
+        precision="int8",
         section=task.bundle_section(data),
         metric=task.metric,
         preprocessing=data.preprocessing,

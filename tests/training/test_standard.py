@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nas_edge.export.convert import float32_tflite
-from nas_edge.export.quantize import int8_tflite
-from nas_edge.export.verify import check_int8, file_quality
+from nas_edge.export.quantize import quantized_tflite
+from nas_edge.export.verify import check_precision, file_quality
 from nas_edge.networks.keras_model import get_weights, keras_model
 from nas_edge.testing.trainings import bright_or_dark, small_network
 from nas_edge.training.context import TrainingContext, TrainingStep, training_data
@@ -60,8 +60,8 @@ def test_a_lower_precision_trains_float32_weights_that_are_delivered_like_any_ot
 
     model = keras_model(NETWORK, weights)
     images, _ = data.arrays(data.split.train)
-    files = [float32_tflite(model), int8_tflite(model, lambda: [images])]
-    check_int8(files[1])
+    files = [float32_tflite(model), quantized_tflite(model, "int8", lambda: [images])]
+    check_precision(files[1], "int8")
     for file in files:
         assert file_quality(file, data.in_order(data.split.test, 16), task).value > 0.9
 

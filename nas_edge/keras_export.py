@@ -1,0 +1,255 @@
+"""`nas-edge export model.keras`: the bundle of any Keras model, made in a child process with limits.
+
+    parent:  starts the child, waits, and says in one line what became of it
+    child:   load -> convert -> check -> test -> measure -> bundle
+
+The file is somebody else's, so nothing of it is read in the parent.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from device_agents.errors import DeviceError
+from nas_edge.config import RunConfig, load_config
+from nas_edge.errors import ConfigError, ExportError, NasEdgeError
+from nas_edge.formatting import ms_text
+
+# Of the child: seconds, and bytes of its own memory and of one file.
+_TIMEOUT_S = 3 * 3600
+_MEMORY_BYTES = 16 * 2**30
+_FILE_BYTES = 4 * 2**30
+
+INPUT_RANGES = {"0,255": (0.0, 255.0), "0,1": (0.0, 1.0), "-1,1": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class KerasExport:
+    """What is asked.
+
+    Attributes:
+        file: a `.keras` file: an image classifier.
+        out: new folder for the bundle.
+        data: source of labelled images, which it is calibrated and tested with.
+        precision: a name in `PRECISIONS`, or `auto`.
+        input_range: a name in `INPUT_RANGES`: what the model takes pixel values 0 to 255 as.
+        device: address of where to measure.
+        hardware: what has to run it; None for nothing in particular.
+        seed: of the split of the data and of the representative set.
+        settings: `path=value` each, of data, device, export and measuring.
+    """
+
+    file: str
+    out: str
+    data: str
+    precision: str = "int8"
+    input_range: str = "0,255"
+    device: str = "host:"
+    hardware: str | None = None
+    seed: int = 0
+    settings: Sequence[str] = ()
+
+    def config(self) -> RunConfig:
+        """The settings of a run that come to the same."""
+        return load_config(
+            flags={
+                "data.source": self.data,
+                "device.addresses": (self.device,),
+                "export.precision": None if self.precision == "auto" else self.precision,
+                "export.hardware": self.hardware,
+                "seed": self.seed,
+            },
+            settings=self.settings,
+        )
+
+
+def export_keras(request: KerasExport) -> str:
+    """Exports a model in a child process.
+
+    Returns:
+        What was done, in a line or several.
+
+    Raises:
+        ConfigError, DataError: when the request is wrong.
+        ExportError: when the model cannot be exported; with the reason and, where it is one, the name of the layer.
+        RunError, DeviceError: see `pipeline.export`.
+    """
+    from nas_edge.export.bundle import check_new_bundle
+
+    check_new_bundle(Path(request.out))  # before anything takes time
+    if not Path(request.file).is_file():
+        raise ConfigError(f"{request.file} is not a file", expected="a .keras file")
+    if request.input_range not in INPUT_RANGES:
+        raise ConfigError("unknown input range", expected=", ".join(INPUT_RANGES), received=request.input_range)
+    request.config()
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        command = [sys.executable, "-m", __name__, json.dumps(asdict(request)), str(answer)]
+        try:
+            ended = subprocess.run(command, timeout=_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)
+        except subprocess.TimeoutExpired:
+            raise ExportError(f"{request.file}: the export took more than {_TIMEOUT_S // 3600} hours") from None
+        try:
+            says = json.loads(answer.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            why = f"signal {-ended.returncode}" if ended.returncode < 0 else f"exit code {ended.returncode}"
+            raise ExportError(
+                f"{request.file}: the process that converted it ended with {why}, perhaps for want of memory"
+            ) from None
+    if "problem" not in says:
+        return str(says["done"])
+    error = NasEdgeError(str(says["problem"]))
+    error.exit_code = int(says["exit_code"])
+    raise error
+
+
+def _limit() -> None:
+    """Limits this process, where the system has such limits."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: _FILE_BYTES, resource.RLIMIT_DATA: _MEMORY_BYTES}
+    for limit, most in limits.items():
+        _, hard = resource.getrlimit(limit)
+        resource.setrlimit(limit, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _main(request: str, answer: str) -> None:
+    _limit()
+    says: dict[str, Any]
+    try:
+        says = {"done": _export(KerasExport(**json.loads(request)))}
+    except (NasEdgeError, DeviceError) as error:
+        says = {"problem": str(error), "exit_code": getattr(error, "exit_code", 1)}
+    except KeyboardInterrupt:
+        says = {"problem": "stopped; nothing was written", "exit_code": 130}
+    except Exception as error:  # of a library that met something in a foreign model
+        lines = str(error).strip().splitlines() or [""]
+        says = {"problem": f"the model cannot be exported: {type(error).__name__}: {lines[0]:.300}", "exit_code": 1}
+    Path(answer).write_text(json.dumps(says), encoding="utf-8")
+
+
+def _export(request: KerasExport) -> str:
+    """All of it, in the child."""
+    import numpy as np
+
+    from nas_edge.data.preprocessing import Preprocessing
+    from nas_edge.export import verify
+    from nas_edge.export.bundle import DeliveredModel, write_bundle
+    from nas_edge.export.keras_file import culprit, load_keras_file
+    from nas_edge.export.on_device import check_on_device
+    from nas_edge.export.quantize import quantized_tflite
+    from nas_edge.export.representative import representative_set
+    from nas_edge.export.tflite_metadata import with_metadata
+    from nas_edge.hardware.gate import require_hardware
+    from nas_edge.networks.precisions import PRECISIONS
+    from nas_edge.progress import Reporter
+    from nas_edge.quiet import start_tensorflow
+    from nas_edge.stages.context import final_spec, open_devices, open_task, timing_inputs
+    from nas_edge.stages.delivering import CHECKED_IMAGES, GOLDEN_IMAGES, latency_facts
+    from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
+    from nas_edge.stages.quantizing import TESTED_AT_ONCE
+    from nas_edge.tasks.base import NetworkTask
+
+    reporter, config, name = Reporter(), request.config(), Path(request.file).name
+    start_tensorflow(config.runs.deterministic)
+    model = load_keras_file(Path(request.file))
+    size, _, channels = model.inputs[0].shape[1:]
+    task = open_task(config)
+    assert isinstance(task, NetworkTask)
+    data = task.load(config.data, size, config.seed)
+    assert data is not None
+    reporter.say(task.describe(config.data, data))
+    if task.outputs(data) != model.outputs[0].shape[1]:
+        raise ExportError(
+            f"{name} is refused: its output {model.outputs[0].name!r} has {model.outputs[0].shape[1]} values, and "
+            f"{request.data} has {task.outputs(data)} classes"
+        )
+    low, high = INPUT_RANGES[request.input_range]
+    std = 255 / (high - low)
+    preprocessing = Preprocessing(size, channels, (-low * std,) * channels, (std,) * channels)
+    data = replace(data, preprocessing=preprocessing)
+    chosen = representative_set(data, config.export.representative_images, config.seed)
+
+    def convert(part: Any, precision: str) -> bytes:
+        return quantized_tflite(
+            part, precision, lambda: (images for images, _ in data.in_order(chosen.indices, TESTED_AT_ONCE))
+        )
+
+    def made(precision: str) -> bytes:
+        try:
+            return convert(model, precision)
+        except ExportError as error:
+            layer = culprit(model, lambda part: convert(part, precision))
+            raise ExportError(f"{name}: layer {layer!r}: {error}" if layer else f"{name}: {error}") from None
+
+    def quality(file: bytes, indices: Any = data.split.validation) -> float:
+        return verify.file_quality(file, data.in_order(indices, TESTED_AT_ONCE), task).value
+
+    real = made("float32")
+    images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
+    verify.check_outputs(real, images, np.asarray(model(images, training=False)), f"the Keras model {name}")
+    with ExitStack() as stack:
+        device = stack.enter_context(open_devices(config, inputs=timing_inputs(config, data)))
+        precision, tried = request.precision, tuple[TriedPrecision, ...]()
+        if precision == AUTO:
+            tried = fastest_precision(config, task.metric, device, made, quality, reporter)
+            precision = tried[0].precision
+        files = {"float32": real} | ({} if precision == "float32" else {precision: made(precision)})
+        section = task.bundle_section(data)
+        files = {kind: with_metadata(file, preprocessing, section) for kind, file in files.items()}
+        hardware, check = config.export.profile, None
+        more_files: Mapping[str, bytes] = {}
+        if hardware is not None:
+            check = require_hardware(files[precision], hardware, precision)
+            if hardware.finish is not None:
+                finished = hardware.finish(files[precision])
+                more_files, check = finished.files, replace(check, note=finished.says)
+        with reporter.stage("measuring", len(files)) as show:
+            measured = device.measure_files([(file, final_spec(config, device)) for file in files.values()])
+            show(len(files))
+        models, lines = {}, []
+        for (kind, file), found in zip(files.items(), measured, strict=True):
+            value = quality(file, data.split.test)
+            interval = task.metric.interval(value, len(data.split.test))
+            on_device = check_on_device(file, images, device.run_file, task.same_answer)
+            models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(on_device), interval)
+            shown = f"{task.metric.name} {task.metric.text(value)}, {ms_text(found.best_ms)} ms"
+            lines.append(f"{kind}: {len(file)} bytes, {shown}; {on_device}")
+        write_bundle(
+            Path(request.out),
+            models=models,
+            precision=precision,
+            section=section,
+            metric=task.metric,
+            preprocessing=preprocessing,
+            golden_images=data.dataset.stored(data.split.test[:GOLDEN_IMAGES]),
+            space=name,
+            architecture=str(model.name),
+            decisions={},
+            details={
+                "seed": config.seed,
+                "data": request.data,
+                "device": device.info.model,
+                "test_images": len(data.split.test),
+                "quantization": None if precision == "float32" else {"method": "post-training"},
+                "representative": chosen.to_json() if PRECISIONS[precision].calibrated else None,
+                "precisions": [one.to_json() for one in tried],
+                "hardware_check": None if check is None else check.to_json(),
+            },
+            more_files=more_files,
+        )
+    return "\n".join([*lines, *([] if check is None else [str(check)]), f"bundle: {request.out}"])
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
