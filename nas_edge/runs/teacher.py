@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from nas_edge.formatting import reason
 from nas_edge.runs.run import Run, RunFolderError
@@ -16,17 +16,19 @@ class TeacherFacts:
     """A network that taught.
 
     Attributes:
+        recipe: names how it was trained, see `stages.teaching`.
         architecture: its text form.
         quality: on validation images, which it was not trained with; None when what it answers is not numbers.
     """
 
+    recipe: str
     architecture: str
     quality: float | None
 
 
-def write_teacher(run: Run, architecture: str, quality: float | None) -> None:
-    """Keeps it."""
-    run.write_json(_NAME, {"schema_version": 1, "architecture": architecture, "quality": quality})
+def write_teacher(run: Run, facts: TeacherFacts) -> None:
+    """Keeps it, in place of one of before."""
+    run.write_json(_NAME, {"schema_version": 1, **asdict(facts)})
 
 
 def read_teacher(run: Run) -> TeacherFacts | None:
@@ -39,6 +41,6 @@ def read_teacher(run: Run) -> TeacherFacts | None:
         return None
     content = run.read_json(_NAME)
     try:
-        return TeacherFacts(str(content["architecture"]), optional_number(content["quality"]))
+        return TeacherFacts(str(content["recipe"]), str(content["architecture"]), optional_number(content["quality"]))
     except (LookupError, TypeError, ValueError) as error:
         raise RunFolderError(f"{run.path(_NAME)} is damaged: {reason(error)}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nas_edge.errors import ConfigError, TrainingError
 from nas_edge.networks.graph import Weights
-from nas_edge.runs.teacher import write_teacher
+from nas_edge.runs.teacher import TeacherFacts, read_teacher, write_teacher
 from nas_edge.spaces.decisions import NetworkSpace
 from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import RunContext
@@ -45,6 +45,8 @@ def teacher_of(context: RunContext) -> Teacher | None:
 
     name = digest({"teacher": settings.model_dump(mode="json"), "init": context.config.init})
     weights = context.home.weights_once(f"teacher/{name}.npz", trained)
-    if not context.run.path("stages/teacher.json").exists():
-        write_teacher(context.run, str(architecture), validation_quality(context, network, weights))
+    known = read_teacher(context.run)
+    if known is None or known.recipe != name:
+        quality = validation_quality(context, network, weights)
+        write_teacher(context.run, TeacherFacts(name, str(architecture), quality))
     return Teacher(network, weights)

@@ -57,6 +57,7 @@ def check_task(make_task: Callable[[], Task], data: DataSettings | None = None, 
     _check_example_scores(task, start, targets)
     _check_same_answer(task, start)
     _check_loss(task, start, targets)
+    _check_distillation(task, start)
 
 
 def _check_metric(metric: Metric) -> None:
@@ -167,6 +168,25 @@ def _check_same_answer(task: NetworkTask, outputs: Array) -> None:
     expect(share == 1.0, f"`same_answer` of the same outputs must be 1, received {share}")
     other = task.same_answer(outputs, -100 * outputs)
     expect(0 <= other < 1, f"`same_answer` of opposite outputs must be from 0 to less than 1, received {other}")
+
+
+def _check_distillation(task: NetworkTask, answers: Array) -> None:
+    """What is learned from another network must be least where its answers are reached."""
+    if not task.distills:
+        return
+    import tensorflow as tf
+
+    with expect_no_error("computing what is learned from another network"):
+        same, other = (
+            task.distillation_loss(tf.constant(outputs, tf.float32), tf.constant(answers, tf.float32), 2.0)
+            for outputs in (answers, answers[::-1] + 1.0)
+        )
+        expect(tuple(same.shape) == (), f"`distillation_loss` must be a scalar, received {list(same.shape)}")
+    expect(bool(np.isfinite(same.numpy())), f"`distillation_loss` must be a number, received {same.numpy()}")
+    expect(
+        bool(same.numpy() < other.numpy()),
+        "`distillation_loss` must be least where the outputs are those of the network that teaches",
+    )
 
 
 def _check_loss(task: NetworkTask, start: Array, targets: Array) -> None:

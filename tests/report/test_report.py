@@ -37,7 +37,7 @@ from nas_edge.runs.halving import HALVING, HalvingScore
 from nas_edge.runs.result import LatencyEstimate
 from nas_edge.runs.run import SELECTION, Run
 from nas_edge.runs.stopped_early import EarlyStop, note_early_stop
-from nas_edge.runs.teacher import write_teacher
+from nas_edge.runs.teacher import TeacherFacts, write_teacher
 from nas_edge.runs.warm_start import SUPERNET, note_start
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import find_space
@@ -774,7 +774,7 @@ def test_what_a_run_started_from_is_told(tmp_path: Path) -> None:
 
 def test_how_networks_were_trained_is_told(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "photos")
-    write_teacher(run, "0:1", 0.875)
+    write_teacher(run, TeacherFacts("recipe", "0:1", 0.875))
     note_early_stop(run, "winner", EarlyStop(40, 100, 30, 0.5))
     run.write_config(load_config(settings=["training.ema_decay=0.99"], base=run.config))
     says = section_text(run_report(read_run(run.folder)), "result")

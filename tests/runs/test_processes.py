@@ -16,15 +16,12 @@ from typing import Any
 
 import pytest
 
-from device_agents.api import DeviceInfo, Measurement, Verdict
-from device_agents.replay import model_key, write_recording
+from device_agents.api import Measurement, Verdict
+from device_agents.replay import model_key
 from nas_edge.export.bundle import verify_bundle
-from nas_edge.networks.analysis import analyze
-from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.runs.run import Run
-from nas_edge.spaces.decisions import Architecture
 from tests.support.measurements import CONDITIONS
-from tests.support.spaces import tiny_space
+from tests.support.recordings import of_tiny_space, record
 
 WAIT_S = 240
 COMMAND = """
@@ -79,25 +76,6 @@ def last_line(err: str) -> str:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
-
-
-def record(path: Path, measurements: dict[str, Measurement]) -> Path:
-    info = DeviceInfo("", "replay", "recorded phone", "soc", 1, None, "os", "litert", "1")
-    write_recording(path, info, measurements)
-    return path
-
-
-def of_tiny_space(verdict: Verdict, of_one: Measurement | None = None) -> dict[str, Measurement]:
-    """A measurement of each network of the space, by the key of its file; another one of one of them."""
-    space = tiny_space(16, 1, 10)
-    measurements = {}
-    for kernel, _ in enumerate(space.decisions[0].choices):
-        for width, _ in enumerate(space.decisions[1].choices):
-            network = space.decode(Architecture((kernel, width)))
-            measured = Measurement(verdict, samples_ms=(analyze(network).macs / 5e5,) * 8, busy_s=0.02)
-            key = model_key(tflite_model(network, "float32"))
-            measurements[key] = measured if of_one is None or (kernel, width) != (1, 3) else of_one
-    return measurements
 
 
 @pytest.fixture(scope="module")

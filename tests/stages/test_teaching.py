@@ -66,6 +66,7 @@ def test_the_largest_network_teaches_and_is_trained_once(tmp_path: Path) -> None
     other = context(tmp_path / "run", "training.teacher_weight=0.9")
     assert teacher_of(other) is not None
     assert stages(other) == []
+    assert read_teacher(other.run) == facts
     with pytest.raises(TrainingError, match=r"^the teacher: .* for example: again --set training\.learning_rate="):
         teacher_of(context(tmp_path / "run", "training.learning_rate=1e30"))
     assert list(run.run.path("teacher").iterdir()) == [kept]

@@ -122,6 +122,12 @@ def per_example(outputs: Any, targets: Any, settings: Any) -> Any:
     return tf.reduce_sum(outputs, axis=-1)
 
 
+def farthest(outputs: Any, answers: Any, temperature: float) -> Any:
+    import tensorflow as tf
+
+    return -tf.reduce_mean(tf.square(outputs - answers))
+
+
 BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "raises": (lambda: 1 / 0, "making the task: ZeroDivisionError"),
     "nameless metric": (lambda: Broken(metric=Metric("")), "the metric has no name"),
@@ -146,6 +152,8 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "same answer": (lambda: Broken(same_answer=lambda *_: 0.5), "of the same outputs must be 1"),
     "always the same": (lambda: Broken(same_answer=lambda *_: 1.0), "of opposite outputs"),
     "uphill": (lambda: Broken(loss=negated), "outputs that follow the loss downhill"),
+    "teacher": (lambda: Broken(distillation_loss=farthest), "least where the outputs are those"),
+    "teacher, vector": (lambda: Broken(distillation_loss=lambda o, a, t: o[:, 0]), "must be a scalar"),
     "no gradient": (lambda: Broken(loss=without_gradient), "the loss has no gradient"),
     "scores without a test": (lambda: Broken(metric=replace(ACCURACY, paired_test=None)), "and only such a one"),
     "test without scores": (lambda: without_scores(), "and only such a one"),
