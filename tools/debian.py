@@ -1,7 +1,7 @@
 """Files from Debian packages, fetched with apt but without touching the system's apt, and without root.
 
-The mirror is the one this machine's apt already uses; apt checks the signatures. Used by `prepare_adbd.py` and
-`build_benchmark_model.py`.
+The mirror is the one this machine's apt already uses; apt checks the signatures. Used by `prepare_adbd.py`,
+`prepare_board_python.py` and `build_benchmark_model.py`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,17 @@ class Archive:
         suite: For example "trixie".
         mirror: URI of the archive; None for the one of this machine's apt.
         sources: Whether sources are wanted, too.
+        for_architecture: Debian's name of the architecture of the packages; None for this machine's.
     """
 
-    def __init__(self, folder: Path, suite: str, mirror: str | None = None, sources: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        suite: str,
+        mirror: str | None = None,
+        sources: bool = False,
+        for_architecture: str | None = None,
+    ) -> None:
         for tool in ("apt-get", "dpkg-deb"):
             if shutil.which(tool) is None:
                 raise PrepareError(f"{tool} is not installed; this needs a Debian or Ubuntu machine")
@@ -62,7 +70,8 @@ class Archive:
             (folder / name).mkdir(parents=True)
         kinds = ("deb", "deb-src") if sources else ("deb",)
         place = f"{mirror or _own_mirror()} {suite} main\n"
-        options = f"[arch={architecture()} signed-by={KEYRING}]"
+        for_architecture = for_architecture or architecture()
+        options = f"[arch={for_architecture} signed-by={KEYRING}]"
         (folder / "etc/sources.list").write_text("".join(f"{kind} {options} {place}" for kind in kinds))
         (folder / "status").touch()  # nothing is installed, so that every dependency is fetched
         settings = {
@@ -71,7 +80,8 @@ class Archive:
             "Dir::State::lists": f"{folder}/lists",
             "Dir::State::status": f"{folder}/status",
             "Dir::Cache": f"{folder}/cache",
-            "APT::Architecture": architecture(),
+            "APT::Architecture": for_architecture,
+            "APT::Architectures": for_architecture,
             "APT::Install-Recommends": "false",
             "APT::Sandbox::User": "",  # apt's own user cannot write into a home folder
             "Acquire::Languages": "none",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -22,20 +23,38 @@ def _chromium() -> str:
     return f"needs {' and '.join(missing)} (packages chromium, chromium-driver)" if missing else ""
 
 
-def board_python() -> str:
-    """The old Python of a board, with NumPy and a TFLite runtime, as NAS_EDGE_BOARD_PYTHON names it; "" without."""
-    return shutil.which(os.environ.get("NAS_EDGE_BOARD_PYTHON", "")) or ""
+# What each of the Pythons that `tools/prepare_board_python.py` makes is called there, and where in its cache it lies.
+_BOARD_PYTHONS = {
+    "board_python": ("old", "python3.[789]-*/bin/python"),
+    "aarch64_python": ("aarch64", "aarch64-*/usr/bin/python3-emulated"),
+}
 
 
-def _board_python() -> str:
-    what = "a Python 3.7 to 3.9 with numpy and tflite-runtime, named by NAS_EDGE_BOARD_PYTHON"
-    return "" if board_python() else f"needs {what}"
+def board_python(name: str = "board_python") -> str:
+    """A Python as boards have it, with NumPy and a TFLite runtime, named by NAS_EDGE_(NAME) or cached; "" for none."""
+    named = os.environ.get(f"NAS_EDGE_{name.upper()}", "")
+    if named:
+        return shutil.which(named) or ""
+    found = sorted((_cache() / "board-python").glob(_BOARD_PYTHONS[name][1]))
+    return str(found[-1]) if found else ""
+
+
+def _cache() -> Path:
+    """Where the tools keep what they made, see tools/debian.py."""
+    root = os.environ.get("NAS_EDGE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "nas_edge"
+    return Path(root).expanduser()
+
+
+def _no_python(name: str) -> str:
+    prepare = f"tools/prepare_board_python.py {_BOARD_PYTHONS[name][0]}"
+    return "" if board_python(name) else f"needs {prepare}, or NAS_EDGE_{name.upper()}"
 
 
 # By name, what says that it is missing, or "". Those that tell only once they are started call `missing` themselves.
 CHECKS: Mapping[str, Callable[[], str]] = {
     "adbd": lambda: "",  # tools/prepare_adbd.py
-    "board_python": _board_python,
+    "aarch64_python": lambda: _no_python("aarch64_python"),
+    "board_python": lambda: _no_python("board_python"),
     "benchmark_model": lambda: "",  # tools/build_benchmark_model.py
     "cc": lambda: "" if shutil.which("cc") else "needs a C compiler, cc (package gcc)",
     "chromium": _chromium,
