@@ -86,6 +86,7 @@ def fit_device(request: FitRequest, out: Path, reporter: Reporter) -> ModelFile:
         StoppedError: when the user stopped it; the same call continues.
         RunError, DeviceError: when a file or the device fails.
     """
+    _check_new(out)
     with _bench(request, "fit", reporter) as bench:
         sampler = Sampler(bench.space, request.config.seed, request.pool)
 
@@ -119,6 +120,7 @@ def adapt_device(path: Path, request: FitRequest, out: Path, reporter: Reporter)
 
     Errors are those of `fit_device`.
     """
+    _check_new(out)
     source = read_model(path)
     if isinstance(source.model, AdaptedModel):
         raise ConfigError(f"{path} is an adapted model itself", fix="adapt the one that it was made of")
@@ -165,6 +167,7 @@ def fit_runs(folders: Sequence[Path], out: Path, reporter: Reporter) -> ModelFil
         ConfigError: when they differ, or have measured too few networks.
         RunError: when one cannot be read.
     """
+    _check_new(out)
     found = [_of_run(Run.open(folder), reporter) for folder in folders]
     (_, provenance, space, _), *others = found
     for folder, other, _, _ in others:
@@ -373,8 +376,13 @@ def _floors(device: DeviceSource) -> dict[str, float]:
     return {name: floor_ms for name, floor_ms in {**kept, **seen}.items() if floor_ms > 0}
 
 
-def _write(file: ModelFile, out: Path) -> None:
+def _check_new(out: Path) -> None:
+    """Refuses before anything takes time what would be overwritten."""
     if out.exists():
         raise RunError(f"{out} exists already", fix="name a new file with --out")
+
+
+def _write(file: ModelFile, out: Path) -> None:
+    _check_new(out)
     FILES.write_whole(out, file.to_text().encode())
     journal_of(out).unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from device_agents.api import BenchmarkSpec, Measurement, Verdict
@@ -35,8 +37,10 @@ def observations(space: NetworkSpace, count: int, seed: int = 0, noise: float = 
 
 
 def measure_file(model: bytes, spec: BenchmarkSpec) -> Measurement:
-    """Measures a TFLite file there, by the sizes of its tensors; what has no operators cannot be run."""
-    latency_ms = 0.2
-    for operator in operators(model):
-        latency_ms += 0.01 + sum(float(np.prod(tensor.shape)) for tensor in operator.outputs) / 4e4
-    return Measurement(Verdict.OK, samples_ms=(latency_ms,) * 20)
+    """Measures a TFLite file there, by the sizes of what its operators write."""
+    return Measurement(Verdict.OK, samples_ms=(_file_ms(model),) * 20)
+
+
+@cache
+def _file_ms(model: bytes) -> float:
+    return 0.2 + sum(0.01 + float(np.prod(operator.output_shape)) / 4e4 for operator in operators(model))
