@@ -149,13 +149,14 @@ def _export(request: KerasExport) -> str:
     from nas_edge.export.on_device import check_on_device
     from nas_edge.export.quantize import quantized_tflite
     from nas_edge.export.representative import representative_set
+    from nas_edge.export.sensitivity import layer_noise
     from nas_edge.export.tflite_metadata import with_metadata
     from nas_edge.hardware.gate import require_hardware
     from nas_edge.networks.precisions import PRECISIONS
     from nas_edge.progress import Reporter
     from nas_edge.quiet import start_tensorflow
     from nas_edge.stages.context import final_spec, open_devices, open_task, timing_inputs
-    from nas_edge.stages.delivering import CHECKED_IMAGES, GOLDEN_IMAGES, latency_facts
+    from nas_edge.stages.delivering import CHECKED_IMAGES, EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
     from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
     from nas_edge.stages.quantizing import TESTED_AT_ONCE
     from nas_edge.tasks.base import NetworkTask
@@ -243,6 +244,14 @@ def _export(request: KerasExport) -> str:
                 "test_images": len(data.split.test),
                 "quantization": None if precision == "float32" else {"method": "post-training"},
                 "representative": chosen.to_json() if PRECISIONS[precision].calibrated else None,
+                "sensitivity": [
+                    one.to_json()
+                    for one in (
+                        layer_noise(real, files[precision], data.arrays(data.split.test[:EXAMINED_IMAGES])[0])
+                        if PRECISIONS[precision].calibrated
+                        else ()
+                    )
+                ],
                 "precisions": [one.to_json() for one in tried],
                 "hardware_check": None if check is None else check.to_json(),
             },

@@ -63,7 +63,7 @@ from nas_edge.stages.delivering import (
 )
 from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
 from nas_edge.stages.halving import best_trained
-from nas_edge.stages.quantizing import TESTED_AT_ONCE, post_training, quantize_once
+from nas_edge.stages.quantizing import TESTED_AT_ONCE, is_settled, post_training, quantize_once
 from nas_edge.stages.scoring_front import score_front
 from nas_edge.stages.searching import find_targets, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_finalists
@@ -314,6 +314,8 @@ def export(
             return run.read_weights("winner/aware.npz")
 
         tried: tuple[TriedPrecision, ...] = ()
+        if not is_settled(run, "winner"):  # nothing was tuned, and a finished run is not written to
+            config = _changed(config, quantization="post-training")
         if precision == AUTO:
             tried = _precisions(run, config, task, data, network, weights, first.source, reporter)
             config = _with_precision(config, tried[0].precision)
@@ -336,6 +338,11 @@ def _with_precision(config: RunConfig, precision: str) -> RunConfig:
     return load_config(flags=given, base=config)
 
 
+def _changed(config: RunConfig, **export: object) -> RunConfig:
+    """Settings with others of what is delivered, which need not go together with all else."""
+    return config.model_copy(update={"export": config.export.model_copy(update=export)})
+
+
 def _precisions(
     run: Run,
     config: RunConfig,
@@ -355,7 +362,7 @@ def _precisions(
         return run.read_weights("winner/aware.npz")
 
     def make(precision: str) -> bytes:
-        changed = _with_precision(config, precision)
+        changed = _changed(config, precision=precision)  # whether the hardware runs it, the gate says
         chosen, how = quantize_once(run, changed, task, data, network, weights, "winner", kept)
         if how.method == "aware" and PRECISIONS[precision].activations == "int8":
             return tflite_model(network, precision, chosen)

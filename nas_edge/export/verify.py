@@ -116,10 +116,10 @@ class _Runner:
     """A file that stays loaded; arguments, results and errors are those of `run_tflite`."""
 
     def __init__(self, model: bytes, threads: int | None = None, kernels: Kernels = "XNNPACK") -> None:
-        self._interpreter = _interpreter(model, threads, kernels)
+        self._interpreter = open_interpreter(model, threads, kernels)
         feed, fetch = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         self._feed, self._fetch = feed["index"], fetch["index"]
-        self._source, self._result = _tensor_info(feed), _tensor_info(fetch)
+        self._source, self._result = tensor_info(feed), tensor_info(fetch)
 
     def __call__(self, images: Array) -> Array:
         if self._source.shape != (1, *images.shape[1:]):
@@ -212,11 +212,11 @@ def input_output(model: bytes) -> tuple[TensorInfo, TensorInfo]:
     Raises:
         ExportError: when the file is damaged, or has several inputs or outputs.
     """
-    interpreter = _interpreter(model, 1)
+    interpreter = open_interpreter(model, 1)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(outputs) != 1:
         raise ExportError(f"expected a file with one input and one output, received {len(inputs)} and {len(outputs)}")
-    return _tensor_info(inputs[0]), _tensor_info(outputs[0])
+    return tensor_info(inputs[0]), tensor_info(outputs[0])
 
 
 def check_precision(model: bytes, precision: Precision) -> None:
@@ -268,7 +268,20 @@ def _operators(model: bytes) -> list[OperatorInfo]:
         raise ExportError(str(e)) from e
 
 
-def _interpreter(model: bytes, threads: int | None, kernels: Kernels = "XNNPACK") -> Any:
+def open_interpreter(
+    model: bytes, threads: int | None, kernels: Kernels = "XNNPACK", preserve_all: bool = False
+) -> Any:
+    """An interpreter with its tensors allocated.
+
+    Args:
+        model: a TFLite file.
+        threads: of the runtime; None for up to four.
+        kernels: see `run_tflite`.
+        preserve_all: whether the outputs of all operators can be read afterwards.
+
+    Raises:
+        ExportError: when the runtime cannot load the file.
+    """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolvers = {"XNNPACK": OpResolverType.AUTO, "built-in": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
@@ -278,6 +291,7 @@ def _interpreter(model: bytes, threads: int | None, kernels: Kernels = "XNNPACK"
                 model_content=model,
                 num_threads=threads or min(_MAX_THREADS, os.cpu_count() or 1),
                 experimental_op_resolver_type=resolvers[kernels],
+                experimental_preserve_all_tensors=preserve_all,
             )
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as e:
@@ -285,7 +299,8 @@ def _interpreter(model: bytes, threads: int | None, kernels: Kernels = "XNNPACK"
     return interpreter
 
 
-def _tensor_info(details: dict[str, Any]) -> TensorInfo:
+def tensor_info(details: dict[str, Any]) -> TensorInfo:
+    """What an interpreter says of a tensor."""
     scale, zero_point = details["quantization"]
     quantized = scale != 0
     return TensorInfo(

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
-import numpy as np
-
 Precision: TypeAlias = str  # a name in PRECISIONS
+
+# Of one value, by NumPy's name of its type. The command line reads this table, and is to start without NumPy.
+_BYTES = {"int8": 1, "int16": 2, "float16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class NumberTypes:
     @property
     def activation_bytes(self) -> int:
         """Of one value of an activation."""
-        return np.dtype(self.activations).itemsize
+        return _BYTES[self.activations]
 
     @property
     def weight_bytes(self) -> int:
         """Of one value of a kernel; small kernels may take more, see `least_kernel`."""
-        return np.dtype(self.weights).itemsize
+        return _BYTES[self.weights]
 
     @property
     def bias(self) -> str:

@@ -271,6 +271,9 @@ def precision_section(facts: RunFacts) -> Section | None:
     if result.quantization is not None:
         line = result.quantization.text(metric, facts.quality_form)
         says.append(f"{line[0].upper()}{line[1:]}.")
+    if result.noisiest_layers:
+        layers = ", ".join(result.noisiest_layers)
+        says.append(f"The winner's layers with the most quantisation noise (signal-to-noise ratio): {layers}.")
     table = make_table("precisions", "", columns, rows)
     return Section("precision", f"{delivered} vs. float", tuple(says), tables=(table,))
 

@@ -118,6 +118,8 @@ def table(result: RunResult, run: Path, metric: Metric) -> str:
     ]
     if result.quantization is not None:
         notes.append(f"{result.precision} {result.quantization.text(metric.name, metric.form)}")
+    if result.noisiest_layers:
+        notes.append(f"most quantisation noise: {', '.join(result.noisiest_layers)}")
     notes += filter(None, [slower_than_float(times_ms), result.warning and f"warning: {result.warning}"])
     notes += [] if result.device is None else comparison_sentences(result, metric.name, metric.form)
     return "\n".join([*lines, "", *notes, answer(result, run, run / "bundle")])

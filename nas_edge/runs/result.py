@@ -292,6 +292,7 @@ class RunResult:
             any of them can be delivered, see `stages.choosing`. Empty in results of before they were kept.
         further: on further models of devices, each with a target of its own.
         quantization: how the delivered file was quantised; None for float32, and in earlier results.
+        noisiest_layers: of the delivered file, those that quantisation harms most, in words; the manifest has all.
     """
 
     target_ms: float
@@ -306,6 +307,7 @@ class RunResult:
     front: tuple[Candidate, ...] = ()
     further: tuple[DeviceResult, ...] = ()
     quantization: Quantization | None = None
+    noisiest_layers: tuple[str, ...] = ()
 
     @property
     def winner(self) -> ResultRow:
@@ -428,6 +430,7 @@ class RunResult:
             "hardware_check": None if self.hardware_check is None else self.hardware_check.to_json(),
             "further": [each.to_json() for each in self.further],
             "quantization": None if self.quantization is None else self.quantization.to_json(),
+            "noisiest_layers": list(self.noisiest_layers),
             "front": [candidate.to_json() for candidate in self.front],
             "rows": [
                 {
@@ -468,6 +471,7 @@ class RunResult:
             front=tuple(map(Candidate.from_json, result.get("front") or ())),
             further=tuple(map(DeviceResult.from_json, result.get("further") or ())),
             quantization=None if quantization is None else Quantization.from_json(quantization),
+            noisiest_layers=tuple(map(str, result.get("noisiest_layers") or ())),
         )
 
 

@@ -18,11 +18,14 @@ import numpy as np
 from device_agents.api import BenchmarkSpec, Measurement, MeasureRequest
 from nas_edge.config import RunConfig
 from nas_edge.export.representative import representative_set
+from nas_edge.export.sensitivity import LayerNoise, worst
 from nas_edge.formatting import command, reason
 from nas_edge.hardware.gate import HardwareCheck, require_hardware
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
-from nas_edge.networks.precisions import Precision
+from nas_edge.networks.precisions import PRECISIONS, Precision
+from nas_edge.networks.tflite_graph import TFLiteGraph
+from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.progress import Reporter
 from nas_edge.runs.example_scores import ExampleScores, id_of_test_set, write_example_scores
 from nas_edge.runs.result import (
@@ -52,6 +55,9 @@ MeasureFiles: TypeAlias = Callable[[Sequence[MeasureRequest]], Sequence[Measurem
 # runtimes round within operators, too. Measured: 0.4% of small networks with hard swish.
 _ROUNDING_SHARE = 0.05
 
+# Test images whose noise is told apart by layers.
+EXAMINED_IMAGES = 16
+
 # Test images with which the delivered files are run on the device and here.
 CHECKED_IMAGES = 4
 
@@ -73,6 +79,7 @@ class TrainedModel:
             where none was named.
         hardware_files: what that hardware's own tools made of the file, by name.
         quantization: how the quantised file was made; None without one.
+        sensitivity: what quantisation adds to each layer's output; empty where activations stay float.
     """
 
     contender: Contender
@@ -82,6 +89,7 @@ class TrainedModel:
     hardware_check: HardwareCheck | None = None
     hardware_files: Mapping[str, bytes] = field(default_factory=dict)
     quantization: Quantization | None = None
+    sensitivity: tuple[LayerNoise, ...] = ()
 
 
 def scores_of(models: Sequence[TrainedModel], data: TaskData) -> ExampleScores:
@@ -180,6 +188,7 @@ def convert(
     """
     from nas_edge.export import verify
     from nas_edge.export.convert import float32_tflite
+    from nas_edge.export.sensitivity import layer_noise
     from nas_edge.export.tflite_metadata import with_metadata
     from nas_edge.networks.keras_model import keras_model
 
@@ -203,14 +212,19 @@ def convert(
     quality = {precision: one.value for precision, one in found.items()}
     scores = {precision: one.example_scores for precision, one in found.items() if one.example_scores is not None}
     made_by = None if precision == "float32" else quantization
-    return TrainedModel(contender, files, quality, scores, check, made, made_by)
+    noises: tuple[LayerNoise, ...] = ()
+    if PRECISIONS[precision].calibrated:
+        layers = [operator.output.name for operator in TFLiteGraph(network).operators]
+        examined, _ = data.arrays(data.split.test[:EXAMINED_IMAGES])
+        real = tflite_model(network, "float32", quantized_weights)  # of tuned weights there is no other float file
+        noises = layer_noise(real, files[precision], examined, layers)
+    return TrainedModel(contender, files, quality, scores, check, made, made_by, noises)
 
 
 def _aware_file(network: NetworkSpec, precision: Precision, weights: Weights, images: Array) -> bytes:
     """The file of weights that keep their ranges, compared with what the training computed."""
     from nas_edge.export import verify
     from nas_edge.networks.fake_quant import fake_quant_model
-    from nas_edge.networks.tflite_model import tflite_model
 
     file = tflite_model(network, precision, weights)
     verify.check_precision(file, precision)
@@ -373,7 +387,7 @@ class Bundling:
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),
-            details=self._details(result),
+            details=self._details(result, model.sensitivity),
             more_files=model.hardware_files,
         )
         return result
@@ -388,7 +402,7 @@ class Bundling:
             for precision, file in model.files.items()
         }
 
-    def _details(self, result: RunResult) -> dict[str, Any]:
+    def _details(self, result: RunResult, sensitivity: Sequence[LayerNoise]) -> dict[str, Any]:
         """Further entries of the manifest."""
         return {
             "seed": self.config.seed,
@@ -412,6 +426,7 @@ class Bundling:
                 for each in result.further
             ],
             "test_images": len(self.data.split.test),
+            "sensitivity": [one.to_json() for one in sensitivity],
             "precisions": [one.to_json() for one in self.tried],
             "quantization": None if result.quantization is None else result.quantization.to_json(),
             "representative": None
@@ -443,6 +458,7 @@ class Bundling:
             len(self.data.split.test),
             tested[0].hardware_check,
             quantization=tested[0].quantization,
+            noisiest_layers=tuple(map(str, worst(tested[0].sensitivity))),
         )
         return with_intervals(result, metric)
 

@@ -20,8 +20,15 @@ from nas_edge.tasks.base import NetworkTask, TaskData
 from nas_edge.training.methods import TrainingSettings
 from nas_edge.training.quantization_aware import tuning_settings
 
+_STAGE = "quantization-"
+
 # Images that are held in memory for files, which take them one by one.
 TESTED_AT_ONCE = 32
+
+
+def is_settled(run: Run, name: str) -> bool:
+    """Whether a run has decided how a network is quantised."""
+    return run.path(f"stages/{_STAGE}{name}.json").exists()
 
 
 def aware_settings(config: RunConfig) -> TrainingSettings:
@@ -51,10 +58,10 @@ def quantize_once(
         name: of the network, in file names.
         tune: trains on with the roundings, and keeps what comes of it.
     """
-    if ranges_of(weights):  # the training method itself was aware
+    asked, activations = config.export.quantization, PRECISIONS[config.export.precision].activations
+    if activations == "int8" and ranges_of(weights):  # the training method itself was aware
         return weights, Quantization("aware")
-    asked = config.export.quantization
-    if asked == "post-training" or PRECISIONS[config.export.precision].activations != "int8":
+    if asked == "post-training" or activations != "int8":
         return weights, Quantization("post-training")
 
     def settle() -> dict[str, Any]:
@@ -63,7 +70,7 @@ def quantize_once(
             return Quantization("aware").to_json()
         return _choose(config, task, data, network, weights, tune).to_json()
 
-    settled = Quantization.from_json(run.once(f"quantization-{name}", settle))
+    settled = Quantization.from_json(run.once(f"{_STAGE}{name}", settle))
     return (tune() if settled.method == "aware" else weights), settled
 
 
