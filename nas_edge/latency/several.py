@@ -102,9 +102,11 @@ def furthest(answers: Sequence[LatencyAnswer], targets_ms: Sequence[float]) -> L
     scaled = [(answer.latency_ms or 0.0) * scale for answer, scale in zip(answers, scales, strict=True)]
     latency_ms = max(scaled)
     worst = scaled.index(latency_ms)
-    of_worst, scale, interval_ms = answers[worst], scales[worst], answers[worst].interval_ms
-    if interval_ms is not None:
-        interval_ms = (interval_ms[0] * scale, interval_ms[1] * scale)
+    of_worst = answers[worst]
+    # The largest of several is at least the largest of the lower ends, and at most that of the upper ones.
+    ends = [(answer.interval_ms, scale) for answer, scale in zip(answers, scales, strict=True)]
+    known = [(low_ms * scale, high_ms * scale) for (low_ms, high_ms), scale in ((i, s) for i, s in ends if i)]
+    interval_ms = (max(low for low, _ in known), max(high for _, high in known)) if known else None
     return LatencyAnswer(
         of_worst.kind, of_worst.verdict, of_worst.detail, latency_ms, interval_ms, parts=tuple(answers)
     )
