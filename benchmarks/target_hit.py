@@ -17,7 +17,8 @@ The search with the absolute reward (TuNAS) and the default beta has to come, at
 
 Beside it, for comparison, the exponent forms of the reward (MnasNet, arXiv:1807.11626) with the same beta.
 
-    python -m benchmarks.target_hit [--quick] [--parts table host] [--runs FOLDER] [--steps N]
+    python -m benchmarks.target_hit [--quick] [--parts table host] [--runs FOLDER]
+        [--steps N] [--seeds N]
 
 `--quick` takes one seed of the table. With `--runs`, searches on this host that were stopped go on.
 """
@@ -263,8 +264,8 @@ def table_figures(steps: int, seeds: int, quick: bool) -> dict[str, Any]:
     # The exponents are for comparison, and one seed shows what they do.
     wanted = [(form, target, seed) for form, target, seed in wanted if form == "absolute" or seed == 0]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        searched = [pool.submit(search_table, *one, steps) for one in wanted]
         chance = dict(zip(TARGETS_MS, pool.map(best_of_random, TARGETS_MS), strict=True))
+        searched = [pool.submit(search_table, *one, steps) for one in wanted]
         outcomes = []
         for future in searched:
             one = future.result()
@@ -384,6 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=("table", "host"), default=("table", "host"))
     parser.add_argument("--runs", type=Path, help="folder that keeps the searches on this host")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each search of the table")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of the absolute reward; the exponents have one")
     given = parser.parse_args(arguments)
     parts: dict[str, dict[str, Any]] = {}
     if "table" in given.parts or given.quick:
@@ -393,7 +395,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
             return
         steps = given.steps // 4 if given.quick else given.steps
-        parts["table"] = table_figures(steps, 1 if given.quick else SEEDS, given.quick)
+        parts["table"] = table_figures(steps, 1 if given.quick else given.seeds, given.quick)
     if "host" in given.parts and not given.quick:
         with tempfile.TemporaryDirectory() as temporary:
             parts["host"] = host_figures(given.runs or Path(temporary), HOST_STEPS)

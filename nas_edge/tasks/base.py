@@ -255,6 +255,27 @@ class NetworkTask(Task):
             A scalar tensor: the mean over the batch.
         """
 
+    def distillation_loss(self, outputs: Any, answers: Any, temperature: float) -> Any:
+        """How far outputs are from those of a network that teaches; TensorFlow, imported when it is called.
+
+        Args:
+            outputs: float32 `[batch, ...]`, a tensor.
+            answers: of the teacher, likewise.
+            temperature: how soft answers are made, where that means something.
+
+        Returns:
+            A scalar tensor, the mean over the batch, of the same order as `loss`, and least where both are the same.
+
+        Raises:
+            NotImplementedError: in a task that does not say; its networks have no teachers, see `distills`.
+        """
+        raise NotImplementedError
+
+    @property
+    def distills(self) -> bool:
+        """Whether networks of the task can learn from others."""
+        return type(self).distillation_loss is not NetworkTask.distillation_loss
+
     @abstractmethod
     def statistics(self, outputs: Array, targets: Array) -> Array:
         """What the metric is computed of; that of several batches is the sum of theirs.

@@ -95,6 +95,19 @@ class Classification(NetworkTask):
         """See `NetworkTask`; `smoothed_cross_entropy`."""
         return smoothed_cross_entropy(outputs, targets, settings.label_smoothing)
 
+    def distillation_loss(self, outputs: Any, answers: Any, temperature: float) -> Any:
+        """See `NetworkTask`; cross-entropy of the softened logits, times the squared temperature.
+
+        So its gradients are as large at any temperature.
+
+        Source: Hinton et al., 2015 (arXiv:1503.02531), section 2.
+        """
+        import tensorflow as tf
+
+        shares = tf.nn.softmax(answers / temperature)
+        losses = tf.nn.softmax_cross_entropy_with_logits(labels=shares, logits=outputs / temperature)
+        return temperature**2 * tf.reduce_mean(losses)
+
     def statistics(self, outputs: Array, targets: Array) -> Array:
         """Images classified correctly, and images."""
         if len(outputs) == 0 or len(outputs) != len(targets):
