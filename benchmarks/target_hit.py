@@ -15,10 +15,11 @@ The search with the absolute reward (TuNAS) and the default beta has to come, at
     quality     at least that of the best of 1,000 random architectures that meet the target (table)
     sampled     within 5% of the target, the mean latency of what the final policy proposes (table)
 
-Beside it, for comparison, the exponent forms of the reward (MnasNet, arXiv:1807.11626) with the same beta.
+Beside it, for comparison, the exponent forms of the reward (MnasNet, arXiv:1807.11626) with the same beta, and the
+absolute reward with the baseline as published, which takes a reward in before it is compared.
 
     python -m benchmarks.target_hit [--quick] [--parts table host] [--runs FOLDER]
-        [--steps N] [--seeds N]
+        [--steps N] [--seeds N] [--variants NAME...]
 
 `--quick` takes one seed of the table. With `--runs`, searches on this host that were stopped go on.
 """
@@ -44,7 +45,13 @@ from nas_edge.spaces.decisions import Architecture, NetworkSpace, SearchSpace
 from nas_edge.spaces.design import Design
 
 TARGETS_MS = (50.0, 70.0, 90.0, 120.0, 160.0)
-FORMS = ("absolute", "soft", "hard")
+# What differs from the defaults of a search; the first has to be as claimed.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "absolute": {},
+    "soft": {"reward": "soft"},
+    "hard": {"reward": "hard"},
+    "baseline as published": {"controller": {"name": "reinforce", "baseline": "before"}},
+}
 BETA = -0.10
 STEPS, SEEDS, RANDOM, SAMPLED = 2_000, 3, 1_000, 256
 NOISE_IMAGES = 512
@@ -171,7 +178,7 @@ class Outcome:
     """What a search came to.
 
     Attributes:
-        form: of the reward.
+        variant: of the search.
         target_ms: what was to be met.
         seed: of the search.
         latency_ms: of what was selected.
@@ -179,7 +186,7 @@ class Outcome:
         sampled_ms: mean latency of what the final policy proposes.
     """
 
-    form: str
+    variant: str
     target_ms: float
     seed: int
     latency_ms: float
@@ -197,7 +204,7 @@ class Outcome:
         return self.sampled_ms / self.target_ms - 1
 
 
-def search_table(form: str, target_ms: float, seed: int, steps: int) -> Outcome:
+def search_table(variant: str, target_ms: float, seed: int, steps: int) -> Outcome:
     """Searches, selects as a run does, and compares with chance."""
     from nas_edge.latency.table import TableSource
     from nas_edge.quality.source import FunctionQuality, Quality
@@ -223,11 +230,11 @@ def search_table(form: str, target_ms: float, seed: int, steps: int) -> Outcome:
 
     table = TableSource(latency_of, "published latencies of a Pixel 1")
     objectives = (Objective("latency_ms", target_ms, BETA),)
-    settings = MultiTrialSettings.model_validate({"steps": steps, "controller": "reinforce", "reward": form})
+    settings = MultiTrialSettings.model_validate({"steps": steps, "controller": "reinforce", **VARIANTS[variant]})
     controller = make_controller(
         settings, SearchContext(space, Tabular(TabularSettings()), None, table, objectives, seed)
     )
-    evaluator = Evaluator(space, FunctionQuality("stand-in, noisy", noisy), table, objectives, REWARDS[form])
+    evaluator = Evaluator(space, FunctionQuality("stand-in, noisy", noisy), table, objectives, REWARDS[settings.reward])
     loop = MultiTrialSearch(controller, evaluator, generator(seed, "controller"), settings)
     trials: list[Trial] = []
     loop.run(lambda report: trials.extend(report.trials))
@@ -243,7 +250,7 @@ def search_table(form: str, target_ms: float, seed: int, steps: int) -> Outcome:
     assert winner.latency_ms is not None
     assert winner.quality is not None
     sampled_ms = float(np.mean([latency_of(space.canonical(one)) for one in proposals]))
-    return Outcome(form, target_ms, seed, winner.latency_ms, winner.quality, sampled_ms)
+    return Outcome(variant, target_ms, seed, winner.latency_ms, winner.quality, sampled_ms)
 
 
 def best_of_random(target_ms: float) -> float:
@@ -257,37 +264,36 @@ def best_of_random(target_ms: float) -> float:
     return max(quality_of(space.canonical(one)) for one in found[:RANDOM])
 
 
-def table_figures(steps: int, seeds: int, quick: bool) -> dict[str, Any]:
-    """Searches all targets, with the absolute reward and beside it the exponents."""
-    forms = FORMS[:1] if quick else FORMS
-    wanted = [(form, target, seed) for form in forms for target in TARGETS_MS for seed in range(seeds)]
-    # The exponents are for comparison, and one seed shows what they do.
-    wanted = [(form, target, seed) for form, target, seed in wanted if form == "absolute" or seed == 0]
+def table_figures(steps: int, seeds: int, variants: Sequence[str]) -> dict[str, Any]:
+    """Searches all targets: with several seeds as it is by default, and with one each variant beside it."""
+    wanted = [("absolute", target_ms, seed) for target_ms in TARGETS_MS for seed in range(seeds)]
+    wanted += [(name, target_ms, 0) for name in variants if name != "absolute" for target_ms in TARGETS_MS]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         chance = dict(zip(TARGETS_MS, pool.map(best_of_random, TARGETS_MS), strict=True))
-        searched = [pool.submit(search_table, *one, steps) for one in wanted]
         outcomes = []
-        for future in searched:
+        for future in [pool.submit(search_table, *one, steps) for one in wanted]:
             one = future.result()
             outcomes.append(one)
             print(
-                f"{one.form:8} target {one.target_ms:5.0f} ms, seed {one.seed}: {one.latency_ms:6.2f} ms "
+                f"{one.variant:8} target {one.target_ms:5.0f} ms, seed {one.seed}: {one.latency_ms:6.2f} ms "
                 f"({one.below:.1%} below), quality {one.quality:.4f} (random {chance[one.target_ms]:.4f}), "
                 f"policy {one.sampled_off:+.1%}",
                 flush=True,
             )
-    ours = [one for one in outcomes if one.form == "absolute"]
+    ours = [one for one in outcomes if one.variant == "absolute"]
     checks = {
         "delivered": all(0 <= one.below <= DELIVERED_TABLE for one in ours),
         "quality": all(one.quality >= chance[one.target_ms] for one in ours),
         "sampled": all(abs(one.sampled_off) <= SAMPLED_OFF for one in ours),
     }
-    largest_off = {form: max(abs(o.sampled_off) for o in outcomes if o.form == form) for form in forms}
+    names = dict.fromkeys(one.variant for one in outcomes)
     return {
         "steps": steps,
         "outcomes": [{**asdict(one), "below": one.below, "sampled_off": one.sampled_off} for one in outcomes],
-        "best_of_random": {f"{target:g}": quality for target, quality in chance.items()},
-        "largest_sampled_off": largest_off,
+        "best_of_random": {f"{target_ms:g}": quality for target_ms, quality in chance.items()},
+        "largest_sampled_off": {
+            name: max(abs(one.sampled_off) for one in outcomes if one.variant == name) for name in names
+        },
         "checks": checks,
         "pass": all(checks.values()),
     }
@@ -329,8 +335,8 @@ def host_targets_ms() -> list[float]:
             for architecture in (smallest(space), extreme(space, largest=True))
         ]
         fastest_ms, slowest_ms = (future.result().best_ms or 0.0 for future in asked)
-    ends = fastest_ms * (slowest_ms / fastest_ms) ** np.array([0.2, 0.7])
-    return [round(float(target_ms), 3) for target_ms in np.geomspace(*ends, HOST_TARGETS)]
+    shares = np.linspace(0.2, 0.7, HOST_TARGETS)
+    return [round(float(fastest_ms * (slowest_ms / fastest_ms) ** share), 3) for share in shares]
 
 
 def host_figures(folder: Path, steps: int) -> dict[str, Any]:
@@ -385,7 +391,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=("table", "host"), default=("table", "host"))
     parser.add_argument("--runs", type=Path, help="folder that keeps the searches on this host")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each search of the table")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="of the absolute reward; the exponents have one")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of the absolute reward; what is beside it has one")
+    parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), help="beside the absolute reward")
     given = parser.parse_args(arguments)
     parts: dict[str, dict[str, Any]] = {}
     if "table" in given.parts or given.quick:
@@ -395,7 +402,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
             return
         steps = given.steps // 4 if given.quick else given.steps
-        parts["table"] = table_figures(steps, 1 if given.quick else given.seeds, given.quick)
+        variants = given.variants or ([] if given.quick else list(VARIANTS))
+        parts["table"] = table_figures(steps, 1 if given.quick else given.seeds, variants)
     if "host" in given.parts and not given.quick:
         with tempfile.TemporaryDirectory() as temporary:
             parts["host"] = host_figures(given.runs or Path(temporary), HOST_STEPS)
