@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "baseline as published": {"controller": {"name": "reinforce", "baseline": "before"}},
 }
 BETA = -0.10
-STEPS, SEEDS, RANDOM, SAMPLED = 2_000, 3, 1_000, 256
+STEPS, SEEDS, RANDOM, FINALISTS = 2_000, 3, 1_000, 1_024
 NOISE_IMAGES = 512
 DELIVERED_TABLE, DELIVERED_HOST, SAMPLED_OFF = 0.015, 0.05, 0.05
 # Standard deviation of an effect; some thirty active choices then make networks of one size differ by half a point.
@@ -240,7 +240,7 @@ def search_table(variant: str, target_ms: float, seed: int, steps: int) -> Outco
     loop.run(lambda report: trials.extend(report.trials))
     evaluator.quality = FunctionQuality("stand-in", exact)
     finalists = find_finalists(
-        loop, trials, target_ms, FinalistsSettings(sampled=SAMPLED), generator(seed, "finalists"), target_ms
+        loop, trials, target_ms, FinalistsSettings(sampled=FINALISTS), generator(seed, "finalists"), target_ms
     )
     # As a search with shared weights selects, whose early qualities say little.
     winner = select(

@@ -103,10 +103,11 @@ def furthest(answers: Sequence[LatencyAnswer], targets_ms: Sequence[float]) -> L
     latency_ms = max(scaled)
     worst = scaled.index(latency_ms)
     of_worst = answers[worst]
-    # The largest of several is at least the largest of the lower ends, and at most that of the upper ones.
-    ends = [(answer.interval_ms, scale) for answer, scale in zip(answers, scales, strict=True)]
-    known = [(low_ms * scale, high_ms * scale) for (low_ms, high_ms), scale in ((i, s) for i, s in ends if i)]
-    interval_ms = (max(low for low, _ in known), max(high for _, high in known)) if known else None
+    # The largest of several is at least the largest of their lower ends, and at most that of the upper ones.
+    ends = [answer.interval_ms or (answer.latency_ms or 0.0, answer.latency_ms or 0.0) for answer in answers]
+    low_ms = max(low_ms * scale for (low_ms, _), scale in zip(ends, scales, strict=True))
+    high_ms = max(high_ms * scale for (_, high_ms), scale in zip(ends, scales, strict=True))
+    interval_ms = None if all(answer.interval_ms is None for answer in answers) else (low_ms, high_ms)
     return LatencyAnswer(
         of_worst.kind, of_worst.verdict, of_worst.detail, latency_ms, interval_ms, parts=tuple(answers)
     )
