@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "baseline as published": {"controller": {"name": "reinforce", "baseline": "before"}},
 }
 BETA = -0.10
-STEPS, SEEDS, RANDOM, FINALISTS = 2_000, 3, 1_000, 1_024
+STEPS, SEEDS, RANDOM, FINALISTS = 2_000, 3, 1_000, 256
 NOISE_IMAGES = 512
 DELIVERED_TABLE, DELIVERED_HOST, SAMPLED_OFF = 0.015, 0.05, 0.05
 # Standard deviation of an effect; some thirty active choices then make networks of one size differ by half a point.
@@ -302,6 +302,7 @@ def table_figures(steps: int, seeds: int, variants: Sequence[str]) -> dict[str, 
 # ---------------------------------------------------------------- this host
 
 HOST_STEPS, HOST_TARGETS = 320, 5
+BUSY = "other programs kept this machine too busy to time networks on it"
 HOST: dict[str, Any] = {
     "data.source": "digits",
     "space.name": "proxylessnas",
@@ -319,7 +320,7 @@ HOST: dict[str, Any] = {
 
 
 def host_targets_ms() -> list[float]:
-    """Targets between the latencies of the smallest and the largest network, in equal ratios."""
+    """Targets between the latencies of the smallest and the largest network, in equal ratios; none on a busy machine."""
     from benchmarks.procedural_data import extreme
     from nas_edge.api import configure
     from nas_edge.search.selection import smallest
@@ -334,7 +335,9 @@ def host_targets_ms() -> list[float]:
             device.submit(Candidate(space.build(architecture), architecture))
             for architecture in (smallest(space), extreme(space, largest=True))
         ]
-        fastest_ms, slowest_ms = (future.result().best_ms or 0.0 for future in asked)
+        fastest_ms, slowest_ms = (future.result().latency_ms for future in asked)
+    if fastest_ms is None or slowest_ms is None:
+        return []
     shares = np.linspace(0.2, 0.7, HOST_TARGETS)
     return [round(float(fastest_ms * (slowest_ms / fastest_ms) ** share), 3) for share in shares]
 
@@ -346,9 +349,10 @@ def host_figures(folder: Path, steps: int) -> dict[str, Any]:
     out = folder / "host"
     if out.exists():
         found = resume_targets(out)
+    elif targets_ms := host_targets_ms():
+        found = search_targets(out, targets_ms, preset="demo", settings={**HOST, "search.steps": steps})
     else:
-        settings = {**HOST, "search.steps": steps}
-        found = search_targets(out, host_targets_ms(), preset="demo", settings=settings)
+        return {"steps": steps, "targets": [], "pass": None, "reason": BUSY}
     rows: list[dict[str, Any]] = []
     for one in found:
         measured = None if one.result is None else one.result.measurement
@@ -356,7 +360,7 @@ def host_figures(folder: Path, steps: int) -> dict[str, Any]:
             rows.append({"target_ms": one.target_ms, "problem": str(one.problem), "pass": False})
             continue
         below, upper = 1 - measured.best_ms / one.target_ms, measured.interval_ms[1]
-        hit = 0 <= below <= DELIVERED_HOST and upper <= one.target_ms
+        hit = (0 <= below <= DELIVERED_HOST and upper <= one.target_ms) if measured.ok else None
         rows.append(
             {
                 "target_ms": one.target_ms,
@@ -372,7 +376,10 @@ def host_figures(folder: Path, steps: int) -> dict[str, Any]:
             f"at most {upper:.3f} ms, {measured.verdict.value}",
             flush=True,
         )
-    return {"steps": steps, "targets": rows, "pass": all(row["pass"] for row in rows)}
+    passes = [row["pass"] for row in rows]
+    if False not in passes and None in passes:
+        return {"steps": steps, "targets": rows, "pass": None, "reason": BUSY}
+    return {"steps": steps, "targets": rows, "pass": False not in passes}
 
 
 def verdict(parts: Mapping[str, Mapping[str, Any]], quick: bool) -> dict[str, Any]:
@@ -381,7 +388,10 @@ def verdict(parts: Mapping[str, Mapping[str, Any]], quick: bool) -> dict[str, An
         return {"pass": None, "reason": "one seed of a search of a quarter of the length, and nothing on this host"}
     if len(parts) < 2:
         return {"pass": None, "reason": f"only the part {next(iter(parts))} was run"}
-    return {"pass": all(part["pass"] for part in parts.values())}
+    passes = [part["pass"] for part in parts.values()]
+    if False not in passes and None in passes:
+        return {"pass": None, "reason": next(part["reason"] for part in parts.values() if part["pass"] is None)}
+    return {"pass": False not in passes}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -64,3 +64,16 @@ def test_a_hit_is_just_below_the_target() -> None:
     outcome = target_hit.Outcome("absolute", 50.0, 0, 49.5, 0.7, 52.5)
     assert outcome.below == pytest.approx(0.01)
     assert outcome.sampled_off == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("of_table", "of_host", "expected"), [(True, True, True), (True, None, None), (False, None, False)]
+)
+def test_a_part_that_could_not_be_measured_allows_no_more_than_a_failure(
+    of_table: bool, of_host: bool | None, expected: bool | None
+) -> None:
+    parts = {"table": {"pass": of_table}, "host": {"pass": of_host, "reason": target_hit.BUSY}}
+    found = target_hit.verdict(parts, quick=False)
+    assert found["pass"] is expected
+    assert found.get("reason") == (target_hit.BUSY if expected is None else None)
+    assert target_hit.verdict(parts, quick=True)["pass"] is None
