@@ -320,7 +320,7 @@ HOST: dict[str, Any] = {
 
 
 def host_targets_ms() -> list[float]:
-    """Targets between the latencies of the smallest and the largest network, in equal ratios; none on a busy machine."""
+    """Targets between the latencies of the smallest and largest network, in equal ratios; none where it is busy."""
     from benchmarks.procedural_data import extreme
     from nas_edge.api import configure
     from nas_edge.search.selection import smallest
