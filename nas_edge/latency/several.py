@@ -102,9 +102,12 @@ def furthest(answers: Sequence[LatencyAnswer], targets_ms: Sequence[float]) -> L
     scaled = [(answer.latency_ms or 0.0) * scale for answer, scale in zip(answers, scales, strict=True)]
     latency_ms = max(scaled)
     worst = scaled.index(latency_ms)
-    of_worst, scale, interval_ms = answers[worst], scales[worst], answers[worst].interval_ms
-    if interval_ms is not None:
-        interval_ms = (interval_ms[0] * scale, interval_ms[1] * scale)
+    of_worst = answers[worst]
+    # The largest of several is at least the largest of their lower ends, and at most that of the upper ones.
+    ends = [answer.interval_ms or (answer.latency_ms or 0.0, answer.latency_ms or 0.0) for answer in answers]
+    low_ms = max(low_ms * scale for (low_ms, _), scale in zip(ends, scales, strict=True))
+    high_ms = max(high_ms * scale for (_, high_ms), scale in zip(ends, scales, strict=True))
+    interval_ms = None if all(answer.interval_ms is None for answer in answers) else (low_ms, high_ms)
     return LatencyAnswer(
         of_worst.kind, of_worst.verdict, of_worst.detail, latency_ms, interval_ms, parts=tuple(answers)
     )

@@ -145,7 +145,8 @@ class Evaluator:
         if latency_ms is None and (timed or answer is None or answer.verdict in CANDIDATE_FAULTS):
             return None
         values = {} if latency_ms is None else {"latency_ms": latency_ms}
-        if design.network is not None:
+        # Analysing a network takes longer than building it, so only where something is asked of it.
+        if design.network is not None and any(objective.resource != "latency_ms" for objective in self.objectives):
             analysis = analyze(design.network, self._bytes_per_value)
             values["macs"] = float(analysis.macs)
             values["parameters"] = float(analysis.parameters)

@@ -97,6 +97,8 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
         raise ConfigError(
             f"a one-shot search trains networks, which {space.name} does not describe", fix="use --method multi-trial"
         )
+    if settings.sandwich and not task.distills:
+        raise ConfigError("search.sandwich=true requires a task whose networks can teach others", fix="leave it out")
     strategy = make_strategy(settings.distribution)
     if settings.samples_per_step % strategy.num_replicas_in_sync:
         raise ConfigError(

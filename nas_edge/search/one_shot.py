@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from nas_edge.controllers.base import Controller, Proposal, State
+from nas_edge.controllers.base import Controller, Proposal, State, as_proposed
 from nas_edge.errors import TrainingError
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate
@@ -46,6 +46,7 @@ from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.settings import SearchSettings
 from nas_edge.search.trials import Trial
 from nas_edge.search.weight_steps import Batches, WeightSteps
+from nas_edge.spaces.extremes import largest
 from nas_edge.training.settings import OptimizationSettings
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ class OneShotSettings(SearchSettings):
     )
     fair_sampling: bool = Field(
         False, description="while the controller rests, each choice of a decision comes equally often"
+    )
+    sandwich: bool = Field(
+        False, description="an update trains the largest network, too, whose answers the proposal learns"
     )
     validation_batch_size: int = Field(512, ge=2)
     execution: str = Field(
@@ -145,6 +149,12 @@ class OneShotSettings(SearchSettings):
         return self
 
     @model_validator(mode="after")
+    def _sequential_if_sandwich(self) -> OneShotSettings:
+        if self.sandwich and self.weight_updates != "sequential":
+            raise ValueError("sandwich=true requires weight_updates=sequential, where each update is of one proposal")
+        return self
+
+    @model_validator(mode="after")
     def _warmup_within_delay(self) -> OneShotSettings:
         for name in ("op_warmup_fraction", "filter_warmup_fraction"):
             if getattr(self, name) > self.delay_fraction:
@@ -195,7 +205,8 @@ class OneShotSearch(SearchLoop):
     ) -> None:
         super().__init__(controller, evaluator, rng, settings.steps)
         self.settings = settings
-        self.weight_steps = WeightSteps(weights, train, validation, settings.weight_updates == "averaged")
+        teacher = _masks(as_proposed(self.space, largest(self.space))) if settings.sandwich else None
+        self.weight_steps = WeightSteps(weights, train, validation, settings.weight_updates == "averaged", teacher)
         self._pending: deque[_Pending] = deque()
         self._fair = warmup.FairSampler(self.space) if settings.fair_sampling else None
 

@@ -53,6 +53,13 @@ class Trial:
         return None if self.latency is None else self.latency.latency_ms
 
     @property
+    def interval_ms(self) -> tuple[float, float] | None:
+        """The 95% interval of `latency_ms`, where it is known."""
+        if self.adjusted is not None:
+            return self.adjusted.interval_ms
+        return None if self.latency is None else self.latency.interval_ms
+
+    @property
     def measurement(self) -> Measurement | None:
         """What was measured on a device; None for a latency that is known otherwise."""
         return None if self.latency is None else self.latency.measurement

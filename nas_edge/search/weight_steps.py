@@ -53,11 +53,15 @@ class WeightSteps:
         train: batches for the weights.
         validation: batches for the quality.
         averaged: whether a step updates the weights once, with the mean gradient of its networks.
+        teacher: masks of a network that is trained in every update, too, and teaches the others; None for none. Not for
+            averaged updates.
     """
 
-    def __init__(self, weights: SharedWeights, train: Batches, validation: Batches, averaged: bool) -> None:
+    def __init__(
+        self, weights: SharedWeights, train: Batches, validation: Batches, averaged: bool, teacher: Array | None = None
+    ) -> None:
         self.weights, self.train_batches, self.validation = weights, train, validation
-        self._averaged = averaged
+        self._averaged, self._teacher = averaged, teacher
 
     def train(self, masks: Sequence[Array]) -> list[float]:
         """Trains each network on a batch of its own, and returns their losses."""
@@ -110,6 +114,8 @@ class WeightSteps:
             kinds[name](what)
 
     def _train(self, masks: Sequence[Array]) -> list[float]:
+        if self._teacher is not None:
+            return [self.weights.train_taught_step(*next(self.train_batches), mask, self._teacher) for mask in masks]
         if not self._averaged:
             return [self.weights.train_step(*next(self.train_batches), mask) for mask in masks]
         return self.weights.train_averaged(self._samples(masks, self.train_batches), len(masks))

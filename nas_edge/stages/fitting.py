@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from nas_edge.networks.analysis import peak_activation_values
 from nas_edge.networks.graph import NetworkSpec
-from nas_edge.spaces.decisions import Architecture, NetworkSpace, SearchSpace
+from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
+from nas_edge.spaces.extremes import largest
 
 # What one batch may take at inference: less than a training step of the same networks does.
 BATCH_BYTES = 2**31
@@ -19,15 +20,6 @@ _BYTES_PER_VALUE = 4
 # TensorFlow holds more than the tensors that one operator reads and writes: normalisation and activation have results
 # of their own. The largest network of `proxylessnas` takes 17.4 MiB per image of 224 pixels, three times as much.
 _OVERHEAD = 3.0
-
-
-def largest(space: NetworkSpace) -> Architecture:
-    """The architecture with every number at its largest, nothing skipped and every operator at its last choice."""
-    choices = []
-    for decision in space.decisions:
-        running = [i for i, choice in enumerate(decision.choices) if choice != "skip"]
-        choices.append(decision.largest if decision.kind == "filters" else running[-1])
-    return space.canonical(Architecture(tuple(choices)))
 
 
 def inference_bytes(network: NetworkSpec) -> int:

@@ -12,7 +12,7 @@ from nas_edge.latency.retry import BENCH_FAULTS
 from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION
 from nas_edge.search.finalists import find_finalists
 from nas_edge.search.loop import SearchLoop
-from nas_edge.search.selection import select
+from nas_edge.search.selection import predicted_limit_ms, select
 from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture
@@ -46,7 +46,7 @@ def select_finalists(
             return trials
 
         limit_ms = target_ms if target.limit == "hard" else None
-        # Head-room is for the delivered file, which is measured another time.
+        # Without a file to deliver, nothing is measured another time.
         margin = target.margin if context.task.delivers else 0.0
         finalists = find_finalists(
             loop,
@@ -54,7 +54,7 @@ def select_finalists(
             target_ms,
             context.config.finalists,
             generator(context.config.seed, "finalists"),
-            None if limit_ms is None else limit_ms * (1.0 - margin),
+            None if limit_ms is None else predicted_limit_ms(trials, limit_ms, margin),
         )
         with advising(context):
             selection = select(

@@ -69,6 +69,9 @@ class SharedWeights:
         )
         self._compute = tf.function(self._outputs, input_signature=[any_images, masks], autograph=False)
         self._sums: list[Any] = []  # of gradients, made when they are first needed
+        self._taught = tf.function(
+            self._taught_step, input_signature=[images, targets, masks, masks], autograph=False, jit_compile=jit
+        )
         # Values of replicas have no signature.
         alone = {} if self.replicas > 1 else {"input_signature": [images, targets, masks]}
         self._add = tf.function(self._everywhere(self._add_gradients), autograph=False, jit_compile=jit, **alone)
@@ -101,6 +104,22 @@ class SharedWeights:
             masks: `[decisions, most choices]`, see `supernet`.
         """
         return float(self._train(images, targets.astype(self._task.targets.dtype), masks))
+
+    def train_taught_step(self, images: Array, targets: Array, masks: Array, teacher: Array) -> float:
+        """One step on two networks, of which the second teaches the first; returns the loss of the first.
+
+        The teacher learns the targets, and the student what the teacher answers before this update; their gradients
+        are added up, as if of one batch twice as large.
+
+        Args:
+            images: see `train_step`.
+            targets: likewise.
+            masks: likewise, of the student.
+            teacher: likewise, of the teacher.
+
+        Source: the sandwich rule and inplace distillation of universally slimmable networks, arXiv:1903.05134.
+        """
+        return float(self._taught(images, targets.astype(self._task.targets.dtype), masks, teacher))
 
     def train_averaged(self, samples: Iterable[Sample], count: int) -> list[float]:
         """One step on the mean gradient of several networks, each on a batch of its own; returns their losses.
@@ -186,26 +205,39 @@ class SharedWeights:
             variables[f"optimizer/{number}/{variable.name}"] = variable
         return variables
 
-    def _gradients(self, images: Any, targets: Any, masks: Any) -> tuple[Any, list[Any]]:
-        """Loss, and its gradient by each variable."""
+    def _gradients(
+        self, images: Any, targets: Any, masks: Any, answers: Any | None = None
+    ) -> tuple[Any, list[Any], Any]:
+        """Loss, its gradient by each variable, and the outputs; `answers` are learned in place of targets."""
         variables = self.supernet.trainable_variables
         # By the parts that the network has, which are a tenth of all weights or less; each is made whole once.
         values = self.supernet.active_weights(masks)
         with tf.GradientTape() as tape:
             tape.watch(values)
             outputs, penalty = self.supernet.run(images, masks, values)
-            loss = self._task.loss(outputs, targets, self._settings) + self._settings.weight_decay * penalty
+            if answers is None:
+                loss = self._task.loss(outputs, targets, self._settings)
+            else:
+                loss = self._task.distillation_loss(outputs, answers, 1.0)
+            loss += self._settings.weight_decay * penalty
             scaled = self.optimizer.scale_loss(loss)
         parts = tape.gradient(scaled, values)
-        return loss, [_whole(part, variable) for part, variable in zip(parts, variables, strict=True)]
+        return loss, [_whole(part, variable) for part, variable in zip(parts, variables, strict=True)], outputs
 
     def _train_step(self, images: Any, targets: Any, masks: Any) -> Any:
-        loss, gradients = self._gradients(images, targets, masks)
+        loss, gradients, _ = self._gradients(images, targets, masks)
         self.optimizer.apply(gradients, self.supernet.trainable_variables)
         return loss
 
+    def _taught_step(self, images: Any, targets: Any, masks: Any, teacher: Any) -> Any:
+        _, of_teacher, answers = self._gradients(images, targets, teacher)
+        loss, of_student, _ = self._gradients(images, targets, masks, answers)
+        both = [one + other for one, other in zip(of_teacher, of_student, strict=True)]
+        self.optimizer.apply(both, self.supernet.trainable_variables)
+        return loss
+
     def _add_gradients(self, images: Any, targets: Any, masks: Any) -> Any:
-        loss, gradients = self._gradients(images, targets, masks)
+        loss, gradients, _ = self._gradients(images, targets, masks)
         for total, gradient in zip(self._sums, gradients, strict=True):
             total.assign_add(gradient)
         return loss

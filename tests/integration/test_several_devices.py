@@ -143,8 +143,8 @@ def test_a_search_meets_the_target_of_each_model(bench: Bench, tmp_path: Path) -
     (winner,) = (trial for trial in chosen if str(trial.architecture) == result.winner.architecture)
     assert winner.latency is not None
     on_first, on_second = (part.latency_ms or 9e9 for part in winner.latency.parts)
-    assert on_first <= 0.97 * first_ms, "with head-room, on each"
-    assert on_second <= 0.97 * second_ms
+    assert on_first <= first_ms, "on each"
+    assert on_second <= second_ms
     assert any((t.latency.parts[0].latency_ms or 0) > first_ms for t in chosen if t.latency), "which not all meet"
     assert len(read_journal(run.path("stages/final-2.jsonl")).records) == 1
     assert result == read_result(run)

@@ -34,6 +34,19 @@ def test_it_is_that_of_the_device_furthest_beyond_its_target() -> None:
         assert LatencyAnswer.from_json(json.loads(json.dumps(joined.to_json()))) == joined
 
 
+def test_the_interval_is_that_of_the_largest_of_them() -> None:
+    """A device that is a little within its target, but hardly known, may be the furthest beyond it after all."""
+    joined = furthest(
+        [
+            LatencyAnswer.measured(visited(5.0, half_width=0.01)),
+            LatencyAnswer.measured(visited(19.0, half_width=0.2)),
+        ],
+        (5.0, 20.0),
+    )
+    assert joined.latency_ms == 5.0
+    assert joined.interval_ms == pytest.approx((4.95, 5.7))
+
+
 def test_the_reward_peaks_where_the_device_that_binds_is_on_its_target() -> None:
     """The mean of the deviations hardly does: what the device that binds loses, the other gains."""
     objective = Objective("latency_ms", 5.0)

@@ -25,8 +25,10 @@ from nas_edge.search.faults import UNUSABLE_IN_A_ROW
 from nas_edge.search.loop import StepReport
 from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
 from nas_edge.search.trials import Trial
+from nas_edge.spaces.decisions import Architecture
+from nas_edge.spaces.extremes import largest
 from nas_edge.supernet.shared_weights import SharedWeights
-from nas_edge.supernet.supernet import Supernet
+from nas_edge.supernet.supernet import Supernet, one_hot_masks
 from tests.support.batches import BrightnessBatches
 from tests.support.faults import Bench
 from tests.support.searches import one_shot_search
@@ -67,6 +69,31 @@ def test_only_weights_are_trained_during_the_delay(shared: SharedWeights) -> Non
     reports = run(search)
     assert [len(report.trials) for report in reports] == [0, 0, 1, 1, 1, 1, 1, 1]
     assert len(search.evaluator.latency.asked) == 6  # type: ignore[attr-defined]
+
+
+def test_in_a_sandwich_the_largest_network_teaches_each_proposal(
+    shared: SharedWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = []
+    step = SharedWeights.train_taught_step
+
+    def noted(weights: SharedWeights, images: Any, targets: Any, masks: Any, teacher: Any) -> float:
+        taught.append((masks.copy(), teacher))
+        return step(weights, images, targets, masks, teacher)
+
+    monkeypatch.setattr(SharedWeights, "train_taught_step", noted)
+    reports = run(make_search(shared, lambda _: timed(1.0), steps=4, samples_per_step=2, sandwich=True))
+    assert len(taught) == 8
+    assert all(np.array_equal(teacher, one_hot_masks(SPACE, largest(SPACE))) for _, teacher in taught)
+    proposed = [one_hot_masks(SPACE, trial.architecture) for report in reports for trial in report.trials]
+    for (masks, _), architecture in zip(taught[-len(proposed) :], proposed, strict=True):
+        active = SPACE.active(Architecture(tuple(architecture.argmax(axis=1))))
+        assert np.array_equal(masks[np.array(active)], architecture[np.array(active)])
+
+
+def test_a_sandwich_is_of_one_proposal() -> None:
+    with pytest.raises(ValueError, match="sandwich=true requires weight_updates=sequential"):
+        OneShotSettings(sandwich=True, weight_updates="averaged")
 
 
 def test_every_sampled_candidate_is_measured_and_its_latency_enters_its_reward(shared: SharedWeights) -> None:

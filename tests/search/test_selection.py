@@ -13,12 +13,12 @@ from nas_edge.controllers.categorical import CategoricalController
 from nas_edge.controllers.random_search import RandomSearchController
 from nas_edge.errors import InfeasibleError, UnreliableLatencyError
 from nas_edge.formatting import ms_text
-from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.networks.analysis import analyze
-from nas_edge.search.selection import nearest, select, smallest
+from nas_edge.search.selection import nearest, predicted_limit_ms, required_ms, select, smallest
 from nas_edge.search.trials import Trial, late_trials
 from nas_edge.spaces.decisions import Architecture
-from tests.support.sources import timed
+from tests.support.sources import timed, visited
 from tests.support.spaces import small_space
 
 SPACE = small_space()
@@ -206,10 +206,53 @@ def test_head_room_is_kept_below_the_limit_and_named_when_there_is_none() -> Non
     winner = select(SPACE, controller, judge, slowest, margin=0.1).winner
     assert (winner.latency_ms or 0) <= 0.9 * slowest
     least = macs_ms(smallest(SPACE))
-    with pytest.raises(InfeasibleError, match=r"with 20% of head-room") as failure:
+    with pytest.raises(InfeasibleError, match=r"with 20.0% of head-room") as failure:
         select(SPACE, controller, judge, least, margin=0.2)
     again = float(str(failure.value).split("--target-ms ")[1].split()[0])
     assert select(SPACE, controller, judge, again, margin=0.2).winner.latency_ms == pytest.approx(least, rel=0.2)
+
+
+def visited_trial(architecture: Architecture, latency_ms: float, half_width: float, quality: float = 0.5) -> Trial:
+    answer = LatencyAnswer.measured(visited(latency_ms, half_width=half_width))
+    return Trial(0, 0, architecture, quality, answer, None, None)
+
+
+def test_head_room_follows_the_interval_of_each_latency() -> None:
+    """The faster one is not known well enough, and the slower one is."""
+    wide, narrow = settled_controller().most_likely(), smallest(SPACE)
+    assert wide != narrow
+
+    def evaluate(architectures: Sequence[Architecture]) -> list[Trial]:
+        known = {wide: (9.0, 0.08, 0.9), narrow: (9.5, 0.01, 0.8)}
+        return [visited_trial(one, *known.get(one, (20.0, 0.01, 0.5))) for one in architectures]
+
+    def winner(margin: float | None) -> Architecture:
+        selection = select(SPACE, settled_controller(), evaluate, 10.0, margin, finalists=[narrow])
+        return selection.winner.architecture
+
+    assert winner(None) == narrow
+    assert winner(0.0) == wide, "a fixed margin overrides the intervals"
+    assert winner(0.05) == wide
+
+
+def test_what_a_latency_requires() -> None:
+    architecture = smallest(SPACE)
+    known = visited_trial(architecture, 10.0, 0.01)
+    required = required_ms(known, None)
+    assert required is not None
+    # Its interval ends at 10.1, and a second measurement may come out another 0.1 * 1.645 * sqrt(2) / 1.96 higher.
+    assert required == pytest.approx(10.0 + 0.1 * (1 + 1.187), rel=1e-3)
+    assert required_ms(known, 0.2) == pytest.approx(12.5)
+    exact = LatencyAnswer.estimated(LatencyKind.LOOKED_UP, 10.0)
+    assert required_ms(Trial(0, 0, architecture, 0.5, exact, None, None), None) == 10.0
+    assert required_ms(Trial(0, 0, architecture, 0.5, None, None, None), None) is None
+
+
+def test_a_prediction_has_to_leave_the_usual_head_room() -> None:
+    trials = [visited_trial(smallest(SPACE), latency_ms, half) for latency_ms, half in ((5, 0.01), (9, 0.02), (2, 0.4))]
+    assert predicted_limit_ms(trials, 10.0, None) == pytest.approx(10.0 / (1 + 0.02 * 2.187), rel=1e-3)
+    assert predicted_limit_ms(trials, 10.0, 0.1) == pytest.approx(9.0)
+    assert predicted_limit_ms([], 10.0, None) == 10.0
 
 
 def test_an_earlier_trial_may_be_the_fastest_there_is() -> None:

@@ -27,6 +27,8 @@ LONG_DELAY = {"delay_fraction": 0.9}
         ("filter_warmup_fraction", 0.25, [0.0, 0.9], [-LEAST, 0.90001], LONG_DELAY),
         ("reward_delay_steps", 0, [0, 1000], [-1, 1001], {}),
         ("op_warmup_decisions", None, [1, 30], [0], {}),
+        ("fair_sampling", False, [True], ["maybe"], {}),
+        ("sandwich", False, [True], ["maybe"], {}),
         ("validation_batch_size", 512, [2], [1], {}),
         ("execution", "sliced", ["masked"], ["lazy", "unmasked"], {}),
         ("precision", "float32", ["mixed_bfloat16", "mixed_float16"], ["float16"], {}),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nas_edge.networks.analysis import peak_activation_values
 from nas_edge.spaces import find_space
-from nas_edge.stages.fitting import BATCH_BYTES, MOST_AT_ONCE, evaluation_batch_size, inference_bytes, largest
+from nas_edge.spaces.extremes import largest
+from nas_edge.stages.fitting import BATCH_BYTES, MOST_AT_ONCE, evaluation_batch_size, inference_bytes
 from nas_edge.testing.problems import nested_space
 from tests.support.spaces import small_space, tiny_space
 

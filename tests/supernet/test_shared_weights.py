@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
+from nas_edge.spaces.extremes import largest
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import Supernet, one_hot_masks
 from nas_edge.training.optimizers import scaled_if_float16
@@ -71,3 +73,28 @@ def test_qualities_are_those_of_each_network() -> None:
     inputs, targets = next(SeededBatches(2))
     samples = [(inputs, targets, masks) for masks in MASKS]
     assert weights.qualities(samples, len(MASKS)) == [weights.quality(inputs, targets, masks) for masks in MASKS]
+
+
+def test_the_largest_network_learns_the_targets_and_the_student_its_answers() -> None:
+    images, labels = next(SeededBatches(1))
+    teacher = one_hot_masks(SPACE, largest(SPACE))
+    student = next(masks for masks in MASKS if not np.array_equal(masks, teacher))
+
+    def after(step: Callable[[SharedWeights], float]) -> dict[str, Any]:
+        weights = SharedWeights(Supernet(SPACE), keras.optimizers.SGD(0.05), CLASSIFICATION, OPTIMIZATION)
+        step(weights)
+        return {name: variable.numpy() for name, variable in weights.supernet.named_variables().items()}
+
+    start = after(lambda weights: 0.0)
+    student_alone = after(lambda weights: weights.train_step(images, labels, student))
+    alone = after(lambda weights: weights.train_step(images, labels, teacher))
+    # One that teaches itself knows the answers already.
+    itself = after(lambda weights: weights.train_taught_step(images, labels, teacher, teacher))
+    taught = after(lambda weights: weights.train_taught_step(images, labels, student, teacher))
+    others = after(lambda weights: weights.train_taught_step(images, (labels + 1) % 2, student, teacher))
+    for name, before in start.items():
+        np.testing.assert_allclose(itself[name], alone[name], atol=1e-4)
+        if np.all(student_alone[name] == before):  # a variable that the student does not have
+            np.testing.assert_allclose(taught[name], alone[name], atol=1e-6)
+    assert any(not np.allclose(taught[name], alone[name], atol=1e-5) for name in start), "the student learns, too"
+    assert any(not np.allclose(taught[name], others[name], atol=1e-5) for name in start), "the teacher learns them"

@@ -1,0 +1,79 @@
+"""What the benchmarks of the search make of their measurements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import supernet_fidelity, target_hit
+from benchmarks.kept_results import KeptResults
+from benchmarks.search_vs_random import difference
+
+
+def test_kept_results_are_found_out_once(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    assert KeptResults(file).once("a", lambda: {"b": (1, 2)}) == {"b": [1, 2]}
+    assert KeptResults(file).once("a", lambda: pytest.fail("known already")) == {"b": [1, 2]}
+    assert KeptResults(file).once("another", lambda: None) is None
+    assert KeptResults(file).once("another", lambda: pytest.fail("known already")) is None
+    assert KeptResults(None).once("a", lambda: 3) == 3
+
+
+def test_a_mean_difference_has_the_interval_of_student() -> None:
+    found = difference([1.0, 2.0, 3.0])
+    assert found["points"] == pytest.approx(2.0)
+    assert found["interval"] == pytest.approx([2.0 - 4.3027 / 3**0.5, 2.0 + 4.3027 / 3**0.5], rel=1e-4)
+    assert difference([1.5])["interval"] is None
+
+
+def test_tau_by_chance_has_the_deviation_that_is_printed() -> None:
+    rng = np.random.default_rng(0)
+    taus = [supernet_fidelity.tau(range(12), rng.permutation(12)) for _ in range(2000)]
+    assert float(np.std(taus)) == pytest.approx(supernet_fidelity.null_deviation(12), rel=0.05)
+
+
+def test_shared_weights_are_compared_with_each_seed_of_the_trainings() -> None:
+    accuracies = [[0.1, 0.2], [0.2, 0.1], [0.3, 0.3]]
+    found = supernet_fidelity.figures(accuracies, [3, 2, 1], {"default": [0.1, 0.2, 0.3]})
+    assert found["ceiling"] == pytest.approx(1 / 3)
+    assert found["tau"]["default"] == pytest.approx((1 + 1 / 3) / 2)
+    assert found["macs"] == pytest.approx(-(1 + 1 / 3) / 2)
+
+
+@pytest.mark.parametrize(
+    ("of_all", "of_window", "count", "expected"),
+    [(0.7, 0.6, 24, True), (0.5, 0.6, 24, False), (0.7, 0.5, 24, False), (0.7, 0.6, 23, None)],
+)
+def test_fidelity_is_judged_by_both_groups(of_all: float, of_window: float, count: int, expected: bool | None) -> None:
+    def group(tau: float) -> dict[str, object]:
+        return {"architectures": count, "null_deviation": 0.1, "ceiling": 0.8, "tau": {"default": tau}}
+
+    assert supernet_fidelity.verdict({"all": group(of_all), "window": group(of_window)})["pass"] is expected
+
+
+def test_multiply_adds_of_the_table_are_those_of_the_networks() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        architecture = target_hit.networks().canonical(target_hit.networks().sample(rng))
+        assert target_hit.macs_of(architecture) == target_hit.network_macs(architecture)
+
+
+def test_a_hit_is_just_below_the_target() -> None:
+    outcome = target_hit.Outcome("absolute", 50.0, 0, 49.5, 0.7, 52.5)
+    assert outcome.below == pytest.approx(0.01)
+    assert outcome.sampled_off == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("of_table", "of_host", "expected"), [(True, True, True), (True, None, None), (False, None, False)]
+)
+def test_a_part_that_could_not_be_measured_allows_no_more_than_a_failure(
+    of_table: bool, of_host: bool | None, expected: bool | None
+) -> None:
+    parts = {"table": {"pass": of_table}, "host": {"pass": of_host, "reason": target_hit.BUSY}}
+    found = target_hit.verdict(parts, quick=False)
+    assert found["pass"] is expected
+    assert found.get("reason") == (target_hit.BUSY if expected is None else None)
+    assert target_hit.verdict(parts, quick=True)["pass"] is None
