@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,17 @@ def test_a_name_that_is_built_in_is_refused(site: Path) -> None:
         with pytest.raises(ConfigError, match=message):
             open_source(address)
     assert find_space("proxylessnas-enlarged")(16, 1.0, 10, 1).name == "proxylessnas-enlarged"
+
+
+def test_what_is_installed_or_removed_while_a_process_runs_is_noticed(site: Path) -> None:
+    with pytest.raises(SpaceError, match="unknown space 'toy'"):
+        find_space("toy")
+    install(site, "my-toys", {SPACES: {"toy": "nowhere:make"}})
+    with pytest.raises(SpaceError, match="nowhere"):
+        find_space("toy")(16, 1.0, 10, 1)
+    shutil.rmtree(site / "my_toys-1.0.dist-info")
+    with pytest.raises(SpaceError, match="unknown space 'toy'"):
+        find_space("toy")
 
 
 def test_a_name_that_two_packages_offer_is_refused(site: Path) -> None:
