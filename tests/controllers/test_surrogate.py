@@ -65,10 +65,11 @@ def test_it_finds_the_best_of_a_space_in_a_fraction_of_it() -> None:
     space = flat_space(5, 4)
     every = [Architecture(tuple(row)) for row in Points(space).every().tolist()]
     found, by_chance = [], []
-    for seed in range(5):
+    for seed in range(3):
         problem = Problem(space, seed)
         best = max(rewards([problem.outcome(space, architecture) for architecture in every]))
-        controller = make(space)
+        # As many candidates as there are architectures.
+        controller = make(space, candidates=1024)
         outcomes = tried(controller, lambda a, p=problem: p.outcome(space, a), 80, seed)  # type: ignore[misc]
         assert controller.most_likely() == max(outcomes, key=lambda o: o.reward or 0.0).proposal.architecture
         found.append(best - max(rewards(outcomes)))
@@ -81,7 +82,7 @@ def test_it_finds_the_best_of_a_space_in_a_fraction_of_it() -> None:
 def test_a_controller_that_is_told_rewards_alone_models_them() -> None:
     space = flat_space(8, 4)
     problem = TargetProblem(space)
-    made = CONTROLLERS.make(CONTROLLERS.settings("surrogate"), space, SearchPlan(100))
+    made = CONTROLLERS.make(CONTROLLERS.settings({"name": "surrogate", "candidates": 1024}), space, SearchPlan(100))
     learned = search(made, problem.reward, 100, np.random.default_rng(0))
     drawn = search(RandomSearchController(space), problem.reward, 1000, np.random.default_rng(0))
     assert max(map(problem.reward, learned)) > max(map(problem.reward, drawn)), "ten times as many by chance"
@@ -195,10 +196,10 @@ def test_a_posterior_is_that_of_scikit_learn() -> None:
 
 def test_a_kernel_is_fitted_to_how_values_vary() -> None:
     points, rng = Points(flat_space(8, 4)), np.random.default_rng(0)
-    choices = points.sample(150, rng)
+    choices = points.sample(100, rng)
     features = points.features(choices)
     smooth = choices.sum(axis=1) / 10.0
-    noisy = models.fit_kernel(features, smooth + rng.normal(0, 0.4, 150))
+    noisy = models.fit_kernel(features, smooth + rng.normal(0, 0.4, 100))
     clean = models.fit_kernel(features, smooth)
     assert noisy.noise > 20 * clean.noise
     rough = (choices.sum(axis=1) % 2).astype(float)
