@@ -240,7 +240,8 @@ class Bench:
 
     def _scaled(self, width: float) -> float:
         """Accuracy of the reference network, trained, quantised and tested as the search's own."""
-        from nas_edge.stages.delivering import Contender, convert
+        from nas_edge.stages.contender import Contender
+        from nas_edge.stages.delivering import convert
         from nas_edge.training.context import training_data
         from nas_edge.training.methods import TrainingContext, train_network
 

@@ -7,8 +7,11 @@ addition.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import metadata
 from typing import Any, TypeVar
 
@@ -38,14 +41,13 @@ class PluginGroup:
     def plugins(self) -> list[Plugin]:
         """Returns what is installed, sorted by name; nothing is loaded."""
         found: dict[tuple[str, str], Plugin] = {}
-        for distribution in metadata.distributions():
+        for entry, distribution in _entries(_path()).get(self.group, ()):
             try:
-                for entry in distribution.entry_points.select(group=self.group):
-                    name = distribution.metadata["Name"]
-                    plugin = Plugin(entry.name, f"{name} {distribution.version}", self, entry)
-                    found.setdefault((entry.name, name), plugin)  # the first on the path is the one that is imported
+                name = distribution.metadata["Name"]
+                plugin = Plugin(entry.name, f"{name} {distribution.version}", self, entry)
             except Exception:  # the metadata of whatever else is installed may be damaged in any way
                 continue
+            found.setdefault((entry.name, name), plugin)  # the first on the path is the one that is imported
         return sorted(found.values(), key=lambda plugin: (plugin.name, plugin.package))
 
     def find(self, name: str) -> Plugin | None:
@@ -64,6 +66,36 @@ class PluginGroup:
             packages = " and ".join(plugin.package for plugin in offers)
             raise self.error(f"the {self.what} {name!r} is offered by {packages}; uninstall all but one of them")
         return offers[0] if offers else None
+
+
+def _path() -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The module path, and the state of each directory on it, which changes with what is installed there."""
+    states: list[tuple[str, tuple[int, ...]]] = []
+    for place in sys.path:
+        try:
+            status = os.stat(place or ".")  # noqa: PTH116 - a pathlib.Path for each takes as long as asking
+        except OSError:
+            states.append((place, ()))
+        else:
+            states.append((place, (status.st_dev, status.st_ino, status.st_mtime_ns)))
+    return tuple(states)
+
+
+@lru_cache(maxsize=1)
+def _entries(path: object) -> dict[str, list[tuple[metadata.EntryPoint, metadata.Distribution]]]:
+    """The entry points of all that is installed on `path`, by group.
+
+    Reading them takes some ten milliseconds, and one configuration asks a dozen times.
+    """
+    found: dict[str, list[tuple[metadata.EntryPoint, metadata.Distribution]]] = {}
+    for distribution in metadata.distributions():
+        try:
+            entries = list(distribution.entry_points)
+        except Exception:  # likewise
+            continue
+        for entry in entries:
+            found.setdefault(entry.group, []).append((entry, distribution))
+    return found
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,11 @@ from nas_edge.runs.warm_start import check_init
 from nas_edge.search.finalists import halving_rounds
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
+from nas_edge.spaces.extremes import largest
 from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import RunContext, final_spec, load_data, make_space, open_bench, open_task
 from nas_edge.stages.delivering import convert
-from nas_edge.stages.fitting import evaluation_batch_size, largest
+from nas_edge.stages.fitting import evaluation_batch_size
 from nas_edge.stages.quantizing import TESTED_AT_ONCE, aware_settings
 from nas_edge.stages.searching import make_loop
 from nas_edge.stages.warm_start import start_loop

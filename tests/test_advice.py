@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from nas_edge import cli
 from nas_edge.config import RunConfig, load_config
 from nas_edge.formatting import command
 from nas_edge.runs.run import Run
+from tests.support import command_line
 
 ROOTS = [Path(str(package.__file__)).parent for package in (nas_edge, device_agents)]
 # Of other programs, such as pip.
@@ -132,7 +132,7 @@ def test_a_command_can_be_copied_whatever_the_folder_is_called() -> None:
 
 def nas_edge_says(*arguments: str) -> tuple[int, str]:
     """The exit code and the last line of standard error."""
-    done = subprocess.run([sys.executable, "-m", "nas_edge.cli", *arguments], capture_output=True, text=True)
+    done = command_line.nas_edge(*arguments)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr.strip().splitlines()[-1]
 

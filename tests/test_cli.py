@@ -192,11 +192,6 @@ def test_light_commands_do_not_load_tensorflow(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_pipeline_is_imported_without_tensorflow() -> None:
-    code = "import sys, nas_edge, nas_edge.pipeline; assert 'tensorflow' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 @pytest.mark.parametrize("preset", [(), ("--preset", "laptop"), ("--preset", "single-gpu"), ("--preset", "full")])
 @pytest.mark.parametrize("how", ["--dry-run", "--out"])
 def test_no_long_search_begins_on_pictures_that_nobody_named(

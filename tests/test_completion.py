@@ -45,13 +45,19 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def offered(home: Path, line: str) -> tuple[list[str], str]:
+@pytest.fixture(scope="module")
+def bash_script() -> str:
+    """What `nas-edge completion bash` prints; `test_in_a_real_shell` has bash evaluate it."""
+    return CliRunner().invoke(cli.nas_edge, ["completion", "bash"]).output
+
+
+def offered(bash_script: str, home: Path, line: str) -> tuple[list[str], str]:
     """What the script makes bash offer for a line, and what it sets with compopt."""
     # The words as bash splits them: its word breaks are words of their own.
     words = [part for part in re.split(r"(?<=[:=])|(?=[:=])|\s+", line) if part] + [""] * (line[-1] in " ")
     script = f"""
         compopt() {{ echo "compopt $1 $2" >&2; }}
-        eval "$(nas-edge completion bash)"
+        {bash_script}
         COMP_LINE={_quoted(line)} COMP_POINT={len(line)}
         COMP_WORDS=({" ".join(map(_quoted, words))}) COMP_CWORD={len(words) - 1}
         _nas_edge_completion nas-edge
@@ -103,8 +109,8 @@ def _quoted(text: str) -> str:
         ("nas-edge search --device nothing:x", [], ""),
     ],
 )
-def test_bash_offers(home: Path, line: str, expected: list[str], options: str) -> None:
-    found, said = offered(home, line)
+def test_bash_offers(bash_script: str, home: Path, line: str, expected: list[str], options: str) -> None:
+    found, said = offered(bash_script, home, line)
     assert found == expected
     assert set(said.splitlines()) == ({options} if options else set())
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import shutil
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -15,6 +15,7 @@ from device_agents.errors import DeviceAddressError, DeviceUnavailableError
 from nas_edge.errors import ConfigError, SpaceError
 from nas_edge.latency import LATENCY_SOURCES, LatencyContext, LatencySettings, open_latency_source
 from nas_edge.spaces import find_space
+from tests.support.command_line import nas_edge
 from tests.support.packages import install
 from tests.support.pages import install_page
 from tests.support.sources import FunctionSource, timed
@@ -32,13 +33,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return site
 
 
-def nas_edge(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nas_edge.cli", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+def without(site: Path, *arguments: str) -> CompletedProcess[str]:
+    """Runs `nas-edge` where what `site` holds is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [place for place in sys.path if place != str(site)])
+        return nas_edge(*arguments)
 
 
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
+def one_line(done: CompletedProcess[str]) -> str:
     line, *others = done.stderr.strip().splitlines()
     assert not others
     assert line.startswith("nas-edge: ")
@@ -116,6 +118,17 @@ def test_a_name_that_is_built_in_is_refused(site: Path) -> None:
     assert find_space("proxylessnas-enlarged")(16, 1.0, 10, 1).name == "proxylessnas-enlarged"
 
 
+def test_what_is_installed_or_removed_while_a_process_runs_is_noticed(site: Path) -> None:
+    with pytest.raises(SpaceError, match="unknown space 'toy'"):
+        find_space("toy")
+    install(site, "my-toys", {SPACES: {"toy": "nowhere:make"}})
+    with pytest.raises(SpaceError, match="nowhere"):
+        find_space("toy")(16, 1.0, 10, 1)
+    shutil.rmtree(site / "my_toys-1.0.dist-info")
+    with pytest.raises(SpaceError, match="unknown space 'toy'"):
+        find_space("toy")
+
+
 def test_a_name_that_two_packages_offer_is_refused(site: Path) -> None:
     for name in ("toys", "more-toys"):
         install(site, name, {SPACES: {"toy": "a:b"}})
@@ -147,16 +160,16 @@ def test_lists_show_plugins_with_their_package_and_load_none(site: Path) -> None
     entries = {"toy": "explosive:make", "proxylessnas": "explosive:make"}
     install(site, "my-toys", {SPACES: entries, DEVICES: entries}, {"explosive": "raise SystemExit('loaded')"})
     for command in (["--help"], ["search", "--help"]):
-        assert nas_edge(site, *command).returncode == 0
-    listed = nas_edge(site, "spaces")
+        assert nas_edge(*command).returncode == 0
+    listed = nas_edge("spaces")
     assert listed.returncode == 0
     assert "toy           of the package my-toys 1.0\n" in listed.stdout
     assert "of the package my-toys 1.0; cannot be used, since that name is built in" in listed.stdout
-    listed = nas_edge(site, "devices")
+    listed = nas_edge("devices")
     assert listed.returncode == 0
     assert "toy:..." in listed.stdout
-    assert nas_edge(site, "spaces", "mobilenet-v3-like").returncode == 0
-    named = nas_edge(site, "spaces", "toy")
+    assert nas_edge("spaces", "mobilenet-v3-like").returncode == 0
+    named = nas_edge("spaces", "toy")
     assert named.returncode == 2
     assert "it ended the program (loaded)" in one_line(named)
 
@@ -202,10 +215,10 @@ def test_a_search_in_a_users_space_goes_by_a_users_latency_source(site: Path) ->
     settings += ["search.op_warmup_fraction=0", "search.filter_warmup_fraction=0", "export.precision=float32"]
     options = [part for setting in settings for part in ("--set", setting)]
     search = ["search", "--preset", "smoke", *options, "--space", "mine", "--latency", "macs:1e9"]
-    refused = nas_edge(site, *search, "--out", str(run))
+    refused = nas_edge(*search, "--out", str(run))
     assert refused.returncode == 2
     assert "name a target (--target-ms)" in one_line(refused)
-    done = nas_edge(site, *search, "--target-ms", "50", "--out", str(run))
+    done = nas_edge(*search, "--target-ms", "50", "--out", str(run))
     assert done.returncode == 0, done.stderr
     assert "the search went by latencies predicted by 1000000000.0 MACs per ms, which gave" in done.stdout
     result = json.loads((run / "result.json").read_text())
@@ -222,11 +235,10 @@ def test_a_search_in_a_users_space_goes_by_a_users_latency_source(site: Path) ->
     session = json.loads((run / "environment.json").read_text())["sessions"][0]
     assert session["measured_with"]["latency_source"] == "1000000000.0 MACs per ms"
     assert session["measured_with"]["device"] == session["device"]["fingerprint"]
-    without = site / "no packages here"
-    listed = nas_edge(without, "runs", str(site))
+    listed = without(site, "runs", str(site))
     assert "finished  mine" in listed.stdout, "a run can be looked at without the package that its space came from"
     (run / "result.json").unlink()
-    refused = nas_edge(without, "search", "--resume", str(run))
+    refused = without(site, "search", "--resume", str(run))
     assert refused.returncode == 2
     assert "space: unknown space 'mine'" in one_line(refused)
 
@@ -241,20 +253,19 @@ def test_a_search_by_parts_of_another_package_is_resumed_with_it_and_looked_at_w
     table = ["--table", str(site / "results.csv"), "--decisions", "depth,width", "--quality-column", "accuracy"]
     table += ["--latency-column", "ms", "--target-ms", "4", "--steps", "12"]
     search = ["search", *table, "--method", "screened", "--controller", "climber"]
-    wrong = nas_edge(site, *search, "--set", "search.slak=2", "--out", str(run))
+    wrong = nas_edge(*search, "--set", "search.slak=2", "--out", str(run))
     assert one_line(wrong) == "nas-edge: search: unknown setting 'slak'; see `nas-edge search --list-settings`"
-    listed = nas_edge(site, *search, "--set", "search.slack=2", "--list-settings")
+    listed = nas_edge(*search, "--set", "search.slack=2", "--list-settings")
     assert "search.slack=2.0  # latency, over the target, beyond" in listed.stdout
     assert "search.controller.changes=2  # decisions drawn anew" in listed.stdout
-    done = nas_edge(site, *search, "--set", "search.slack=1.1", "--out", str(run))
+    done = nas_edge(*search, "--set", "search.slack=1.1", "--out", str(run))
     assert done.returncode == 0, done.stderr
     kept = [(run / name).read_bytes() for name in ("journal.jsonl", "result.json", "stages/selection.jsonl")]
     (run / "result.json").unlink()
-    without = site / "no packages here"
-    assert "search: unknown search method 'screened'" in one_line(nas_edge(without, "search", "--resume", str(run)))
-    assert nas_edge(without, "report", str(run)).returncode == 0
-    assert "run  stopped  table" in nas_edge(without, "runs", str(site)).stdout
-    assert nas_edge(without, "select", str(run), "--target-ms", "4").returncode == 0
-    resumed = nas_edge(site, "search", "--resume", str(run))
+    assert "search: unknown search method 'screened'" in one_line(without(site, "search", "--resume", str(run)))
+    assert without(site, "report", str(run)).returncode == 0
+    assert "run  stopped  table" in without(site, "runs", str(site)).stdout
+    assert without(site, "select", str(run), "--target-ms", "4").returncode == 0
+    resumed = nas_edge("search", "--resume", str(run))
     assert resumed.returncode == 0, resumed.stderr
     assert kept == [(run / name).read_bytes() for name in ("journal.jsonl", "result.json", "stages/selection.jsonl")]

@@ -11,9 +11,9 @@ from nas_edge.errors import ConfigError, TrainingError
 from nas_edge.networks.graph import Weights
 from nas_edge.runs.teacher import TeacherFacts, read_teacher, write_teacher
 from nas_edge.spaces.decisions import NetworkSpace
+from nas_edge.spaces.extremes import largest
 from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import RunContext
-from nas_edge.stages.fitting import largest
 from nas_edge.stages.training import digest, slower, train, validation_quality
 from nas_edge.training.context import Teacher
 

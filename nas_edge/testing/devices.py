@@ -25,6 +25,7 @@ _SPEC = BenchmarkSpec(
     target_relative_half_width=10.0,
     max_relative_half_width=10.0,
     warmup_max_duration_s=0.05,
+    patience_s=0.0,
     max_attempts=1,
     timeout_s=60.0,
 )

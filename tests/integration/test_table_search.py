@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.spaces.table import TableSpaceSettings, table_space
+from tests.support.command_line import nas_edge
 
 WAIT_S = 120
 OPERATORS = ("none", "skip", "pool", "conv1", "conv3")
@@ -40,11 +40,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def command(table: Path, out: Path, controller: str, steps: int) -> list[str]:
+def search(table: Path, out: Path, controller: str, steps: int) -> list[str]:
     options = ["--method", "multi-trial", "--controller", controller, "--table", str(table), "--decisions", "a,b,c,d"]
     options += ["--quality-column", "accuracy", "--quality-scale", "0.01", "--latency-column", "phone_ms"]
     options += ["--target-ms", "8", "--steps", str(steps), "--set", "runs.checkpoint_steps=20"]
-    return [sys.executable, "-m", "nas_edge.cli", "search", *options, "--out", str(out)]
+    return ["search", *options, "--out", str(out)]
 
 
 def contents(run: Path) -> dict[str, bytes]:
@@ -64,15 +64,14 @@ def contents(run: Path) -> dict[str, bytes]:
     ],
 )
 def test_killed_and_continued_it_ends_bit_identical(table: Path, tmp_path: Path, controller: str, steps: int) -> None:
-    whole = subprocess.run(
-        command(table, tmp_path / "whole", controller, steps), capture_output=True, text=True, timeout=WAIT_S
-    )
+    whole = nas_edge(*search(table, tmp_path / "whole", controller, steps))
     assert whole.returncode == 0, whole.stderr
     assert "looked up" in whole.stdout
     assert "no network was delivered" in whole.stdout
 
     run = tmp_path / "killed"
-    process = subprocess.Popen(command(table, run, controller, steps), stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "nas_edge.cli", *search(table, run, controller, steps)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     journal, deadline_s = run / "journal.jsonl", time.monotonic() + WAIT_S
     while time.monotonic() < deadline_s and process.poll() is None:
         if journal.exists() and journal.stat().st_size > 6000:
@@ -81,12 +80,7 @@ def test_killed_and_continued_it_ends_bit_identical(table: Path, tmp_path: Path,
     process.send_signal(signal.SIGKILL)
     process.wait(WAIT_S)
     if not (run / "result.json").exists():  # a fast machine may have been done
-        resumed = subprocess.run(
-            [sys.executable, "-m", "nas_edge.cli", "search", "--resume", str(run)],
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-        )
+        resumed = nas_edge("search", "--resume", str(run))
         assert resumed.returncode == 0, resumed.stderr
         assert resumed.stdout.splitlines()[:3] == whole.stdout.splitlines()[:3]
     assert contents(run) == contents(tmp_path / "whole")
@@ -97,8 +91,7 @@ def test_killed_and_continued_it_ends_bit_identical(table: Path, tmp_path: Path,
 
 
 def test_finalists_are_compared_where_that_is_asked_for(table: Path, tmp_path: Path) -> None:
-    words = [*command(table, tmp_path / "run", "reinforce", 200), "--set", "finalists.sampled=100"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S)
+    done = nas_edge(*search(table, tmp_path / "run", "reinforce", 200), "--set", "finalists.sampled=100")
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["latency_ms"] <= 8.0
@@ -113,7 +106,7 @@ def test_rows_that_are_missing_are_outcomes_and_end_no_search(table: Path, tmp_p
     gaps = tmp_path / "gaps.csv"
     gaps.write_text("\n".join([head, *(row for row, there in zip(rows, kept, strict=True) if there)]) + "\n")
     out = tmp_path / "run"
-    done = subprocess.run(command(gaps, out, controller, 60), capture_output=True, text=True, timeout=WAIT_S)
+    done = nas_edge(*search(gaps, out, controller, 60))
     assert done.returncode in (0, 3), done.stderr
     trials = Run.open(out).trials()
     assert len(trials) >= 60
@@ -127,9 +120,7 @@ def test_rows_that_are_missing_are_outcomes_and_end_no_search(table: Path, tmp_p
         assert (named in listed) == (trials.verdict[i] == "ok")
     winner = json.loads((out / "result.json").read_text())["rows"][0]
     assert tuple(space.describe(Architecture.parse(winner["architecture"])).values()) in listed
-    report = subprocess.run(
-        [sys.executable, "-m", "nas_edge.cli", "report", str(out), "--text"], capture_output=True, text=True
-    )
+    report = nas_edge("report", str(out), "--text")
     assert "not_known" in report.stdout
     assert report.returncode == 0, report.stderr
 
@@ -147,13 +138,14 @@ def test_rows_that_are_missing_are_outcomes_and_end_no_search(table: Path, tmp_p
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(
-    table: Path, tmp_path: Path, changes: dict[str, str], expected: str
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], expected: str
 ) -> None:
-    words = command(table, tmp_path / "run", "random", 10)
+    words = search(table, tmp_path / "run", "random", 10)
     for option, value in changes.items():
         words[words.index(option) + 1] = value
-    environment = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S, cwd=tmp_path, env=environment)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    done = nas_edge(*words)
     assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith(("nas-edge: ", "Error: "))]
     assert expected in line

@@ -6,7 +6,6 @@ import csv
 import itertools
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from nas_edge import cli
 from nas_edge.report import compare_report, read_run, run_report
 from nas_edge.runs.result import read_result
 from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION, Run
+from tests.support.command_line import nas_edge
 
 # What no run without networks may say.
 FALSE = ("timed", "device", "shared weights", "trained", "None", "int8", "test accuracy", "validation", "measured ")
@@ -37,8 +37,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     options = ["--method", "multi-trial", "--controller", request.param, "--table", str(table), "--decisions", "a,b,c"]
     options += ["--quality-column", "score", "--quality-scale", "0.01", "--latency-column", "phone_ms"]
     options += ["--target-ms", "6", "--steps", "40", "--set", "search.random_baseline=true"]
-    command = [sys.executable, "-m", "nas_edge.cli", "search", *options, "--out", str(folder / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = nas_edge("search", *options, "--out", str(folder / "run"))
     assert done.returncode == 0, done.stderr
     assert "(looked up in column 'phone_ms' of table results.csv" in done.stdout
     return folder / "run"

@@ -20,8 +20,11 @@ from device_agents.api import Measurement, Verdict
 from device_agents.replay import model_key
 from nas_edge.export.bundle import verify_bundle
 from nas_edge.runs.run import Run
+from nas_edge.spaces import SPACES
+from tests.support.command_line import nas_edge
 from tests.support.measurements import CONDITIONS
 from tests.support.recordings import of_tiny_space, record
+from tests.support.spaces import TINY
 
 WAIT_S = 240
 COMMAND = """
@@ -62,15 +65,29 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, err
 
 
-def new_search(recording: Path, out: Path, *settings: str) -> subprocess.Popen[str]:
+def new_search(recording: Path, out: Path, *settings: str) -> list[str]:
     chosen = [f"--set={setting}" for setting in (*SETTINGS, *settings)]
-    return start("search", "--preset=smoke", f"--device=replay:{recording}", f"--out={out}", *chosen)
+    return ["search", "--preset=smoke", f"--device=replay:{recording}", f"--out={out}", *chosen]
+
+
+def here(*arguments: str) -> tuple[int, str]:
+    """As `ended`, without a process of its own."""
+    done = nas_edge(*arguments)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stderr
 
 
 def last_line(err: str) -> str:
     """The error, which is one line."""
     (line,) = [line for line in err.splitlines() if line.startswith("nas-edge:")]
     return line
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SPACES.entries, "tiny", TINY)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +105,7 @@ def recording(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole(folder: Path, recording: Path) -> Iterator[Run]:
     """A run that nothing happened to."""
-    code, err = ended(new_search(recording, folder / "whole"))
+    code, err = here(*new_search(recording, folder / "whole"))
     assert code == 0, err
     return Run.open(folder / "whole")
 
@@ -113,7 +130,7 @@ def content(run: Run) -> dict[str, Any]:
 def test_two_processes_with_one_seed_do_the_same_though_one_is_terminated_and_its_database_damaged(
     folder: Path, recording: Path, whole: Run
 ) -> None:
-    process = new_search(recording, folder / "again")
+    process = start(*new_search(recording, folder / "again"))
     journal = folder / "again" / "journal.jsonl"
     give_up_s = time.monotonic() + WAIT_S
     while not journal.exists() or journal.read_bytes().count(b"\n") < 10:
@@ -142,14 +159,14 @@ def test_two_processes_with_one_seed_do_the_same_though_one_is_terminated_and_it
 
 def test_a_finished_run_is_not_continued_nor_any_with_other_settings(folder: Path, whole: Run) -> None:
     before = {path: path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()}
-    code, err = ended(start("search", "--resume", str(whole.folder)))
+    code, err = here("search", "--resume", str(whole.folder))
     assert code == 2
     assert f"{whole.folder} is finished: its bundle is {whole.path('bundle')}; for more, start a new run" in err
     assert {path: path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()} == before
 
     with Run.create(folder / "other", whole.config) as other:
         pass
-    code, err = ended(start("search", "--resume", str(other.folder), "--seed=7", "--target-ms=3", "--steps=99"))
+    code, err = here("search", "--resume", str(other.folder), "--seed=7", "--target-ms=3", "--steps=99")
     assert code == 2
     line = last_line(err)
     assert "seed is 0 and cannot become 7, target.latency_ms is 0.5 and cannot become 3.0: " in line
@@ -157,8 +174,10 @@ def test_a_finished_run_is_not_continued_nor_any_with_other_settings(folder: Pat
 
 
 def test_when_every_candidate_fails_that_is_said_and_said_again(folder: Path) -> None:
-    process = new_search(record(folder / "none.json", {}), folder / "failing", "search.steps=8")
-    for code, err in (ended(process), ended(start("search", "--resume", str(folder / "failing")))):
+    failing = folder / "failing"
+    search = new_search(record(folder / "none.json", {}), failing, "search.steps=8")
+    for words in (search, ["search", "--resume", str(failing)]):
+        code, err = here(*words)
         assert code == 1
         assert re.match(
             "nas-edge: none of the 14 candidates could be timed reliably on recorded phone; "
@@ -166,7 +185,7 @@ def test_when_every_candidate_fails_that_is_said_and_said_again(folder: Path) ->
             last_line(err),
         )
         assert "--resume" not in err
-    verdicts = Run.open(folder / "failing").trials().verdict
+    verdicts = Run.open(failing).trials().verdict
     assert verdicts == ["load_failed"] * 14
 
 
@@ -174,7 +193,7 @@ def test_when_every_candidate_fails_that_is_said_and_said_again(folder: Path) ->
 def test_a_hard_limit_has_three_ends_with_codes_of_their_own(folder: Path, recording: Path) -> None:
     run, unknown = folder / "hard", "nas-edge: whether the hard limit of 0.5000 ms is met is not known"
     # The recording has the candidates, but not the file that is delivered.
-    code, err = ended(new_search(recording, run, "target.limit=hard", "search.steps=8"))
+    code, err = here(*new_search(recording, run, "target.limit=hard", "search.steps=8"))
     assert (code, last_line(err)) == (4, unknown), err
     delivered = model_key((run / "bundle" / "model_float32.tflite").read_bytes())
 
@@ -189,16 +208,15 @@ def test_a_hard_limit_has_three_ends_with_codes_of_their_own(folder: Path, recor
         ("unknown", 4, device("unsteady", 0.1, 0.12, verdict=Verdict.UNSTEADY)),
     ):
         bundle = folder / f"bundle {address.rpartition('/')[2]}"
-        process = start("export", str(run), address, f"--out={bundle}")
-        out, err = process.communicate(timeout=WAIT_S)
-        assert process.returncode == expected, err
-        assert f"bundle: {bundle}" in out
+        done = nas_edge("export", str(run), address, f"--out={bundle}")
+        assert done.returncode == expected, done.stderr
+        assert f"bundle: {bundle}" in done.stdout
         assert verify_bundle(bundle).manifest["details"]["outcome"] == name
 
     # As it is when the run is stopped before its result is written.
     for left in ("result.json", "stages/final.jsonl"):
         (run / left).unlink()
-    code, err = ended(start("search", "--resume", str(run), device("slow", 0.6, 0.62)))
+    code, err = here("search", "--resume", str(run), device("slow", 0.6, 0.62))
     assert (code, last_line(err)) == (3, "nas-edge: the hard limit of 0.5000 ms is missed"), err
     assert Run.open(run).read_json("result.json")["outcome"] == "missed"
 
@@ -210,16 +228,16 @@ def test_a_run_that_noise_stopped_goes_on_with_longer_measurements_as_it_says(fo
         record(folder / f"{name}.json", of_tiny_space(verdict))
         for name, verdict in (("noisy", Verdict.UNSTEADY), ("calm", Verdict.OK))
     )
-    code, err = ended(new_search(noisy, run))
+    code, err = here(*new_search(noisy, run))
     assert code == 1
     advice = re.search(r"the last 20 .*unsteady, .* or measure longer: nas-edge (search --resume .*)$", last_line(err))
     assert advice, err
     assert err.count("--resume") == 1
-    code, err = ended(start("select", str(run), "--target-ms=1"))
+    code, err = here("select", str(run), "--target-ms=1")
     assert code == 1
     assert re.search(rf"none of the \d+ trials of {run} has both .* \(\d+ unsteady\); .* --resume {run}", err), err
 
-    code, err = ended(start(*shlex.split(advice[1]), f"--device=replay:{calm}"))
+    code, err = here(*shlex.split(advice[1]), f"--device=replay:{calm}")
     assert code == 0, err
     assert "continuing with other" in err
     first, second = Run.open(run).read_json("environment.json")["sessions"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from nas_edge.data.splits import split
 from nas_edge.latency.source import LatencySource
 from nas_edge.rewards import Objective
 from nas_edge.search.methods import METHODS, SearchContext
+from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.tasks import TASKS
 from nas_edge.tasks.base import TaskData
 from nas_edge.testing import check_search_loop
@@ -39,13 +41,35 @@ CASES: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     "one-shot": [(training_context, {**QUICK, "reward_delay_steps": 2, "fair_sampling": True})],
     "multi-trial": [
         (table_context, {**FROM_COLUMN, "samples_per_step": 2, "controller": "evolution"}),
-        (table_context, {**FROM_COLUMN, "samples_per_step": 1}),
+        (table_context, {**FROM_COLUMN, "samples_per_step": 1, "controller": {"name": "surrogate", "candidates": 64}}),
     ],
 }
 
 
 def test_every_method_is_under_test() -> None:
     assert CASES.keys() == METHODS.entries.keys()
+
+
+# Most loops of the suite that are in use at the same time.
+AT_ONCE = 3
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first loops compile shared weights; later ones take these in turns, put back to where they began."""
+    compiled: list[tuple[SharedWeights, dict[str, Any]]] = []
+    numbers = count()
+
+    def shared_weights(*arguments: Any) -> SharedWeights:
+        number = next(numbers)
+        if number < AT_ONCE:
+            new = SharedWeights(*arguments)
+            compiled.append((new, new.arrays()))
+        shared, start = compiled[number % AT_ONCE]
+        shared.restore(start)
+        return shared
+
+    monkeypatch.setattr("nas_edge.supernet.shared_weights.SharedWeights", shared_weights)
 
 
 @pytest.mark.parametrize(

@@ -141,17 +141,6 @@ def test_a_broken_bench_is_an_exception(shared: SharedWeights) -> None:
         run(make_search(shared, measure))
 
 
-def test_same_seed_same_search() -> None:
-    def trials(seed: int) -> list[Trial]:
-        fresh = SharedWeights(Supernet(SPACE, seed=4), keras.optimizers.SGD(0.05), CLASSIFICATION, OPTIMIZATION)
-        search = make_search(fresh, lambda c: timed(analyze(c.network).macs / 1e5), seed=seed, steps=4)
-        return [trial for report in run(search) for trial in report.trials]
-
-    first = trials(0)
-    assert trials(0) == first
-    assert [t.architecture for t in trials(1)] != [t.architecture for t in first]
-
-
 def test_shared_weights_learn_and_the_controller_hits_the_target(shared: SharedWeights) -> None:
     target_macs = 5_000  # of 300 to 13,000
     search = make_search(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +16,10 @@ from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
 from nas_edge.runs.run import Run
 from nas_edge.spaces.decisions import Architecture
+from tests.support.command_line import nas_edge
 from tests.support.joint import ELEMENTS, Elements, JointSettings, JointSpace, joint_space
 from tests.support.joint_package import install_joint
 
-ROOT = Path(__file__).parents[2]
 SPACE = joint_space(JointSettings(), classes=10, channels=1)
 SEARCH = (
     *("search", "--preset", "smoke", "--space", "joint", "--latency", "elements", "--method", "multi-trial"),
@@ -53,19 +50,19 @@ def test_the_cache_keeps_one_latency_per_design(tmp_path: Path) -> None:
     assert first == again == [macs / elements for elements in ELEMENTS]
 
 
-def nas_edge(site: Path, *arguments: str, asked: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(site), str(ROOT)))}
-    environment |= {} if asked is None else {"ASKED_LOG": str(asked)}
-    command = [sys.executable, "-m", "nas_edge.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=site)
-
-
-def test_a_run_keeps_designs_apart_when_it_is_resumed(tmp_path: Path) -> None:
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the module path that holds the joint space as a package."""
     install_joint(tmp_path)
-    run, asked = tmp_path / "run", tmp_path / "asked.log"
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_run_keeps_designs_apart_when_it_is_resumed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, asked = site / "run", site / "asked.log"
     options = ["--set", "task.name=tabular", "--target-ms", "150", "--steps", "20", "--set", "runs.checkpoint_steps=8"]
     options += ["--controller", "reinforce"]  # its policy, and so its decisions, are in the report
-    done = nas_edge(tmp_path, *SEARCH, *options, "--out", str(run))
+    done = nas_edge(*SEARCH, *options, "--out", str(run))
     assert done.returncode == 0, done.stderr
     assert "(simulated by work per element)" in done.stdout
     whole = {name: (run / name).read_bytes() for name in ("journal.jsonl", "result.json", "stages/selection.jsonl")}
@@ -78,7 +75,8 @@ def test_a_run_keeps_designs_apart_when_it_is_resumed(tmp_path: Path) -> None:
         file.unlink()
     newest = sorted((run / "checkpoints").iterdir())[-1]
     shutil.rmtree(newest) if newest.is_dir() else newest.unlink()
-    resumed = nas_edge(tmp_path, "search", "--resume", str(run), asked=asked)
+    monkeypatch.setenv("ASKED_LOG", str(asked))
+    resumed = nas_edge("search", "--resume", str(run))
     assert resumed.returncode == 0, resumed.stderr
     assert {name: (run / name).read_bytes() for name in whole} == whole
     assert not asked.exists(), "latencies that the journal has were asked for again"
@@ -104,14 +102,13 @@ def test_a_sampled_architecture_is_described_with_what_is_beside_the_network() -
 
 
 @pytest.mark.slow
-def test_the_bundle_names_what_was_decided_beside_the_network(tmp_path: Path) -> None:
-    install_joint(tmp_path)
+def test_the_bundle_names_what_was_decided_beside_the_network(site: Path) -> None:
     brief = ["training.epochs=1", "export.precision=float32"]
     for measure in ("measure", "final_measure"):
         brief += [f"{measure}.max_risk=1", f"{measure}.max_relative_half_width=5"]
     options = [part for setting in brief for part in ("--set", setting)]
-    run = tmp_path / "run"
-    done = nas_edge(tmp_path, *SEARCH, *options, "--target-ms", "1000", "--steps", "6", "--out", str(run))
+    run = site / "run"
+    done = nas_edge(*SEARCH, *options, "--target-ms", "1000", "--steps", "6", "--out", str(run))
     assert done.returncode == 0, done.stderr
     manifest = json.loads((run / "bundle" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["decisions"]["accelerator.elements"] in ELEMENTS

@@ -32,6 +32,12 @@ def trained(steps: int = 3, xla_batch_size: int | None = None, **supernet: Any) 
     return weights
 
 
+@pytest.fixture(scope="module")
+def exact() -> SharedWeights:
+    """As they are trained by default; no test trains them further."""
+    return trained()
+
+
 def difference(first: SharedWeights, second: SharedWeights) -> float:
     """The largest difference of a variable's values, relative to its largest."""
     variables = second.supernet.named_variables()
@@ -47,8 +53,8 @@ def test_xla_takes_the_steps_of_the_search_in_masked_execution() -> None:
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_lower_precision_trains_float32_weights_to_about_the_same(precision: str) -> None:
-    start, exact, mixed = trained(steps=0), trained(), trained(precision=precision)
+def test_lower_precision_trains_float32_weights_to_about_the_same(exact: SharedWeights, precision: str) -> None:
+    start, mixed = trained(steps=0), trained(precision=precision)
     assert {variable.dtype for variable in mixed.supernet.trainable_variables} == {"float32"}
     moved, apart = difference(start, exact), difference(exact, mixed)
     assert 0 < apart < moved / 2
@@ -68,11 +74,10 @@ def test_a_step_of_float16_that_overflows_changes_no_weight() -> None:
             np.testing.assert_array_equal(array, before[name])
 
 
-def test_qualities_are_those_of_each_network() -> None:
-    weights = trained()
+def test_qualities_are_those_of_each_network(exact: SharedWeights) -> None:
     inputs, targets = next(SeededBatches(2))
     samples = [(inputs, targets, masks) for masks in MASKS]
-    assert weights.qualities(samples, len(MASKS)) == [weights.quality(inputs, targets, masks) for masks in MASKS]
+    assert exact.qualities(samples, len(MASKS)) == [exact.quality(inputs, targets, masks) for masks in MASKS]
 
 
 def test_the_largest_network_learns_the_targets_and_the_student_its_answers() -> None:

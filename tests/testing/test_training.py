@@ -28,8 +28,20 @@ def test_the_packages_own_methods_pass(name: str) -> None:
     check_training_method(TRAINING_METHODS.find(name).make, settings)
 
 
+# Each broken method is the right one but for one thing, so what that does is recorded, by seed and initial weights.
+RECORDED: dict[tuple[int, bytes], tuple[Weights, list[TrainingStep]]] = {}
+
+
 def train(context: TrainingContext, on_step: OnStep = lambda _: None) -> Weights:
-    return train_standard(SETTINGS, context, on_step)
+    """What `train_standard` does in this context."""
+    start = b"".join(array.tobytes() for group in (context.initial or {}).values() for array in group)
+    if (context.seed, start) not in RECORDED:
+        steps: list[TrainingStep] = []
+        RECORDED[context.seed, start] = train_standard(SETTINGS, context, steps.append), steps
+    weights, steps = RECORDED[context.seed, start]
+    for step in steps:
+        on_step(step)
+    return {name: tuple(array.copy() for array in group) for name, group in weights.items()}
 
 
 def silent(settings: Any, context: TrainingContext, on_step: OnStep) -> Weights:

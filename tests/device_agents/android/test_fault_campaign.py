@@ -31,8 +31,8 @@ from tests.support.android.phone import Phone, files_of, start
 from tests.support.android.tools import sized_script, write_tool
 from tests.support.faults import Bench
 
-# Two of each kind; the others go the same way at other moments.
-FAULTS = [*range(12), *(pytest.param(number, marks=pytest.mark.slow) for number in range(12, 25))]
+# One of each kind; the others go the same way at other moments.
+FAULTS = [*range(6), *(pytest.param(number, marks=pytest.mark.slow) for number in range(6, 25))]
 STEPS = 5
 SPEC = BenchmarkSpec(min_runs=BLOCKS, min_duration_s=0.0, timeout_s=1.5, max_risk=1.0, patience_s=0.0)
 POOL = PoolSettings(quarantine_s=2.0, lost_after_s=1.5)
