@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from device_agents.api import BenchmarkSpec, DeviceInfo
+from device_agents.files import write_atomically
 
 EXPIRE_AFTER = timedelta(hours=12)
 SCHEMA_VERSION = 1
@@ -171,16 +171,7 @@ class FloorStore:
         }
         text = json.dumps({"schema": SCHEMA_VERSION, "floors": floors}, allow_nan=False)
         with contextlib.suppress(OSError):  # measuring does not depend on it
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, new = tempfile.mkstemp(dir=self.file.parent, prefix=".floors.")
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(text)
-                Path(new).replace(self.file)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    Path(new).unlink()
-                raise
+            write_atomically(self.file, text.encode())
 
 
 def forget_floors(info: DeviceInfo, store: FloorStore | None = None) -> list[str]:

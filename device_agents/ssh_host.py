@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from device_agents.errors import DeviceAddressError
+from device_agents.addresses import well_formed
 
 _FORM = "ssh://[USER@]HOST[:PORT]"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,100}")
@@ -78,7 +78,6 @@ def read_host(address: str) -> SshHost:
         DeviceAddressError: If it is malformed.
     """
     found = split_host(address.removeprefix("ssh:"))
-    if isinstance(found, str) or f"{found[0]}" != address.rstrip("/"):
-        problem = found if isinstance(found, str) else "nothing may follow the host"
-        raise DeviceAddressError(f"Bad address of a host: {problem}", expected=_FORM, received=f"{address!r}")
-    return found[0]
+    if not isinstance(found, str) and f"{found[0]}" != address.rstrip("/"):
+        found = "nothing may follow the host"
+    return well_formed(found, _FORM, address, "Bad address of a host")[0]

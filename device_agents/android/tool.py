@@ -11,7 +11,6 @@ import json
 import os
 import re
 import struct
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +19,7 @@ from device_agents.android.claim import BASE, computer_tag
 from device_agents.android.keys import config_folder
 from device_agents.android.transport import PART, Transport
 from device_agents.errors import DeviceUnavailableError
+from device_agents.files import write_atomically
 from device_agents.wording import words_of
 
 TOOLS = f"{BASE}/tools"
@@ -122,8 +122,8 @@ def keep(data: bytes, abi: str, source: str, checked_on: str) -> Path:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The record first: a tool is never found without it.
-        _write(_record_file(file), json.dumps(asdict(record), indent=1).encode())
-        _write(file, data)
+        write_atomically(_record_file(file), json.dumps(asdict(record), indent=1).encode())
+        write_atomically(file, data)
     except OSError as error:
         raise DeviceUnavailableError(
             f"The tool cannot be kept: {words_of(error)}",
@@ -237,12 +237,6 @@ def _check_record(file: Path, digest: str, address: str) -> None:
             received=f"{digest[:16]}...",
             fix=f"install it again: {_name_it(address)}",
         )
-
-
-def _write(file: Path, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as new:
-        new.write(data)
-    Path(new.name).replace(file)
 
 
 def _already_there(transport: Transport, abi: str) -> InstalledTool:

@@ -19,6 +19,7 @@ from device_agents.compiling import CompiledModel, Compiler
 from device_agents.edgetpu.accelerator import is_probe
 from device_agents.edgetpu.program import PROGRAM, Compilation, CompilerProgram, find_program
 from device_agents.errors import BenchFailedError
+from device_agents.files import write_atomically
 from device_agents.worker.edgetpu import CUSTOM_OPERATOR
 
 _REMEMBERED = 64
@@ -218,20 +219,13 @@ class EdgeTpuCompiler(Compiler):
                 f"{PROGRAM} says that it compiled the model, but wrote no file", fix="is the disk full?"
             )
         try:
-            self._cache.mkdir(parents=True, exist_ok=True)
             if file is not None:
-                _write(self._cache / f"{key}.tflite", file)
-            _write(self._cache / f"{key}.log", f"{exit_code}\n{log}".encode())
+                write_atomically(self._cache / f"{key}.tflite", file)
+            write_atomically(self._cache / f"{key}.log", f"{exit_code}\n{log}".encode())
             _make_room(self._cache)
         except OSError:
             pass  # it is compiled again the next time
         return (None if report.failure else file), report
-
-
-def _write(path: Path, data: bytes) -> None:
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.write_bytes(data)
-    new.replace(path)
 
 
 def _make_room(folder: Path) -> None:

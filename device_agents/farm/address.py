@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from device_agents.errors import DeviceAddressError
+from device_agents.addresses import problem_in, well_formed
 
 FORM = "farm:[//HEAD[:PORT]/]NODE/DEVICE"
 DEFAULT_PORT = 6379
@@ -58,8 +58,7 @@ class FarmAddress:
 
 def address_problem(rest: str) -> str:
     """Returns what is wrong with the part of an address after `farm:`, or ""."""
-    found = _parse(rest)
-    return found if isinstance(found, str) else ""
+    return problem_in(_parse(rest))
 
 
 def read_address(rest: str) -> FarmAddress:
@@ -68,10 +67,7 @@ def read_address(rest: str) -> FarmAddress:
     Raises:
         DeviceAddressError: If it is malformed.
     """
-    found = _parse(rest)
-    if isinstance(found, str):
-        raise DeviceAddressError(f"Bad device address: {found}", expected=FORM, received=f"'farm:{rest}'")
-    return found
+    return well_formed(_parse(rest), FORM, f"farm:{rest}")
 
 
 def joined_cluster() -> str:

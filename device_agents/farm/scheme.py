@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from device_agents.api import DeviceAgent
 from device_agents.checks import Check
 from device_agents.errors import DeviceAddressError, DeviceError
 from device_agents.farm.address import address_problem, joined_cluster, read_address
+from device_agents.files import write_atomically
 from device_agents.scheme import DeviceRow, Scheme, Setup
 
 
@@ -72,12 +74,8 @@ def _remembered() -> Path:
 
 
 def _remember(devices: Sequence[str]) -> None:
-    file = _remembered()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(sorted(devices)), encoding="utf-8")
-    except OSError:
-        pass  # nothing is offered then
+    with contextlib.suppress(OSError):  # nothing is offered then
+        write_atomically(_remembered(), json.dumps(sorted(devices)).encode())
 
 
 def _complete(_: str) -> Sequence[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote
 
 from device_agents.accelerators import accelerator_problem
-from device_agents.errors import DeviceAddressError
+from device_agents.addresses import problem_in, well_formed
 from device_agents.ssh_host import SshHost, split_host
 
 FORM = "ssh://[USER@]HOST[:PORT][?python=COMMAND][&accelerator=NAME][&device=ADDRESS]"
@@ -51,8 +51,7 @@ class BoardAddress(SshHost):
 
 def address_problem(rest: str) -> str:
     """Returns what is wrong with the part of an address after `ssh:`, or ""."""
-    found = _parse(rest)
-    return found if isinstance(found, str) else ""
+    return problem_in(_parse(rest))
 
 
 def read_address(rest: str) -> BoardAddress:
@@ -61,10 +60,7 @@ def read_address(rest: str) -> BoardAddress:
     Raises:
         DeviceAddressError: If it is malformed.
     """
-    found = _parse(rest)
-    if isinstance(found, str):
-        raise DeviceAddressError(f"Bad device address: {found}", expected=FORM, received=f"'ssh:{rest}'")
-    return found
+    return well_formed(_parse(rest), FORM, f"ssh:{rest}")
 
 
 def _parse(rest: str) -> BoardAddress | str:

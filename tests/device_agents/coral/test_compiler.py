@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agents.edgetpu.compiler import MappingReport, OperatorRow, bytes_text, read_log
-from tests.support.edgetpu import TRANSCRIPTS
+from device_agents.edgetpu.compiler import EdgeTpuCompiler, MappingReport, OperatorRow, bytes_text, read_log
+from tests.support.edgetpu import TRANSCRIPTS, install_compiler
+from tests.support.models import conv_model
 
 
 def report(name: str, exit_code: int = 0) -> MappingReport:
@@ -55,6 +58,15 @@ def test_a_model_that_is_not_compiled(name: str, failure: str) -> None:
     assert found.failure == failure
     assert not found.is_whole
     assert str(found) == f"edgetpu_compiler: {failure}"
+
+
+@pytest.mark.parametrize("name", ["large", "partial"])
+def test_what_only_the_log_file_says_is_reported(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_compiler(monkeypatch, tmp_path, name, in_file=True)
+    expected = report(name, int(name == "large"))
+    for _ in range(2):  # the second is what was kept
+        made = EdgeTpuCompiler(tmp_path / "cache").compiled(conv_model())
+        assert (made.file, made.detail) == (None, str(expected))
 
 
 def test_silence_is_a_failure() -> None:

@@ -52,14 +52,17 @@ def plug_in(patch: pytest.MonkeyPatch, behaves: str = "") -> None:
     patch.setenv("EDGETPU_STAND_IN", behaves)
 
 
-def install_compiler(patch: pytest.MonkeyPatch, folder: Path, log: str) -> Path:
-    """Puts a compiler on PATH that prints a log of `transcripts`; returns the file that gets a line per model."""
+def install_compiler(patch: pytest.MonkeyPatch, folder: Path, log: str, in_file: bool = False) -> Path:
+    """Puts a compiler on PATH that prints a log of `transcripts`; returns the file that gets a line per model.
+
+    With `in_file` its log file alone says what became of a model.
+    """
     calls = folder / "calls"
     script = folder / PROGRAM
     root = Path(__file__).parents[3]
     script.write_text(
         f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(root)!r})\n"
-        f"from tests.support.edgetpu.stand_in_compiler import main\nmain({log!r}, {str(calls)!r})\n"
+        f"from tests.support.edgetpu.stand_in_compiler import main\nmain({log!r}, {str(calls)!r}, {in_file})\n"
     )
     script.chmod(0o755)
     patch.setenv("PATH", str(folder), prepend=os.pathsep)
