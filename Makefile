@@ -3,14 +3,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Tests start some hundred processes; what they load is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow lint check clean
 
 demo: .venv  ## search, train, quantise and verify on this machine, then print what came out
 	$(BIN)/nas-edge search --preset demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
-# In two processes, a file's tests in one of them, since they share what is trained and converted.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# A file's tests in one process, since they share what is trained and converted; in three processes on two cores, since
+# many wait for a server, a worker or a timeout.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: .venv/test-extras  ## the tests, but for the slow ones
 	$(PYTEST) -m "not slow"
