@@ -70,7 +70,7 @@ class PluginGroup:
 
 def _path() -> tuple[tuple[str, tuple[int, ...]], ...]:
     """The module path, and the state of each directory on it, which changes with what is installed there."""
-    states = []
+    states: list[tuple[str, tuple[int, ...]]] = []
     for place in sys.path:
         try:
             status = os.stat(place or ".")  # noqa: PTH116 - a pathlib.Path for each takes as long as asking
