@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +30,18 @@ LATENCY = [Objective("latency_ms", TARGET_MS, beta=-0.07)]
 )
 def test_reward_has_the_worked_value(name: str, x: float, expected: float) -> None:
     assert REWARDS[name](0.8, {"latency_ms": x * TARGET_MS}, LATENCY) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_rewards_of_arrays_are_elementwise(name: str) -> None:
+    qualities, latencies_ms = np.array([0.8, 0.7, 0.9]), np.array([42.0, 84.0, 200.0])
+    expected = [
+        REWARDS[name](q, {"latency_ms": ms}, LATENCY)
+        for q, ms in zip([0.8, 0.7, 0.9], [42.0, 84.0, 200.0], strict=True)
+    ]
+    np.testing.assert_allclose(REWARDS[name](qualities, {"latency_ms": latencies_ms}, LATENCY), expected)
+    with pytest.raises(ValueError, match="no reward"):
+        REWARDS[name](qualities, {"latency_ms": np.array([1.0, 0.0, 2.0])}, LATENCY)
 
 
 def test_default_beta_is_that_of_the_tunas_code() -> None:

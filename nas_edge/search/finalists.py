@@ -33,6 +33,8 @@ from nas_edge.spaces.points import Points
 # How many of the best are mutated, and into how many rounds the mutations of all would be divided.
 _PARENTS = 8
 _ROUNDS = 16
+# With fewer at once, none may be new though there are others.
+_FEWEST_MUTATIONS = 64
 # So many mutations are tried for each that is to be near the target.
 _MOST_TRIED = 16
 
@@ -134,7 +136,7 @@ def find_finalists(
     count = max(1, settings.sampled // _ROUNDS)
     while len(scored) < settings.sampled and len(tried) < _MOST_TRIED * settings.sampled:
         parents = np.array([architecture.choices for architecture in _best(scored, _PARENTS) or list(tried)])
-        mutations = points.mutated(parents, 8 * count, rng).tolist()
+        mutations = points.mutated(parents, max(8 * count, _FEWEST_MUTATIONS), rng).tolist()
         new = [a for a in dict.fromkeys(Architecture(tuple(row)) for row in mutations) if a not in tried]
         if not new:
             break

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from nas_edge.controllers import RandomSearchController
+from nas_edge.controllers import RandomSearchController, surrogate_models
 from nas_edge.controllers.latency_model import LatencyModel
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.column import open_column
 from nas_edge.quality.column import ColumnQualitySettings
 from nas_edge.search.finalists import FinalistsSettings, find_finalists
@@ -57,6 +59,28 @@ def test_they_lie_near_the_target_and_have_the_best_scores(searched: tuple[Searc
     assert all(abs(latency_ms / TARGET_MS - 1) < 0.15 for _, latency_ms in values(loop, near))
     in_window = [q for q, ms in values(loop, everything) if abs(ms / TARGET_MS - 1) < 0.05]
     assert values(loop, near)[0][0] == max(in_window)
+
+
+def test_so_many_are_scored_near_the_target_as_are_asked_for(searched: tuple[SearchLoop, list[Trial]]) -> None:
+    loop, _ = searched
+    few = found(searched, None, sampled=20, measured=1000)
+    assert len(few) == 20, "31 of the 256 are; the others do not count"
+    assert all(abs(latency_ms / TARGET_MS - 1) < 0.15 for _, latency_ms in values(loop, few))
+
+
+def test_what_was_measured_long_ago_is_not_predicted(
+    searched: tuple[SearchLoop, list[Trial]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surrogate_models, "MOST_ROWS", 30)
+    loop, trials = searched
+    slow = Architecture((3, 3, 2, 3))
+    quick = LatencyAnswer.estimated(LatencyKind.LOOKED_UP, TARGET_MS)
+    told = [replace(trials[0], architecture=slow, latency=quick, adjusted=None, reward=9.0), *trials]
+    timed = [(trial.architecture, trial.latency_ms) for trial in told if trial.latency_ms is not None]
+    (predicted_ms,) = LatencyModel(loop.space, timed).predict_ms([slow])
+    settings = FinalistsSettings(sampled=200, window=0.5 * (predicted_ms / TARGET_MS - 1.0), measured=1000)
+    assert predicted_ms > 1.1 * TARGET_MS
+    assert slow in find_finalists(loop, told, TARGET_MS, settings, np.random.default_rng(0))
 
 
 def test_under_a_limit_none_is_predicted_above_it(searched: tuple[SearchLoop, list[Trial]]) -> None:
