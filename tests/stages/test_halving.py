@@ -20,6 +20,7 @@ from nas_edge.runs.run import Run
 from nas_edge.search.finalists import halving_rounds
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
+from nas_edge.stages import training
 from nas_edge.stages.context import RunContext, open_task
 from nas_edge.stages.halving import best_trained
 from nas_edge.testing.trainings import bright_or_dark
@@ -99,7 +100,23 @@ def test_the_better_half_goes_on_and_the_best_remains(whole: tuple[Path, Trial])
     assert len({*first.values(), *second.values()}) > 1
 
 
-def test_scores_are_of_images_that_were_not_trained_with(whole: tuple[Path, Trial]) -> None:
+def test_finalists_are_not_trained_with_the_images_they_are_scored_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainingContext] = []
+
+    def look(settings: Any, context: TrainingContext, on_step: Any) -> Any:
+        seen.append(context)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train_network", look)
+    with pytest.raises(KeyboardInterrupt):
+        best(tmp_path, Terminating("nothing", 0), "training.images=train+validation")
+    split = bright_or_dark()[1].split
+    assert sorted(seen[0].data.training_indices) == sorted(split.train)
+
+
+def test_scores_are_of_the_network_as_it_is_delivered(whole: tuple[Path, Trial]) -> None:
     (task, data), score = bright_or_dark(), read_halving(Run(whole[0]))["winner"][-1]
     settings = StandardSettings.model_validate(
         {**context(whole[0], Terminating("nothing", 0)).config.training.model_dump(), "epochs": 2, "images": "train"}
