@@ -63,7 +63,7 @@ def _figures(file: Path, draws: int) -> dict[str, Any]:
     space = table_space(TableSpaceSettings(file=str(file), decisions=tuple(f"op_{place}" for place in range(6))))
     subjects, first_ms, second_ms = _read(space)
     rng = generator(0, "latency transfer")
-    source = _fitted(subjects, first_ms, rng.choice(len(subjects), OF_SOURCE, replace=False))
+    source = _fitted(subjects, first_ms, rng.choice(len(subjects), OF_SOURCE, replace=False).tolist())
     population = [subjects[place] for place in rng.choice(len(subjects), OF_SOURCE, replace=False)]
     counts = np.array([[list((one.choices or {}).values()).count(op) for op in _COUNTED] for one in subjects], float)
     rows: list[tuple[float, float, float]] = []

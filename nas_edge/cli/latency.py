@@ -254,11 +254,14 @@ def _request(
 
 def _space_of(file: ModelFile, space: str | None, input_size: int | None, classes: int | None) -> SearchSpace | None:
     """The space that is named, or that of the model; None where neither tells."""
-    from nas_edge.spaces import SPACES, find_space
+    from nas_edge.spaces import SPACES, NetworkSpaceSettings, find_space
 
     told = file.provenance.space
     name = space or (None if told is None else told.name)
-    if name is None or (space is None and name not in SPACES.names) or name == "table":
+    if name is None:
+        return None
+    known = name in SPACES.names and issubclass(SPACES.find(name).settings, NetworkSpaceSettings)
+    if space is None and not known:  # of another package, or of no networks
         return None
     shape = (told and told.input_shape) or (224, 224, 3)
     outputs = classes or (told and told.outputs) or 1001

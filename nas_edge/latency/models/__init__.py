@@ -30,7 +30,7 @@ PREDICTORS: Mapping[str, type[Predictor]] = {
 }
 
 # What a file may hold: any of them, told apart by its `kind`.
-AnyPredictor: TypeAlias = Annotated[
+AnyPredictor: TypeAlias = Annotated[  # type: ignore[valid-type]
     Union[tuple(PREDICTORS.values())],  # noqa: UP007 - made of a table
     Discriminator("kind"),
 ]

@@ -34,7 +34,7 @@ Source: TypeAlias = Annotated[DecisionModel | OperatorTable | FeatureModel | Blo
 _OF_LATENCY, _OF_PART, _OF_VALUE, _OF_CHOICE = 1.0, 0.03, 0.1, 0.02
 _LATENCY = "latency"
 # Of so few measurements, the error of those left out is itself too uncertain to choose the noise by.
-_MANY, _NOISE_OF_FEW = 20, 0.25
+_MANY, _NOISE_OF_FEW = 20, 0.3
 
 
 class Column(BaseModel):
