@@ -20,8 +20,20 @@ from typing import Any
 
 from device_agents.errors import DeviceError
 from nas_edge.config import RunConfig, load_config
+from nas_edge.data.dataset import Indices
 from nas_edge.errors import ConfigError, ExportError, NasEdgeError
+from nas_edge.export.bundle import DeliveredModel, check_new_bundle, write_bundle
+from nas_edge.export.representative import RepresentativeSet, representative_set
 from nas_edge.formatting import ms_text
+from nas_edge.hardware.gate import require_hardware
+from nas_edge.latency.device import DeviceSource
+from nas_edge.networks.precisions import PRECISIONS, Precision
+from nas_edge.progress import Reporter
+from nas_edge.stages.context import final_spec, open_devices, open_task, timing_inputs
+from nas_edge.stages.delivering import CHECKED_IMAGES, EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
+from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
+from nas_edge.stages.quantizing import TESTED_AT_ONCE
+from nas_edge.tasks.base import NetworkTask, TaskData
 
 # Of the child: seconds, and bytes of its own memory and of one file.
 _TIMEOUT_S = 3 * 3600
@@ -82,8 +94,6 @@ def export_keras(request: KerasExport) -> str:
         ExportError: when the model cannot be exported; with the reason and, where it is one, the name of the layer.
         RunError, DeviceError: see `pipeline.export`.
     """
-    from nas_edge.export.bundle import check_new_bundle
-
     check_new_bundle(Path(request.out))  # before anything takes time
     if not Path(request.file).is_file():
         raise ConfigError(f"{request.file} is not a file", expected="a .keras file")
@@ -138,76 +148,100 @@ def _main(request: str, answer: str) -> None:
     Path(answer).write_text(json.dumps(says), encoding="utf-8")
 
 
-def _export(request: KerasExport) -> str:
-    """All of it, in the child."""
-    import numpy as np
+@dataclass(frozen=True)
+class _Loaded:
+    """A model, and what it is calibrated and tested with; in the child."""
 
+    name: str
+    model: Any
+    task: NetworkTask
+    data: TaskData
+    representative: RepresentativeSet
+
+    def convert(self, part: Any, precision: Precision) -> bytes:
+        """Of the model, or of its first layers."""
+        from nas_edge.export.quantize import quantized_tflite
+
+        read = self.data.in_order
+        chosen = self.representative.indices
+        return quantized_tflite(part, precision, lambda: (images for images, _ in read(chosen, TESTED_AT_ONCE)))
+
+    def file(self, precision: Precision) -> bytes:
+        """The whole model's; an error names the layer."""
+        from nas_edge.export.keras_file import culprit
+
+        try:
+            return self.convert(self.model, precision)
+        except ExportError as error:
+            layer = culprit(self.model, lambda part: self.convert(part, precision))
+            raise ExportError(f"{self.name}: layer {layer!r}: {error}" if layer else f"{self.name}: {error}") from None
+
+    def quality(self, file: bytes, indices: Indices) -> float:
+        """Of a file on some images."""
+        from nas_edge.export.verify import file_quality
+
+        return file_quality(file, self.data.in_order(indices, TESTED_AT_ONCE), self.task).value
+
+    def chosen_on(self, file: bytes) -> float:
+        """Its quality on validation images, by which a precision is chosen."""
+        return self.quality(file, self.data.split.validation)
+
+    def described(self, file: bytes) -> bytes:
+        """A file with its metadata."""
+        from nas_edge.export.tflite_metadata import with_metadata
+
+        return with_metadata(file, self.data.preprocessing, self.task.bundle_section(self.data))
+
+    def images(self, count: int) -> Any:
+        """The first test images, float32 `[count, size, size, channels]`."""
+        return self.data.arrays(self.data.split.test[:count])[0]
+
+
+def _load(request: KerasExport, config: RunConfig, reporter: Reporter) -> _Loaded:
     from nas_edge.data.preprocessing import Preprocessing
-    from nas_edge.export import verify
-    from nas_edge.export.bundle import DeliveredModel, write_bundle
-    from nas_edge.export.keras_file import culprit, load_keras_file
-    from nas_edge.export.on_device import check_on_device
-    from nas_edge.export.quantize import quantized_tflite
-    from nas_edge.export.representative import representative_set
-    from nas_edge.export.sensitivity import layer_noise
-    from nas_edge.export.tflite_metadata import with_metadata
-    from nas_edge.hardware.gate import require_hardware
-    from nas_edge.networks.precisions import PRECISIONS
-    from nas_edge.progress import Reporter
-    from nas_edge.quiet import start_tensorflow
-    from nas_edge.stages.context import final_spec, open_devices, open_task, timing_inputs
-    from nas_edge.stages.delivering import CHECKED_IMAGES, EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
-    from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
-    from nas_edge.stages.quantizing import TESTED_AT_ONCE
-    from nas_edge.tasks.base import NetworkTask
+    from nas_edge.export.keras_file import load_keras_file
 
-    reporter, config, name = Reporter(), request.config(), Path(request.file).name
-    start_tensorflow(config.runs.deterministic)
-    model = load_keras_file(Path(request.file))
+    name, model = Path(request.file).name, load_keras_file(Path(request.file))
     size, _, channels = model.inputs[0].shape[1:]
     task = open_task(config)
     assert isinstance(task, NetworkTask)
     data = task.load(config.data, size, config.seed)
     assert data is not None
     reporter.say(task.describe(config.data, data))
-    if task.outputs(data) != model.outputs[0].shape[1]:
+    result = model.outputs[0]
+    if task.outputs(data) != result.shape[1]:
         raise ExportError(
-            f"{name} is refused: its output {model.outputs[0].name!r} has {model.outputs[0].shape[1]} values, and "
-            f"{request.data} has {task.outputs(data)} classes"
+            f"{name} is refused: its output {result.name!r} has {result.shape[1]} values, and {request.data} has "
+            f"{task.outputs(data)} classes"
         )
     low, high = INPUT_RANGES[request.input_range]
     std = 255 / (high - low)
-    preprocessing = Preprocessing(size, channels, (-low * std,) * channels, (std,) * channels)
-    data = replace(data, preprocessing=preprocessing)
+    data = replace(data, preprocessing=Preprocessing(size, channels, (-low * std,) * channels, (std,) * channels))
     chosen = representative_set(data, config.export.representative_images, config.seed)
+    return _Loaded(name, model, task, data, chosen)
 
-    def convert(part: Any, precision: str) -> bytes:
-        return quantized_tflite(
-            part, precision, lambda: (images for images, _ in data.in_order(chosen.indices, TESTED_AT_ONCE))
-        )
 
-    def made(precision: str) -> bytes:
-        try:
-            return convert(model, precision)
-        except ExportError as error:
-            layer = culprit(model, lambda part: convert(part, precision))
-            raise ExportError(f"{name}: layer {layer!r}: {error}" if layer else f"{name}: {error}") from None
+def _export(request: KerasExport) -> str:
+    """All of it, in the child."""
+    import numpy as np
 
-    def quality(file: bytes, indices: Any = data.split.validation) -> float:
-        return verify.file_quality(file, data.in_order(indices, TESTED_AT_ONCE), task).value
+    from nas_edge.export import verify
+    from nas_edge.quiet import start_tensorflow
 
-    real = made("float32")
-    images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
-    verify.check_outputs(real, images, np.asarray(model(images, training=False)), f"the Keras model {name}")
+    reporter, config = Reporter(), request.config()
+    start_tensorflow(config.runs.deterministic)
+    loaded = _load(request, config, reporter)
+    real, images = loaded.file("float32"), loaded.images(CHECKED_IMAGES)
+    expected = np.asarray(loaded.model(images, training=False))
+    verify.check_outputs(real, images, expected, f"the Keras model {loaded.name}")
     with ExitStack() as stack:
-        device = stack.enter_context(open_devices(config, inputs=timing_inputs(config, data)))
+        device = stack.enter_context(open_devices(config, inputs=timing_inputs(config, loaded.data)))
         precision, tried = request.precision, tuple[TriedPrecision, ...]()
         if precision == AUTO:
-            tried = fastest_precision(config, task.metric, device, made, quality, reporter)
+            tried = fastest_precision(config, loaded.task.metric, device, loaded.file, loaded.chosen_on, reporter)
             precision = tried[0].precision
-        files = {"float32": real} | ({} if precision == "float32" else {precision: made(precision)})
-        section = task.bundle_section(data)
-        files = {kind: with_metadata(file, preprocessing, section) for kind, file in files.items()}
+        files = {"float32": real} | ({} if precision == "float32" else {precision: loaded.file(precision)})
+        files = {kind: loaded.described(file) for kind, file in files.items()}
         hardware, check = config.export.profile, None
         more_files: Mapping[str, bytes] = {}
         if hardware is not None:
@@ -215,49 +249,78 @@ def _export(request: KerasExport) -> str:
             if hardware.finish is not None:
                 finished = hardware.finish(files[precision])
                 more_files, check = finished.files, replace(check, note=finished.says)
-        with reporter.stage("measuring", len(files)) as show:
-            measured = device.measure_files([(file, final_spec(config, device)) for file in files.values()])
-            show(len(files))
-        models, lines = {}, []
-        for (kind, file), found in zip(files.items(), measured, strict=True):
-            value = quality(file, data.split.test)
-            interval = task.metric.interval(value, len(data.split.test))
-            on_device = check_on_device(file, images, device.run_file, task.same_answer)
-            models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(on_device), interval)
-            shown = f"{task.metric.name} {task.metric.text(value)}, {ms_text(found.best_ms)} ms"
-            lines.append(f"{kind}: {len(file)} bytes, {shown}; {on_device}")
-        write_bundle(
-            Path(request.out),
-            models=models,
-            precision=precision,
-            section=section,
-            metric=task.metric,
-            preprocessing=preprocessing,
-            golden_images=data.dataset.stored(data.split.test[:GOLDEN_IMAGES]),
-            space=name,
-            architecture=str(model.name),
-            decisions={},
-            details={
-                "seed": config.seed,
-                "data": request.data,
-                "device": device.info.model,
-                "test_images": len(data.split.test),
-                "quantization": None if precision == "float32" else {"method": "post-training"},
-                "representative": chosen.to_json() if PRECISIONS[precision].calibrated else None,
-                "sensitivity": [
-                    one.to_json()
-                    for one in (
-                        layer_noise(real, files[precision], data.arrays(data.split.test[:EXAMINED_IMAGES])[0])
-                        if PRECISIONS[precision].calibrated
-                        else ()
-                    )
-                ],
-                "precisions": [one.to_json() for one in tried],
-                "hardware_check": None if check is None else check.to_json(),
-            },
-            more_files=more_files,
-        )
+        models, lines = _measured(loaded, config, device, files, reporter)
+        details = {
+            **_details(request, loaded, files, precision),
+            "device": device.info.model,
+            "precisions": [one.to_json() for one in tried],
+            "hardware_check": None if check is None else check.to_json(),
+        }
+        _write(Path(request.out), loaded, models, precision, details, more_files)
     return "\n".join([*lines, *([] if check is None else [str(check)]), f"bundle: {request.out}"])
+
+
+def _measured(
+    loaded: _Loaded, config: RunConfig, device: DeviceSource, files: Mapping[Precision, bytes], reporter: Reporter
+) -> tuple[dict[Precision, DeliveredModel], list[str]]:
+    """The files as they are delivered, and a line on each."""
+    from nas_edge.export.on_device import check_on_device
+
+    task, data = loaded.task, loaded.data
+    with reporter.stage("measuring", len(files)) as show:
+        measured = device.measure_files([(file, final_spec(config, device)) for file in files.values()])
+        show(len(files))
+    models, lines = {}, []
+    for (kind, file), found in zip(files.items(), measured, strict=True):
+        value = loaded.quality(file, data.split.test)
+        interval = task.metric.interval(value, len(data.split.test))
+        on_device = check_on_device(file, loaded.images(CHECKED_IMAGES), device.run_file, task.same_answer)
+        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(on_device), interval)
+        shown = f"{task.metric.name} {task.metric.text(value)}, {ms_text(found.best_ms)} ms"
+        lines.append(f"{kind}: {len(file)} bytes, {shown}; {on_device}")
+    return models, lines
+
+
+def _details(
+    request: KerasExport, loaded: _Loaded, files: Mapping[Precision, bytes], precision: Precision
+) -> dict[str, Any]:
+    """Further entries of the manifest."""
+    from nas_edge.export.sensitivity import layer_noise
+
+    calibrated = PRECISIONS[precision].calibrated
+    noises = layer_noise(files["float32"], files[precision], loaded.images(EXAMINED_IMAGES)) if calibrated else ()
+    return {
+        "seed": loaded.representative.seed,
+        "data": request.data,
+        "test_images": len(loaded.data.split.test),
+        "quantization": None if precision == "float32" else {"method": "post-training"},
+        "representative": loaded.representative.to_json() if calibrated else None,
+        "sensitivity": [one.to_json() for one in noises],
+    }
+
+
+def _write(
+    out: Path,
+    loaded: _Loaded,
+    models: Mapping[Precision, DeliveredModel],
+    precision: Precision,
+    details: Mapping[str, Any],
+    more_files: Mapping[str, bytes],
+) -> None:
+    write_bundle(
+        out,
+        models=models,
+        precision=precision,
+        section=loaded.task.bundle_section(loaded.data),
+        metric=loaded.task.metric,
+        preprocessing=loaded.data.preprocessing,
+        golden_images=loaded.data.dataset.stored(loaded.data.split.test[:GOLDEN_IMAGES]),
+        space=loaded.name,
+        architecture=str(loaded.model.name),
+        decisions={},
+        details=details,
+        more_files=more_files,
+    )
 
 
 if __name__ == "__main__":

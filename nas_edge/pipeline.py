@@ -27,10 +27,6 @@ from nas_edge.errors import (
     UnreliableLatencyError,
 )
 from nas_edge.formatting import command
-from nas_edge.latency.device import DeviceSource
-from nas_edge.networks.graph import NetworkSpec, Weights
-from nas_edge.networks.precisions import PRECISIONS
-from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
 from nas_edge.runs.environment import environment
@@ -48,22 +44,16 @@ from nas_edge.stages.context import (
     load_data,
     make_space,
     open_bench,
-    open_parts,
     open_task,
     published_network,
-    timing_inputs,
 )
 from nas_edge.stages.delivering import (
-    Bundling,
     conclude,
-    convert,
     deliver,
-    measure_models,
     write_report,
 )
-from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
+from nas_edge.stages.exporting import export_winner
 from nas_edge.stages.halving import best_trained
-from nas_edge.stages.quantizing import TESTED_AT_ONCE, is_settled, post_training, quantize_once
 from nas_edge.stages.scoring_front import score_front
 from nas_edge.stages.searching import find_targets, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_finalists
@@ -290,8 +280,6 @@ def export(
         config = config.model_copy(update={"device": alone})
     if hardware is not None:
         config = load_config(flags={"export.hardware": hardware}, base=config)
-    if precision not in (None, AUTO):
-        config = _with_precision(config, precision)
     weights = run.read_weights("winner/weights.npz")
     task = open_task(config)
     data = same_data(config, task, reporter)
@@ -303,69 +291,4 @@ def export(
     except SpaceError as error:
         raise RunFolderError(f"{run.path('result.json')} is damaged: {error}") from None
     start_tensorflow(config.runs.deterministic)
-    with ExitStack() as stack:
-        first, *others = open_parts(config, found.target_ms, timing_inputs(config, data))
-        for part in (first, *others):
-            stack.enter_context(part.source)
-        network = space.build(architecture).needed_network()
-        contender = Contender("winner", str(architecture), None, network)
-
-        def kept() -> Weights:
-            return run.read_weights("winner/aware.npz")
-
-        tried: tuple[TriedPrecision, ...] = ()
-        if not is_settled(run, "winner"):  # nothing was tuned, and a finished run is not written to
-            config = _changed(config, quantization="post-training")
-        if precision == AUTO:
-            tried = _precisions(run, config, task, data, network, weights, first.source, reporter)
-            config = _with_precision(config, tried[0].precision)
-        settled = quantize_once(run, config, task, data, network, weights, "winner", kept)
-        model = convert(config, task, data, contender, weights, *settled)
-        rows, *further = (
-            measure_models(config, part.source, part.source.measure_files, [model], reporter)
-            for part in (first, *others)
-        )
-        elsewhere = tuple(zip(others, further, strict=True))
-        bundling = Bundling(config, task, space, data, first.source, first.target_ms, elsewhere, tried)
-        return bundling.write(out, architecture, [model], rows, found.latency_estimate)
-
-
-def _with_precision(config: RunConfig, precision: str) -> RunConfig:
-    """Settings that deliver another precision, from weights as trained where those that were tuned are of no use."""
-    given: dict[str, object] = {"export.precision": precision}
-    if PRECISIONS[precision].activations != "int8":
-        given["export.quantization"] = "post-training"
-    return load_config(flags=given, base=config)
-
-
-def _changed(config: RunConfig, **export: object) -> RunConfig:
-    """Settings with others of what is delivered, which need not go together with all else."""
-    return config.model_copy(update={"export": config.export.model_copy(update=export)})
-
-
-def _precisions(
-    run: Run,
-    config: RunConfig,
-    task: NetworkTask,
-    data: TaskData,
-    network: NetworkSpec,
-    weights: Weights,
-    device: DeviceSource,
-    reporter: Reporter,
-) -> tuple[TriedPrecision, ...]:
-    from nas_edge.export.verify import file_quality
-
-    def quality(file: bytes) -> float:
-        return file_quality(file, data.in_order(data.split.validation, TESTED_AT_ONCE), task).value
-
-    def kept() -> Weights:
-        return run.read_weights("winner/aware.npz")
-
-    def make(precision: str) -> bytes:
-        changed = _changed(config, precision=precision)  # whether the hardware runs it, the gate says
-        chosen, how = quantize_once(run, changed, task, data, network, weights, "winner", kept)
-        if how.method == "aware" and PRECISIONS[precision].activations == "int8":
-            return tflite_model(network, precision, chosen)
-        return post_training(changed, data, network, weights)
-
-    return fastest_precision(config, task.metric, device, make, quality, reporter)
+    return export_winner(run, config, task, data, space, architecture, weights, found, out, reporter, precision)

@@ -77,6 +77,30 @@ def fastest_precision(
     Raises:
         ExportError: when none can be measured.
     """
+    files, tried = _try_all(config, metric, make, quality)
+    whole = final_spec(config, device)
+    with reporter.stage("measuring precisions", len(files)) as show:
+        found = (measure or device.measure_files)([(file, whole) for file in files.values()])
+        show(len(files))
+    for precision, measured in zip(files, found, strict=True):
+        one, best_ms = tried[precision], measured.best_ms
+        why = "slower" if best_ms is not None else f"could not be measured: {measured.verdict}"
+        tried[precision] = TriedPrecision(precision, one.quality, best_ms, one.size_bytes, why)
+    timed = [one for one in tried.values() if one.latency_ms is not None]
+    if not timed:
+        raise ExportError("no precision could be chosen: " + "; ".join(one.line(metric) for one in tried.values()))
+    chosen = min(timed, key=lambda one: (one.latency_ms, one.size_bytes))
+    best = TriedPrecision(chosen.precision, chosen.quality, chosen.latency_ms, chosen.size_bytes)
+    ordered = (best, *(one for one in tried.values() if one is not chosen))
+    for one in ordered:
+        reporter.say(one.line(metric))
+    return ordered
+
+
+def _try_all(
+    config: RunConfig, metric: Metric, make: Callable[[Precision], bytes], quality: Callable[[bytes], float]
+) -> tuple[dict[Precision, bytes], dict[Precision, TriedPrecision]]:
+    """The files worth measuring, and what is known of every precision."""
     hardware = config.export.profile or HARDWARE["cpu"]
     files: dict[Precision, bytes] = {}
     tried: dict[Precision, TriedPrecision] = {}
@@ -95,20 +119,4 @@ def fastest_precision(
         tried[precision] = TriedPrecision(precision, value, None, len(file), why)
         if not why:
             files[precision] = file
-    whole = final_spec(config, device)
-    with reporter.stage("measuring precisions", len(files)) as show:
-        found = (measure or device.measure_files)([(file, whole) for file in files.values()])
-        show(len(files))
-    for precision, measured in zip(files, found, strict=True):
-        one, best_ms = tried[precision], measured.best_ms
-        why = "slower" if best_ms is not None else f"could not be measured: {measured.verdict}"
-        tried[precision] = TriedPrecision(precision, one.quality, best_ms, one.size_bytes, why)
-    timed = [one for one in tried.values() if one.latency_ms is not None]
-    if not timed:
-        raise ExportError("no precision could be chosen: " + "; ".join(one.line(metric) for one in tried.values()))
-    chosen = min(timed, key=lambda one: (one.latency_ms, one.size_bytes))
-    best = TriedPrecision(chosen.precision, chosen.quality, chosen.latency_ms, chosen.size_bytes)
-    ordered = (best, *(one for one in tried.values() if one is not chosen))
-    for one in ordered:
-        reporter.say(one.line(metric))
-    return ordered
+    return files, tried
