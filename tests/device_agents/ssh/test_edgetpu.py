@@ -99,7 +99,7 @@ def test_models_are_compiled_by_another_machine(
         assert str(server.port) in check_compiler().found
         assert EdgeTpuCompiler().compile(conv_model()) == (file, report)
         assert calls.read_text() == "compiled\n"  # the second was kept here
-        for layers, in_file in ((2, False), (4, True)):  # in its log file, too
+        for layers, in_file in ((2, False), (6, True)):  # in its log file, too
             with pytest.MonkeyPatch.context() as patch:
                 install_compiler(patch, tmp_path, "large", in_file)
             made = EdgeTpuCompiler().compiled(conv_model(layers=layers))

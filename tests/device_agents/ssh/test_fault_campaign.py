@@ -39,13 +39,17 @@ from tests.support import models
 from tests.support.faults import Bench
 from tests.support.ssh import SshServer, serving
 
-KINDS = ("kill", "hang", "cut", "restart", "stall", "new_key", "revoke", "no_room", "no_python")
+KINDS = (
+    *("kill", "hang", "cut", "restart", "stall", "clock_jump"),
+    *("new_key", "revoke", "no_room", "no_python", "no_runtime"),
+)
 # While these last, a search on this board alone cannot go on; what it says then.
 LASTING = {
     "new_key": "ssh-keygen -R",
     "revoke": "ssh-copy-id",
     "no_room": "free some storage",
     "no_python": "has no Python",
+    "no_runtime": "no TFLite runtime; nas-edge devices setup",
 }
 # Three kinds; the others go the same way, or at other moments.
 QUICK = tuple(map(KINDS.index, ("kill", "cut", "new_key")))
@@ -96,8 +100,8 @@ class Target:
         self.give_python()
         self.address = read_address(f"{server.address.partition('?')[0][4:]}?python={self.python}")
 
-    def give_python(self) -> None:
-        self.python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    def give_python(self, options: str = "") -> None:
+        self.python.write_text(f'#!/bin/sh\nexec {sys.executable} {options} "$@"\n')
         self.python.chmod(0o755)
 
     def kill(self) -> None:
@@ -135,6 +139,16 @@ class Target:
 
     def no_python(self) -> None:
         self.python.unlink()
+        self.server.cut()
+
+    def no_runtime(self) -> None:
+        self.give_python("-I -S")
+        self.server.cut()
+
+    def clock_jump(self) -> None:
+        """Leaves the lock as it looks once the board's clock has gone forward by a day; the clock is this machine's."""
+        for file in Path(board.LOCK).iterdir():
+            os.utime(file, (time.time() - 86400,) * 2)
         self.server.cut()
 
     def repair(self, kind: str) -> None:
