@@ -216,8 +216,7 @@ def _stages(context: RunContext) -> RunResult:
         score_front(context, loop, trials)
         loop.evaluator.latency = anew  # or the finalist with the luckiest measurement would win
         winner = best_trained(context, loop, "winner", select_finalists(context, loop, target_ms, trials))
-        # Of as many as the search scored, in its steps and after them.
-        randoms = best_of_random(context, loop, target_ms, len(trials) + context.config.finalists.sampled)
+        randoms = best_of_random(context, loop, target_ms, len(trials))
         rival = best_trained(context, loop, "best of random", randoms) if randoms else None
         if context.task.delivers:
             result = deliver(context, target_ms, winner, _contenders(context, loop, winner, rival))
@@ -228,10 +227,8 @@ def _stages(context: RunContext) -> RunResult:
 
 def _contenders(context: RunContext, loop: SearchLoop, winner: Trial, rival: Trial | None) -> list[Contender]:
     """The winner's network first, then what it is compared with."""
-    config, chosen = context.config, [("winner", winner)]
-    if config.export.compare and rival is not None:
-        chosen.append(("best of random", rival))
-    contenders = [contender_of(context, loop, name, trial) for name, trial in chosen]
+    config, chosen = context.config, [("winner", winner), ("best of random", rival)]
+    contenders = [contender_of(context, loop, name, trial) for name, trial in chosen if trial is not None]
     published = published_network(config, context.task, context.data) if config.export.compare else None
     if published is not None and config.training.epochs == 0:
         context.reporter.say(f"{config.reference_name} is left out: it has no shared weights, and nothing is trained")

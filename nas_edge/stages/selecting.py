@@ -88,13 +88,13 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
         context: of the run.
         loop: after the search.
         target_ms: what to meet.
-        count: how many.
+        count: how many the search evaluated; as many more as it scored after its steps are scored, too.
     """
     if not context.config.search.random_baseline or (context.task.delivers and not context.config.export.compare):
         return ()
-    wanted = max(1, context.config.finalists.trained)
+    wanted, sampled = max(1, context.config.finalists.trained), context.config.finalists.sampled
     rng = generator(context.config.seed, "random baseline")
-    drawn = list(dict.fromkeys(loop.space.canonical(context.space.sample(rng)) for _ in range(count)))
+    drawn = list(dict.fromkeys(loop.space.canonical(context.space.sample(rng)) for _ in range(count + sampled)))
     reporter, text = context.reporter, context.task.metric.text
     with _kept(context, RANDOM_SCORES) as kept, reporter.stage("scoring random architectures", len(drawn)) as show:
         scored: list[Trial] = []
