@@ -157,6 +157,10 @@ def test_a_finished_run_is_exported_again(smoke: tuple[Path, RunResult], tmp_pat
     assert [row.name for row in result.rows] == ["winner"]
     first, again = verify_bundle(folder / "bundle"), verify_bundle(tmp_path / "bundle")
     assert again.models == first.models
+    other = pipeline.export(folder, tmp_path / "other", None, quiet(), precision="int8-float-io")
+    assert other.precision == "int8-float-io"
+    assert other.winner.accuracy["int8-float-io"] == pytest.approx(result.winner.accuracy["int8"], abs=0.02)
+    assert set(verify_bundle(tmp_path / "other").models) == {"float32", "int8-float-io"}
 
 
 @pytest.fixture
