@@ -3,8 +3,8 @@
 A model of a Pixel 3 is brought to a Pixel 2 by `nas_edge.latency.models.adapted`, on the 15,625 architectures of
 NAS-Bench-201 in `NAS_EDGE_DATA`. In each draw ten architectures are measured on the Pixel 2, and the rank correlation
 (Spearman) is taken over all others. Beside it, on the same draws: the latencies of the Pixel 3 as they are, and ridge
-regression on how often each operator occurs (four features), which knows the ten measurements only. The ceiling is a
-linear model of the decisions that was fitted to thousands of measurements of the Pixel 2 itself.
+regression on how often each operator occurs (four features), which knows the ten measurements only. The ceiling is the
+same regression on thousands of measurements of the Pixel 2 itself.
 
     python -m benchmarks.latency_transfer [--quick]
 

@@ -34,7 +34,8 @@ def bundle_report(title: str, manifest: Mapping[str, Any]) -> Report:
         for key, value in _mapping(facts).items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and key not in ("size_bytes", "tolerance")
     ]
-    main = next((_mapping(one) for one in models.values() if _mapping(one).get("file") == manifest.get("model")), {})
+    delivered = manifest.get("model")
+    main = next((_mapping(one) for one in models.values() if _mapping(one).get("file") == delivered), {})
     latency_ms = _latency_ms(main)
     tiles = [Tile("model", str(manifest.get("model", "-")), f"{main.get('size_bytes', '-')} bytes")]
     if latency_ms is not None:
