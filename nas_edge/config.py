@@ -224,6 +224,7 @@ class ExportConfig(Settings):
     )
     aware_rate: float = Field(0.1, gt=0, description="its learning rate, as a share of training.learning_rate")
     weights: Literal["scratch", "shared"] = Field("scratch", description="where the winner's training starts")
+    license: str = Field("", description="SPDX identifier of the licence you deliver the model under, for its card")
     compare: bool = Field(True, description="also train the reference network and the best random architecture")
     hardware: Annotated[str | None, one_of(HARDWARE)] = Field(
         None, description=f"what has to run it, {', '.join(HARDWARE)}: the space is searched without what it cannot run"

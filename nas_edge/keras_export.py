@@ -24,11 +24,13 @@ from nas_edge.data.dataset import Indices
 from nas_edge.errors import ConfigError, ExportError, NasEdgeError
 from nas_edge.export.bundle import DeliveredModel, check_new_bundle, write_bundle
 from nas_edge.export.representative import RepresentativeSet, representative_set
+from nas_edge.export.verify import FileQuality
 from nas_edge.formatting import ms_text
 from nas_edge.hardware.gate import require_hardware
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.progress import Reporter
+from nas_edge.runs.example_scores import id_of_test_set
 from nas_edge.stages.context import final_spec, open_devices, open_task, timing_inputs
 from nas_edge.stages.delivering import CHECKED_IMAGES, EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
 from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
@@ -176,15 +178,15 @@ class _Loaded:
             layer = culprit(self.model, lambda part: self.convert(part, precision))
             raise ExportError(f"{self.name}: layer {layer!r}: {error}" if layer else f"{self.name}: {error}") from None
 
-    def quality(self, file: bytes, indices: Indices) -> float:
+    def quality(self, file: bytes, indices: Indices) -> FileQuality:
         """Of a file on some images."""
         from nas_edge.export.verify import file_quality
 
-        return file_quality(file, self.data.in_order(indices, TESTED_AT_ONCE), self.task).value
+        return file_quality(file, self.data.in_order(indices, TESTED_AT_ONCE), self.task)
 
     def chosen_on(self, file: bytes) -> float:
         """Its quality on validation images, by which a precision is chosen."""
-        return self.quality(file, self.data.split.validation)
+        return self.quality(file, self.data.split.validation).value
 
     def described(self, file: bytes) -> bytes:
         """A file with its metadata."""
@@ -272,10 +274,11 @@ def _measured(
         show(len(files))
     models, lines = {}, []
     for (kind, file), found in zip(files.items(), measured, strict=True):
-        value = loaded.quality(file, data.split.test)
-        interval = task.metric.interval(value, len(data.split.test))
+        tested = loaded.quality(file, data.split.test)
+        value, interval = tested.value, task.metric.interval(tested.value, len(data.split.test))
+        told = {} if tested.breakdown is None else task.describe_breakdown(tested.breakdown, data)
         on_device = check_on_device(file, loaded.images(CHECKED_IMAGES), device.run_file, task.same_answer)
-        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(on_device), interval)
+        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(on_device), interval, told)
         shown = f"{task.metric.name} {task.metric.text(value)}, {ms_text(found.best_ms)} ms"
         lines.append(f"{kind}: {len(file)} bytes, {shown}; {on_device}")
     return models, lines
@@ -292,6 +295,8 @@ def _details(
     return {
         "seed": loaded.representative.seed,
         "data": request.data,
+        "test_set": id_of_test_set(loaded.data),
+        "license": request.config().export.license,
         "test_images": len(loaded.data.split.test),
         "quantization": None if precision == "float32" else {"method": "post-training"},
         "representative": loaded.representative.to_json() if calibrated else None,

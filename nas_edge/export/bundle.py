@@ -5,6 +5,7 @@
     labels.txt            of a classifier: one class name per line; other tasks have other files, or none
     golden/               images, what preprocessing makes of them and what each model answers, see `golden.py`
     README.md             how to feed the model
+    MODEL_CARD.md         what it is for, what it was trained with, how good it is for each class, what was not tested
     example_python.py     runs the model on an image; NumPy, Pillow and a TFLite runtime suffice
     example_android/      a Kotlin module that does, with tests on the golden images
     verify.py             checks all of this on any machine
@@ -26,7 +27,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -42,6 +43,7 @@ from nas_edge.export import verify
 from nas_edge.export.bundle_readme import bundle_readme
 from nas_edge.export.example_files import ANDROID, EXAMPLE, VERIFY, example_files
 from nas_edge.export.golden import FOLDER, RunFile, differences, golden_files, image_name, run_here, tolerance_of
+from nas_edge.export.model_card import model_card
 from nas_edge.formatting import reason
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.regular_file import open_regular
@@ -51,12 +53,12 @@ SCHEMA_VERSION = 2
 
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
-README = "README.md"
+README, CARD = "README.md", "MODEL_CARD.md"
 MEASUREMENTS = "measurements.json"
 MODEL_FILES = {precision: f"model_{precision}.tflite" for precision in PRECISIONS}
 
 # Names that no task's file may have.
-_RESERVED = (MANIFEST, README, MEASUREMENTS, SUMS, FOLDER, EXAMPLE, VERIFY, ANDROID)
+_RESERVED = (MANIFEST, README, CARD, MEASUREMENTS, SUMS, FOLDER, EXAMPLE, VERIFY, ANDROID)
 
 # In a measurement's JSON form.
 _SAMPLES = "samples_ms"
@@ -82,6 +84,7 @@ class DeliveredModel:
             measured.
         on_device_check: result of running it on the device, as JSON values; None if that was not tried.
         quality_interval: 95% interval of the quality; None if that is not known.
+        breakdown: what else the task tells, as JSON values, for example a confusion matrix.
     """
 
     file: bytes
@@ -89,6 +92,7 @@ class DeliveredModel:
     latency: Mapping[str, Any] | None = None
     on_device_check: Mapping[str, Any] | None = None
     quality_interval: tuple[float, float] | None = None
+    breakdown: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,9 @@ def write_bundle(
         **section.manifest,
     }
     files = _files(models, {**section.files, **(more_files or {})}) | golden | _measurements(models)
-    readme = {README: bundle_readme(manifest, precision, section, metric).encode()}
-    _write(folder, files | readme | example_files(manifest, precision, section.snippet), manifest)
+    texts = {README: bundle_readme, CARD: model_card}
+    files |= {name: text(manifest, precision, section, metric).encode() for name, text in texts.items()}
+    _write(folder, files | example_files(manifest, precision, section.snippet), manifest)
     return verify_bundle(folder)
 
 
@@ -339,6 +344,7 @@ def _describe(precision: str, model: DeliveredModel, metric: Metric, golden: Map
         "tolerance": tolerance_of(model.file, precision, golden),
         metric.name: model.quality,
         f"{metric.name}_interval": model.quality_interval,
+        "breakdown": model.breakdown,
         "latency": _without_samples(model),
         "on_device_check": model.on_device_check,
     }

@@ -147,10 +147,12 @@ class FileQuality:
         value: in the task's metric.
         example_scores: `[n]`, see `NetworkTask.example_scores`; None for a metric without a paired test, and where
             outputs are not numbers.
+        breakdown: see `NetworkTask.breakdown`; None without one, and where outputs are not numbers.
     """
 
     value: float
     example_scores: Array | None
+    breakdown: Array | None = None
 
 
 def file_quality(model: bytes, batches: Iterable[Batch], task: NetworkTask, threads: int | None = None) -> FileQuality:
@@ -168,14 +170,21 @@ def file_quality(model: bytes, batches: Iterable[Batch], task: NetworkTask, thre
     """
     run, running = _Runner(model, threads), RunningScore(task)
     scores: list[Array | None] = []
+    parts: list[Array | None] = []
     for images, targets in batches:
         if len(images) != len(targets):
             raise DataError(f"expected as many targets as images; received {len(targets)} and {len(images)}")
         outputs = run(images)
         running.take(outputs, targets)
-        scores.append(task.example_scores(outputs, targets) if np.isfinite(outputs).all() else None)
-    known = [part for part in scores if part is not None]
-    return FileQuality(running.value(), np.concatenate(known) if known and len(known) == len(scores) else None)
+        finite = bool(np.isfinite(outputs).all())
+        scores.append(task.example_scores(outputs, targets) if finite else None)
+        parts.append(task.breakdown(outputs, targets) if finite else None)
+    known, told = ([part for part in some if part is not None] for some in (scores, parts))
+    return FileQuality(
+        running.value(),
+        np.concatenate(known) if known and len(known) == len(scores) else None,
+        np.sum(told, axis=0) if told and len(told) == len(parts) else None,
+    )
 
 
 def check_outputs(model: bytes, images: Array, expected: Array, reference: str, share: float = 0.0) -> None:

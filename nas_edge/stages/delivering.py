@@ -75,6 +75,7 @@ class TrainedModel:
         quality: on test images, in the task's metric, by precision, of exactly those files.
         example_scores: on the same images, by precision, see `NetworkTask.example_scores`; empty for a metric without
             a paired test.
+        breakdown: what else the task tells of each file, as JSON values by precision.
         hardware_check: whether the hardware that was named can run the file in the precision that is delivered; None
             where none was named.
         hardware_files: what that hardware's own tools made of the file, by name.
@@ -86,6 +87,7 @@ class TrainedModel:
     files: dict[str, bytes]
     quality: dict[str, float]
     example_scores: dict[str, Array]
+    breakdown: dict[str, Mapping[str, Any]]
     hardware_check: HardwareCheck | None = None
     hardware_files: Mapping[str, bytes] = field(default_factory=dict)
     quantization: Quantization | None = None
@@ -211,6 +213,10 @@ def convert(
     }
     quality = {precision: one.value for precision, one in found.items()}
     scores = {precision: one.example_scores for precision, one in found.items() if one.example_scores is not None}
+    told = {
+        precision: {} if one.breakdown is None else task.describe_breakdown(one.breakdown, data)
+        for precision, one in found.items()
+    }
     made_by = None if precision == "float32" else quantization
     noises: tuple[LayerNoise, ...] = ()
     if PRECISIONS[precision].calibrated:
@@ -218,7 +224,7 @@ def convert(
         examined, _ = data.arrays(data.split.test[:EXAMINED_IMAGES])
         real = tflite_model(network, "float32", quantized_weights)  # of tuned weights there is no other float file
         noises = layer_noise(real, files[precision], examined, layers)
-    return TrainedModel(contender, files, quality, scores, check, made, made_by, noises)
+    return TrainedModel(contender, files, quality, scores, told, check, made, made_by, noises)
 
 
 def _aware_file(network: NetworkSpec, precision: Precision, weights: Weights, images: Array) -> bytes:
@@ -373,6 +379,7 @@ class Bundling:
                 latency_facts(winner.latency[precision]),
                 asdict(checks[precision]),
                 winner.accuracy_interval.get(precision),
+                model.breakdown[precision],
             )
             for precision, file in model.files.items()
         }
@@ -407,6 +414,9 @@ class Bundling:
         return {
             "seed": self.config.seed,
             "data": self.config.data.source,
+            "training_images": len(self.data.training_indices),
+            "test_set": id_of_test_set(self.data),
+            "license": self.config.export.license,
             "target_ms": self.target_ms,
             "outcome": result.outcome.value,
             "meets_target": result.meets_target,

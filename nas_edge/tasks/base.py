@@ -316,6 +316,22 @@ class NetworkTask(Task):
         """
         return None
 
+    def breakdown(self, outputs: Array, targets: Array) -> Array | None:
+        """What a bundle says of a model beside the metric is worked out of; that of several batches is their sum.
+
+        Args:
+            outputs: float32 `[n, ...]`, of a file, dequantised; all of them numbers.
+            targets: theirs.
+
+        Returns:
+            An array of a fixed shape, such as a confusion matrix; None for nothing more to say.
+        """
+        return None
+
+    def describe_breakdown(self, total: Array, data: TaskData) -> Mapping[str, Any]:
+        """Entries of the manifest, JSON values by name, of summed `breakdown`."""
+        return {}
+
     def score(self, outputs: Array, targets: Array) -> float:
         """The metric's value on one batch; NaN if an output is not a number, which might pass for an answer."""
         return self.score_all([(outputs, targets)])

@@ -21,6 +21,10 @@ LABELS = "labels.txt"
 _Z95 = 1.959963984540054
 
 
+# A confusion matrix of more classes is megabytes that nobody reads.
+_MOST_IN_MATRIX = 100
+
+
 class ClassificationSettings(TaskSettings):
     """Settings of the task."""
 
@@ -125,6 +129,23 @@ class Classification(NetworkTask):
         """Whether each image is classified correctly, bool `[n]`."""
         classes = targets.argmax(axis=-1) if targets.ndim == 2 else targets
         return np.asarray(outputs.argmax(axis=-1) == classes)
+
+    def breakdown(self, outputs: Array, targets: Array) -> Array:
+        """The confusion matrix, `[classes, classes]`: images by class, and by the class that they were taken for."""
+        classes = outputs.shape[-1]
+        actual = targets.argmax(axis=-1) if targets.ndim == 2 else targets
+        cells = actual.astype(np.int64) * classes + outputs.argmax(axis=-1)
+        return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+    def describe_breakdown(self, total: Array, data: TaskData) -> Mapping[str, Any]:
+        """Accuracy and images of each class; of few classes the confusion matrix as well."""
+        names, images = data.dataset.class_names, total.sum(axis=1)
+        per_class = {
+            name: {"accuracy": None if count == 0 else float(total[i, i] / count), "images": int(count)}
+            for i, (name, count) in enumerate(zip(names, images, strict=True))
+        }
+        matrix = {"confusion_matrix": total.tolist()} if len(names) <= _MOST_IN_MATRIX else {}
+        return {"classes": per_class, **matrix}
 
     def same_answer(self, first: Array, second: Array) -> float:
         """Share of images with the same most likely class."""

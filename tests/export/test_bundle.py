@@ -63,7 +63,7 @@ def test_bundle_holds_all_that_an_app_team_needs(exported: Exported, tmp_path: P
     bundle = write(exported, tmp_path / "run" / "bundle")
     assert {path.name for path in bundle.folder.iterdir()} == {
         "model_int8.tflite", "model_float32.tflite", "labels.txt", "golden", "README.md", "manifest.json",
-        "example_python.py", "example_android", "verify.py", "SHA256SUMS",
+        "MODEL_CARD.md", "example_python.py", "example_android", "verify.py", "SHA256SUMS",
     }  # fmt: skip
     assert read_labels(bundle.files) == LABELS
     assert bundle.models == {"float32": exported.float32, "int8": exported.int8}
@@ -249,6 +249,39 @@ def test_readme_states_the_rules_in_numbers(exported: Exported, tmp_path: Path) 
     assert "97.50% | 1.250 |" in readme
 
 
+def test_the_model_card_says_what_is_known_and_what_is_not(exported: Exported, tmp_path: Path) -> None:
+    classes = {
+        name: {"accuracy": None if i == 2 else 0.9 - i / 10, "images": 7 * (i < 2)} for i, name in enumerate(LABELS)
+    }
+    model = DeliveredModel(
+        exported.int8, 0.85, {**LATENCY, "verdict": "ok"}, quality_interval=(0.8, 0.9), breakdown={"classes": classes}
+    )
+    details = {
+        "data": "photos/",
+        "training_images": 80,
+        "test_images": 14,
+        "test_set": "abc",
+        "device": "Pixel",
+        "license": "MIT",
+        "quantization": {"method": "aware"},
+        "further_devices": [{"device": "Pi", "latency": {"int8": {"latency_ms": 9.5}}}],
+    }
+    card = (write(exported, tmp_path / "bundle", int8=model, details=details).folder / "MODEL_CARD.md").read_text()
+    for line in (
+        "- Licence: MIT.",
+        "- 80 images to train with, 14 to test with.",
+        "- The test images' fingerprint is `abc`.",
+        "- Quantisation: aware; `details.representative` in the manifest says on what.",
+        "- `model_int8.tflite`: 85.00% [80.00, 90.00] of 14 images, with its 95% interval",
+        "| dog | 80.0% | 7 |\n| cat | 90.0% | 7 |\n\nWithout test images: 1 classes.",
+        "| Pixel | int8 | 1.250 | ok |\n| Pi | int8 | 9.500 |  |",
+    ):
+        assert line in card, (line, card)
+    bare = (write(exported, tmp_path / "bare").folder / "MODEL_CARD.md").read_text()
+    assert "Licence: not stated" in bare
+    assert "Least accurate" not in bare
+
+
 @pytest.mark.parametrize("name", ["float32", "mixed"])
 def test_float_or_mixed_file_is_refused_the_int8_label(exported: Exported, tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError, match="not an int8 file"):
@@ -306,7 +339,8 @@ def test_labels_must_fit_on_their_lines(labels: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../labels.txt", "manifest.json", "model_int8.tflite", "golden", "SHA256SUMS", "a/b", ".x", ""]
+    "name",
+    ["../labels.txt", "manifest.json", "model_int8.tflite", "golden", "SHA256SUMS", "MODEL_CARD.md", "a/b", ".x", ""],
 )
 def test_a_tasks_files_have_names_of_their_own(exported: Exported, tmp_path: Path, name: str) -> None:
     section = replace(labels_section(LABELS), files={name: b""})

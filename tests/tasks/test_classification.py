@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,3 +92,26 @@ def test_an_image_scores_when_it_is_classified_correctly() -> None:
     assert scores is not None
     assert scores.tolist() == [True, True, False]
     assert CLASSIFICATION.score(outputs, np.array([1, 0, 0])) == scores.mean()
+
+
+def test_a_confusion_matrix_counts_images_by_class_and_answer() -> None:
+    outputs = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 0.5], [3.0, 1.0, 0.0], [0.0, 0.0, 9.0]], np.float32)
+    labels = np.array([0, 0, 1, 2])
+    first, rest = CLASSIFICATION.breakdown(outputs[:1], labels[:1]), CLASSIFICATION.breakdown(outputs[1:], labels[1:])
+    total = first + rest
+    np.testing.assert_array_equal(total, [[1, 1, 0], [1, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(total, CLASSIFICATION.breakdown(outputs, np.eye(3)[labels]))
+    told = CLASSIFICATION.describe_breakdown(np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0]]), named_data("a", "b", "c"))
+    assert told["classes"] == {
+        "a": {"accuracy": 0.5, "images": 2},
+        "b": {"accuracy": 0.0, "images": 1},
+        "c": {"accuracy": None, "images": 0},
+    }
+    assert told["confusion_matrix"] == [[1, 1, 0], [1, 0, 0], [0, 0, 0]]
+    many = tuple(str(number) for number in range(101))
+    assert "confusion_matrix" not in CLASSIFICATION.describe_breakdown(np.eye(101, dtype=int), named_data(*many))
+
+
+def named_data(*names: str) -> Any:
+    """Only what the task asks of the data."""
+    return SimpleNamespace(dataset=SimpleNamespace(class_names=names))

@@ -1,0 +1,120 @@
+"""The `MODEL_CARD.md` of a bundle: what the model is for, what it was made of, how good it is, what was not tested.
+
+Source of the form: Mitchell et al., 2019 (arXiv:1810.03993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas_edge.formatting import ms_text, with_interval
+from nas_edge.tasks.base import BundleSection, Metric
+
+# Classes that are named, the least accurate first.
+_NAMED_CLASSES = 10
+
+
+def model_card(manifest: Mapping[str, Any], precision: str, section: BundleSection, metric: Metric) -> str:
+    """Its text.
+
+    Args:
+        manifest: of the bundle.
+        precision: of the model that is delivered.
+        section: what there is to say of the task.
+        metric: what quality is.
+    """
+    model, details = manifest["models"][precision], manifest["details"]
+    lines = [
+        f"# Model card: {section.title}",
+        "",
+        "## Model",
+        "",
+        f"- `{model['file']}`: {precision}, {model['size_bytes']} bytes; it {section.says}.",
+        f"- Architecture `{manifest['architecture']}` of the space `{manifest['space']}`; written "
+        f"{manifest['created']} by nas_edge {manifest['versions']['nas-edge']}.",
+        f"- Licence: {details.get('license') or 'not stated; ask who delivers it'}.",
+        "",
+        "## Data",
+        "",
+        *_data(details),
+        "",
+        f"## {metric.name.capitalize()}",
+        "",
+        *_qualities(manifest, details, metric),
+        *_classes(model),
+        "",
+        "## Latency",
+        "",
+        *_latencies(manifest, details),
+        "",
+        "## Not tested",
+        "",
+        "- Images of another source than the test images': other cameras, light, or content.",
+        "- Devices, runtimes and settings other than those named under latency.",
+        "- Whether it treats groups of people alike.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _data(details: Mapping[str, Any]) -> list[str]:
+    lines = [f"- Source: `{details.get('data', 'not recorded')}`."]
+    if "training_images" in details:
+        lines.append(f"- {details['training_images']} images to train with, {details['test_images']} to test with.")
+    if "test_set" in details:
+        lines.append(f"- The test images' fingerprint is `{details['test_set']}`.")
+    quantized = details.get("quantization")
+    if quantized:
+        lines.append(f"- Quantisation: {quantized['method']}; `details.representative` in the manifest says on what.")
+    return lines
+
+
+def _qualities(manifest: Mapping[str, Any], details: Mapping[str, Any], metric: Metric) -> list[str]:
+    of = f" of {details['test_images']} images" if "test_images" in details else ""
+    lines = []
+    for facts in manifest["models"].values():
+        value = facts[metric.name]
+        shown = "not tested" if value is None else with_interval(value, facts[f"{metric.name}_interval"], metric.form)
+        lines.append(f"- `{facts['file']}`: {shown}{of}{', with its 95% interval' if '[' in shown else ''}")
+    return lines
+
+
+def _classes(model: Mapping[str, Any]) -> list[str]:
+    known = model["breakdown"].get("classes", {})
+    tested = [(name, one) for name, one in known.items() if one["accuracy"] is not None]
+    if not tested:
+        return []
+    worst = sorted(tested, key=lambda entry: entry[1]["accuracy"])[:_NAMED_CLASSES]
+    title = "Least accurate classes" if len(tested) > len(worst) else "Classes, the least accurate first"
+    rows = [f"| {name.replace('|', '/')} | {one['accuracy']:.1%} | {one['images']} |" for name, one in worst]
+    untested = len(known) - len(tested)
+    note = ["", f"Without test images: {untested} classes."] if untested else []
+    return ["", f"{title}:", "", "| class | accuracy | test images |", "|---|---|---|", *rows, *note]
+
+
+def _latencies(manifest: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
+    rows = [
+        row
+        for device, latencies in (
+            (details.get("device", "-"), {name: one["latency"] for name, one in manifest["models"].items()}),
+            *((one["device"], one["latency"]) for one in details.get("further_devices", ())),
+        )
+        for name, latency in latencies.items()
+        if latency
+        for row in (f"| {device} | {name} | {_shown(latency)} | {latency.get('verdict', '')} |",)
+    ]
+    if not rows:
+        return ["Not measured."]
+    return [
+        "| device | precision | ms | verdict |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+        "Latencies are quiet ones, with nothing else running; threads, runtime and conditions are in the manifest.",
+    ]
+
+
+def _shown(latency: Mapping[str, Any]) -> str:
+    latency_ms = latency.get("latency_ms", latency.get("median_ms"))
+    return "-" if latency_ms is None else ms_text(latency_ms)
