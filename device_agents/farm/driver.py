@@ -324,7 +324,7 @@ def check_protocol(hello: Frame, node: str) -> None:
             f"What serves the devices of {node} speaks another protocol",
             expected=f"version {PROTOCOL_VERSION}",
             received=f"{hello.header.get('protocol')!r:.80}",
-            fix="install the same version of nas-edge there and here",
+            fix="install the same version of nas_edge there and here",
         )
 
 

@@ -82,7 +82,7 @@ def fit(runs: tuple[Path, ...], budget: str, networks: int | None, out: Path, **
 
     \b
     Examples:
-      nas-edge latency fit --device adb: --space mobilenet-v3-like --budget 10m --out pixel8.latency.json
+      nas-edge latency fit --device ssh://pi --space mobilenet-v3-like --budget 10m --out pi.latency.json
       nas-edge latency fit --run runs/photos --out pixel8.latency.json
       nas-edge search --preset laptop --data photos/ --latency model:pixel8.latency.json --target-ms 4 --out runs/next
 
@@ -115,7 +115,7 @@ def adapt(model: Path, networks: int, out: Path, **options: Any) -> None:
 
     \b
     Example:
-      nas-edge latency adapt pixel8.latency.json --device adb:SERIAL --out pixel6.latency.json
+      nas-edge latency adapt pi.latency.json --device ssh://another-pi --out another-pi.latency.json
     """  # noqa: D301 - click wants the control character, not its name
     from nas_edge import api
     from nas_edge.latency.model_file import read_model

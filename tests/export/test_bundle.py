@@ -168,7 +168,7 @@ def test_replay_finds_a_model_that_answers_otherwise(exported: Exported, tmp_pat
 
 def run_program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a program of a bundle from elsewhere."""
-    command = [sys.executable, "-B", str(folder / arguments[0]), *arguments[1:]]
+    command = [sys.executable, str(folder / arguments[0]), *arguments[1:]]
     return subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
 
 
@@ -184,7 +184,9 @@ def test_the_python_example_answers_as_the_network_does(exported: Exported, tmp_
 
 def test_a_bundle_verifies_itself(exported: Exported, tmp_path: Path) -> None:
     folder = write(exported, tmp_path / "bundle").folder
+    names = names_in(folder)
     run = run_program(folder, "verify.py")
+    assert names_in(folder) == names
     assert (run.returncode, run.stdout.splitlines()[-1]) == (
         0, f"pass: {len(names_in(folder)) - 1} files are unchanged, and the models answer as recorded",
     )  # fmt: skip
@@ -194,9 +196,10 @@ def test_a_bundle_verifies_itself(exported: Exported, tmp_path: Path) -> None:
 
 def test_one_changed_byte_of_any_file_is_found(exported: Exported, tmp_path: Path) -> None:
     folder = write(exported, tmp_path / "bundle").folder
+    names = sorted(names_in(folder))
     verify = load_program(folder / "verify.py")
     assert verify.changed_files()[0] == []
-    for name in sorted(names_in(folder)):
+    for name in names:
         content = (folder / name).read_bytes()
         middle = len(content) // 2
         (folder / name).write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])

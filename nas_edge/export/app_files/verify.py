@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+sys.dont_write_bytecode = True  # the folder stays as it was delivered
+
 FOLDER = Path(__file__).resolve().parent
 SUMS = "SHA256SUMS"
 KERNELS = ("xnnpack", "builtin")

@@ -31,7 +31,7 @@ def test_an_actor_serves_what_its_host_has(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_host_with_another_protocol_is_refused_with_the_fix() -> None:
-    said = r"bench-1 speaks another protocol; expected version \d+, received 3; install the same version of nas-edge"
+    said = r"bench-1 speaks another protocol; expected version \d+, received 3; install the same version of nas_edge"
     with pytest.raises(DeviceUnavailableError, match=said):
         check_protocol(Frame({"done": "hello", "protocol": 3}), "bench-1")
 
