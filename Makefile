@@ -19,7 +19,7 @@ test: .venv/test-extras  ## the tests, but for the slow ones
 	$(PYTEST) -m "not slow"
 
 test-slow: .venv/test-extras  ## the slow ones
-	$(PYTEST) -m slow
+	$(PYTEST) -n 2 -m slow
 
 lint: .venv/check-extras
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import click
@@ -38,7 +39,15 @@ def devices(context: click.Context, at: str | None) -> None:
     print_table(rows)
     for row in found:
         if row.fix:
-            click.echo("\n" + click.wrap_text(f"{row.address}  fix: {row.fix}", 80, subsequent_indent="  "))
+            # Addresses and commands are to be copied, so no word is broken.
+            fix = textwrap.fill(
+                f"{row.address}  fix: {row.fix}",
+                80,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            click.echo(f"\n{fix}")
     click.echo("\nAddresses:")
     print_table([(f"  {scheme.form}", scheme.what) for scheme in schemes()])
 

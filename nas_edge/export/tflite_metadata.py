@@ -10,6 +10,7 @@ Format: `metadata_schema.fbs` of tensorflow/tflite-support (identifier M001), Ap
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 
@@ -24,6 +25,9 @@ _IDENTIFIER = b"M001"
 
 # The oldest reader that knows all that is written here: images, normalisation and axis labels came with it.
 _MIN_PARSER_VERSION = "1.0.0"
+
+# Fields of the root table of TFLite's schema.
+_BUFFERS, _METADATA = 4, 6
 
 # Numbers of `metadata_schema.fbs`.
 _IMAGE_PROPERTIES, _NORMALIZATION, _AXIS_LABELS = 2, 1, 2
@@ -42,28 +46,107 @@ def with_metadata(model: bytes, preprocessing: Preprocessing, section: BundleSec
     Raises:
         ExportError: when the file is damaged.
     """
-    from nas_edge.quiet import held_stderr
-
-    with held_stderr():
-        from tensorflow.lite.python import schema_py_generated as schema
-
-    try:
-        tree = schema.ModelT.InitFromPackedBuf(model, 0)
-    except Exception as error:  # the generated code raises whatever it stumbles over
-        raise ExportError("the file is damaged: it cannot be read as a TFLite model") from error
     labels = {name: content for name, content in section.files.items() if name.endswith("labels.txt")}
-    buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = list(_metadata(preprocessing, section, sorted(labels)))
-    entry.name, entry.buffer = NAME, len(tree.buffers)
-    tree.buffers.append(buffer)
-    tree.metadata = [*(one for one in tree.metadata or [] if _text(one.name) != NAME), entry]
-    builder = flatbuffers.Builder(len(model))
-    builder.Finish(tree.Pack(builder), b"TFL3")
-    return bytes(builder.Output()) + _archive(labels)
+    try:
+        described = _prefixed(model, _metadata(preprocessing, section, sorted(labels)))
+    except (struct.error, ValueError, UnicodeDecodeError) as error:
+        raise ExportError("the file is damaged: it cannot be read as a TFLite model") from error
+    return described + _archive(labels)
 
 
-def _text(name: bytes | str) -> str:
-    return name.decode() if isinstance(name, bytes) else name
+class _Table:
+    """A table of a FlatBuffer.
+
+    Args:
+        content: the FlatBuffer.
+        place: where the table is.
+    """
+
+    def __init__(self, content: bytes, place: int) -> None:
+        self._content, self._place = content, place
+        vtable = place - _number("<i", content, place)
+        self._fields = [_number("<H", content, vtable + at) for at in range(4, _number("<H", content, vtable), 2)]
+
+    def inline(self, field: int) -> int:
+        """Where a field lies in the table; 0 if it is absent."""
+        offset = self._fields[field] if field < len(self._fields) else 0
+        return self._place + offset if offset else 0
+
+    def target(self, field: int) -> int:
+        """Where what a field refers to begins; 0 if it is absent."""
+        place = self.inline(field)
+        return _followed(self._content, place) if place else 0
+
+    def entries(self, field: int) -> list[int]:
+        """Where the tables of a vector are."""
+        place = self.target(field)
+        if not place:
+            return []
+        return [_followed(self._content, place + 4 + 4 * i) for i in range(_number("<I", self._content, place))]
+
+    def text(self, field: int) -> str:
+        """A text; empty if it is absent."""
+        place = self.target(field)
+        return self._content[place + 4 : place + 4 + _number("<I", self._content, place)].decode() if place else ""
+
+
+def _number(form: str, content: bytes, place: int) -> int:
+    return int(struct.unpack_from(form, content, place)[0])
+
+
+def _followed(content: bytes, place: int) -> int:
+    return place + _number("<I", content, place)
+
+
+def _prefixed(model: bytes, metadata: bytes) -> bytes:
+    """A model with one more buffer and its entry.
+
+    The model itself is not written anew: a new root table goes before it and refers to its parts, so that weights stay
+    bit for bit what was tested, and aligned to 16 bytes as the schema wants. (What TensorFlow's generated classes write
+    is not.)
+    """
+    if model[4:8] != b"TFL3":
+        raise ValueError("not a TFLite file")
+    root = _Table(model, _followed(model, 0))
+    buffers = root.entries(_BUFFERS)
+    kept = [place for place in root.entries(_METADATA) if _Table(model, place).text(0) != NAME]
+    # Two vectors of references, the tables of buffer and entry with the name, the content, and the root table.
+    vectors = 4 + 4 * (len(buffers) + 1), 4 + 4 * (len(kept) + 1)
+    root_at = 8 + 20
+    at_buffers = root_at + 4 + 8 * 4
+    at_metadata = at_buffers + vectors[0]
+    at_buffer = at_metadata + vectors[1] + 8
+    at_entry = at_buffer + 8 + 8
+    at_name = at_entry + 12
+    at_content = _aligned(at_name + 4 + len(NAME) + 1 + 4) - 4  # a vector's content follows its length
+    at_model = _aligned(at_content + 4 + len(metadata))
+    whole = bytearray(at_model)
+    whole[:8] = struct.pack("<I4s", root_at, b"TFL3")
+    struct.pack_into("<10H", whole, 8, 20, 36, *(4 + 4 * field for field in range(8)))
+    struct.pack_into("<iI", whole, root_at, 20, _number("<I", model, root.inline(0)) if root.inline(0) else 0)
+    for field in range(1, 8):
+        place, target = root_at + 4 + 4 * field, root.target(field)
+        if field in (_BUFFERS, _METADATA):
+            struct.pack_into("<I", whole, place, (at_buffers if field == _BUFFERS else at_metadata) - place)
+        elif target:
+            struct.pack_into("<I", whole, place, at_model + target - place)
+        else:
+            struct.pack_into("<H", whole, 8 + 4 + 2 * field, 0)
+    for at, entries, new in ((at_buffers, buffers, at_buffer), (at_metadata, kept, at_entry)):
+        struct.pack_into("<I", whole, at, len(entries) + 1)
+        for i, target in enumerate([*(at_model + entry for entry in entries), new], 1):
+            struct.pack_into("<I", whole, at + 4 * i, target - at - 4 * i)
+    struct.pack_into("<3H", whole, at_buffer - 8, 6, 8, 4)
+    struct.pack_into("<iI", whole, at_buffer, 8, at_content - at_buffer - 4)
+    struct.pack_into("<4H", whole, at_entry - 8, 8, 12, 4, 8)
+    struct.pack_into("<iII", whole, at_entry, 8, at_name - at_entry - 4, len(buffers))
+    struct.pack_into(f"<I{len(NAME)}s", whole, at_name, len(NAME), NAME.encode())
+    struct.pack_into(f"<I{len(metadata)}s", whole, at_content, len(metadata), metadata)
+    return bytes(whole) + model
+
+
+def _aligned(place: int) -> int:
+    return -(-place // 16) * 16
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

@@ -58,10 +58,10 @@ def test_each_target_gets_what_a_search_for_it_alone_finds(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     group = tmp_path / "group"
-    targets_ms = (1300.0, 1.0, 1100.0)
+    targets_ms = (1300.0, 1.0, 1050.0)
     with pytest.raises(StoppedError, match=f"step 6 of 8; continue with: nas-edge search --resume {group}$"):
         api.search_targets(group, targets_ms, config=config, reporter=Terminating("search", 5))
-    assert TargetGroup.open(group).targets_ms == (1.0, 1100.0, 1300.0)
+    assert TargetGroup.open(group).targets_ms == (1.0, 1050.0, 1300.0)
     assert [path.name for path in TargetGroup.open(group).started()] == ["1ms"]
     fewer = {"search.samples_per_step": 1}
     with pytest.raises(ConfigError, match=r"search\.samples_per_step cannot change"):
@@ -83,9 +83,9 @@ def test_each_target_gets_what_a_search_for_it_alone_finds(
     assert api.resume_targets(group, reporter=reporter)[1:] == others
     assert "training winner" not in reporter.stages, "what is finished is left as it is"
     named = {summary.name: summary.state for summary in list_runs(tmp_path)}
-    assert {name: named[f"group/{name}"] for name in ("1ms", "1100ms", "1300ms")} == {
+    assert {name: named[f"group/{name}"] for name in ("1ms", "1050ms", "1300ms")} == {
         "1ms": "stopped",
-        "1100ms": "finished",
+        "1050ms": "finished",
         "1300ms": "finished",
     }
     assert "1300ms" in (group / "index.html").read_text()
@@ -94,7 +94,7 @@ def test_each_target_gets_what_a_search_for_it_alone_finds(
     monkeypatch.setattr("sys.argv", ["nas-edge", "report", str(group), "--text"])
     with pytest.raises(SystemExit):
         main()
-    assert "1100ms" in capsys.readouterr().out
+    assert "1050ms" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

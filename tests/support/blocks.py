@@ -5,6 +5,7 @@
 ```sh                 each line a command
 ```sh phone           not run, because a phone would be needed; that its options exist is tested
 ```sh farm            the same, of several hosts
+```sh photos          the same, of a folder of images and hours
 ```text               what something prints; neither run nor compared
 """
 
