@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,7 +25,9 @@ from nas_edge.errors import ConfigError
 from nas_edge.latency.models import AnyPredictor
 from nas_edge.latency.models.accuracy import Accuracy
 from nas_edge.latency.table import Term
+from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.regular_file import open_regular
+from nas_edge.settings import one_of
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 
 SCHEMA_VERSION = 1
@@ -83,7 +85,7 @@ class Provenance(_Part):
     device: str | None = None
     fingerprint: str | None = None
     runtime: str | None = None
-    precision: Literal["int8", "float32"] | None = None
+    precision: Annotated[Precision | None, one_of(PRECISIONS)] = None
     measuring: Mapping[str, str | int] = Field(default_factory=dict)
     space: SpaceRecord | None = None
     probe_floors: Mapping[str, float] = Field(default_factory=dict)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from device_agents.floors import FloorKey, FloorStore, default_floors
 from nas_edge.config import RunConfig
@@ -30,7 +30,6 @@ from nas_edge.latency_fitting.sampling import Pick, Role, Sampler
 from nas_edge.latency_fitting.session import Measured, measure_design
 from nas_edge.pipeline import same_data
 from nas_edge.progress import Reporter
-from nas_edge.runs.environment import measured_with
 from nas_edge.runs.files import FILES
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.run import Run
@@ -219,24 +218,18 @@ def _of_run(run: Run, reporter: Reporter) -> tuple[Path, Provenance, SearchSpace
     conditions = None if measurement is None else measurement.conditions
     if conditions is None:
         raise ConfigError(f"{run.folder} does not tell the conditions of its measurements")
-    sessions = run.read_json("environment.json").get("sessions") or []
-    told = measured_with(sessions[0]) if sessions else {}
     cores = "any" if conditions.cores is None else ",".join(map(str, conditions.cores))
     provenance = Provenance(
         source="runs",
         device=conditions.device_model,
         fingerprint=conditions.device_fingerprint,
         runtime=f"{conditions.runtime} {conditions.runtime_version}",
-        precision=_precision(told.get("precision", config.export.precision)),
+        precision=config.export.precision,
         measuring={"threads": conditions.threads, "delegate": conditions.delegate, "cores": cores},
         space=SpaceRecord.of(space),
         note=f"from {run.folder.name}",
     )
     return run.folder, provenance, space, kept
-
-
-def _precision(text: object) -> Literal["int8", "float32"]:
-    return "float32" if text == "float32" else "int8"
 
 
 @contextmanager

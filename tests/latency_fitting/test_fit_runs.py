@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def test_a_model_is_fitted_to_what_a_run_measured(run: Run, tmp_path: Path) -> N
     assert {network.architecture for network in file.measurements} == measured(run)
     held_out = sum(network.held_out for network in file.measurements)
     assert 0 < held_out < len(file.measurements) / 2
+
+
+@pytest.mark.parametrize("precision", ["int16x8", "float16"])
+def test_the_precision_is_that_of_the_run(tmp_path: Path, precision: str) -> None:
+    other = synthetic_run.make_run(tmp_path / "run", 40, samples=20)
+    config = json.loads((other.folder / "config.json").read_text())
+    config["export"]["precision"] = precision
+    (other.folder / "config.json").write_text(json.dumps(config))
+    fit_runs([other.folder], tmp_path / "x.latency.json", Reporter())
+    assert read_model(tmp_path / "x.latency.json").provenance.precision == precision
 
 
 def test_what_other_devices_measured_is_not_joined(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
