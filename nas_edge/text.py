@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from device_agents.api import Measurement, Verdict
 from nas_edge.formatting import ms_text
@@ -63,3 +64,10 @@ def slower_than_float(times_ms: Mapping[str, float | None]) -> str:
         if precision != "float32" and other_ms is not None and float_ms is not None and other_ms > float_ms:
             return f"{precision} is slower than float on this device: {ms_text(other_ms)} ms vs. {ms_text(float_ms)} ms"
     return ""
+
+
+def recorded_latency_ms(latency: Mapping[str, Any] | None) -> float | None:
+    """The latency in a manifest's record of a measurement, if any; earlier ones have a median of all runs alone."""
+    known = latency or {}
+    latency_ms: float | None = known.get("latency_ms", known.get("median_ms"))
+    return latency_ms

@@ -157,6 +157,7 @@ def write_bundle(
     _check_models(models, section)
     golden = golden_files({name: model.file for name, model in models.items()}, golden_images, preprocessing)
     manifest = {
+        **section.manifest,
         "schema_version": SCHEMA_VERSION,
         "created": (created or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
         **{"space": space, "architecture": architecture, "decisions": decisions},
@@ -166,7 +167,6 @@ def write_bundle(
         "golden": [image_name(number) for number in range(len(golden_images))],
         "versions": _versions(),
         "details": details or {},
-        **section.manifest,
     }
     files = _files(models, {**section.files, **(more_files or {})}) | golden | _measurements(models)
     texts = {README: bundle_readme, CARD: model_card}
@@ -271,9 +271,12 @@ def replay_golden(bundle: Bundle, run: RunFile = run_here) -> dict[str, float]:
         DeviceError: when the device cannot run a file.
     """
     found = {}
+    golden = bundle.manifest.get("golden")
+    count = len(golden) if isinstance(golden, list) else 0
+    if not count or not bundle.models:
+        raise ExportError(f"{bundle.folder / MANIFEST} is damaged", expected="a model, and images under `golden`")
     for precision, model in bundle.models.items():
         source, result, tolerance = _recorded_facts(bundle, precision)
-        count = len(bundle.manifest["golden"])
         nearest = min(differences(precision, model, source, result, count, bundle.files, run).values())
         if not nearest <= tolerance:
             raise ExportError(

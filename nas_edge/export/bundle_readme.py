@@ -12,7 +12,7 @@ from nas_edge.export.golden import FOLDER, image_name
 from nas_edge.formatting import ms_text, with_interval
 from nas_edge.hardware.gate import HardwareCheck
 from nas_edge.tasks.base import BundleSection, Metric
-from nas_edge.text import slower_than_float
+from nas_edge.text import recorded_latency_ms, slower_than_float
 
 
 def bundle_readme(manifest: Mapping[str, Any], precision: str, section: BundleSection, metric: Metric) -> str:
@@ -44,7 +44,7 @@ def bundle_readme(manifest: Mapping[str, Any], precision: str, section: BundleSe
 
 def _figures(manifest: Mapping[str, Any], model: Mapping[str, Any], metric: Metric) -> list[str]:
     details, models = manifest["details"], manifest["models"]
-    slower = slower_than_float({name: _latency_ms(facts) for name, facts in models.items()})
+    slower = slower_than_float({name: recorded_latency_ms(facts["latency"]) for name, facts in models.items()})
     checked = details.get("hardware_check")
     measured_on = f"The latency was measured on {details['device']}. " if "device" in details else ""
     return [
@@ -116,15 +116,8 @@ def _table_row(facts: Mapping[str, Any], test_images: int | None, metric: Metric
     of = "" if test_images is None else f" of {test_images} images"
     quality, interval = facts[metric.name], f"{metric.name}_interval"
     tested = "" if quality is None else f"{with_interval(quality, facts[interval], metric.form)}{of}"
-    latency, latency_ms = facts["latency"] or {}, _latency_ms(facts)
+    latency, latency_ms = facts["latency"] or {}, recorded_latency_ms(facts["latency"])
     shown = "" if latency_ms is None else ms_text(latency_ms)
     if latency.get("verdict", "ok") != "ok":
         shown = f"{shown} ({latency['verdict']})".strip()
     return f"| `{facts['file']}` | {facts['size_bytes']} | {tested} | {shown} |"
-
-
-def _latency_ms(facts: Mapping[str, Any]) -> float | None:
-    """Latency of a model of a manifest; earlier ones have the median of what was measured in one go."""
-    latency = facts["latency"] or {}
-    latency_ms: float | None = latency.get("latency_ms", latency.get("median_ms"))
-    return latency_ms

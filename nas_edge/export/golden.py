@@ -141,7 +141,8 @@ def load_array(files: Mapping[str, bytes], name: str) -> Array:
         ExportError: when it is missing or damaged.
     """
     try:
-        array: Array = np.load(io.BytesIO(files[name]), allow_pickle=False)
+        # Not `load`, which takes archives for arrays.
+        array: Array = np.lib.format.read_array(io.BytesIO(files[name]), allow_pickle=False)
     except KeyError:
         raise ExportError(f"{name} is missing from the bundle") from None
     except (ValueError, OSError, EOFError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nas_edge.formatting import ms_text, with_interval
 from nas_edge.tasks.base import BundleSection, Metric
+from nas_edge.text import recorded_latency_ms
 
 # Classes that are named, the least accurate first.
 _NAMED_CLASSES = 10
@@ -95,14 +96,14 @@ def _classes(model: Mapping[str, Any]) -> list[str]:
 
 def _latencies(manifest: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
     rows = [
-        row
+        f"| {device} | {name} | {'-' if latency_ms is None else ms_text(latency_ms)} | {latency.get('verdict', '')} |"
         for device, latencies in (
             (details.get("device", "-"), {name: one["latency"] for name, one in manifest["models"].items()}),
             *((one["device"], one["latency"]) for one in details.get("further_devices", ())),
         )
         for name, latency in latencies.items()
         if latency
-        for row in (f"| {device} | {name} | {_shown(latency)} | {latency.get('verdict', '')} |",)
+        for latency_ms in (recorded_latency_ms(latency),)
     ]
     if not rows:
         return ["Not measured."]
@@ -113,8 +114,3 @@ def _latencies(manifest: Mapping[str, Any], details: Mapping[str, Any]) -> list[
         "",
         "Latencies are quiet ones, with nothing else running; threads, runtime and conditions are in the manifest.",
     ]
-
-
-def _shown(latency: Mapping[str, Any]) -> str:
-    latency_ms = latency.get("latency_ms", latency.get("median_ms"))
-    return "-" if latency_ms is None else ms_text(latency_ms)

@@ -56,11 +56,13 @@ class TensorInfo:
         Raises:
             KeyError, TypeError, ValueError: when it is none.
         """
-        scale, zero_point = facts["scale"], facts["zero_point"]
+        scale, zero_point, dtype = facts["scale"], facts["zero_point"], np.dtype(str(facts["dtype"]))
+        if dtype.kind not in ("fiu" if scale is None else "iu"):
+            raise ValueError(f"expected {'a number' if scale is None else 'an integer'}, received {dtype.name}")
         return cls(
             str(facts["name"]),
             tuple(int(size) for size in facts["shape"]),
-            np.dtype(str(facts["dtype"])).name,
+            dtype.name,
             None if scale is None else float(scale),
             None if zero_point is None else int(zero_point),
         )

@@ -252,6 +252,14 @@ def test_readme_states_the_rules_in_numbers(exported: Exported, tmp_path: Path) 
     assert "97.50% | 1.250 |" in readme
 
 
+def test_a_tasks_entries_do_not_replace_the_manifests(exported: Exported, tmp_path: Path) -> None:
+    section = replace(labels_section(LABELS), manifest={"models": {}, "golden": [], "pixels": 3})
+    manifest = write(exported, tmp_path / "bundle", section=section).manifest
+    assert set(manifest["models"]) == {"float32", "int8"}
+    assert len(manifest["golden"]) == 2
+    assert manifest["pixels"] == 3
+
+
 def test_the_model_card_says_what_is_known_and_what_is_not(exported: Exported, tmp_path: Path) -> None:
     classes = {
         name: {"accuracy": None if i == 2 else 0.9 - i / 10, "images": 7 * (i < 2)} for i, name in enumerate(LABELS)
