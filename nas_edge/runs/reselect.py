@@ -14,7 +14,7 @@ from typing import Any
 from nas_edge.errors import RunError, SpaceError
 from nas_edge.formatting import reason
 from nas_edge.runs.columns import TrialColumns
-from nas_edge.runs.run import RANDOM, SELECTION, Run, RunFolderError
+from nas_edge.runs.run import RANDOM, SELECTION, Run
 from nas_edge.runs.untrusted import count, milliseconds, number
 from nas_edge.search.front import pareto_front
 from nas_edge.search.trials import late_trials
@@ -116,16 +116,13 @@ def rescored_qualities(run: Run) -> dict[str, float]:
     Raises:
         RunError: when they are damaged.
     """
-    name = f"stages/{FRONT}.json"
-    if not run.path(name).exists():
-        return {}
-    content = run.read_json(name)
-    try:
+
+    def qualities_of(content: Mapping[str, Any]) -> dict[str, float]:
         if content["schema_version"] != 1:
             raise ValueError(f"expected schema 1, received {content['schema_version']!r:.50}")
         return {str(text): number(value) for text, value in content["qualities"].items()}
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{run.path(name)} is damaged: {reason(error)}") from None
+
+    return run.read_record(f"stages/{FRONT}.json", qualities_of) or {}
 
 
 def read_candidates(

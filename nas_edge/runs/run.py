@@ -31,7 +31,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
@@ -188,13 +188,8 @@ class Run:
         Raises:
             RunError: when its file is damaged.
         """
-        name = "stages/target.json"
-        if not self.path(name).exists():
-            return self.config.target.latency_ms
-        try:
-            return milliseconds(self.read_json(name)["target_ms"])
-        except (KeyError, ValueError) as error:
-            raise RunFolderError(f"{self.path(name)} is damaged: {reason(error)}") from None
+        known = self.read_record("stages/target.json", lambda content: milliseconds(content["target_ms"]))
+        return self.config.target.latency_ms if known is None else known
 
     @property
     def device_targets_ms(self) -> list[tuple[str, float]]:
@@ -203,14 +198,11 @@ class Run:
         Raises:
             RunError: when its file is damaged.
         """
-        name = "stages/target.json"
-        if not self.path(name).exists():
-            return []
-        try:
-            devices = self.read_json(name).get("devices", [])
-            return [(str(each["device"]), milliseconds(each["target_ms"])) for each in devices]
-        except (LookupError, TypeError, ValueError) as error:
-            raise RunFolderError(f"{self.path(name)} is damaged: {reason(error)}") from None
+
+        def devices_of(content: Mapping[str, Any]) -> list[tuple[str, float]]:
+            return [(str(each["device"]), milliseconds(each["target_ms"])) for each in content.get("devices", [])]
+
+        return self.read_record("stages/target.json", devices_of) or []
 
     @property
     def in_use(self) -> bool:
@@ -361,6 +353,24 @@ class Run:
             raise RunFolderError(f"{path} is damaged", expected="an object", received=f"{type(value).__name__}")
         return value
 
+    def read_record(self, name: str, read: Callable[[Mapping[str, Any]], _T]) -> _T | None:
+        """What a function makes of a JSON file of the run; None where there is no such file.
+
+        Args:
+            name: of the file.
+            read: may raise AttributeError, LookupError, TypeError or ValueError for what it cannot read.
+
+        Raises:
+            RunError: when the file is damaged.
+        """
+        if not self.path(name).exists():
+            return None
+        content = self.read_json(name)
+        try:
+            return read(content)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise RunFolderError(f"{self.path(name)} is damaged: {reason(error)}") from None
+
     def write_weights(self, name: str, weights: Weights) -> None:
         """Writes the weights of a network, one NPZ entry `node/position` per array."""
         import numpy as np
@@ -379,6 +389,9 @@ class Run:
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             fix = "restore it from a copy" if self.finished else "remove it to have that network trained again"
             raise RunFolderError(f"cannot read {self.path(name)}: {reason(error)}", fix=fix) from None
+
+
+_T = TypeVar("_T")
 
 
 class RunFolderError(RunError):

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas_edge.formatting import reason
-from nas_edge.runs.run import Run, RunFolderError
+from nas_edge.runs.run import Run
 from nas_edge.runs.untrusted import count, number
 
 _NAME = "stages/stopped_early.json"
@@ -56,10 +55,8 @@ def read_early_stops(run: Run) -> dict[str, EarlyStop]:
     Raises:
         RunError: when the file is damaged.
     """
-    if not run.path(_NAME).exists():
-        return {}
-    content = run.read_json(_NAME)
-    try:
+
+    def stops_of(content: Mapping[str, Any]) -> dict[str, EarlyStop]:
         return {str(name): EarlyStop.from_json(record) for name, record in content["networks"].items()}
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{run.path(_NAME)} is damaged: {reason(error)}") from None
+
+    return run.read_record(_NAME, stops_of) or {}

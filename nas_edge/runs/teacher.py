@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from nas_edge.formatting import reason
-from nas_edge.runs.run import Run, RunFolderError
+from nas_edge.runs.run import Run
 from nas_edge.runs.untrusted import optional_number
 
 _NAME = "stages/teacher.json"
@@ -37,10 +36,9 @@ def read_teacher(run: Run) -> TeacherFacts | None:
     Raises:
         RunError: when its file is damaged.
     """
-    if not run.path(_NAME).exists():
-        return None
-    content = run.read_json(_NAME)
-    try:
-        return TeacherFacts(str(content["recipe"]), str(content["architecture"]), optional_number(content["quality"]))
-    except (LookupError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{run.path(_NAME)} is damaged: {reason(error)}") from None
+    return run.read_record(
+        _NAME,
+        lambda content: TeacherFacts(
+            str(content["recipe"]), str(content["architecture"]), optional_number(content["quality"])
+        ),
+    )

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_edge.errors import ConfigError, RunError
-from nas_edge.formatting import reason
 from nas_edge.networks.donor import Donor, Start
 from nas_edge.networks.weights_file import SUFFIXES, read_keras_weights
-from nas_edge.runs.run import Run, RunFolderError
+from nas_edge.runs.run import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,17 +111,15 @@ def read_warm_start(run: Run) -> WarmStart | None:
     Raises:
         RunError: when its file is damaged.
     """
-    if not run.path(_TAKEN).exists():
-        return None
-    content = run.read_json(_TAKEN)
-    try:
+
+    def start_of(content: Mapping[str, Any]) -> WarmStart:
         layers = {
             str(name): Start(tuple(map(str, each["taken"])), tuple(map(str, each["fresh"])))
             for name, each in content["layers"].items()
         }
         return WarmStart(str(content["what"]), layers)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{run.path(_TAKEN)} is damaged: {reason(error)}") from None
+
+    return run.read_record(_TAKEN, start_of)
 
 
 def check_init(source: str | None) -> None:
