@@ -27,12 +27,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.procedural_data import TRAINING, WIDTH
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.tflite_model import operators, tflite_model
 
 TARGET_AWARE, TARGET_POST, TARGET_SIZE = 0.5, 1.5, 1.05
-SEED, WIDTH = 0, 0.35
-TRAINING = {"learning_rate": 0.4, "batch_size": 64, "warmup_fraction": 0.1}
+SEED = 0
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Preprocessing(
                     square[y * side + x] = component(argb[(top + y) * width + left + x], channel)
                 }
             }
-            val resized = if (side == size) square else vertical(horizontal(square, side), side)
+            val resized = if (side == size) square else resizedAcross(resizedAcross(square, side), side)
             for (i in resized.indices) {
                 values[i * channels + channel] = (resized[i] - mean[channel]) / std[channel]
             }
@@ -54,27 +54,16 @@ class Preprocessing(
         return intArrayOf(red, green, blue)[channel]
     }
 
-    private fun horizontal(square: IntArray, side: Int): IntArray {
-        val result = IntArray(side * size)
+    /** Resizes each row of `length` pixels, and exchanges rows and columns. */
+    private fun resizedAcross(pixels: IntArray, length: Int): IntArray {
+        val rows = pixels.size / length
+        val result = IntArray(size * rows)
         for (x in 0 until size) {
-            val (first, weights) = weights(x, side)
-            for (y in 0 until side) {
+            val (first, weights) = weights(x, length)
+            for (y in 0 until rows) {
                 var sum = 0.0
-                for (i in weights.indices) sum += weights[i] * square[y * side + first + i]
-                result[y * size + x] = toByte(sum)
-            }
-        }
-        return result
-    }
-
-    private fun vertical(rows: IntArray, side: Int): IntArray {
-        val result = IntArray(size * size)
-        for (y in 0 until size) {
-            val (first, weights) = weights(y, side)
-            for (x in 0 until size) {
-                var sum = 0.0
-                for (i in weights.indices) sum += weights[i] * rows[(first + i) * size + x]
-                result[y * size + x] = toByte(sum)
+                for (i in weights.indices) sum += weights[i] * pixels[y * length + first + i]
+                result[x * rows + y] = toByte(sum)
             }
         }
         return result
