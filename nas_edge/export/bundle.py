@@ -227,7 +227,7 @@ def verify_bundle(folder: Path) -> Bundle:
         described = _read(folder / MANIFEST)
         manifest = json.loads(described)
     except OSError as e:
-        raise RunError(f"{folder} is not a bundle: {e.strerror} ({MANIFEST})") from e
+        raise BundleFolderError(f"{folder} is not a bundle: {e.strerror} ({MANIFEST})") from e
     except (ValueError, RecursionError) as e:
         raise ExportError(f"{folder / MANIFEST} is damaged: {reason(e)}") from e
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None

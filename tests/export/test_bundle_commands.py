@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from device_agents.errors import DeviceError
 from nas_edge.cli import nas_edge
 from nas_edge.errors import ExportError
+from nas_edge.export.bundle import BundleFolderError
 from nas_edge.report.bundle_page import bundle_report
 from tests.export.test_bundle import write
 from tests.support.exported import Exported
@@ -30,6 +31,12 @@ def test_a_bundle_is_verified_on_a_device(exported: Exported, tmp_path: Path) ->
     assert "all files are unchanged" in done.output
     assert "float32 to within" in done.output
     assert "int8 to within" in done.output
+
+
+def test_a_folder_that_is_no_bundle_is_misuse(tmp_path: Path) -> None:
+    error = command("verify", str(tmp_path)).exception
+    assert isinstance(error, BundleFolderError)
+    assert (error.exit_code, "is not a bundle" in str(error)) == (2, True)
 
 
 def sealed(folder: Path, name: str, content: bytes) -> None:
