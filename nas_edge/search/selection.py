@@ -109,7 +109,7 @@ def select(
     measure([smallest(space)])
     if ranked := _within(evaluated.values(), target_ms, margin):
         return Selection(ranked, tuple(evaluated.values()))
-    raise _infeasible([*evaluated.values(), *earlier], target_ms, margin)
+    raise _infeasible(tuple(evaluated.values()), earlier, target_ms, margin)
 
 
 def _measure(
@@ -150,11 +150,14 @@ def predicted_limit_ms(trials: Sequence[Trial], target_ms: float, margin: float 
     return target_ms / median(shares) if shares else target_ms
 
 
-def _infeasible(trials: Sequence[Trial], target_ms: float, margin: float | None) -> NasEdgeError:
-    """What to raise when no architecture meets the limit."""
-    fastest = _fastest(trials)
-    if fastest is None:
-        answers = [trial.latency for trial in trials if trial.latency is not None]
+def _infeasible(
+    evaluated: Sequence[Trial], earlier: Sequence[Trial], target_ms: float, margin: float | None
+) -> NasEdgeError:
+    """What to raise when no architecture of those evaluated meets the limit."""
+    fastest = _fastest([*evaluated, *earlier])
+    # One that did in the search says that here it could not be timed, rather than that all are too slow.
+    if fastest is None or (required_ms(fastest, margin) or 0.0) <= target_ms:
+        answers = [trial.latency for trial in (evaluated or earlier) if trial.latency is not None]
         untimed = "none of the candidates of the selection could be timed"
         for answer in answers:
             if answer.verdict in BENCH_FAULTS:

@@ -261,6 +261,20 @@ def test_an_earlier_trial_may_be_the_fastest_there_is() -> None:
         select(SPACE, settled_controller(), judge_by(lambda _: 3.0, lambda _: 0.5), 0.4, earlier=earlier)
 
 
+def test_a_limit_that_the_search_met_is_not_called_too_low_where_nothing_can_be_timed() -> None:
+    """On a machine that was busy during the selection alone; resumed, it may be quiet."""
+
+    def busy(some: Sequence[Architecture]) -> list[Trial]:
+        flagged = LatencyAnswer.measured(Measurement(Verdict.CONTENDED, "other programs"))
+        return [Trial(1, i, a, 0.5, flagged, None, None) for i, a in enumerate(some)]
+
+    met = trial(smallest(SPACE), 1.0)
+    with pytest.raises(UnreliableLatencyError, match=r"could be timed.*contended.*other programs"):
+        select(SPACE, settled_controller(), busy, 2.0, earlier=[met])
+    with pytest.raises(InfeasibleError, match=r"no architecture meets 0\.5000 ms.*1\.000 ms"):
+        select(SPACE, settled_controller(), busy, 0.5, earlier=[met])
+
+
 @pytest.mark.parametrize(
     ("verdict", "error"), [(Verdict.CONTENDED, UnreliableLatencyError), (Verdict.RUN_FAILED, InfeasibleError)]
 )
