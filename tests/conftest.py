@@ -54,10 +54,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAS_EDGE_CACHE", CACHE)
         patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
-        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("HOME", str(folder))
         # Where Ray looks for the cluster that this machine has joined.
         patch.setenv("RAY_TMPDIR", str(folder))
         patch.delenv("RAY_ADDRESS", raising=False)
         yield folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def state(home: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """What is remembered of devices goes no further than a file of tests: many name a made-up one alike."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(home / "state" / request.node.name))
+        yield
