@@ -35,6 +35,7 @@ from pydantic import Field
 from device_agents.api import Verdict
 from nas_edge.errors import ConfigError
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
+from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.model_file import read_model
 from nas_edge.latency.models.choosing import choose_model, error_scores, half_width_of
 from nas_edge.latency.models.predictor import Predictor
@@ -68,7 +69,7 @@ class HybridSettings(LatencySettings):
     of: str = Field(
         "device", min_length=1, description="what measures: device, or to rehearse, column:NAME, table:FILE"
     )
-    share: float = Field(0.2, gt=0, le=1, description="of the architectures that are proposed, how many are measured")
+    share: float = Field(0.15, gt=0, le=1, description="of the architectures that are proposed, how many are measured")
     first: int = Field(16, ge=10, description="architectures that are measured before any is predicted")
     model: str | None = Field(None, min_length=1, description="a latency model to start from, nas-edge latency fit")
     pooled: bool = Field(True, description="steady noisy latencies by those of the run's other candidates")
@@ -274,18 +275,31 @@ def _usual_scores(half_width: float) -> list[float]:
 
 
 def open_hybrid(
-    source: LatencySource, space: SearchSpace, settings: HybridSettings, precision: Precision
+    source: LatencySource,
+    space: SearchSpace,
+    settings: HybridSettings,
+    precision: Precision,
+    device: LatencySource | None = None,
 ) -> HybridSource:
     """A hybrid around what measures.
 
+    Args:
+        source: what measures.
+        space: that is searched.
+        settings: of the hybrid.
+        precision: that is delivered.
+        device: the run's device, if it has one, which a model to start from has to be of.
+
     Raises:
-        ConfigError: when the model to start from cannot be read, has no intervals, or is of another space or precision.
+        ConfigError: when that model cannot be read, has no intervals, or is of something else.
     """
     if settings.model is None:
         return HybridSource(source, space, settings)
     path = Path(settings.model).expanduser()
     file = read_model(path)
     file.check_use(path.name, space, precision)
+    if isinstance(device, DeviceSource):
+        file.check_device(path.name, device.info, device.spec)
     if file.half_width is None:
         raise ConfigError(f"{path.name} does not say how far off it may be", fix="fit one (nas-edge latency fit)")
     return HybridSource(source, space, settings, Fit(file.model, _usual_scores(file.half_width)))

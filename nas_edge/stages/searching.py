@@ -54,7 +54,7 @@ def open_latencies(context: RunContext) -> Iterator[tuple[LatencySource, Latency
             latency = context.config.latency
             if isinstance(latency, HybridSettings):
                 # Outside of the cache, which is to hold what was measured.
-                cached = open_hybrid(cached, context.space, latency, context.config.export.precision)
+                cached = open_hybrid(cached, context.space, latency, context.config.export.precision, bench.device)
             yield cached, anew
             return
         pairs = [(opened(part.source, part.source.key, part.source), part.target_ms) for part in bench.parts]
