@@ -1,4 +1,4 @@
-"""`nas-edge select` for other devices: by a model that predicts, or by measuring a few of a run's architectures there."""
+"""`nas-edge select` elsewhere: by a model that predicts, or by measuring a few of a run's architectures there."""
 
 from __future__ import annotations
 
