@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from nas_edge.errors import DataError
 from nas_edge.settings import ChoiceSettings
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from nas_edge.data.preprocessing import Preprocessing
     from nas_edge.data.settings import DataSettings
     from nas_edge.data.splits import Split
+    from nas_edge.networks import layers as L
+    from nas_edge.networks.graph import Shape
+    from nas_edge.spaces.decisions import SearchSpace
     from nas_edge.training.settings import OptimizationSettings
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 # Inputs float32 [batch, height, width, channels], normalised, and their targets [batch, ...].
 Batch: TypeAlias = tuple[Array, Array]
+SpaceT = TypeVar("SpaceT", bound="SearchSpace")
 
 
 class TaskSettings(ChoiceSettings):
@@ -251,6 +255,21 @@ class NetworkTask(Task):
     bootstraps: ClassVar[bool] = False
     targets: Targets
 
+    def head(self, template: L.Layer, input_shape: Shape) -> L.Layer:
+        """The template of a network, or of a space, with the head that the task needs.
+
+        Args:
+            template: ends with `outputs` channels for one place, flattened: a classifier's.
+            input_shape: `[height, width, channels]`.
+
+        Returns:
+            Another template with the same decisions; the same one by default.
+
+        Raises:
+            SpaceError: when it has no place for the head.
+        """
+        return template
+
     @abstractmethod
     def loss(self, outputs: Any, targets: Any, settings: OptimizationSettings) -> Any:
         """What training makes small; TensorFlow, imported when it is called.
@@ -364,6 +383,25 @@ class NetworkTask(Task):
         for outputs, targets in batches:
             running.take(outputs, targets)
         return running.value()
+
+
+def head_of(task: Task, input_shape: Shape) -> Callable[[L.Layer], L.Layer]:
+    """What gives a template the task's head, see `NetworkTask.head`; nothing is changed where there are no networks."""
+    return lambda template: task.head(template, input_shape) if isinstance(task, NetworkTask) else template
+
+
+def with_head(space: SpaceT, task: Task) -> SpaceT:
+    """A space whose networks have the task's head; the same space where they have it anyway.
+
+    Raises:
+        SpaceError: see `NetworkTask.head`.
+    """
+    from nas_edge.spaces.decisions import NetworkSpace
+
+    if not isinstance(space, NetworkSpace) or not isinstance(task, NetworkTask):
+        return space
+    template = head_of(task, space.input_shape)(space.template)
+    return space if template == space.template else space.with_template(template)  # type: ignore[return-value] # as it was
 
 
 class RunningScore:
