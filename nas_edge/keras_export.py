@@ -275,10 +275,10 @@ def _measured(
     models, lines = {}, []
     for (kind, file), found in zip(files.items(), measured, strict=True):
         tested = loaded.quality(file, data.split.test)
-        value, interval = tested.value, task.metric.interval(tested.value, len(data.split.test))
+        value = tested.value
         told = {} if tested.breakdown is None else task.describe_breakdown(tested.breakdown, data)
         on_device = check_on_device(file, loaded.images(CHECKED_IMAGES), device.run_file, task.same_answer)
-        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(on_device), interval, told)
+        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(on_device), tested.interval, told)
         shown = f"{task.metric.name} {task.metric.text(value)}, {ms_text(found.best_ms)} ms"
         lines.append(f"{kind}: {len(file)} bytes, {shown}; {on_device}")
     return models, lines

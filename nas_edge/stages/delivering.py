@@ -81,6 +81,7 @@ class TrainedModel:
         hardware_files: what that hardware's own tools made of the file, by name.
         quantization: how the quantised file was made; None without one.
         sensitivity: what quantisation adds to each layer's output; empty where activations stay float.
+        interval: 95% interval of the quality by precision, where it is known.
     """
 
     contender: Contender
@@ -92,6 +93,7 @@ class TrainedModel:
     hardware_files: Mapping[str, bytes] = field(default_factory=dict)
     quantization: Quantization | None = None
     sensitivity: tuple[LayerNoise, ...] = ()
+    interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def scores_of(models: Sequence[TrainedModel], data: TaskData) -> ExampleScores:
@@ -224,7 +226,8 @@ def convert(
         examined, _ = data.arrays(data.split.test[:EXAMINED_IMAGES])
         real = tflite_model(network, "float32", quantized_weights)  # of tuned weights there is no other float file
         noises = layer_noise(real, files[precision], examined, layers)
-    return TrainedModel(contender, files, quality, scores, told, check, made, made_by, noises)
+    intervals = {precision: one.interval for precision, one in found.items() if one.interval is not None}
+    return TrainedModel(contender, files, quality, scores, told, check, made, made_by, noises, intervals)
 
 
 def _aware_file(network: NetworkSpec, precision: Precision, weights: Weights, images: Array) -> bytes:
@@ -311,6 +314,7 @@ def measure_models(
             model.contender.quality,
             model.quality,
             latency[model.contender.name],
+            accuracy_interval=model.interval,
         )
         for model in models
     )
