@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +152,14 @@ def _main(request: str, answer: str) -> None:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A model, and what it is calibrated and tested with; in the child."""
+    """A model, what it is calibrated and tested with, and the files made of it so far; in the child."""
 
     name: str
     model: Any
     task: NetworkTask
     data: TaskData
     representative: RepresentativeSet
+    files: dict[Precision, bytes] = field(default_factory=dict)
 
     def convert(self, part: Any, precision: Precision) -> bytes:
         """Of the model, or of its first layers."""
@@ -169,14 +170,17 @@ class _Loaded:
         return quantized_tflite(part, precision, lambda: (images for images, _ in read(chosen, TESTED_AT_ONCE)))
 
     def file(self, precision: Precision) -> bytes:
-        """The whole model's; an error names the layer."""
+        """The whole model's, converted once; an error names the layer."""
         from nas_edge.export.keras_file import culprit
 
+        if precision in self.files:
+            return self.files[precision]
         try:
-            return self.convert(self.model, precision)
+            self.files[precision] = self.convert(self.model, precision)
         except ExportError as error:
             layer = culprit(self.model, lambda part: self.convert(part, precision))
             raise ExportError(f"{self.name}: layer {layer!r}: {error}" if layer else f"{self.name}: {error}") from None
+        return self.files[precision]
 
     def quality(self, file: bytes, indices: Indices) -> FileQuality:
         """Of a file on some images."""

@@ -63,6 +63,8 @@ def quantized_tflite(
         if types.operator_set:
             converter.target_spec.supported_ops = [getattr(tf.lite.OpsSet, types.operator_set)]
 
-    file = compacted(run_converter(model, configure))
+    file = run_converter(model, configure)
+    if types.weights == "int8":
+        file = compacted(file)
     check_precision(file, precision)
     return file

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -173,6 +174,7 @@ def convert(
     weights: Weights,
     quantized_weights: Weights | None = None,
     quantization: Quantization = Quantization("post-training"),  # noqa: B008 - it is frozen
+    made: Mapping[Precision, bytes] = MappingProxyType({}),
 ) -> TrainedModel:
     """Converts a trained network to the files to deliver, and tests exactly those files.
 
@@ -184,6 +186,7 @@ def convert(
         weights: as trained.
         quantized_weights: what the quantised file is made of, with the ranges that they keep; None for `weights`.
         quantization: how they came about.
+        made: files that the converter has made of these weights already.
 
     Raises:
         ExportError: when it cannot be converted, or is not what its label says.
@@ -196,14 +199,14 @@ def convert(
 
     network, precision = contender.network, config.export.precision
     model = keras_model(network, weights)
-    files = {"float32": float32_tflite(model)}
+    files = {"float32": made.get("float32") or float32_tflite(model)}
     images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
     verify.check_outputs(files["float32"], images, np.asarray(model(images, training=False)), "the Keras model")
     quantized_weights = quantized_weights or weights
     if precision != "float32" and quantization.method == "aware":
         files[precision] = _aware_file(network, precision, quantized_weights, images)
     elif precision != "float32":
-        files[precision] = post_training(config, data, network, quantized_weights)
+        files[precision] = made.get(precision) or post_training(config, data, network, quantized_weights)
     section = task.bundle_section(data)
     files = {name: with_metadata(file, data.preprocessing, section) for name, file in files.items()}
     check, made = _checked(config, files[precision])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def trained() -> Weights:
     return train_network(settings().training, TrainingContext(NETWORK, None, TASK, DATA, 0), lambda step: None)
 
 
-def settle(run: Run, config: RunConfig, weights: Weights, tunings: list[int]) -> tuple[Weights, Quantization]:
+def settle(
+    run: Run, config: RunConfig, weights: Weights, tunings: list[int]
+) -> tuple[Weights, Quantization, Mapping[str, bytes]]:
     def tune() -> Weights:
         def work() -> Weights:
             tunings.append(1)
@@ -50,8 +53,9 @@ def settle(run: Run, config: RunConfig, weights: Weights, tunings: list[int]) ->
 def test_aware_tunes_once_and_its_file_keeps_the_ranges(trained: Weights, tmp_path: Path) -> None:
     config, tunings = settings("export.quantization=aware"), list[int]()
     with Run.create(tmp_path / "run", config) as run:
-        weights, how = settle(run, config, trained, tunings)
-        again, same = settle(run, config, trained, tunings)
+        weights, how, made = settle(run, config, trained, tunings)
+        again, same, _ = settle(run, config, trained, tunings)
+    assert not made
     assert (tunings, how, same) == ([1], Quantization("aware"), how)
     assert ranges_of(again) == ranges_of(weights) != {}
     model = convert(config, TASK, DATA, Contender("winner", "", None, NETWORK), trained, again, how)
@@ -70,10 +74,16 @@ def test_auto_tunes_only_where_the_budget_is_not_kept(
     if budget == 0:
         monkeypatch.setattr("nas_edge.stages.quantizing.post_training", _always_dark)
     with Run.create(tmp_path / "run", config) as run:
-        _, how = settle(run, config, trained, tunings)
+        weights, how, made = settle(run, config, trained, tunings)
         assert (run.folder / "stages" / "quantization-winner.json").exists()
-        again, same = settle(run, config, trained, tunings)
-    assert same == how
+        again, same, none = settle(run, config, trained, tunings)
+    assert (same, none) == (how, {})
+    assert made.keys() == ({"float32", "int8"} if budget else {"float32"}), "what is delivered as it is"
+    with monkeypatch.context() as patch:
+        patch.setattr("nas_edge.export.convert.float32_tflite", None)  # nothing is converted again
+        patch.setattr("nas_edge.stages.delivering.post_training", None)
+        model = convert(config, TASK, DATA, Contender("winner", "", None, NETWORK), trained, weights, how, made)
+    assert all(file in model.files[precision] for precision, file in made.items())
     assert how.images == len(DATA.split.validation)
     assert tunings == ([] if budget else [1])
     assert how.method == ("post-training" if budget else "aware")
@@ -97,7 +107,7 @@ def test_a_method_that_is_aware_needs_no_tuning(tmp_path: Path) -> None:
     context = TrainingContext(NETWORK, None, TASK, DATA, 0)
     weights = train_network(config.training, context, lambda step: None)
     with Run.create(tmp_path / "run", config) as run:
-        assert settle(run, config, weights, []) == (weights, Quantization("aware"))
+        assert settle(run, config, weights, []) == (weights, Quantization("aware"), {})
 
 
 def test_aware_is_refused_where_activations_are_not_int8() -> None:
