@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from nas_edge.stages.quantizing import aware_settings, quantize_once
 from nas_edge.testing.trainings import bright_or_dark, small_network
 from nas_edge.training.context import TrainingContext
 from nas_edge.training.methods import train_network
+from tests.support.quantizing import ruined_post_training
 
 NETWORK = small_network()
 TASK, DATA = bright_or_dark()
@@ -72,7 +72,7 @@ def test_auto_tunes_only_where_the_budget_is_not_kept(
 ) -> None:
     config, tunings = settings("export.quantization=auto", f"export.accuracy_budget={budget}"), list[int]()
     if budget == 0:
-        monkeypatch.setattr("nas_edge.stages.quantizing.post_training", _always_dark)
+        monkeypatch.setattr("nas_edge.stages.quantizing.post_training", ruined_post_training)
     with Run.create(tmp_path / "run", config) as run:
         weights, how, made = settle(run, config, trained, tunings)
         assert (run.folder / "stages" / "quantization-winner.json").exists()
@@ -91,15 +91,6 @@ def test_auto_tunes_only_where_the_budget_is_not_kept(
     assert "on 32 validation images: float 1" in how.text("accuracy", ".2%")
     assert Quantization.from_json(how.to_json()) == how
     assert (how.aware_quality is None) == bool(budget)
-
-
-def _always_dark(config: Any, data: Any, network: Any, weights: Any) -> bytes:
-    """Stands in for a network that int8 ruins: it answers the first class whatever it sees."""
-    from nas_edge.export.quantize import quantized_tflite
-
-    ruined = {name: tuple(np.zeros_like(array) for array in group) for name, group in weights.items()}
-    images, _ = data.arrays(data.split.train)
-    return quantized_tflite(keras_model(network, ruined), "int8", lambda: [images])
 
 
 def test_a_method_that_is_aware_needs_no_tuning(tmp_path: Path) -> None:
