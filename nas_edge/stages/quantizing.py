@@ -109,6 +109,27 @@ def _choose(
     return replace(found, aware_quality=aware)
 
 
+def quantized_quality(
+    config: RunConfig, task: NetworkTask, data: TaskData, network: NetworkSpec, weights: Weights
+) -> float:
+    """Quality on all validation data of the file in the precision that is delivered.
+
+    Args:
+        config: of the run.
+        task: what the network is for.
+        data: of the run.
+        network: what was trained.
+        weights: as trained, or as tuned with the roundings: then with the ranges that they keep.
+    """
+    from nas_edge.export.verify import file_quality
+    from nas_edge.networks.tflite_model import tflite_model
+
+    precision = config.export.precision
+    tuned = PRECISIONS[precision].activations == "int8" and bool(ranges_of(weights))
+    file = tflite_model(network, precision, weights) if tuned else post_training(config, data, network, weights)
+    return file_quality(file, data.in_order(data.split.validation, TESTED_AT_ONCE), task).value
+
+
 def post_training(config: RunConfig, data: TaskData, network: NetworkSpec, weights: Weights) -> bytes:
     """The file in the precision that is delivered, of weights as trained."""
     from nas_edge.export.quantize import quantized_tflite
