@@ -32,8 +32,9 @@ from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.progress import Reporter
 from nas_edge.runs.example_scores import id_of_test_set
 from nas_edge.stages.context import final_spec, open_devices, open_task, timing_inputs
-from nas_edge.stages.delivering import CHECKED_IMAGES, EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
+from nas_edge.stages.delivering import EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
 from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
+from nas_edge.stages.on_device import CHECKED_IMAGES, checks_on_device
 from nas_edge.stages.quantizing import TESTED_AT_ONCE
 from nas_edge.tasks.base import NetworkTask, TaskData
 
@@ -270,21 +271,18 @@ def _measured(
     loaded: _Loaded, config: RunConfig, device: DeviceSource, files: Mapping[Precision, bytes], reporter: Reporter
 ) -> tuple[dict[Precision, DeliveredModel], list[str]]:
     """The files as they are delivered, and a line on each."""
-    from nas_edge.export.on_device import check_on_device
-
     task, data = loaded.task, loaded.data
     with reporter.stage("measuring", len(files)) as show:
         measured = device.measure_files([(file, final_spec(config, device)) for file in files.values()])
         show(len(files))
-    models, lines = {}, []
+    models, lines, checks = {}, [], checks_on_device(config, device, files, task, data)
     for (kind, file), found in zip(files.items(), measured, strict=True):
         tested = loaded.quality(file, data.split.test)
         value, interval = tested.value, task.metric.interval(tested.value, len(data.split.test))
         told = {} if tested.breakdown is None else task.describe_breakdown(tested.breakdown, data)
-        on_device = check_on_device(file, loaded.images(CHECKED_IMAGES), device.run_file, task.same_answer)
-        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(on_device), interval, told)
+        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(checks[kind]), interval, told)
         shown = f"{task.metric.name} {task.metric.text(value)}, {ms_text(found.best_ms)} ms"
-        lines.append(f"{kind}: {len(file)} bytes, {shown}; {on_device}")
+        lines.append(f"{kind}: {len(file)} bytes, {shown}; {checks[kind]}")
     return models, lines
 
 

@@ -45,6 +45,7 @@ from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import DevicePart, RunContext, final_spec
 from nas_edge.stages.fastest_precision import TriedPrecision
 from nas_edge.stages.final_training import folder_of, train_once, tune_once
+from nas_edge.stages.on_device import CHECKED_IMAGES, checks_on_device
 from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.stages.quantizing import TESTED_AT_ONCE, post_training, quantize_once
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
@@ -58,9 +59,6 @@ _ROUNDING_SHARE = 0.05
 
 # Test images whose noise is told apart by layers.
 EXAMINED_IMAGES = 16
-
-# Test images with which the delivered files are run on the device and here.
-CHECKED_IMAGES = 4
 
 # Test images that go into the bundle with what the models answer.
 GOLDEN_IMAGES = 4
@@ -403,14 +401,7 @@ class Bundling:
         return result
 
     def _checked(self, device: DeviceSource, model: TrainedModel) -> dict[str, OnDeviceCheck]:
-        """Whether the files compute there what they compute here."""
-        from nas_edge.export.on_device import check_on_device
-
-        images, _ = self.data.arrays(self.data.split.test[:CHECKED_IMAGES])
-        return {
-            precision: check_on_device(file, images, device.run_file, self.task.same_answer)
-            for precision, file in model.files.items()
-        }
+        return checks_on_device(self.config, device, model.files, self.task, self.data)
 
     def _details(self, result: RunResult, sensitivity: Sequence[LayerNoise]) -> dict[str, Any]:
         """Further entries of the manifest."""
