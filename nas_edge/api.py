@@ -209,6 +209,36 @@ def export(
     return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware, precision)
 
 
+def export_family(
+    runs: str | Path,
+    out: str | Path,
+    *,
+    device: str | None = None,
+    hardware: str | None = None,
+    precision: str | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, RunResult]:
+    """Writes the bundles of a search for several targets into one folder with one index.
+
+    Args:
+        runs: the folder that `search_targets` made.
+        out: new folder for the family.
+        device: see `export`.
+        hardware: see `export`.
+        precision: see `export`.
+        reporter: see `search`.
+
+    Returns:
+        What was delivered, by the bundles' names: `small`, `medium`, `large` of three.
+
+    Raises:
+        RunError: when no target has a network, or `out` exists.
+    """
+    from nas_edge.family_export import export_family
+
+    return export_family(Path(runs), Path(out), device, reporter or Reporter(), hardware, precision)
+
+
 def deliver(
     run: str | Path,
     architecture: str,
@@ -409,6 +439,7 @@ __all__ = [
     "deliver",
     "estimate",
     "export",
+    "export_family",
     "export_latency",
     "fit_latency",
     "fit_latency_to_runs",

@@ -224,6 +224,12 @@ class ExportConfig(Settings):
     )
     aware_rate: float = Field(0.1, gt=0, description="its learning rate, as a share of training.learning_rate")
     weights: Literal["scratch", "shared"] = Field("scratch", description="where the winner's training starts")
+    device_test_s: float = Field(
+        30.0,
+        ge=0,
+        description="seconds for which each delivered file is tested on another device than this machine, on a random "
+        "sample of the test images, or all if there is time; 0: not",
+    )
     license: str = Field("", description="SPDX identifier of the licence you deliver the model under, for its card")
     compare: bool = Field(True, description="also train the reference network and the best random architecture")
     hardware: Annotated[str | None, one_of(HARDWARE)] = Field(

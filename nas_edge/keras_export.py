@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.progress import Reporter
 from nas_edge.runs.example_scores import id_of_test_set
 from nas_edge.stages.context import final_spec, open_devices, open_task, timing_inputs
-from nas_edge.stages.delivering import CHECKED_IMAGES, EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
+from nas_edge.stages.delivering import EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
 from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
+from nas_edge.stages.on_device import CHECKED_IMAGES, checks_on_device
 from nas_edge.stages.quantizing import TESTED_AT_ONCE
 from nas_edge.tasks.base import NetworkTask, TaskData
 
@@ -152,13 +153,14 @@ def _main(request: str, answer: str) -> None:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A model, and what it is calibrated and tested with; in the child."""
+    """A model, what it is calibrated and tested with, and the files made of it so far; in the child."""
 
     name: str
     model: Any
     task: NetworkTask
     data: TaskData
     representative: RepresentativeSet
+    files: dict[Precision, bytes] = field(default_factory=dict)
 
     def convert(self, part: Any, precision: Precision) -> bytes:
         """Of the model, or of its first layers."""
@@ -169,14 +171,17 @@ class _Loaded:
         return quantized_tflite(part, precision, lambda: (images for images, _ in read(chosen, TESTED_AT_ONCE)))
 
     def file(self, precision: Precision) -> bytes:
-        """The whole model's; an error names the layer."""
+        """The whole model's, converted once; an error names the layer."""
         from nas_edge.export.keras_file import culprit
 
+        if precision in self.files:
+            return self.files[precision]
         try:
-            return self.convert(self.model, precision)
+            self.files[precision] = self.convert(self.model, precision)
         except ExportError as error:
             layer = culprit(self.model, lambda part: self.convert(part, precision))
             raise ExportError(f"{self.name}: layer {layer!r}: {error}" if layer else f"{self.name}: {error}") from None
+        return self.files[precision]
 
     def quality(self, file: bytes, indices: Indices) -> FileQuality:
         """Of a file on some images."""
@@ -266,21 +271,18 @@ def _measured(
     loaded: _Loaded, config: RunConfig, device: DeviceSource, files: Mapping[Precision, bytes], reporter: Reporter
 ) -> tuple[dict[Precision, DeliveredModel], list[str]]:
     """The files as they are delivered, and a line on each."""
-    from nas_edge.export.on_device import check_on_device
-
     task, data = loaded.task, loaded.data
     with reporter.stage("measuring", len(files)) as show:
         measured = device.measure_files([(file, final_spec(config, device)) for file in files.values()])
         show(len(files))
-    models, lines = {}, []
+    models, lines, checks = {}, [], checks_on_device(config, device, files, task, data)
     for (kind, file), found in zip(files.items(), measured, strict=True):
         tested = loaded.quality(file, data.split.test)
         value = tested.value
         told = {} if tested.breakdown is None else task.describe_breakdown(tested.breakdown, data)
-        on_device = check_on_device(file, loaded.images(CHECKED_IMAGES), device.run_file, task.same_answer)
-        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(on_device), tested.interval, told)
+        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(checks[kind]), tested.interval, told)
         shown = f"{task.metric.name} {task.metric.text(value)}, {ms_text(found.best_ms)} ms"
-        lines.append(f"{kind}: {len(file)} bytes, {shown}; {on_device}")
+        lines.append(f"{kind}: {len(file)} bytes, {shown}; {checks[kind]}")
     return models, lines
 
 

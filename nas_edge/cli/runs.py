@@ -14,6 +14,7 @@ from nas_edge.cli.base import (
     PATH,
     Command,
     check_limit,
+    check_limits,
     check_new_file,
     print_table,
     read_latencies_ms,
@@ -288,6 +289,8 @@ def export(
     In place of a run, RUN may be a .keras file with an image classifier, of layers of Keras alone, and --data the
     images that it is calibrated and tested with. It is read in a process of its own.
 
+    Of a search for several targets, OUT gets a bundle for each, small, medium and large of three, and an index of them.
+
     Exit codes are those of `nas-edge search`: 3 when the run's hard limit is missed, 4 when that is not known.
     """
     if run.suffix == ".keras":
@@ -309,10 +312,16 @@ def export(
         return
     if data is not None or assignments:
         raise click.UsageError("--data and --set go with a .keras file; a run has its own")
-    from nas_edge import pipeline
-    from nas_edge.progress import Reporter
+    from nas_edge import api
     from nas_edge.report import result_text
+    from nas_edge.runs.targets import is_group
 
-    result = pipeline.export(run, out, device, Reporter(), hardware, precision)
+    if is_group(run):
+        family = api.export_family(run, out, device=device, hardware=hardware, precision=precision)
+        for name, result in family.items():
+            click.echo(result_text.answer(result, run, out / name))
+        check_limits(list(family.values()))
+        return
+    result = api.export(run, out, device=device, hardware=hardware, precision=precision)
     click.echo(result_text.answer(result, run, out))
     check_limit(result)

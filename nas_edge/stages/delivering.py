@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,6 +45,7 @@ from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import DevicePart, RunContext, final_spec
 from nas_edge.stages.fastest_precision import TriedPrecision
 from nas_edge.stages.final_training import folder_of, train_once, tune_once
+from nas_edge.stages.on_device import CHECKED_IMAGES, checks_on_device
 from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.stages.quantizing import TESTED_AT_ONCE, post_training, quantize_once
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
@@ -57,9 +59,6 @@ _ROUNDING_SHARE = 0.05
 
 # Test images whose noise is told apart by layers.
 EXAMINED_IMAGES = 16
-
-# Test images with which the delivered files are run on the device and here.
-CHECKED_IMAGES = 4
 
 # Test images that go into the bundle with what the models answer.
 GOLDEN_IMAGES = 4
@@ -175,6 +174,7 @@ def convert(
     weights: Weights,
     quantized_weights: Weights | None = None,
     quantization: Quantization = Quantization("post-training"),  # noqa: B008 - it is frozen
+    made: Mapping[Precision, bytes] = MappingProxyType({}),
 ) -> TrainedModel:
     """Converts a trained network to the files to deliver, and tests exactly those files.
 
@@ -186,6 +186,7 @@ def convert(
         weights: as trained.
         quantized_weights: what the quantised file is made of, with the ranges that they keep; None for `weights`.
         quantization: how they came about.
+        made: files that the converter has made of these weights already.
 
     Raises:
         ExportError: when it cannot be converted, or is not what its label says.
@@ -198,14 +199,14 @@ def convert(
 
     network, precision = contender.network, config.export.precision
     model = keras_model(network, weights)
-    files = {"float32": float32_tflite(model)}
+    files = {"float32": made.get("float32") or float32_tflite(model)}
     images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
     verify.check_outputs(files["float32"], images, np.asarray(model(images, training=False)), "the Keras model")
     quantized_weights = quantized_weights or weights
     if precision != "float32" and quantization.method == "aware":
         files[precision] = _aware_file(network, precision, quantized_weights, images)
     elif precision != "float32":
-        files[precision] = post_training(config, data, network, quantized_weights)
+        files[precision] = made.get(precision) or post_training(config, data, network, quantized_weights)
     section = task.bundle_section(data)
     files = {name: with_metadata(file, data.preprocessing, section) for name, file in files.items()}
     check, made = _checked(config, files[precision])
@@ -404,14 +405,7 @@ class Bundling:
         return result
 
     def _checked(self, device: DeviceSource, model: TrainedModel) -> dict[str, OnDeviceCheck]:
-        """Whether the files compute there what they compute here."""
-        from nas_edge.export.on_device import check_on_device
-
-        images, _ = self.data.arrays(self.data.split.test[:CHECKED_IMAGES])
-        return {
-            precision: check_on_device(file, images, device.run_file, self.task.same_answer)
-            for precision, file in model.files.items()
-        }
+        return checks_on_device(self.config, device, model.files, self.task, self.data)
 
     def _details(self, result: RunResult, sensitivity: Sequence[LayerNoise]) -> dict[str, Any]:
         """Further entries of the manifest."""
