@@ -9,6 +9,7 @@ from statistics import fmean, median
 
 from nas_edge.formatting import ms_form
 from nas_edge.hardware.lint import fit_template
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.report import plots
 from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_share
 from nas_edge.report.conditions import condition_columns
@@ -70,9 +71,18 @@ def search_section(facts: RunFacts) -> Section | None:
     ]
     if facts.warm_start is not None and SUPERNET in facts.warm_start.layers:
         says.append(f"The shared weights started from {facts.warm_start.what}: {facts.warm_start.layers[SUPERNET]}.")
+    if facts.latency_source is None and LatencyKind.PREDICTED in facts.kinds:
+        predicted = sum(trial.kind is LatencyKind.PREDICTED for trial in evaluated)
+        says.append(
+            f"{predicted:,} of the latencies were predicted by a model that was fitted to those measured in this "
+            "search; the others, and all of what the search ends with, were measured."
+        )
     if facts.latency_source is not None:
         measured = " The delivered networks were measured on the device." if facts.result and facts.has_device else ""
-        origins = [origin_text(kind, facts.latency_source) for kind in facts.kinds]
+        model = "a model that was fitted to these" if len(facts.kinds) > 1 else facts.latency_source
+        origins = [
+            origin_text(kind, model if kind is LatencyKind.PREDICTED else facts.latency_source) for kind in facts.kinds
+        ]
         says.append(f"Latencies of trials are {' or '.join(origins)}.{measured}")
     if facts.devices:
         listed = " and ".join(f"{target_ms:g} ms on {name}" for name, target_ms in facts.devices)
