@@ -122,6 +122,7 @@ class Dataset:
         validation_start: where the validation images that came with the data begin, which end where the test images
             begin; None when none came with it. There are none without test images.
         target_scale: of values that were standardised, mean and standard deviation of each, `[2, values]`.
+        target_view: makes a network's targets of stored ones where those change with the image; None where they do not.
     """
 
     images: Images
@@ -131,6 +132,7 @@ class Dataset:
     left_out: LeftOut = field(default_factory=LeftOut)
     validation_start: int | None = None
     target_scale: Any = None
+    target_view: Any = None  # masks.MaskView
 
     def __len__(self) -> int:
         return len(self.labels)

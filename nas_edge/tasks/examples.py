@@ -9,7 +9,13 @@ from nas_edge.tasks.base import TaskData
 
 
 def load_examples(
-    settings: DataSettings, input_size: int, seed: int, kind: TargetKind = CLASSES, *, mixes: bool = True
+    settings: DataSettings,
+    input_size: int,
+    seed: int,
+    kind: TargetKind = CLASSES,
+    *,
+    mixes: bool = True,
+    moves: bool = True,
 ) -> TaskData:
     """Opens images with their targets and splits them: classes so that all parts have every class alike.
 
@@ -19,6 +25,7 @@ def load_examples(
         seed: of the run.
         kind: of the targets.
         mixes: whether targets of two images can be mixed, as mixup and cutmix do.
+        moves: whether targets stay what they are where parts of an image move, as RandAugment does.
 
     Raises:
         DataError: when the data cannot be used.
@@ -38,6 +45,11 @@ def load_examples(
         raise ConfigError(
             "data.augmentation.mixup and cutmix mix what is to be answered, which this task's targets cannot be",
             fix="leave them at 0",
+        )
+    if mixing is not None and mixing.randaugment and not moves:
+        raise ConfigError(
+            "data.augmentation.randaugment moves parts of an image, and this task's targets do not follow",
+            fix="leave it at 0; shift, rotation, zoom, flip and crops move targets along",
         )
     workers = usable_threads(settings.workers)
     dataset = load(settings.source, settings.skip_bad, workers, kind)
