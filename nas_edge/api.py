@@ -188,6 +188,7 @@ def export(
     device: str | None = None,
     hardware: str | None = None,
     precision: str | None = None,
+    npu: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Writes the bundle of a finished run again, converted and measured anew.
@@ -199,6 +200,7 @@ def export(
         hardware: name of what has to run it, see `nas_edge.hardware`; None for the run's own, if it has any.
         precision: what to deliver, a name in `nas_edge.networks.precisions.PRECISIONS`, or `auto` for the fastest on
             the device that keeps `export.accuracy_budget`; None for the run's own.
+        npu: `VENDOR:SOC` of NPUs that it is also compiled for, see `nas_edge.hardware.npu`.
         reporter: see `search`.
 
     Raises:
@@ -206,7 +208,7 @@ def export(
     """
     from nas_edge import pipeline
 
-    return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware, precision)
+    return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware, precision, npu)
 
 
 def export_family(
@@ -216,6 +218,7 @@ def export_family(
     device: str | None = None,
     hardware: str | None = None,
     precision: str | None = None,
+    npu: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> dict[str, RunResult]:
     """Writes the bundles of a search for several targets into one folder with one index.
@@ -226,6 +229,7 @@ def export_family(
         device: see `export`.
         hardware: see `export`.
         precision: see `export`.
+        npu: see `export`.
         reporter: see `search`.
 
     Returns:
@@ -236,7 +240,7 @@ def export_family(
     """
     from nas_edge.family_export import export_family
 
-    return export_family(Path(runs), Path(out), device, reporter or Reporter(), hardware, precision)
+    return export_family(Path(runs), Path(out), device, reporter or Reporter(), hardware, precision, npu)
 
 
 def deliver(

@@ -25,6 +25,7 @@ from nas_edge.data.settings import PHOTOGRAPHS, DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.hardware import HARDWARE, Hardware
 from nas_edge.hardware.gate import listed
+from nas_edge.hardware.npu import VENDORS, check_target
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
@@ -236,6 +237,12 @@ class ExportConfig(Settings):
         None, description=f"what has to run it, {', '.join(HARDWARE)}: the space is searched without what it cannot run"
     )
 
+    npu: tuple[str, ...] = Field(
+        (),
+        description=f"VENDOR:SOC of NPUs that the delivered file is also compiled for, by vendors' packages; vendors: "
+        f"{', '.join(VENDORS)}",
+    )
+
     @property
     def profile(self) -> Hardware | None:
         """Of that hardware, if any is named."""
@@ -248,6 +255,8 @@ class ExportConfig(Settings):
                 f"{self.hardware} runs {listed(HARDWARE[self.hardware].precisions)} files only; leave out "
                 f"export.precision={self.precision}"
             )
+        for target in self.npu:
+            check_target(target)
         if self.quantization == "aware" and PRECISIONS[self.precision].activations != "int8":
             raise ValueError(f"quantization=aware trains for int8 activations; export.precision is {self.precision}")
         return self

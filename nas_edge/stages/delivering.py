@@ -22,6 +22,7 @@ from nas_edge.export.representative import representative_set
 from nas_edge.export.sensitivity import LayerNoise, worst
 from nas_edge.formatting import command, reason
 from nas_edge.hardware.gate import HardwareCheck, require_hardware
+from nas_edge.hardware.npu import compile_for_npus
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.networks.precisions import PRECISIONS, Precision
@@ -134,7 +135,9 @@ def deliver(
     # There is one if the run was stopped before its result was written, and half of one if while it was written.
     for left in (bundle, *run.folder.glob(".bundle.*")):
         shutil.rmtree(left, ignore_errors=True)
-    bundling = Bundling(config, task, context.space, data, bench.required_device, target_ms, tuple(further))
+    bundling = Bundling(
+        config, task, context.space, data, bench.required_device, target_ms, tuple(further), reporter=context.reporter
+    )
     return bundling.write(bundle, winner.architecture, models, rows, bench.estimate(winner))
 
 
@@ -330,6 +333,7 @@ class Bundling:
         target_ms: what was asked for.
         further: further models of devices, and what was measured there.
         tried: precisions among which one was chosen, if it was.
+        reporter: what the user sees.
     """
 
     config: RunConfig
@@ -340,6 +344,7 @@ class Bundling:
     target_ms: float
     further: tuple[tuple[DevicePart, tuple[ResultRow, ...]], ...] = ()
     tried: tuple[TriedPrecision, ...] = ()
+    reporter: Reporter | None = None
 
     def write(
         self,
@@ -384,10 +389,15 @@ class Bundling:
             )
             for precision, file in model.files.items()
         }
+        precision = self.config.export.precision
+        compiled = compile_for_npus(model.files[precision], f"model_{precision}", self.config.export.npu)
+        if self.reporter is not None:
+            for target, says in compiled.says.items():
+                self.reporter.say(f"{target}: {says}")
         write_bundle(
             folder,
             models=models,
-            precision=self.config.export.precision,
+            precision=precision,
             section=task.bundle_section(data),
             metric=task.metric,
             preprocessing=data.preprocessing,
@@ -395,8 +405,8 @@ class Bundling:
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),
-            details=self._details(result, model.sensitivity),
-            more_files=model.hardware_files,
+            details={**self._details(result, model.sensitivity), "npu": compiled.says},
+            more_files={**model.hardware_files, **compiled.files},
         )
         return result
 
