@@ -223,6 +223,13 @@ class ExportConfig(Settings):
     aware_share: float = Field(
         0.2, gt=0, le=1, description="epochs of the tuning of quantization=aware, as a share of training.epochs"
     )
+    mixed_layers: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="layers with the most quantisation noise that stay float32 in a further file, to say what that "
+        "gains and costs; 0: none",
+    )
     aware_rate: float = Field(0.1, gt=0, description="its learning rate, as a share of training.learning_rate")
     weights: Literal["scratch", "shared"] = Field("scratch", description="where the winner's training starts")
     device_test_s: float = Field(
@@ -254,6 +261,11 @@ class ExportConfig(Settings):
             raise ValueError(
                 f"{self.hardware} runs {listed(HARDWARE[self.hardware].precisions)} files only; leave out "
                 f"export.precision={self.precision}"
+            )
+        if self.mixed_layers and (self.precision, self.quantization) != ("int8", "post-training"):
+            raise ValueError(
+                "mixed_layers leaves layers of an int8 file that is quantised after training in float32; "
+                f"export.precision is {self.precision}, export.quantization {self.quantization}"
             )
         for target in self.npu:
             check_target(target)

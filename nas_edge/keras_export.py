@@ -106,7 +106,8 @@ def export_keras(request: KerasExport) -> str:
         raise ConfigError(f"{request.file} is not a file", expected="a .keras file")
     if request.input_range not in INPUT_RANGES:
         raise ConfigError("unknown input range", expected=", ".join(INPUT_RANGES), received=request.input_range)
-    request.config()
+    if request.config().export.mixed_layers:
+        raise ConfigError("export.mixed_layers is for networks of a run; leave it out")
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-m", __name__, json.dumps(asdict(request)), str(answer)]

@@ -46,6 +46,7 @@ from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import DevicePart, RunContext, final_spec
 from nas_edge.stages.fastest_precision import TriedPrecision
 from nas_edge.stages.final_training import folder_of, train_once, tune_once
+from nas_edge.stages.mixed_precision import MIXED, MixedModel, mixed_model
 from nas_edge.stages.on_device import CHECKED_IMAGES, checks_on_device
 from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.stages.quantizing import TESTED_AT_ONCE, post_training, quantize_once
@@ -81,6 +82,7 @@ class TrainedModel:
         hardware_files: what that hardware's own tools made of the file, by name.
         quantization: how the quantised file was made; None without one.
         sensitivity: what quantisation adds to each layer's output; empty where activations stay float.
+        mixed: the file whose noisiest layers stay float; None where that was not asked for.
     """
 
     contender: Contender
@@ -92,6 +94,12 @@ class TrainedModel:
     hardware_files: Mapping[str, bytes] = field(default_factory=dict)
     quantization: Quantization | None = None
     sensitivity: tuple[LayerNoise, ...] = ()
+    mixed: MixedModel | None = None
+
+    @property
+    def all_files(self) -> dict[str, bytes]:
+        """Those that are measured, by precision."""
+        return self.files if self.mixed is None else {**self.files, MIXED: self.mixed.file}
 
 
 def scores_of(models: Sequence[TrainedModel], data: TaskData) -> ExampleScores:
@@ -210,7 +218,7 @@ def convert(
         files[precision] = made.get(precision) or post_training(config, data, network, quantized_weights)
     section = task.bundle_section(data)
     files = {name: with_metadata(file, data.preprocessing, section) for name, file in files.items()}
-    check, made = _checked(config, files[precision])
+    check, made_by_tools = _checked(config, files[precision])
     found = {
         precision: verify.file_quality(file, data.in_order(data.split.test, TESTED_AT_ONCE), task)
         for precision, file in files.items()
@@ -222,13 +230,15 @@ def convert(
         for precision, one in found.items()
     }
     made_by = None if precision == "float32" else quantization
-    noises: tuple[LayerNoise, ...] = ()
+    noises, mixed = tuple[LayerNoise, ...](), None
     if PRECISIONS[precision].calibrated:
         layers = [operator.output.name for operator in TFLiteGraph(network).operators]
         examined, _ = data.arrays(data.split.test[:EXAMINED_IMAGES])
         real = tflite_model(network, "float32", quantized_weights)  # of tuned weights there is no other float file
         noises = layer_noise(real, files[precision], examined, layers)
-    return TrainedModel(contender, files, quality, scores, told, check, made, made_by, noises)
+        if config.export.mixed_layers and contender.name == "winner":
+            mixed = mixed_model(config, task, data, model, files["float32"], layers, noises)
+    return TrainedModel(contender, files, quality, scores, told, check, made_by_tools, made_by, noises, mixed)
 
 
 def _aware_file(network: NetworkSpec, precision: Precision, weights: Weights, images: Array) -> bytes:
@@ -300,12 +310,12 @@ def measure_models(
         DeviceError: when the device is lost.
     """
     whole = final_spec(config, device)
-    files = [(model, precision) for model in models for precision in model.files]
+    files = [(model, precision, file) for model in models for precision, file in model.all_files.items()]
     with reporter.stage("measuring", len(files)) as show:
-        measured = measure([(model.files[precision], whole) for model, precision in files])
+        measured = measure([(file, whole) for _, _, file in files])
         show(len(files))
     latency: dict[str, dict[str, Measurement]] = {model.contender.name: {} for model in models}
-    for (model, precision), found in zip(files, measured, strict=True):
+    for (model, precision, _), found in zip(files, measured, strict=True):
         latency[model.contender.name][precision] = found
         reporter.say(f"{model.contender.name}, {precision}: {measurement_text(found, ' ms')}")
     return tuple(
@@ -391,6 +401,12 @@ class Bundling:
         }
         precision = self.config.export.precision
         compiled = compile_for_npus(model.files[precision], f"model_{precision}", self.config.export.npu)
+        mixed, details = model.mixed, self._details(result, model.sensitivity)
+        if mixed is not None:
+            told = mixed.told(winner.latency, model.quality[precision])
+            details["mixed_precision"] = told.to_json()
+            if self.reporter is not None:
+                self.reporter.say(told.text(task.metric))
         if self.reporter is not None:
             for target, says in compiled.says.items():
                 self.reporter.say(f"{target}: {says}")
@@ -405,8 +421,12 @@ class Bundling:
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),
-            details={**self._details(result, model.sensitivity), "npu": compiled.says},
-            more_files={**model.hardware_files, **compiled.files},
+            details={**details, "npu": compiled.says},
+            more_files={
+                **model.hardware_files,
+                **compiled.files,
+                **({} if mixed is None else {mixed.name: mixed.file}),
+            },
         )
         return result
 
