@@ -25,6 +25,7 @@ from nas_edge.data.settings import PHOTOGRAPHS, DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.hardware import HARDWARE, Hardware
 from nas_edge.hardware.gate import listed
+from nas_edge.hardware.npu import VENDORS, check_target
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
@@ -222,6 +223,13 @@ class ExportConfig(Settings):
     aware_share: float = Field(
         0.2, gt=0, le=1, description="epochs of the tuning of quantization=aware, as a share of training.epochs"
     )
+    mixed_layers: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="layers with the most quantisation noise that stay float32 in a further file, to say what that "
+        "gains and costs; 0: none",
+    )
     aware_rate: float = Field(0.1, gt=0, description="its learning rate, as a share of training.learning_rate")
     weights: Literal["scratch", "shared"] = Field("scratch", description="where the winner's training starts")
     device_test_s: float = Field(
@@ -236,6 +244,12 @@ class ExportConfig(Settings):
         None, description=f"what has to run it, {', '.join(HARDWARE)}: the space is searched without what it cannot run"
     )
 
+    npu: tuple[str, ...] = Field(
+        (),
+        description=f"VENDOR:SOC of NPUs that the delivered file is also compiled for, by vendors' packages; vendors: "
+        f"{', '.join(VENDORS)}",
+    )
+
     @property
     def profile(self) -> Hardware | None:
         """Of that hardware, if any is named."""
@@ -248,6 +262,13 @@ class ExportConfig(Settings):
                 f"{self.hardware} runs {listed(HARDWARE[self.hardware].precisions)} files only; leave out "
                 f"export.precision={self.precision}"
             )
+        if self.mixed_layers and (self.precision, self.quantization) != ("int8", "post-training"):
+            raise ValueError(
+                "mixed_layers leaves layers of an int8 file that is quantised after training in float32; "
+                f"export.precision is {self.precision}, export.quantization {self.quantization}"
+            )
+        for target in self.npu:
+            check_target(target)
         if self.quantization == "aware" and PRECISIONS[self.precision].activations != "int8":
             raise ValueError(f"quantization=aware trains for int8 activations; export.precision is {self.precision}")
         return self

@@ -5,6 +5,7 @@ For each target: trained network -> convert -> check -> measure -> bundle; then 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def export_family(
     reporter: Reporter,
     hardware: str | None = None,
     precision: str | None = None,
+    npu: Sequence[str] = (),
 ) -> dict[str, RunResult]:
     """Writes the bundles of all targets that have a network, converted and measured anew.
 
@@ -38,6 +40,7 @@ def export_family(
         reporter: what the user sees.
         hardware: see there.
         precision: see there.
+        npu: see there.
 
     Returns:
         What was delivered, by the names of the bundles' folders.
@@ -60,7 +63,7 @@ def export_family(
                 reporter.say(f"{name}: {path} has no network for {ms_text(target_ms)} ms, and is left out")
                 continue
             reporter.say(f"{name}: {path}")
-            found[name] = pipeline.export(path, temporary / name, device, reporter, hardware, precision)
+            found[name] = pipeline.export(path, temporary / name, device, reporter, hardware, precision, npu)
         metric = metric_of(group.config.task)
         index: dict[str, Any] = {
             "metric": metric.name,

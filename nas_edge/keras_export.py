@@ -27,6 +27,7 @@ from nas_edge.export.representative import RepresentativeSet, representative_set
 from nas_edge.export.verify import FileQuality
 from nas_edge.formatting import ms_text
 from nas_edge.hardware.gate import require_hardware
+from nas_edge.hardware.npu import compile_for_npus
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.progress import Reporter
@@ -58,6 +59,7 @@ class KerasExport:
         input_range: a name in `INPUT_RANGES`: what the model takes pixel values 0 to 255 as.
         device: address of where to measure.
         hardware: what has to run it; None for nothing in particular.
+        npu: what it is also compiled for, see `hardware.npu`.
         seed: of the split of the data and of the representative set.
         settings: `path=value` each, of data, device, export and measuring.
     """
@@ -69,6 +71,7 @@ class KerasExport:
     input_range: str = "0,255"
     device: str = "host:"
     hardware: str | None = None
+    npu: Sequence[str] = ()
     seed: int = 0
     settings: Sequence[str] = ()
 
@@ -80,6 +83,7 @@ class KerasExport:
                 "device.addresses": (self.device,),
                 "export.precision": None if self.precision == "auto" else self.precision,
                 "export.hardware": self.hardware,
+                "export.npu": tuple(self.npu) or None,
                 "seed": self.seed,
             },
             settings=self.settings,
@@ -102,7 +106,8 @@ def export_keras(request: KerasExport) -> str:
         raise ConfigError(f"{request.file} is not a file", expected="a .keras file")
     if request.input_range not in INPUT_RANGES:
         raise ConfigError("unknown input range", expected=", ".join(INPUT_RANGES), received=request.input_range)
-    request.config()
+    if request.config().export.mixed_layers:
+        raise ConfigError("export.mixed_layers is for networks of a run; leave it out")
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-m", __name__, json.dumps(asdict(request)), str(answer)]
@@ -256,14 +261,18 @@ def _export(request: KerasExport) -> str:
             if hardware.finish is not None:
                 finished = hardware.finish(files[precision])
                 more_files, check = finished.files, replace(check, note=finished.says)
+        compiled = compile_for_npus(files[precision], f"model_{precision}", config.export.npu)
+        more_files = {**more_files, **compiled.files}
         models, lines = _measured(loaded, config, device, files, reporter)
         details = {
             **_details(request, loaded, files, precision),
             "device": device.info.model,
             "precisions": [one.to_json() for one in tried],
+            "npu": compiled.says,
             "hardware_check": None if check is None else check.to_json(),
         }
         _write(Path(request.out), loaded, models, precision, details, more_files)
+    lines += [f"{target}: {says}" for target, says in compiled.says.items()]
     return "\n".join([*lines, *([] if check is None else [str(check)]), f"bundle: {request.out}"])
 
 

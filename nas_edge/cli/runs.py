@@ -313,6 +313,7 @@ def deliver(
 )
 @click.option("--hardware", metavar="NAME", shell_complete=completion.hardware, help=HARDWARE_HELP)
 @click.option("--precision", type=click.Choice([*PRECISIONS, "auto"]), help=EXPORT_PRECISION_HELP)
+@click.option("--npu", multiple=True, metavar="VENDOR:SOC", help="An NPU to compile it for, too; may be repeated.")
 @click.option("--data", metavar="SOURCE", shell_complete=completion.data, help=f"Of a .keras file: {DATA_HELP}")
 @click.option(
     "--input-range",
@@ -327,13 +328,15 @@ def export(
     device: str | None,
     hardware: str | None,
     precision: str | None,
+    npu: tuple[str, ...],
     data: str | None,
     input_range: str,
     assignments: tuple[str, ...],
 ) -> None:
     """Writes and measures a finished RUN's bundle again, or that of a Keras model.
 
-    The files are converted anew, into another folder. With --hardware, they are refused if that cannot run them.
+    The files are converted anew, into another folder. With --hardware, they are refused if that cannot run them. With
+    --npu, for example qualcomm:SM8750, OUT also gets the file compiled by the vendor's package, if that is installed.
 
     In place of a run, RUN may be a .keras file with an image classifier, of layers of Keras alone, and --data the
     images that it is calibrated and tested with. It is read in a process of its own.
@@ -355,6 +358,7 @@ def export(
             input_range=input_range,
             device=device or "host:",
             hardware=hardware,
+            npu=npu,
             settings=assignments,
         )
         click.echo(export_keras(request))
@@ -366,11 +370,11 @@ def export(
     from nas_edge.runs.targets import is_group
 
     if is_group(run):
-        family = api.export_family(run, out, device=device, hardware=hardware, precision=precision)
+        family = api.export_family(run, out, device=device, hardware=hardware, precision=precision, npu=npu)
         for name, result in family.items():
             click.echo(result_text.answer(result, run, out / name))
         check_limits(list(family.values()))
         return
-    result = api.export(run, out, device=device, hardware=hardware, precision=precision)
+    result = api.export(run, out, device=device, hardware=hardware, precision=precision, npu=npu)
     click.echo(result_text.answer(result, run, out))
     check_limit(result)

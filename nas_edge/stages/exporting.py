@@ -76,7 +76,7 @@ def export_winner(
             for part in (first, *others)
         )
         elsewhere = tuple(zip(others, further, strict=True))
-        bundling = Bundling(config, task, space, data, first.source, first.target_ms, elsewhere, tried)
+        bundling = Bundling(config, task, space, data, first.source, first.target_ms, elsewhere, tried, reporter)
         return bundling.write(out, architecture, [model], rows, found.latency_estimate)
 
 
