@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from nas_edge.formatting import ms_form
+from nas_edge.formatting import command, ms_form
 from nas_edge.hardware.lint import fit_template
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.report import plots
@@ -22,9 +22,6 @@ from nas_edge.spaces.reference import reference_network
 from nas_edge.tasks import TASKS
 from nas_edge.tasks.base import head_of
 from nas_edge.text import origin_text
-
-# About how many trials the latency model is fitted and tested on; more take longer and change little.
-PREDICTED_TRIALS = 3000
 
 _NOT_ASKED = "not asked"
 
@@ -255,24 +252,25 @@ def failures_section(facts: RunFacts) -> Section | None:
 def prediction_section(facts: RunFacts, space: SearchSpace | None) -> Section | None:
     """How well an additive latency model fits."""
     title = "Measured vs. predicted latency"
-    if space is None or not facts.evaluated or not facts.all_measured:
+    chosen = [trial for trial in facts.evaluated if trial.kind is LatencyKind.MEASURED]
+    if space is None or not chosen:
         return None
-    chosen = facts.evaluated[:: max(1, len(facts.evaluated) // PREDICTED_TRIALS)]
     points = [(space.parse(trial.architecture), trial.ms) for trial in chosen]
     model = (
-        "The model assigns a latency to each choice of each decision and adds them up, like a latency table per block. "
-        "It is fitted by ridge regression on half of the architectures measured in this run and tested on the other "
-        "half."
+        "The model assigns a latency to each choice and each layer's combination of choices and adds them up, like a "
+        "latency table per block. It is fitted to half of the architectures measured in this run and tested on the "
+        f"other half. {command('latency', 'fit', '--run', facts.folder, '--out')} FILE makes one for other searches."
     )
     predicted = predict(space, points)
     if predicted is None:
         few = f"Too few measurements: it requires at least {FEWEST_FOR_PREDICTION} architectures."
         return Section("prediction", title, (model, few))
+    found = predicted.accuracy
+    order = "" if found.spearman is None else f"; the rank correlation is {found.spearman:.2f} (1: same order)"
     says = (
         model,
-        f"Fitted on {predicted.fitted:,} architectures, its median error on the other "
-        f"{len(predicted.measured_ms):,} is {predicted.median_error:.1%}; the rank correlation is "
-        f"{predicted.rank_correlation:.2f} (1: same order).",
+        f"Fitted on {predicted.fitted:,} architectures, its mean error on the other {found.networks:,} is "
+        f"{found.mape:.1%}, and {found.within_10:.0%} are within 10%{order}.",
     )
     form = ms_form(facts.target_ms)
     columns: list[ColumnSpec] = [
