@@ -20,8 +20,8 @@ An update of `sandwich` trains two networks, so it has half as many updates.
         [--epochs E] [--supernet-epochs E] [--variants NAME...]
 
 Trainings run side by side, one core each. Each is kept when it ends, in `build/benchmarks/supernet_fidelity` unless
-another folder is named, and not repeated. `--quick` takes a space of one block, few images and four architectures: it
-does all that the full form does, and allows no verdict.
+another folder is named, and not repeated. `--quick` takes the space without its blocks, few images and four
+architectures: it does all that the full form does, and allows no verdict.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "fair sampling": {"fair_sampling": True},
     "sandwich": {"sandwich": True},
+    "complexity-aware": {"complexity_aware": True},
 }
 
 
@@ -64,7 +65,7 @@ class Extent:
         epochs: of a training.
         supernet_epochs: of a supernet.
         architectures: over all, and as many in the window.
-        blocks: of the space.
+        blocks: of the space, beside stem and head.
     """
 
     source: str
@@ -82,7 +83,7 @@ class Extent:
 
 SEEDS = 2
 FULL = Extent("procedural:size=32,classes=8", 32, 4, 24, FEWEST, 5)
-QUICK = Extent("procedural:size=32,classes=4,train=400,test=200", 32, 1, 2, 2, 1)
+QUICK = Extent("procedural:size=32,classes=4,train=400,test=200", 32, 1, 2, 2, 0)
 
 
 class NoLatency(LatencySource):

@@ -189,6 +189,7 @@ def export(
     device: str | None = None,
     hardware: str | None = None,
     precision: str | None = None,
+    npu: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Writes the bundle of a finished run again, converted and measured anew.
@@ -200,6 +201,7 @@ def export(
         hardware: name of what has to run it, see `nas_edge.hardware`; None for the run's own, if it has any.
         precision: what to deliver, a name in `nas_edge.networks.precisions.PRECISIONS`, or `auto` for the fastest on
             the device that keeps `export.accuracy_budget`; None for the run's own.
+        npu: `VENDOR:SOC` of NPUs that it is also compiled for, see `nas_edge.hardware.npu`.
         reporter: see `search`.
 
     Raises:
@@ -207,7 +209,39 @@ def export(
     """
     from nas_edge import pipeline
 
-    return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware, precision)
+    return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware, precision, npu)
+
+
+def export_family(
+    runs: str | Path,
+    out: str | Path,
+    *,
+    device: str | None = None,
+    hardware: str | None = None,
+    precision: str | None = None,
+    npu: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> dict[str, RunResult]:
+    """Writes the bundles of a search for several targets into one folder with one index.
+
+    Args:
+        runs: the folder that `search_targets` made.
+        out: new folder for the family.
+        device: see `export`.
+        hardware: see `export`.
+        precision: see `export`.
+        npu: see `export`.
+        reporter: see `search`.
+
+    Returns:
+        What was delivered, by the bundles' names: `small`, `medium`, `large` of three.
+
+    Raises:
+        RunError: when no target has a network, or `out` exists.
+    """
+    from nas_edge.family_export import export_family
+
+    return export_family(Path(runs), Path(out), device, reporter or Reporter(), hardware, precision, npu)
 
 
 def deliver(
@@ -440,6 +474,7 @@ __all__ = [
     "deliver",
     "estimate",
     "export",
+    "export_family",
     "export_latency",
     "fit_latency",
     "fit_latency_to_runs",

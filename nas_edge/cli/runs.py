@@ -14,6 +14,7 @@ from nas_edge.cli.base import (
     PATH,
     Command,
     check_limit,
+    check_limits,
     check_new_file,
     print_table,
     read_latencies_ms,
@@ -312,6 +313,7 @@ def deliver(
 )
 @click.option("--hardware", metavar="NAME", shell_complete=completion.hardware, help=HARDWARE_HELP)
 @click.option("--precision", type=click.Choice([*PRECISIONS, "auto"]), help=EXPORT_PRECISION_HELP)
+@click.option("--npu", multiple=True, metavar="VENDOR:SOC", help="An NPU to compile it for, too; may be repeated.")
 @click.option("--data", metavar="SOURCE", shell_complete=completion.data, help=f"Of a .keras file: {DATA_HELP}")
 @click.option(
     "--input-range",
@@ -326,16 +328,20 @@ def export(
     device: str | None,
     hardware: str | None,
     precision: str | None,
+    npu: tuple[str, ...],
     data: str | None,
     input_range: str,
     assignments: tuple[str, ...],
 ) -> None:
     """Writes and measures a finished RUN's bundle again, or that of a Keras model.
 
-    The files are converted anew, into another folder. With --hardware, they are refused if that cannot run them.
+    The files are converted anew, into another folder. With --hardware, they are refused if that cannot run them. With
+    --npu, for example qualcomm:SM8750, OUT also gets the file compiled by the vendor's package, if that is installed.
 
     In place of a run, RUN may be a .keras file with an image classifier, of layers of Keras alone, and --data the
     images that it is calibrated and tested with. It is read in a process of its own.
+
+    Of a search for several targets, OUT gets a bundle for each, small, medium and large of three, and an index of them.
 
     Exit codes are those of `nas-edge search`: 3 when the run's hard limit is missed, 4 when that is not known.
     """
@@ -352,16 +358,23 @@ def export(
             input_range=input_range,
             device=device or "host:",
             hardware=hardware,
+            npu=npu,
             settings=assignments,
         )
         click.echo(export_keras(request))
         return
     if data is not None or assignments:
         raise click.UsageError("--data and --set go with a .keras file; a run has its own")
-    from nas_edge import pipeline
-    from nas_edge.progress import Reporter
+    from nas_edge import api
     from nas_edge.report import result_text
+    from nas_edge.runs.targets import is_group
 
-    result = pipeline.export(run, out, device, Reporter(), hardware, precision)
+    if is_group(run):
+        family = api.export_family(run, out, device=device, hardware=hardware, precision=precision, npu=npu)
+        for name, result in family.items():
+            click.echo(result_text.answer(result, run, out / name))
+        check_limits(list(family.values()))
+        return
+    result = api.export(run, out, device=device, hardware=hardware, precision=precision, npu=npu)
     click.echo(result_text.answer(result, run, out))
     check_limit(result)

@@ -19,6 +19,8 @@ from nas_edge.report.reading import RunFacts, TrialFacts, series_of
 from nas_edge.runs.warm_start import SUPERNET
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
+from nas_edge.tasks import TASKS
+from nas_edge.tasks.base import head_of
 from nas_edge.text import origin_text
 
 _NOT_ASKED = "not asked"
@@ -135,7 +137,7 @@ def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
         name, text = f"best within the target so far (step {best.step})", best.architecture
     else:
         return None
-    slots = slots_of(space)
+    slots, with_task = slots_of(space), head_of(TASKS.make(facts.config.task), space.input_shape)
     drawings = [draw(name, text, space.decode(space.parse(text)), slots, facts.ends is not None)]
     reference = reference_network(
         part.reference_name,
@@ -143,11 +145,11 @@ def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
         part.width_multiplier,
         space.outputs,
         space.input_shape[-1],
-        lambda template: fit_template(template, facts.config.export.profile),
+        lambda template: fit_template(with_task(template), facts.config.export.profile),
     )
     drawings.append(draw(part.reference_name, "", reference, slots, facts.ends is not None))
     says = (
-        "From the image at the top to the classes at the bottom. Each row is a stage: its output channels and size, "
+        "From the image at the top to the outputs at the bottom. Each row is a stage: its output channels and size, "
         "and its layers, each with kernel size and expansion ratio.",
     )
     return Section("architecture", "The architecture", says, tables=_drawing_tables(drawings), drawings=tuple(drawings))

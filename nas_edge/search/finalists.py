@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nas_edge.controllers.latency_model import LatencyModel
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
@@ -57,6 +57,15 @@ class FinalistsSettings(Settings):
         le=64,
         description="architectures that are trained to find the best by successive halving; at most 1: none",
     )
+    quantized: bool = Field(
+        False, description="score those that are trained by the file in export.precision, not by the float network"
+    )
+
+    @model_validator(mode="after")
+    def _has_trained_ones(self) -> FinalistsSettings:
+        if self.quantized and self.trained < 2:
+            raise ValueError("quantized scores trained finalists; leave it out, or give trained a number above 1")
+        return self
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,8 @@ def _keep_warm_up(context: RunContext, loop: SearchLoop, recorded: RecordedSearc
     group = context.group
     if group is None or loop.step != context.config.search.delay_steps or group.warm_up.newest_step() is not None:
         return
+    if loop.controller.attends_delay:  # its rewards go by the target
+        return
     group.warm_up.save(recorded.snapshot())
 
 
