@@ -113,9 +113,7 @@ def find_finalists(
         limit_ms: where the target may not be exceeded, what a prediction has to meet; the best then have the highest
             quality, else the highest reward.
     """
-    timed = [
-        (trial.architecture, trial.latency_ms) for trial in measured_if_any(trials) if trial.latency_ms is not None
-    ]
+    timed = [(one.architecture, one.latency_ms) for one in measured_if_any(trials) if one.latency_ms is not None]
     if not settings.sampled or not timed:
         return []
     model, known_ms = LatencyModel(loop.space, timed), dict(timed)
