@@ -30,6 +30,7 @@ from nas_edge.runs.result import ResultRow, RunResult
 if TYPE_CHECKING:
     from nas_edge.latency.model_file import ModelFile
     from nas_edge.latency_fitting.fitting import FitRequest
+    from nas_edge.latency_fitting.reselecting import Reselection
     from nas_edge.several_targets import TargetResult
     from nas_edge.spaces.decisions import SearchSpace
 
@@ -188,6 +189,7 @@ def export(
     device: str | None = None,
     hardware: str | None = None,
     precision: str | None = None,
+    npu: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Writes the bundle of a finished run again, converted and measured anew.
@@ -199,6 +201,7 @@ def export(
         hardware: name of what has to run it, see `nas_edge.hardware`; None for the run's own, if it has any.
         precision: what to deliver, a name in `nas_edge.networks.precisions.PRECISIONS`, or `auto` for the fastest on
             the device that keeps `export.accuracy_budget`; None for the run's own.
+        npu: `VENDOR:SOC` of NPUs that it is also compiled for, see `nas_edge.hardware.npu`.
         reporter: see `search`.
 
     Raises:
@@ -206,7 +209,39 @@ def export(
     """
     from nas_edge import pipeline
 
-    return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware, precision)
+    return pipeline.export(Path(run), Path(out), device, reporter or Reporter(), hardware, precision, npu)
+
+
+def export_family(
+    runs: str | Path,
+    out: str | Path,
+    *,
+    device: str | None = None,
+    hardware: str | None = None,
+    precision: str | None = None,
+    npu: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> dict[str, RunResult]:
+    """Writes the bundles of a search for several targets into one folder with one index.
+
+    Args:
+        runs: the folder that `search_targets` made.
+        out: new folder for the family.
+        device: see `export`.
+        hardware: see `export`.
+        precision: see `export`.
+        npu: see `export`.
+        reporter: see `search`.
+
+    Returns:
+        What was delivered, by the bundles' names: `small`, `medium`, `large` of three.
+
+    Raises:
+        RunError: when no target has a network, or `out` exists.
+    """
+    from nas_edge.family_export import export_family
+
+    return export_family(Path(runs), Path(out), device, reporter or Reporter(), hardware, precision, npu)
 
 
 def deliver(
@@ -245,6 +280,36 @@ def deliver(
 
     new = None if out is None else Path(out)
     return deliver_architecture(Path(run), architecture, new, target_ms, change, reporter or Reporter())
+
+
+def reselect(
+    run: str | Path,
+    targets_ms: Sequence[float],
+    *,
+    latency: str | None = None,
+    device: str | None = None,
+    reporter: Reporter | None = None,
+) -> Reselection:
+    """Answers other targets on another device, or by a latency model, from what a run knows; nothing is trained.
+
+    Args:
+        run: its folder.
+        targets_ms: latencies to meet.
+        latency: `model:FILE`, a model that predicts; it or a device has to be named.
+        device: address of a device, on which some architectures of the run are measured.
+        reporter: see `search`.
+
+    Raises:
+        ConfigError: when neither is named, or both; or the model is of something else.
+        RunError, DeviceError: when the run folder or the device fails.
+    """
+    from nas_edge.latency_fitting.reselecting import reselect_by_model, reselect_on_device
+
+    if latency is not None and device is None:
+        return reselect_by_model(Path(run), targets_ms, latency, reporter or Reporter())
+    if device is not None and latency is None:
+        return reselect_on_device(Path(run), targets_ms, device, reporter or Reporter())
+    raise ConfigError("name either a latency model or a device")
 
 
 def benchmark(
@@ -409,10 +474,12 @@ __all__ = [
     "deliver",
     "estimate",
     "export",
+    "export_family",
     "export_latency",
     "fit_latency",
     "fit_latency_to_runs",
     "import_latency",
+    "reselect",
     "resume",
     "resume_targets",
     "search",

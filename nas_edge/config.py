@@ -25,6 +25,7 @@ from nas_edge.data.settings import PHOTOGRAPHS, DataSettings
 from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.hardware import HARDWARE, Hardware
 from nas_edge.hardware.gate import listed
+from nas_edge.hardware.npu import VENDORS, check_target
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
@@ -222,12 +223,31 @@ class ExportConfig(Settings):
     aware_share: float = Field(
         0.2, gt=0, le=1, description="epochs of the tuning of quantization=aware, as a share of training.epochs"
     )
+    mixed_layers: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="layers with the most quantisation noise that stay float32 in a further file, to say what that "
+        "gains and costs; 0: none",
+    )
     aware_rate: float = Field(0.1, gt=0, description="its learning rate, as a share of training.learning_rate")
     weights: Literal["scratch", "shared"] = Field("scratch", description="where the winner's training starts")
+    device_test_s: float = Field(
+        30.0,
+        ge=0,
+        description="seconds for which each delivered file is tested on another device than this machine, on a random "
+        "sample of the test images, or all if there is time; 0: not",
+    )
     license: str = Field("", description="SPDX identifier of the licence you deliver the model under, for its card")
     compare: bool = Field(True, description="also train the reference network and the best random architecture")
     hardware: Annotated[str | None, one_of(HARDWARE)] = Field(
         None, description=f"what has to run it, {', '.join(HARDWARE)}: the space is searched without what it cannot run"
+    )
+
+    npu: tuple[str, ...] = Field(
+        (),
+        description=f"VENDOR:SOC of NPUs that the delivered file is also compiled for, by vendors' packages; vendors: "
+        f"{', '.join(VENDORS)}",
     )
 
     @property
@@ -242,6 +262,13 @@ class ExportConfig(Settings):
                 f"{self.hardware} runs {listed(HARDWARE[self.hardware].precisions)} files only; leave out "
                 f"export.precision={self.precision}"
             )
+        if self.mixed_layers and (self.precision, self.quantization) != ("int8", "post-training"):
+            raise ValueError(
+                "mixed_layers leaves layers of an int8 file that is quantised after training in float32; "
+                f"export.precision is {self.precision}, export.quantization {self.quantization}"
+            )
+        for target in self.npu:
+            check_target(target)
         if self.quantization == "aware" and PRECISIONS[self.precision].activations != "int8":
             raise ValueError(f"quantization=aware trains for int8 activations; export.precision is {self.precision}")
         return self
@@ -496,7 +523,7 @@ def _check_targets(config: RunConfig) -> None:
     if config.device.targets:
         if config.target.latency_ms is not None:
             raise ConfigError("device.targets and target.latency_ms exclude each other; leave one out")
-        if not config.latency.asks_device:
+        if config.latency.source != "device":
             raise ConfigError(
                 f"device.targets are met by measuring, but the search takes its latencies from {config.latency.text}",
                 fix="leave out --latency, or give one target (--target-ms)",

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,15 @@ from nas_edge.export.representative import RepresentativeSet, representative_set
 from nas_edge.export.verify import FileQuality
 from nas_edge.formatting import ms_text
 from nas_edge.hardware.gate import require_hardware
+from nas_edge.hardware.npu import compile_for_npus
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.progress import Reporter
 from nas_edge.runs.example_scores import id_of_test_set
 from nas_edge.stages.context import final_spec, open_devices, open_task, timing_inputs
-from nas_edge.stages.delivering import CHECKED_IMAGES, EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
+from nas_edge.stages.delivering import EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
 from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
+from nas_edge.stages.on_device import CHECKED_IMAGES, checks_on_device
 from nas_edge.stages.quantizing import TESTED_AT_ONCE
 from nas_edge.tasks.base import NetworkTask, TaskData
 
@@ -57,6 +59,7 @@ class KerasExport:
         input_range: a name in `INPUT_RANGES`: what the model takes pixel values 0 to 255 as.
         device: address of where to measure.
         hardware: what has to run it; None for nothing in particular.
+        npu: what it is also compiled for, see `hardware.npu`.
         seed: of the split of the data and of the representative set.
         settings: `path=value` each, of data, device, export and measuring.
     """
@@ -68,6 +71,7 @@ class KerasExport:
     input_range: str = "0,255"
     device: str = "host:"
     hardware: str | None = None
+    npu: Sequence[str] = ()
     seed: int = 0
     settings: Sequence[str] = ()
 
@@ -79,6 +83,7 @@ class KerasExport:
                 "device.addresses": (self.device,),
                 "export.precision": None if self.precision == "auto" else self.precision,
                 "export.hardware": self.hardware,
+                "export.npu": tuple(self.npu) or None,
                 "seed": self.seed,
             },
             settings=self.settings,
@@ -101,7 +106,8 @@ def export_keras(request: KerasExport) -> str:
         raise ConfigError(f"{request.file} is not a file", expected="a .keras file")
     if request.input_range not in INPUT_RANGES:
         raise ConfigError("unknown input range", expected=", ".join(INPUT_RANGES), received=request.input_range)
-    request.config()
+    if request.config().export.mixed_layers:
+        raise ConfigError("export.mixed_layers is for networks of a run; leave it out")
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-m", __name__, json.dumps(asdict(request)), str(answer)]
@@ -152,13 +158,14 @@ def _main(request: str, answer: str) -> None:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A model, and what it is calibrated and tested with; in the child."""
+    """A model, what it is calibrated and tested with, and the files made of it so far; in the child."""
 
     name: str
     model: Any
     task: NetworkTask
     data: TaskData
     representative: RepresentativeSet
+    files: dict[Precision, bytes] = field(default_factory=dict)
 
     def convert(self, part: Any, precision: Precision) -> bytes:
         """Of the model, or of its first layers."""
@@ -169,14 +176,17 @@ class _Loaded:
         return quantized_tflite(part, precision, lambda: (images for images, _ in read(chosen, TESTED_AT_ONCE)))
 
     def file(self, precision: Precision) -> bytes:
-        """The whole model's; an error names the layer."""
+        """The whole model's, converted once; an error names the layer."""
         from nas_edge.export.keras_file import culprit
 
+        if precision in self.files:
+            return self.files[precision]
         try:
-            return self.convert(self.model, precision)
+            self.files[precision] = self.convert(self.model, precision)
         except ExportError as error:
             layer = culprit(self.model, lambda part: self.convert(part, precision))
             raise ExportError(f"{self.name}: layer {layer!r}: {error}" if layer else f"{self.name}: {error}") from None
+        return self.files[precision]
 
     def quality(self, file: bytes, indices: Indices) -> FileQuality:
         """Of a file on some images."""
@@ -251,14 +261,18 @@ def _export(request: KerasExport) -> str:
             if hardware.finish is not None:
                 finished = hardware.finish(files[precision])
                 more_files, check = finished.files, replace(check, note=finished.says)
+        compiled = compile_for_npus(files[precision], f"model_{precision}", config.export.npu)
+        more_files = {**more_files, **compiled.files}
         models, lines = _measured(loaded, config, device, files, reporter)
         details = {
             **_details(request, loaded, files, precision),
             "device": device.info.model,
             "precisions": [one.to_json() for one in tried],
+            "npu": compiled.says,
             "hardware_check": None if check is None else check.to_json(),
         }
         _write(Path(request.out), loaded, models, precision, details, more_files)
+    lines += [f"{target}: {says}" for target, says in compiled.says.items()]
     return "\n".join([*lines, *([] if check is None else [str(check)]), f"bundle: {request.out}"])
 
 
@@ -266,21 +280,18 @@ def _measured(
     loaded: _Loaded, config: RunConfig, device: DeviceSource, files: Mapping[Precision, bytes], reporter: Reporter
 ) -> tuple[dict[Precision, DeliveredModel], list[str]]:
     """The files as they are delivered, and a line on each."""
-    from nas_edge.export.on_device import check_on_device
-
     task, data = loaded.task, loaded.data
     with reporter.stage("measuring", len(files)) as show:
         measured = device.measure_files([(file, final_spec(config, device)) for file in files.values()])
         show(len(files))
-    models, lines = {}, []
+    models, lines, checks = {}, [], checks_on_device(config, device, files, task, data)
     for (kind, file), found in zip(files.items(), measured, strict=True):
         tested = loaded.quality(file, data.split.test)
         value = tested.value
         told = {} if tested.breakdown is None else task.describe_breakdown(tested.breakdown, data)
-        on_device = check_on_device(file, loaded.images(CHECKED_IMAGES), device.run_file, task.same_answer)
-        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(on_device), tested.interval, told)
+        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(checks[kind]), tested.interval, told)
         shown = f"{task.metric.name} {task.metric.text(value)}, {ms_text(found.best_ms)} ms"
-        lines.append(f"{kind}: {len(file)} bytes, {shown}; {on_device}")
+        lines.append(f"{kind}: {len(file)} bytes, {shown}; {checks[kind]}")
     return models, lines
 
 

@@ -9,7 +9,7 @@ this module stays light.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -247,6 +247,7 @@ def export(
     reporter: Reporter,
     hardware: str | None = None,
     precision: str | None = None,
+    npu: Sequence[str] = (),
 ) -> RunResult:
     """Writes the bundle of a finished run again, converted and measured anew.
 
@@ -257,6 +258,7 @@ def export(
         reporter: what the user sees.
         hardware: what has to run it; None for the run's own, if it has any.
         precision: what to deliver, `auto` for the fastest that keeps `export.accuracy_budget`; None for the run's own.
+        npu: what it is also compiled for, see `hardware.npu`; none for the run's own.
 
     Raises:
         RunError: when the run did not get as far as a trained winner.
@@ -277,6 +279,8 @@ def export(
         config = config.model_copy(update={"device": alone})
     if hardware is not None:
         config = load_config(flags={"export.hardware": hardware}, base=config)
+    if npu:
+        config = load_config(flags={"export.npu": tuple(npu)}, base=config)
     weights = run.read_weights("winner/weights.npz")
     task = open_task(config)
     data = same_data(config, task, reporter)

@@ -116,6 +116,14 @@ def check_limit(result: RunResult) -> None:
         raise (TargetMissedError if missed else TargetUnknownError)(result_text.limit_line(result))
 
 
+def check_limits(results: Sequence[RunResult]) -> None:
+    """As `check_limit`, of several: the worst of them decides."""
+    from nas_edge.runs.result import Outcome
+
+    for result in sorted(results, key=lambda result: result.outcome is not Outcome.MISSED):
+        check_limit(result)
+
+
 def print_checks(checks: Sequence[Check], as_json: bool) -> int:
     """Prints what a doctor found; returns the exit code."""
     if as_json:

@@ -14,6 +14,7 @@ from nas_edge.cli.base import (
     PATH,
     Command,
     check_limit,
+    check_limits,
     check_new_file,
     print_table,
     read_latencies_ms,
@@ -56,10 +57,22 @@ def runs(folder: Path) -> None:
 @click.command(cls=Command)
 @click.argument("run", type=PATH, shell_complete=completion.runs)
 @click.option("--target-ms", "targets", metavar="MS,MS...", help="Latencies to meet; default: list the Pareto front.")
-def select(run: Path, targets: str | None) -> None:
+@click.option(
+    "--device",
+    metavar="ADDRESS",
+    shell_complete=completion.devices,
+    help="Answer for another device, on which some of RUN's architectures are measured.",
+)
+@click.option(
+    "--latency",
+    metavar="model:FILE",
+    shell_complete=completion.latency_sources,
+    help="Answer by what a latency model predicts.",
+)
+def select(run: Path, targets: str | None, device: str | None, latency: str | None) -> None:
     """Answers other targets from the trials of RUN, or lists its Pareto front.
 
-    Nothing is trained, and no device is needed.
+    Nothing is trained, and no device is needed; with --device another one is asked, and with --latency a model.
 
     Qualities are those of the search, of networks that were not trained on their own. Those from after a search with
     shared weights go before those from during it. To have a network trained and delivered: nas-edge deliver.
@@ -70,6 +83,9 @@ def select(run: Path, targets: str | None) -> None:
     from nas_edge.tasks import metric_of
 
     limits = {} if targets is None else dict(read_latencies_ms(targets, "4,8,16"))
+    if device is not None or latency is not None:
+        _select_elsewhere(run, limits, device, latency)
+        return
     opened = Run.open(run)
     trials, known = opened.trials(), candidates_of(opened)
     if known.fastest_ms is None:
@@ -102,6 +118,40 @@ def select(run: Path, targets: str | None) -> None:
         if len(unanswered) == len(limits):
             raise NasEdgeError(f"{run} answers no target asked for; {advice}")
         click.echo(f"Where there is no answer, {advice}")
+
+
+def _select_elsewhere(run: Path, limits: dict[str, float], device: str | None, latency: str | None) -> None:
+    """Answers targets on another device, or by a model."""
+    from nas_edge import api
+    from nas_edge.runs.run import Run
+    from nas_edge.tasks import TASKS, metric_of
+
+    if device is not None and latency is not None:
+        raise click.UsageError("--device and --latency exclude each other: one measures, the other predicts")
+    if not limits:
+        raise click.UsageError("--target-ms is missing: name the latencies to meet there, for example 4,8,16")
+    found = api.reselect(run, list(limits.values()), latency=latency, device=device)
+    task = Run.open(run).config.task
+    metric = metric_of(task)
+    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "95% INTERVAL", "LATENCY IS", *_FACTS[1:])]
+    for text, target_ms in limits.items():
+        choice = found.choices[target_ms]
+        if choice is None:
+            rows.append((text, *"-" * 6, "none of the run is that fast there"))
+            continue
+        low_high = choice.answer.interval_ms
+        interval = "-" if low_high is None else f"{ms_text(low_high[0])} to {ms_text(low_high[1])}"
+        known = (ms_text(choice.answer.best_ms), interval, str(choice.answer.kind))
+        rows.append((text, *known, *_facts(choice.candidate, metric)[1:]))
+    print_table(rows)
+    fastest = "" if found.fastest is None else f"; the fastest takes {ms_text(found.fastest.answer.best_ms)} ms"
+    click.echo(f"\nLatencies are those of {found.where}{fastest}.")
+    if not any(found.choices.values()):
+        raise NasEdgeError(f"{run} answers no target asked for there")
+    where = ("--device", device) if device is not None else ()
+    if not TASKS.make(task).delivers:
+        return
+    click.echo(f"To deliver one: {command('deliver', run, *where, '--target-ms')} MS --architecture ARCHITECTURE")
 
 
 _FACTS = ("MS", "QUALITY", "EVALUATED", "TRIALS", "ARCHITECTURE")
@@ -263,6 +313,7 @@ def deliver(
 )
 @click.option("--hardware", metavar="NAME", shell_complete=completion.hardware, help=HARDWARE_HELP)
 @click.option("--precision", type=click.Choice([*PRECISIONS, "auto"]), help=EXPORT_PRECISION_HELP)
+@click.option("--npu", multiple=True, metavar="VENDOR:SOC", help="An NPU to compile it for, too; may be repeated.")
 @click.option("--data", metavar="SOURCE", shell_complete=completion.data, help=f"Of a .keras file: {DATA_HELP}")
 @click.option(
     "--input-range",
@@ -277,16 +328,20 @@ def export(
     device: str | None,
     hardware: str | None,
     precision: str | None,
+    npu: tuple[str, ...],
     data: str | None,
     input_range: str,
     assignments: tuple[str, ...],
 ) -> None:
     """Writes and measures a finished RUN's bundle again, or that of a Keras model.
 
-    The files are converted anew, into another folder. With --hardware, they are refused if that cannot run them.
+    The files are converted anew, into another folder. With --hardware, they are refused if that cannot run them. With
+    --npu, for example qualcomm:SM8750, OUT also gets the file compiled by the vendor's package, if that is installed.
 
     In place of a run, RUN may be a .keras file with an image classifier, of layers of Keras alone, and --data the
     images that it is calibrated and tested with. It is read in a process of its own.
+
+    Of a search for several targets, OUT gets a bundle for each, small, medium and large of three, and an index of them.
 
     Exit codes are those of `nas-edge search`: 3 when the run's hard limit is missed, 4 when that is not known.
     """
@@ -303,16 +358,23 @@ def export(
             input_range=input_range,
             device=device or "host:",
             hardware=hardware,
+            npu=npu,
             settings=assignments,
         )
         click.echo(export_keras(request))
         return
     if data is not None or assignments:
         raise click.UsageError("--data and --set go with a .keras file; a run has its own")
-    from nas_edge import pipeline
-    from nas_edge.progress import Reporter
+    from nas_edge import api
     from nas_edge.report import result_text
+    from nas_edge.runs.targets import is_group
 
-    result = pipeline.export(run, out, device, Reporter(), hardware, precision)
+    if is_group(run):
+        family = api.export_family(run, out, device=device, hardware=hardware, precision=precision, npu=npu)
+        for name, result in family.items():
+            click.echo(result_text.answer(result, run, out / name))
+        check_limits(list(family.values()))
+        return
+    result = api.export(run, out, device=device, hardware=hardware, precision=precision, npu=npu)
     click.echo(result_text.answer(result, run, out))
     check_limit(result)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import PATH, Command, check_limit, read_latencies_ms, settings_option
+from nas_edge.cli.base import PATH, Command, check_limit, check_limits, read_latencies_ms, settings_option
 from nas_edge.cli.options import (
     CHARGED_HELP,
     COOL_HELP,
@@ -320,7 +320,6 @@ def _print_table(result: RunResult, run: Path) -> None:
 def _print_results(results: Sequence[TargetResult]) -> None:
     """Prints what became of each of several targets; the worst of it decides how the command ends."""
     from nas_edge.formatting import ms_text
-    from nas_edge.runs.result import Outcome
 
     for number, each in enumerate(results):
         click.echo(f"{'' if number == 0 else chr(10)}target {ms_text(each.target_ms)} ms: {each.folder}")
@@ -331,6 +330,4 @@ def _print_results(results: Sequence[TargetResult]) -> None:
     for each in results:
         if each.problem is not None:
             raise each.problem
-    found = [each.result for each in results if each.result is not None]
-    for result in sorted(found, key=lambda result: result.outcome is not Outcome.MISSED):
-        check_limit(result)
+    check_limits([each.result for each in results if each.result is not None])

@@ -204,14 +204,14 @@ def _write(folder: Path, files: Mapping[str, bytes], manifest: dict[str, Any]) -
     """Writes all files, then the manifest with their hashes, and last the hashes of all."""
     manifest["files"] = {name: _sha256(content) for name, content in sorted(files.items())}
     described = {**files, MANIFEST: _json(manifest, MANIFEST).encode()}
-    with _new_folder(folder) as temporary:
-        for name, content in {**described, SUMS: _sums(described)}.items():
+    with new_folder(folder) as temporary:
+        for name, content in {**described, SUMS: sums_of(described)}.items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 
 
-def _sums(files: Mapping[str, bytes]) -> bytes:
+def sums_of(files: Mapping[str, bytes]) -> bytes:
     """The hashes of files in the form of `sha256sum`."""
     return "".join(f"{_sha256(content)}  {name}\n" for name, content in sorted(files.items())).encode()
 
@@ -235,18 +235,18 @@ def verify_bundle(folder: Path) -> Bundle:
         raise ExportError(
             f"{folder} is of another version", expected=f"bundle schema {SCHEMA_VERSION}", received=f"{version}"
         )
-    sums = _read_part(folder / SUMS)
-    if _sums({MANIFEST: described}).strip() not in sums.splitlines():
+    sums = read_part(folder / SUMS)
+    if sums_of({MANIFEST: described}).strip() not in sums.splitlines():
         raise ExportError(f"{folder / MANIFEST} or {folder / SUMS} was changed: they do not match")
     contents: dict[str, bytes] = {}
     files = manifest.get("files")
     if not isinstance(files, dict) or README not in files or not all(map(_is_inside, files)):
         raise ExportError(f"{folder / MANIFEST} is damaged", expected="the hashes of the bundle's files under `files`")
     for name, expected in files.items():
-        contents[name] = _read_part(folder / name)
+        contents[name] = read_part(folder / name)
         if _sha256(contents[name]) != expected:
             raise ExportError(f"{folder / name} was changed: its SHA-256 does not match the manifest")
-    if sums != _sums({**contents, MANIFEST: described}):
+    if sums != sums_of({**contents, MANIFEST: described}):
         raise ExportError(f"{folder / SUMS} was changed: it does not match the manifest")
     return Bundle(
         folder,
@@ -328,7 +328,12 @@ def _read(path: Path) -> bytes:
         return stream.read()
 
 
-def _read_part(path: Path) -> bytes:
+def read_part(path: Path) -> bytes:
+    """A file that belongs to a bundle.
+
+    Raises:
+        ExportError: when it is missing or cannot be read.
+    """
     try:
         return _read(path)
     except (OSError, ValueError) as e:
@@ -416,7 +421,7 @@ def check_new_bundle(folder: Path) -> None:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that is renamed to `folder` only if the block ends without an error."""
     check_new_bundle(folder)
     temporary = None

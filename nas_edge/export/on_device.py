@@ -8,14 +8,19 @@ the bit. So a device is compared with both, and the nearer one counts.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from device_agents.api import DeviceInfo
 from device_agents.errors import DeviceError
 from nas_edge.export import verify
-from nas_edge.runs.result import OnDeviceCheck
+from nas_edge.runs.result import OnDeviceCheck, OnDeviceQuality
+from nas_edge.seeds import generator
+from nas_edge.tasks.base import NetworkTask, RunningScore, TaskData
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 RunOnDevice: TypeAlias = Callable[[bytes, Sequence[Array]], list[Array]]
@@ -56,3 +61,76 @@ def check_on_device(model: bytes, images: Array, run: RunOnDevice, same_answer: 
         max_steps=None if result.scale is None else round(nearest / result.scale, 3),
         same_answer=same,
     )
+
+
+# Images that are held in memory; a device takes them one by one.
+_AT_ONCE = 32
+
+
+def quality_on_device(
+    model: bytes,
+    run: RunOnDevice,
+    device: DeviceInfo,
+    task: NetworkTask,
+    data: TaskData,
+    seed: int,
+    limit_s: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> OnDeviceQuality:
+    """How good a file is on a device: on test images in random order, for as long as there is time.
+
+    Args:
+        model: see `check_on_device`.
+        run: likewise.
+        device: what the device is.
+        task: what good is.
+        data: with the test images.
+        seed: of their order, which is the same for all files.
+        limit_s: no further image is begun after it; at least one is run.
+        clock: in seconds.
+
+    Raises:
+        DataError: when the images do not fit the model.
+        ExportError: when this machine cannot run the file.
+    """
+    source, result = verify.input_output(model)
+    order = generator(seed, "test on the device").permutation(np.asarray(data.split.test))
+    score, done, problem, started_s = RunningScore(task), 0, "", clock()
+    for images, targets in data.in_order(order, _AT_ONCE):
+        answers: list[Array] = []
+        for image in images:
+            if done + len(answers) and clock() - started_s >= limit_s:
+                break
+            try:
+                answers.append(run(model, [source.quantize(image[None])])[0])
+            except DeviceError as error:
+                problem = " ".join(str(error).split())
+                break
+        if answers:
+            score.take(result.dequantize(np.concatenate(answers)), targets[: len(answers)])
+            done += len(answers)
+        if len(answers) < len(images):
+            break
+    seconds = clock() - started_s
+    there = here = None
+    if done:
+        there = _finite(score.value())
+        here = _finite(verify.file_quality(model, data.in_order(order[:done], _AT_ONCE), task).value)
+    return OnDeviceQuality(
+        metric=task.metric.name,
+        value=there,
+        here=here,
+        interval=None if there is None else task.metric.interval(there, done),
+        images=done,
+        test_images=len(order),
+        seed=seed,
+        seconds=round(seconds, 3),
+        limit_s=limit_s,
+        device=device.model,
+        runtime=f"{device.runtime} {device.runtime_version}",
+        problem=problem,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

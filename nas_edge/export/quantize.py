@@ -16,6 +16,7 @@ import tensorflow as tf
 from nas_edge.errors import DataError
 from nas_edge.export.convert import run_converter
 from nas_edge.export.verify import check_precision
+from nas_edge.networks.flatbuffer import compacted
 from nas_edge.networks.precisions import PRECISIONS, Precision
 
 
@@ -63,5 +64,7 @@ def quantized_tflite(
             converter.target_spec.supported_ops = [getattr(tf.lite.OpsSet, types.operator_set)]
 
     file = run_converter(model, configure)
+    if types.weights == "int8":
+        file = compacted(file)
     check_precision(file, precision)
     return file

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from nas_edge.formatting import reason
 from nas_edge.networks.analysis import weight_shapes
+from nas_edge.networks.flatbuffer import IDENTIFIER, AlignedBuffer, pack
 from nas_edge.networks.graph import NetworkSpec, Node, Shape, Weights, ranges_of
 from nas_edge.networks.precisions import PRECISIONS, NumberTypes, Precision
 from nas_edge.networks.primitives.batch_norm import BATCH_NORM_EPSILON
@@ -289,13 +290,10 @@ def _quantize_kernel(kernel: Tensor, least_scale: Any = 0.0) -> None:
 
 # ---------------------------------------------------------------- step 4: pack
 
-_IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
-_BUFFER_ALIGNMENT = 16  # the schema's force_align, which the generated Python code ignores
 
 
 def _pack(graph: TFLiteGraph) -> bytes:
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     constants: dict[Tensor, None] = {
@@ -303,8 +301,8 @@ def _pack(graph: TFLiteGraph) -> bytes:
     }
     tensors = [graph.input, *constants, *(operator.output for operator in graph.operators)]
     index = {tensor: i for i, tensor in enumerate(tensors)}
-    size = sum(tensor.data.nbytes for tensor in constants if tensor.data is not None)
-    builder = flatbuffers.Builder(size + 1024 * (len(tensors) + len(graph.operators)))
+    values = [tensor.data.astype(tensor.dtype, copy=False) for tensor in constants if tensor.data is not None]
+    size = sum(array.nbytes for array in values)
 
     codes: dict[tuple[str, int], int] = {}
     operators = [_operator(schema, operator, index, codes) for operator in graph.operators]
@@ -315,7 +313,7 @@ def _pack(graph: TFLiteGraph) -> bytes:
     model.version = _SCHEMA_VERSION
     model.description = b"nas_edge"
     model.operatorCodes = [_operator_code(schema, kind, version) for kind, version in codes]
-    model.buffers = [schema.BufferT(), *map(_AlignedBuffer, constants)]
+    model.buffers = [schema.BufferT(), *map(AlignedBuffer, values)]
     subgraph = schema.SubGraphT()
     subgraph.name = b"main"
     subgraph.tensors = [_tensor(schema, tensor, buffers.get(tensor, 0)) for tensor in tensors]
@@ -323,8 +321,7 @@ def _pack(graph: TFLiteGraph) -> bytes:
     subgraph.operators = operators
     model.subgraphs = [subgraph]
     model.signatureDefs = [_signature(schema, index[graph.output])]
-    builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
-    return bytes(memoryview(builder.Bytes)[builder.Head() :])  # one copy less than builder.Output()
+    return pack(model, size + 1024 * (len(tensors) + len(graph.operators)))
 
 
 def _operator_code(schema: Any, kind: str, version: int) -> Any:
@@ -363,27 +360,6 @@ def _tensor(schema: Any, tensor: Tensor, buffer: int) -> Any:
         quantization.zeroPoint = np.full(len(tensor.scale), tensor.zero_point, np.int64)
         quantization.quantizedDimension = tensor.channel_axis
     return packed
-
-
-class _AlignedBuffer:
-    """A tensor's values in the file, written in one copy at the alignment the runtime needs."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        assert tensor.data is not None
-        little_endian = np.dtype(tensor.dtype).newbyteorder("<")
-        self._bytes = np.ascontiguousarray(tensor.data, little_endian).reshape(-1).view(np.uint8)
-
-    def Pack(self, builder: Any) -> Any:  # noqa: N802 (the schema's object API calls it so)
-        from ai_edge_litert import schema_py_generated as schema
-
-        size = self._bytes.size
-        builder.StartVector(1, size, _BUFFER_ALIGNMENT)
-        builder.head -= size
-        builder.Bytes[builder.head : builder.head + size] = self._bytes.data
-        vector = builder.EndVector()
-        schema.BufferStart(builder)
-        schema.BufferAddData(builder, vector)
-        return schema.BufferEnd(builder)
 
 
 def _signature(schema: Any, output: int) -> Any:
@@ -453,8 +429,8 @@ def operators(model: bytes) -> list[OperatorInfo]:
     Raises:
         ValueError: when the bytes are not a whole TFLite file.
     """
-    if len(model) < 8 or model[4:8] != _IDENTIFIER:
-        raise ValueError(f"not a TFLite file: expected the identifier {_IDENTIFIER!r}, received {model[4:8]!r}")
+    if len(model) < 8 or model[4:8] != IDENTIFIER:
+        raise ValueError(f"not a TFLite file: expected the identifier {IDENTIFIER!r}, received {model[4:8]!r}")
     try:
         return list(_read_operators(model))
     except (struct.error, LookupError, TypeError, ValueError, OverflowError) as e:

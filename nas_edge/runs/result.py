@@ -106,6 +106,69 @@ class LatencyEstimate:
 
 
 @dataclass(frozen=True)
+class OnDeviceQuality:
+    """How good a delivered file is when the device runs it; see `export.on_device`.
+
+    Attributes:
+        metric: what it is measured in.
+        value: of what the device answered; None where it answered nothing, or what is no number.
+        here: of what this machine answers for the same images; likewise.
+        interval: 95%, of `value`; None where that is not known.
+        images: test images that the device ran, a random sample unless they are all.
+        test_images: of how many.
+        seed: of the sample.
+        seconds: that it took.
+        limit_s: after which no further image was begun.
+        device: what it is.
+        runtime: of the device, with its version.
+        problem: why it ended early; empty if it did not, or for the limit.
+    """
+
+    metric: str
+    value: float | None
+    here: float | None
+    interval: tuple[float, float] | None
+    images: int
+    test_images: int
+    seed: int
+    seconds: float
+    limit_s: float
+    device: str
+    runtime: str
+    problem: str = ""
+
+    def __str__(self) -> str:
+        if self.value is None or self.here is None:
+            return f"{self.metric} not tested there: {self.problem or 'the answers are no numbers'}"
+        sample = f"all {self.images}" if self.images == self.test_images else f"{self.images} of {self.test_images}"
+        ended = f" ({self.problem})" if self.problem else ""
+        return f"{self.metric} on {sample} test images {self.value:.4g} there, {self.here:.4g} here{ended}"
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> OnDeviceQuality:
+        """Reads `asdict` of one; it may come from anywhere.
+
+        Raises:
+            ValueError, LookupError: when it is something else.
+        """
+        value = optional_number(record["value"])
+        return cls(
+            metric=str(record["metric"]),
+            value=value,
+            here=optional_number(record["here"]),
+            interval=None if record["interval"] is None or value is None else _interval(record["interval"], value),
+            images=int(number(record["images"], 0)),
+            test_images=int(number(record["test_images"], 0)),
+            seed=int(number(record["seed"])),
+            seconds=number(record["seconds"], 0),
+            limit_s=number(record["limit_s"], 0),
+            device=str(record["device"]),
+            runtime=str(record["runtime"]),
+            problem=str(record["problem"]),
+        )
+
+
+@dataclass(frozen=True)
 class OnDeviceCheck:
     """Result of running a delivered file on the device and on the host; see `export.on_device`.
 
@@ -118,6 +181,8 @@ class OnDeviceCheck:
         max_steps: the same in quantisation steps; None for a float output.
         same_answer: share of images, 0 to 1, with the same answer, such as the same most likely class.
         problem: why the device could not run the file; empty if it did.
+        quality: in the task's metric, on as many test images as there was time for; None where that was not asked for,
+            and on this machine, which has tested the file on all of them.
     """
 
     images: int
@@ -127,6 +192,7 @@ class OnDeviceCheck:
     max_steps: float | None = None
     same_answer: float | None = None
     problem: str = ""
+    quality: OnDeviceQuality | None = None
 
     def __str__(self) -> str:
         if self.max_difference is None or self.same_answer is None:
@@ -134,9 +200,10 @@ class OnDeviceCheck:
         far = f"{self.max_difference:.2g}" if self.max_steps is None else f"{self.max_steps:.0f} quantisation steps"
         agreement = "match" if self.agrees else "differ from"
         apart = "identical" if self.max_difference == 0 else f"difference at most {far}"
+        tested = "" if self.quality is None else f"; {self.quality}"
         return (
             f"outputs {agreement} this machine's ({self.kernels} kernels): {apart}, same answer for "
-            f"{self.same_answer:.0%} of {self.images} images"
+            f"{self.same_answer:.0%} of {self.images} images{tested}"
         )
 
     @classmethod
@@ -155,6 +222,7 @@ class OnDeviceCheck:
             # "same_class" in results of before there were other tasks
             same_answer=optional_number(record["same_answer" if "same_answer" in record else "same_class"], 0, 1),
             problem=str(record["problem"]),
+            quality=None if record.get("quality") is None else OnDeviceQuality.from_json(record["quality"]),
         )
 
 

@@ -81,7 +81,12 @@ def keep_donor(home: Run, source: str, say: Callable[[str], object]) -> tuple[Do
         home.write_weights(_WEIGHTS, donor.weights)
         home.write_json(_SOURCE, {"schema_version": 1, "source": source, "what": what, "shared": donor.shared})
     known = home.read_json(_SOURCE)
-    return Donor(home.read_weights(_WEIGHTS), bool(known.get("shared"))), str(known.get("what"))
+    return Donor(home.read_weights(_WEIGHTS), bool(known.get("shared"))), kept_donor_is(home)
+
+
+def kept_donor_is(home: Run) -> str:
+    """What the weights are that `keep_donor` has kept."""
+    return str(home.read_json(_SOURCE).get("what"))
 
 
 @dataclass(frozen=True)

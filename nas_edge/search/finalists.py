@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nas_edge.controllers.latency_model import LatencyModel
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
@@ -57,6 +57,15 @@ class FinalistsSettings(Settings):
         le=64,
         description="architectures that are trained to find the best by successive halving; at most 1: none",
     )
+    quantized: bool = Field(
+        False, description="score those that are trained by the file in export.precision, not by the float network"
+    )
+
+    @model_validator(mode="after")
+    def _has_trained_ones(self) -> FinalistsSettings:
+        if self.quantized and self.trained < 2:
+            raise ValueError("quantized scores trained finalists; leave it out, or give trained a number above 1")
+        return self
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,9 @@ def find_finalists(
         limit_ms: where the target may not be exceeded, what a prediction has to meet; the best then have the highest
             quality, else the highest reward.
     """
-    timed = [(trial.architecture, trial.latency_ms) for trial in trials if trial.latency_ms is not None]
+    timed = [
+        (trial.architecture, trial.latency_ms) for trial in _measured_if_any(trials) if trial.latency_ms is not None
+    ]
     if not settings.sampled or not timed:
         return []
     model, known_ms = LatencyModel(loop.space, timed), dict(timed)
@@ -144,6 +155,13 @@ def find_finalists(
         tried.update(dict.fromkeys([architecture for architecture, _ in found] or new))
         scored |= scores(dict(found))
     return _best(scored, settings.measured)
+
+
+def _measured_if_any(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """The trials whose latencies say more than a prediction; all, where there are only these."""
+    return [
+        one for one in trials if one.latency is not None and one.latency.kind is not LatencyKind.PREDICTED
+    ] or trials
 
 
 def _best(scored: Mapping[Architecture, float], count: int) -> list[Architecture]:

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ from nas_edge.export.representative import representative_set
 from nas_edge.export.sensitivity import LayerNoise, worst
 from nas_edge.formatting import command, reason
 from nas_edge.hardware.gate import HardwareCheck, require_hardware
+from nas_edge.hardware.npu import compile_for_npus
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.networks.precisions import PRECISIONS, Precision
@@ -44,6 +46,8 @@ from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import DevicePart, RunContext, final_spec
 from nas_edge.stages.fastest_precision import TriedPrecision
 from nas_edge.stages.final_training import folder_of, train_once, tune_once
+from nas_edge.stages.mixed_precision import MIXED, MixedModel, mixed_model
+from nas_edge.stages.on_device import CHECKED_IMAGES, checks_on_device
 from nas_edge.stages.paired_tests import with_paired_tests
 from nas_edge.stages.quantizing import TESTED_AT_ONCE, post_training, quantize_once
 from nas_edge.tasks.base import Array, NetworkTask, TaskData
@@ -57,9 +61,6 @@ _ROUNDING_SHARE = 0.05
 
 # Test images whose noise is told apart by layers.
 EXAMINED_IMAGES = 16
-
-# Test images with which the delivered files are run on the device and here.
-CHECKED_IMAGES = 4
 
 # Test images that go into the bundle with what the models answer.
 GOLDEN_IMAGES = 4
@@ -82,6 +83,7 @@ class TrainedModel:
         quantization: how the quantised file was made; None without one.
         sensitivity: what quantisation adds to each layer's output; empty where activations stay float.
         interval: 95% interval of the quality by precision, where it is known.
+        mixed: the file whose noisiest layers stay float; None where that was not asked for.
     """
 
     contender: Contender
@@ -94,6 +96,12 @@ class TrainedModel:
     quantization: Quantization | None = None
     sensitivity: tuple[LayerNoise, ...] = ()
     interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    mixed: MixedModel | None = None
+
+    @property
+    def all_files(self) -> dict[str, bytes]:
+        """Those that are measured, by precision."""
+        return self.files if self.mixed is None else {**self.files, MIXED: self.mixed.file}
 
 
 def scores_of(models: Sequence[TrainedModel], data: TaskData) -> ExampleScores:
@@ -137,7 +145,9 @@ def deliver(
     # There is one if the run was stopped before its result was written, and half of one if while it was written.
     for left in (bundle, *run.folder.glob(".bundle.*")):
         shutil.rmtree(left, ignore_errors=True)
-    bundling = Bundling(config, task, context.space, data, bench.required_device, target_ms, tuple(further))
+    bundling = Bundling(
+        config, task, context.space, data, bench.required_device, target_ms, tuple(further), reporter=context.reporter
+    )
     return bundling.write(bundle, winner.architecture, models, rows, bench.estimate(winner))
 
 
@@ -175,6 +185,7 @@ def convert(
     weights: Weights,
     quantized_weights: Weights | None = None,
     quantization: Quantization = Quantization("post-training"),  # noqa: B008 - it is frozen
+    made: Mapping[Precision, bytes] = MappingProxyType({}),
 ) -> TrainedModel:
     """Converts a trained network to the files to deliver, and tests exactly those files.
 
@@ -186,6 +197,7 @@ def convert(
         weights: as trained.
         quantized_weights: what the quantised file is made of, with the ranges that they keep; None for `weights`.
         quantization: how they came about.
+        made: files that the converter has made of these weights already.
 
     Raises:
         ExportError: when it cannot be converted, or is not what its label says.
@@ -198,17 +210,17 @@ def convert(
 
     network, precision = contender.network, config.export.precision
     model = keras_model(network, weights)
-    files = {"float32": float32_tflite(model)}
+    files = {"float32": made.get("float32") or float32_tflite(model)}
     images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
     verify.check_outputs(files["float32"], images, np.asarray(model(images, training=False)), "the Keras model")
     quantized_weights = quantized_weights or weights
     if precision != "float32" and quantization.method == "aware":
         files[precision] = _aware_file(network, precision, quantized_weights, images)
     elif precision != "float32":
-        files[precision] = post_training(config, data, network, quantized_weights)
+        files[precision] = made.get(precision) or post_training(config, data, network, quantized_weights)
     section = task.bundle_section(data)
     files = {name: with_metadata(file, data.preprocessing, section) for name, file in files.items()}
-    check, made = _checked(config, files[precision])
+    check, made_by_tools = _checked(config, files[precision])
     found = {
         precision: verify.file_quality(file, data.in_order(data.split.test, TESTED_AT_ONCE), task)
         for precision, file in files.items()
@@ -220,14 +232,18 @@ def convert(
         for precision, one in found.items()
     }
     made_by = None if precision == "float32" else quantization
-    noises: tuple[LayerNoise, ...] = ()
+    noises, mixed = tuple[LayerNoise, ...](), None
     if PRECISIONS[precision].calibrated:
         layers = [operator.output.name for operator in TFLiteGraph(network).operators]
         examined, _ = data.arrays(data.split.test[:EXAMINED_IMAGES])
         real = tflite_model(network, "float32", quantized_weights)  # of tuned weights there is no other float file
         noises = layer_noise(real, files[precision], examined, layers)
+        if config.export.mixed_layers and contender.name == "winner":
+            mixed = mixed_model(config, task, data, model, files["float32"], layers, noises)
     intervals = {precision: one.interval for precision, one in found.items() if one.interval is not None}
-    return TrainedModel(contender, files, quality, scores, told, check, made, made_by, noises, intervals)
+    return TrainedModel(
+        contender, files, quality, scores, told, check, made_by_tools, made_by, noises, intervals, mixed
+    )
 
 
 def _aware_file(network: NetworkSpec, precision: Precision, weights: Weights, images: Array) -> bytes:
@@ -299,12 +315,12 @@ def measure_models(
         DeviceError: when the device is lost.
     """
     whole = final_spec(config, device)
-    files = [(model, precision) for model in models for precision in model.files]
+    files = [(model, precision, file) for model in models for precision, file in model.all_files.items()]
     with reporter.stage("measuring", len(files)) as show:
-        measured = measure([(model.files[precision], whole) for model, precision in files])
+        measured = measure([(file, whole) for _, _, file in files])
         show(len(files))
     latency: dict[str, dict[str, Measurement]] = {model.contender.name: {} for model in models}
-    for (model, precision), found in zip(files, measured, strict=True):
+    for (model, precision, _), found in zip(files, measured, strict=True):
         latency[model.contender.name][precision] = found
         reporter.say(f"{model.contender.name}, {precision}: {measurement_text(found, ' ms')}")
     return tuple(
@@ -333,6 +349,7 @@ class Bundling:
         target_ms: what was asked for.
         further: further models of devices, and what was measured there.
         tried: precisions among which one was chosen, if it was.
+        reporter: what the user sees.
     """
 
     config: RunConfig
@@ -343,6 +360,7 @@ class Bundling:
     target_ms: float
     further: tuple[tuple[DevicePart, tuple[ResultRow, ...]], ...] = ()
     tried: tuple[TriedPrecision, ...] = ()
+    reporter: Reporter | None = None
 
     def write(
         self,
@@ -387,10 +405,21 @@ class Bundling:
             )
             for precision, file in model.files.items()
         }
+        precision = self.config.export.precision
+        compiled = compile_for_npus(model.files[precision], f"model_{precision}", self.config.export.npu)
+        mixed, details = model.mixed, self._details(result, model.sensitivity)
+        if mixed is not None:
+            told = mixed.told(winner.latency, model.quality[precision])
+            details["mixed_precision"] = told.to_json()
+            if self.reporter is not None:
+                self.reporter.say(told.text(task.metric))
+        if self.reporter is not None:
+            for target, says in compiled.says.items():
+                self.reporter.say(f"{target}: {says}")
         write_bundle(
             folder,
             models=models,
-            precision=self.config.export.precision,
+            precision=precision,
             section=task.bundle_section(data),
             metric=task.metric,
             preprocessing=data.preprocessing,
@@ -398,20 +427,17 @@ class Bundling:
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),
-            details=self._details(result, model.sensitivity),
-            more_files=model.hardware_files,
+            details={**details, "npu": compiled.says},
+            more_files={
+                **model.hardware_files,
+                **compiled.files,
+                **({} if mixed is None else {mixed.name: mixed.file}),
+            },
         )
         return result
 
     def _checked(self, device: DeviceSource, model: TrainedModel) -> dict[str, OnDeviceCheck]:
-        """Whether the files compute there what they compute here."""
-        from nas_edge.export.on_device import check_on_device
-
-        images, _ = self.data.arrays(self.data.split.test[:CHECKED_IMAGES])
-        return {
-            precision: check_on_device(file, images, device.run_file, self.task.same_answer)
-            for precision, file in model.files.items()
-        }
+        return checks_on_device(self.config, device, model.files, self.task, self.data)
 
     def _details(self, result: RunResult, sensitivity: Sequence[LayerNoise]) -> dict[str, Any]:
         """Further entries of the manifest."""

@@ -65,17 +65,18 @@ def export_winner(
             return run.read_weights("winner/aware.npz")
 
         tried: tuple[TriedPrecision, ...] = ()
+        files: dict[Precision, bytes] = {}
         if precision == AUTO:
-            tried = _precisions(run, config, task, data, network, weights, first.source, reporter)
+            tried, files = _precisions(run, config, task, data, network, weights, first.source, reporter)
             config = _with_precision(config, tried[0].precision)
-        settled = quantize_once(run, config, task, data, network, weights, "winner", kept)
-        model = convert(config, task, data, contender, weights, *settled)
+        chosen, how, made = quantize_once(run, config, task, data, network, weights, "winner", kept)
+        model = convert(config, task, data, contender, weights, chosen, how, {**files, **made})
         rows, *further = (
             measure_models(config, part.source, part.source.measure_files, [model], reporter)
             for part in (first, *others)
         )
         elsewhere = tuple(zip(others, further, strict=True))
-        bundling = Bundling(config, task, space, data, first.source, first.target_ms, elsewhere, tried)
+        bundling = Bundling(config, task, space, data, first.source, first.target_ms, elsewhere, tried, reporter)
         return bundling.write(out, architecture, [model], rows, found.latency_estimate)
 
 
@@ -101,8 +102,11 @@ def _precisions(
     weights: Weights,
     device: DeviceSource,
     reporter: Reporter,
-) -> tuple[TriedPrecision, ...]:
+) -> tuple[tuple[TriedPrecision, ...], dict[Precision, bytes]]:
+    """What came of each precision, the chosen one first, and the files."""
     from nas_edge.export.verify import file_quality
+
+    files: dict[Precision, bytes] = {}
 
     def quality(file: bytes) -> float:
         return file_quality(file, data.in_order(data.split.validation, TESTED_AT_ONCE), task).value
@@ -112,9 +116,11 @@ def _precisions(
 
     def make(precision: Precision) -> bytes:
         changed = _changed(config, precision=precision)  # whether the hardware runs it, the gate says
-        chosen, how = quantize_once(run, changed, task, data, network, weights, "winner", kept)
+        chosen, how, _ = quantize_once(run, changed, task, data, network, weights, "winner", kept)
         if how.method == "aware" and PRECISIONS[precision].activations == "int8":
-            return tflite_model(network, precision, chosen)
-        return post_training(changed, data, network, weights)
+            files[precision] = tflite_model(network, precision, chosen)
+        else:
+            files[precision] = post_training(changed, data, network, weights)
+        return files[precision]
 
-    return fastest_precision(config, task.metric, device, make, quality, reporter)
+    return fastest_precision(config, task.metric, device, make, quality, reporter), files

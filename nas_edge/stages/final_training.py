@@ -43,7 +43,7 @@ def tune_once(context: RunContext, contender: Contender, weights: Weights) -> We
     """
 
     def tuned() -> Weights:
-        return _trained(context, replace(contender, initial=weights), aware_settings(context.config))
+        return _trained(context, replace(contender, initial=weights), aware_settings(context.config), "tuning")
 
     return context.run.weights_once(f"{folder_of(contender)}/aware.npz", tuned)
 
@@ -53,10 +53,10 @@ def folder_of(contender: Contender) -> str:
     return "winner" if contender.name == "winner" else f"compared/{contender.name.replace(' ', '-')}"
 
 
-def _trained(context: RunContext, contender: Contender, settings: TrainingSettings) -> Weights:
+def _trained(context: RunContext, contender: Contender, settings: TrainingSettings, doing: str = "training") -> Weights:
     name = contender.name
     try:
-        return train(context, contender, settings, teacher_of(context))
+        return train(context, contender, settings, teacher_of(context), doing)
     except TrainingError as error:
         alike = "" if name == "winner" else " (after removing its winner/ and compared/: all are trained alike)"
         raise TrainingError(f"{name}: {error}, for example{alike}: {slower(context)}") from None

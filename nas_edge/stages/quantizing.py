@@ -6,14 +6,14 @@ that neither is done again when the run is resumed or its bundle written again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from nas_edge.config import RunConfig
 from nas_edge.data.dataset import Indices
 from nas_edge.networks.graph import NetworkSpec, Weights, ranges_of
-from nas_edge.networks.precisions import PRECISIONS
+from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.runs.result import Quantization
 from nas_edge.runs.run import Run
 from nas_edge.tasks.base import NetworkTask, TaskData
@@ -45,8 +45,8 @@ def quantize_once(
     weights: Weights,
     name: str,
     tune: Callable[[], Weights],
-) -> tuple[Weights, Quantization]:
-    """The weights that the quantised file is made of, unless that was settled before, and how it was.
+) -> tuple[Weights, Quantization, Mapping[Precision, bytes]]:
+    """The weights that the quantised file is made of, how that was settled, and files that were made to settle it now.
 
     Args:
         run: that keeps it.
@@ -60,18 +60,19 @@ def quantize_once(
     """
     asked, activations = config.export.quantization, PRECISIONS[config.export.precision].activations
     if activations == "int8" and ranges_of(weights):  # the training method itself was aware
-        return weights, Quantization("aware")
+        return weights, Quantization("aware"), {}
     if asked == "post-training" or activations != "int8":
-        return weights, Quantization("post-training")
+        return weights, Quantization("post-training"), {}
+    made: dict[Precision, bytes] = {}
 
     def settle() -> dict[str, Any]:
         if asked == "aware":
             tune()
             return Quantization("aware").to_json()
-        return _choose(config, task, data, network, weights, tune).to_json()
+        return _choose(config, task, data, network, weights, tune, made).to_json()
 
     settled = Quantization.from_json(run.once(f"{_STAGE}{name}", settle))
-    return (tune() if settled.method == "aware" else weights), settled
+    return (tune() if settled.method == "aware" else weights), settled, made
 
 
 def _choose(
@@ -81,7 +82,9 @@ def _choose(
     network: NetworkSpec,
     weights: Weights,
     tune: Callable[[], Weights],
+    made: dict[Precision, bytes],
 ) -> Quantization:
+    """Which is better; what was converted for that and will be delivered comes into `made`."""
     from nas_edge.export.convert import float32_tflite
     from nas_edge.export.verify import file_quality
     from nas_edge.networks.keras_model import keras_model
@@ -93,13 +96,38 @@ def _choose(
         return file_quality(file, data.in_order(indices, TESTED_AT_ONCE), task).value
 
     precision, budget = config.export.precision, config.export.accuracy_budget
-    real = quality(float32_tflite(keras_model(network, weights)))
-    after = quality(post_training(config, data, network, weights))
+    made["float32"] = float32_tflite(keras_model(network, weights))
+    made[precision] = post_training(config, data, network, weights)
+    real, after = quality(made["float32"]), quality(made[precision])
     found = Quantization("post-training", real, after, None, budget, len(indices))
     if real - after <= budget:
         return found
     aware = quality(tflite_model(network, precision, tune()))
-    return replace(found, aware_quality=aware, method="aware" if aware > after else "post-training")
+    if aware > after:
+        del made[precision]
+        return replace(found, aware_quality=aware, method="aware")
+    return replace(found, aware_quality=aware)
+
+
+def quantized_quality(
+    config: RunConfig, task: NetworkTask, data: TaskData, network: NetworkSpec, weights: Weights
+) -> float:
+    """Quality on all validation data of the file in the precision that is delivered.
+
+    Args:
+        config: of the run.
+        task: what the network is for.
+        data: of the run.
+        network: what was trained.
+        weights: as trained, or as tuned with the roundings: then with the ranges that they keep.
+    """
+    from nas_edge.export.verify import file_quality
+    from nas_edge.networks.tflite_model import tflite_model
+
+    precision = config.export.precision
+    tuned = PRECISIONS[precision].activations == "int8" and bool(ranges_of(weights))
+    file = tflite_model(network, precision, weights) if tuned else post_training(config, data, network, weights)
+    return file_quality(file, data.in_order(data.split.validation, TESTED_AT_ONCE), task).value
 
 
 def post_training(config: RunConfig, data: TaskData, network: NetworkSpec, weights: Weights) -> bytes:

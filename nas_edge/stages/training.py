@@ -30,7 +30,13 @@ def digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def train(context: RunContext, contender: Contender, settings: TrainingSettings, teacher: Teacher | None) -> Weights:
+def train(
+    context: RunContext,
+    contender: Contender,
+    settings: TrainingSettings,
+    teacher: Teacher | None,
+    doing: str = "training",
+) -> Weights:
     """Trains a network, and shows how far it is.
 
     Args:
@@ -38,6 +44,7 @@ def train(context: RunContext, contender: Contender, settings: TrainingSettings,
         contender: what is trained.
         settings: how.
         teacher: see `teaching`.
+        doing: what this is called to the user.
 
     Raises:
         TrainingError: when it diverges; nothing of it is kept.
@@ -47,7 +54,7 @@ def train(context: RunContext, contender: Contender, settings: TrainingSettings,
     data = training_data(settings, whole)
     validation = None if settings.early_stopping is None else whole.split.validation
     steps, made, scored = settings.steps(len(data.training_indices)), 0, dict[int, float]()
-    with context.reporter.stage(f"training {contender.name}", steps) as show:
+    with context.reporter.stage(f"{doing} {contender.name}", steps) as show:
 
         def on_step(step: TrainingStep) -> None:
             nonlocal made
@@ -63,7 +70,7 @@ def train(context: RunContext, contender: Contender, settings: TrainingSettings,
     if scored:
         best = max(scored, key=lambda step: scored[step])
         stop = EarlyStop(made, steps, best, scored[best])
-        context.reporter.say(f"training {contender.name} {stop}: {task.metric.name} {task.metric.text(stop.quality)}")
+        context.reporter.say(f"{doing} {contender.name} {stop}: {task.metric.name} {task.metric.text(stop.quality)}")
         note_early_stop(context.run, contender.name, stop)
     return weights
 

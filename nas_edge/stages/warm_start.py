@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from nas_edge.errors import ConfigError
 from nas_edge.networks.donor import Start
-from nas_edge.runs.warm_start import SUPERNET, keep_donor, note_start, read_warm_start
+from nas_edge.runs.warm_start import SUPERNET, keep_donor, kept_donor_is, note_start, read_warm_start
 from nas_edge.search.loop import SearchLoop
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.stages.contender import Contender
@@ -51,10 +51,10 @@ def warm_started(context: RunContext, contender: Contender) -> tuple[Contender, 
 
 
 def note(context: RunContext, name: str, start: Start | None) -> None:
-    """Says and keeps what a network that is to be delivered has of `init`."""
-    if start is None or context.config.init is None:
+    """Says and keeps what a network that is to be delivered has of `init`, as `warm_started` gave it."""
+    if start is None:
         return
-    _, what = keep_donor(context.home, context.config.init, context.reporter.say)
+    what = kept_donor_is(context.home)
     context.reporter.say(f"{name} starts from {what}: {start}")
     note_start(context.run, what, name, start)
 

@@ -11,6 +11,7 @@ from nas_edge import api, pipeline
 from nas_edge.cli import main
 from nas_edge.config import RunConfig, load_config
 from nas_edge.errors import ConfigError, InfeasibleError, RunError, StoppedError
+from nas_edge.export.family import verify_family
 from nas_edge.runs.listing import list_runs
 from nas_edge.runs.run import Run
 from nas_edge.runs.targets import TargetGroup
@@ -91,6 +92,13 @@ def test_each_target_gets_what_a_search_for_it_alone_finds(
     assert "1300ms" in (group / "index.html").read_text()
     with pytest.raises(RunError, match="holds a run for each of several targets"):
         Run.open(group)
+    family = api.export_family(group, tmp_path / "family", reporter=Terminating("nothing", 0))
+    assert {name: result.winner.architecture for name, result in family.items()} == dict(
+        zip(("medium", "large"), winners, strict=True)
+    )
+    kept = verify_family(tmp_path / "family")
+    assert [bundle.manifest["architecture"] for bundle in kept.bundles.values()] == winners
+    assert kept.index["targets_without_network_ms"] == [1.0]
     monkeypatch.setattr("sys.argv", ["nas-edge", "report", str(group), "--text"])
     with pytest.raises(SystemExit):
         main()

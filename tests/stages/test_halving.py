@@ -12,6 +12,7 @@ import pytest
 
 from nas_edge.config import load_config
 from nas_edge.errors import ConfigError, TrainingError
+from nas_edge.export.verify import FileQuality, check_precision, file_quality
 from nas_edge.networks.keras_model import keras_model
 from nas_edge.progress import Stage
 from nas_edge.runs.halving import HALVING, HalvingScore, read_halving
@@ -129,6 +130,30 @@ def test_scores_are_of_the_network_as_it_is_delivered(whole: tuple[Path, Trial])
     assert evaluate(keras_model(network, weights), batches, task) == score.quality
 
 
+@pytest.mark.parametrize("quantization", ["post-training", "aware"])
+def test_scores_may_be_of_the_quantised_file(
+    tmp_path: Path, quantization: str, whole: tuple[Path, Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[bytes] = []
+
+    def look(file: bytes, *others: Any) -> FileQuality:
+        check_precision(file, "int8")
+        files.append(file)
+        return file_quality(file, *others)
+
+    monkeypatch.setattr("nas_edge.export.verify.file_quality", look)
+    settings = ("finalists.trained=2", "finalists.quantized=true", f"export.quantization={quantization}")
+    reporter, (_, data) = Terminating("nothing", 0), bright_or_dark()
+    best(tmp_path, reporter, *settings)
+    tuned = [stage for stage in reporter.stages if stage.startswith("tuning finalist")]
+    assert len(tuned) == (2 if quantization == "aware" else 0)
+    found = read_halving(Run(tmp_path))["winner"]
+    assert [score.quality for score in found] == [
+        file_quality(file, data.in_order(data.split.validation, 32), bright_or_dark()[0]).value for file in files
+    ]
+    assert found[0].recipe != read_halving(Run(whole[0]))["winner"][0].recipe
+
+
 def test_stopped_and_continued_it_gives_the_same_and_trains_none_twice(
     tmp_path: Path, whole: tuple[Path, Trial]
 ) -> None:
@@ -169,6 +194,8 @@ def test_without_the_setting_or_another_finalist_nothing_is_trained(tmp_path: Pa
 def test_the_setting_requires_trainings() -> None:
     with pytest.raises(ConfigError, match=r"finalists\.trained trains networks; leave it out, or give training"):
         load_config("smoke", settings=["finalists.trained=2", "training.epochs=0", "export.weights=shared"])
+    with pytest.raises(ConfigError, match=r"quantized scores trained finalists; leave it out, or give trained"):
+        load_config("smoke", settings=["finalists.quantized=true"])
     with pytest.raises(ConfigError, match=r"finalists\.trained: a search of a table trains no networks; leave it out"):
         open_task(load_config("smoke", settings=["finalists.trained=2", "task=tabular"]))
 

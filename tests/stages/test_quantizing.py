@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from nas_edge.stages.quantizing import aware_settings, quantize_once
 from nas_edge.testing.trainings import bright_or_dark, small_network
 from nas_edge.training.context import TrainingContext
 from nas_edge.training.methods import train_network
+from tests.support.quantizing import ruined_post_training
 
 NETWORK = small_network()
 TASK, DATA = bright_or_dark()
@@ -35,7 +36,9 @@ def trained() -> Weights:
     return train_network(settings().training, TrainingContext(NETWORK, None, TASK, DATA, 0), lambda step: None)
 
 
-def settle(run: Run, config: RunConfig, weights: Weights, tunings: list[int]) -> tuple[Weights, Quantization]:
+def settle(
+    run: Run, config: RunConfig, weights: Weights, tunings: list[int]
+) -> tuple[Weights, Quantization, Mapping[str, bytes]]:
     def tune() -> Weights:
         def work() -> Weights:
             tunings.append(1)
@@ -50,8 +53,9 @@ def settle(run: Run, config: RunConfig, weights: Weights, tunings: list[int]) ->
 def test_aware_tunes_once_and_its_file_keeps_the_ranges(trained: Weights, tmp_path: Path) -> None:
     config, tunings = settings("export.quantization=aware"), list[int]()
     with Run.create(tmp_path / "run", config) as run:
-        weights, how = settle(run, config, trained, tunings)
-        again, same = settle(run, config, trained, tunings)
+        weights, how, made = settle(run, config, trained, tunings)
+        again, same, _ = settle(run, config, trained, tunings)
+    assert not made
     assert (tunings, how, same) == ([1], Quantization("aware"), how)
     assert ranges_of(again) == ranges_of(weights) != {}
     model = convert(config, TASK, DATA, Contender("winner", "", None, NETWORK), trained, again, how)
@@ -68,12 +72,18 @@ def test_auto_tunes_only_where_the_budget_is_not_kept(
 ) -> None:
     config, tunings = settings("export.quantization=auto", f"export.accuracy_budget={budget}"), list[int]()
     if budget == 0:
-        monkeypatch.setattr("nas_edge.stages.quantizing.post_training", _always_dark)
+        monkeypatch.setattr("nas_edge.stages.quantizing.post_training", ruined_post_training)
     with Run.create(tmp_path / "run", config) as run:
-        _, how = settle(run, config, trained, tunings)
+        weights, how, made = settle(run, config, trained, tunings)
         assert (run.folder / "stages" / "quantization-winner.json").exists()
-        again, same = settle(run, config, trained, tunings)
-    assert same == how
+        again, same, none = settle(run, config, trained, tunings)
+    assert (same, none) == (how, {})
+    assert made.keys() == ({"float32", "int8"} if budget else {"float32"}), "what is delivered as it is"
+    with monkeypatch.context() as patch:
+        patch.setattr("nas_edge.export.convert.float32_tflite", None)  # nothing is converted again
+        patch.setattr("nas_edge.stages.delivering.post_training", None)
+        model = convert(config, TASK, DATA, Contender("winner", "", None, NETWORK), trained, weights, how, made)
+    assert all(file in model.files[precision] for precision, file in made.items())
     assert how.images == len(DATA.split.validation)
     assert tunings == ([] if budget else [1])
     assert how.method == ("post-training" if budget else "aware")
@@ -83,21 +93,12 @@ def test_auto_tunes_only_where_the_budget_is_not_kept(
     assert (how.aware_quality is None) == bool(budget)
 
 
-def _always_dark(config: Any, data: Any, network: Any, weights: Any) -> bytes:
-    """Stands in for a network that int8 ruins: it answers the first class whatever it sees."""
-    from nas_edge.export.quantize import quantized_tflite
-
-    ruined = {name: tuple(np.zeros_like(array) for array in group) for name, group in weights.items()}
-    images, _ = data.arrays(data.split.train)
-    return quantized_tflite(keras_model(network, ruined), "int8", lambda: [images])
-
-
 def test_a_method_that_is_aware_needs_no_tuning(tmp_path: Path) -> None:
     config = settings("training.method=quantization-aware", "export.quantization=auto")
     context = TrainingContext(NETWORK, None, TASK, DATA, 0)
     weights = train_network(config.training, context, lambda step: None)
     with Run.create(tmp_path / "run", config) as run:
-        assert settle(run, config, weights, []) == (weights, Quantization("aware"))
+        assert settle(run, config, weights, []) == (weights, Quantization("aware"), {})
 
 
 def test_aware_is_refused_where_activations_are_not_int8() -> None:
