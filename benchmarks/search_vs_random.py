@@ -43,7 +43,7 @@ from nas_edge.search.selection import required_ms
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.spaces.design import Design
-from nas_edge.tasks.base import NetworkTask, TaskData
+from nas_edge.tasks.base import NetworkTask, TaskData, head_of
 
 TARGET_POINTS, SEEDS, TIMED = 1.0, 3, 9
 # The share of networks that meet the target; in the quick form all, so that there are several to choose from.
@@ -227,9 +227,9 @@ class Bench:
 
         settings = self.config.reference
         assert settings is not None
-        channels = self.data.preprocessing.channels
-        outputs = self.task.outputs(self.data)
-        return reference_network(settings.reference_name, settings.input_size, width, outputs, channels)
+        shape = settings.input_size, settings.input_size, self.data.preprocessing.channels
+        outputs, head = self.task.outputs(self.data), head_of(self.task, shape)
+        return reference_network(settings.reference_name, shape[0], width, outputs, shape[2], head)
 
     def _reference_ms(self, source: LatencySource, share_of_width: float) -> float:
         settings = self.config.reference
