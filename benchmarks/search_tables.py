@@ -14,7 +14,8 @@ may be named; nothing was tuned to these.
     python -m benchmarks.search_tables --table results.csv --decisions a,b,c --quality-column accuracy \
         --quality-scale 0.01 --latency-column phone_ms --target-ms 10
 
-`--quick` takes one seed instead of ten, whose figures say little of the median.
+The full form takes some minutes; what it has found is kept in `build/benchmarks/search_tables`, unless `--kept` names
+another folder, and not repeated. `--quick` takes one seed instead of ten, whose figures say little of the median.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kept_results import KeptResults, kept_folder
 from nas_edge.latency.column import open_column
 from nas_edge.rewards import REWARDS, Objective
 from nas_edge.search.finalists import FinalistsSettings, find_finalists
@@ -113,8 +114,8 @@ class Searches:
     seconds_per_proposal: float
 
 
-def searches(problem: Problem, seed: int) -> Searches:
-    """All searches of a problem with one seed."""
+def searches(problem: Problem, seed: int) -> dict[str, float]:
+    """All searches of a problem with one seed: `Searches` as JSON values."""
     started_s = time.perf_counter()
     _, guided = _searched(problem, None, FEW, seed)
     took_s = time.perf_counter() - started_s
@@ -125,13 +126,14 @@ def searches(problem: Problem, seed: int) -> Searches:
         loop, trials, problem.target_ms, FinalistsSettings(sampled=256), generator(seed, "finalists")
     )
     winner = select(loop.space, loop.controller, loop.evaluate_all, None, finalists=finalists).winner
-    return Searches(
+    found = Searches(
         _best([trial for i, trial in enumerate(guided) if len({t.architecture for t in guided[: i + 1]}) <= FEW]),
         _best(by_chance),
         _best([most_likely]),
         _best([winner]),
         took_s / len(guided),
     )
+    return asdict(found)
 
 
 def _best(trials: Sequence[Trial]) -> float:
@@ -198,19 +200,28 @@ def main() -> None:
     parser.add_argument("--quality-scale", type=float, default=1.0, help="times that column; 0.01 for percent")
     parser.add_argument("--latency-column", help="in milliseconds")
     parser.add_argument("--target-ms", type=float, action="append", help="may be repeated")
+    parser.add_argument("--kept", type=Path, help="folder that keeps what was found")
     arguments = parser.parse_args()
     named = (arguments.decisions, arguments.quality_column, arguments.latency_column, arguments.target_ms)
     if any(value is not None for value in (arguments.table, *named)) and None in (arguments.table, *named):
         parser.error("--table requires --decisions, --quality-column, --latency-column and --target-ms")
     chosen, seeds = problems(arguments), range(QUICK_SEEDS if arguments.quick else SEEDS)
+    with kept_folder("search_tables", arguments.kept, arguments.quick) as folder:
+        results = KeptResults(folder / "results.jsonl")
+        keys = {problem: [f"{problem.name}, seed {seed}, {problem.file}" for seed in seeds] for problem in chosen}
+        results.all(
+            {
+                key: (searches, problem, seed)
+                for problem in chosen
+                for seed, key in zip(seeds, keys[problem], strict=True)
+            }
+        )
     rows = []
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        running = {problem: [pool.submit(searches, problem, seed) for seed in seeds] for problem in chosen}
-        for problem, futures in running.items():
-            row = figures_of(problem, [future.result() for future in futures])
-            rows.append(row)
-            medians = ", ".join(f"{name} {value:.4f}" for name, value in row["median"].items())
-            print(f"{problem.name}: best {row['best']:.4f}; median of {len(futures)}: {medians}", flush=True)
+    for problem in chosen:
+        row = figures_of(problem, [Searches(**results[key]) for key in keys[problem]])
+        rows.append(row)
+        medians = ", ".join(f"{name} {value:.4f}" for name, value in row["median"].items())
+        print(f"{problem.name}: best {row['best']:.4f}; median of {len(seeds)}: {medians}")
     figures = {
         "benchmark": "search_tables",
         "quick": arguments.quick,

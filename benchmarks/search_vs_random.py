@@ -4,19 +4,21 @@ For each seed, a one-shot search on the built-in `procedural` data, by the publi
 random networks, and then, at the same target and trained, quantised and tested alike:
 
     random     the best of random search: networks that meet the target, each trained with the training images alone, as
-               many as the training images that the search took pay for, the most accurate on validation images
+               many as the training images pay for that the search took, those of successive halving included, the most
+               accurate on validation images
     slowest    the slowest network that meets the target, of as many random ones as the search measured
     scaled     the published reference network of the space, as wide as the target allows
 
 Random search measures no more networks than the search did, and leaves them the same head-room. The search has to be at
 least 1.0 point better than each in the mean of three seeds. The 95% intervals are those of Student's t.
 
-    python -m benchmarks.search_vs_random [--quick] [--runs FOLDER] [--seeds N] [--latency SOURCE]
+    python -m benchmarks.search_vs_random [--quick] [--kept FOLDER] [--seeds N] [--latency SOURCE]
         [--set NAME=VALUE ...]
 
-With `--runs` what is finished is not repeated, and searches that were stopped go on. `--latency sim:edgetpu` takes all
-latencies from there, for a machine that is not quiet; otherwise this host is measured. `--quick` makes a search of a
-few steps with one seed, which shows that everything works and allows no verdict.
+Everything is kept in `build/benchmarks/search_vs_random`, unless another folder is named: what is finished is not
+repeated, and a search that was stopped goes on. `--latency sim:edgetpu` takes all latencies from there, for a machine
+that is not quiet; otherwise this host is measured. `--quick` makes a search of a few steps with one seed, which does
+all that the full form does and allows no verdict.
 """
 
 from __future__ import annotations
@@ -24,18 +26,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.kept_results import KeptResults
+from benchmarks.kept_results import KeptResults, kept_folder
 from nas_edge.config import RunConfig, load_config
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.runs.run import SELECTION
+from nas_edge.search.finalists import halving_rounds
 from nas_edge.search.selection import required_ms
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture, SearchSpace
@@ -49,35 +52,34 @@ FULL: dict[str, Any] = {
     "data": {"source": "procedural:size=32,classes=8", "augmentation": {"shift": 0, "rotation_degrees": 0, "zoom": 0}},
     "space": {"name": "mobilenet-v3-like", "input_size": 32, "width_multiplier": 0.35},
     "search": {
-        "steps": 3000,
+        "steps": 1800,
         "rematerialize": False,
-        "delay_fraction": 0.75,
+        "delay_fraction": 0.9,
         "reward_delay_steps": 7,
         "validation_batch_size": 256,
         "random_baseline": False,
         "weights": SMALL_DATA,
     },
-    "finalists": {"sampled": 256, "front": 0},
+    "finalists": {"sampled": 256, "trained": 8, "front": 0},
     "training": {**SMALL_DATA, "epochs": 4},
     "export": {"compare": False},
 }
 QUICK: dict[str, Any] = {
     **FULL,
-    "data": {"source": "digits"},
+    "data": {**FULL["data"], "source": "procedural:size=32,classes=4,train=300,test=100"},
     "space": {"name": "proxylessnas", "input_size": 16, "width_multiplier": 0.25},
     "search": {
-        "steps": 6,
+        "steps": 4,
         "rematerialize": False,
         "delay_fraction": 0.5,
-        "op_warmup_fraction": 0.0,
-        "filter_warmup_fraction": 0.0,
+        "op_warmup_fraction": 0.25,
+        "reward_delay_steps": 1,
         "validation_batch_size": 64,
         "random_baseline": False,
         "weights": SMALL_DATA,
     },
-    "finalists": {"front": 0},
+    "finalists": {"sampled": 4, "measured": 2, "trained": 2, "front": 0},
     "training": {**SMALL_DATA, "epochs": 0.5},
-    "export": {"compare": False},
     "latency": "sim:edgetpu",
 }
 # Where latencies are simulated, those of the delivered files on this host are not asked about.
@@ -161,11 +163,13 @@ class Bench:
         selected = [Trial.from_json(record) for record in read_journal(run.path(f"stages/{SELECTION}.jsonl")).records]
         timed = {trial.architecture for trial in trials if trial.latency is not None}
         search: Any = config.search
+        halving = sum(one.networks * one.share for one in halving_rounds(config.finalists.trained))
         return {
             "accuracy": finished.winner.accuracy[config.export.precision],
             "architecture": finished.winner.architecture,
             "measured": len(timed) + len(selected),
-            "images": search.steps * search.samples_per_step * search.weights.batch_size,
+            "images": search.steps * search.samples_per_step * search.weights.batch_size
+            + round(halving * self._images_of_training),
         }
 
     def _median_ms(self, source: LatencySource) -> float:
@@ -259,9 +263,12 @@ class Bench:
         return float(model.quality[self.config.export.precision])
 
 
+BEGAN_S = time.monotonic()
+
+
 def tell(line: str) -> None:
-    """Prints at once."""
-    print(line, flush=True)
+    """Prints at once, with the time since the start."""
+    print(f"[{(time.monotonic() - BEGAN_S) / 60:.1f} min] {line}", flush=True)
 
 
 def difference(points: Sequence[float]) -> dict[str, Any]:
@@ -279,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints what every seed came to, and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a search of a few steps, one seed: no verdict")
-    parser.add_argument("--runs", type=Path, help="folder that keeps everything")
+    parser.add_argument("--kept", type=Path, help="folder that keeps everything")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--latency", help="where all latencies come from, for example sim:edgetpu; default: this host")
     parser.add_argument("--set", dest="assignments", action="append", default=[], help="a setting of the search")
@@ -288,15 +295,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "latency" in settings:
         settings |= HURRIED
     rows = []
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = given.runs or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+    with kept_folder("search_vs_random", given.kept, given.quick) as folder:
         results = KeptResults(folder / "results.jsonl")
+        if results.once("settings", lambda: [settings, given.assignments]) != [settings, given.assignments]:
+            parser.error(f"{folder} keeps results of other settings; name another with --kept, or delete it")
         for seed in range(1 if given.quick else given.seeds):
             # A placeholder, until networks have been timed.
             flags = {**settings, "seed": seed, "target.latency_ms": 1.0}
             config = load_config(flags=flags, settings=given.assignments)
             rows.append(Bench(config, folder / f"seed-{seed}", results).run())
+            tell(f"seed {seed} done")
     figures: dict[str, Any] = {"benchmark": "search_vs_random", "seeds": rows, "target_points": TARGET_POINTS}
     complete = [row for row in rows if all(name in row for name in COMPARED)]
     better = {

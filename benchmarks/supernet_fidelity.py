@@ -14,12 +14,14 @@ or smaller kernels, ratios and widths, and to gates or none: drawn evenly in 86 
 
 By chance alone, tau has a mean of 0 and the standard deviation that is printed. A supernet is trained for as many
 epochs as `--supernet-epochs` says, and its controller rests all along, so what is seen is what a search begins with.
+An update of `sandwich` trains two networks, so it has half as many updates.
 
-    python -m benchmarks.supernet_fidelity [--quick] [--results FILE] [--architectures N] [--source SOURCE]
+    python -m benchmarks.supernet_fidelity [--quick] [--kept FOLDER] [--architectures N] [--source SOURCE]
         [--epochs E] [--supernet-epochs E] [--variants NAME...]
 
-With `--results` each training is written to a file when it ends, and those that the file has are not repeated. The full
-form takes about an hour on two free cores.
+Trainings run side by side, one core each. Each is kept when it ends, in `build/benchmarks/supernet_fidelity` unless
+another folder is named, and not repeated. `--quick` takes the space without its blocks, few images and four
+architectures: it does all that the full form does, and allows no verdict.
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.kept_results import KeptResults
-from benchmarks.procedural_data import DRAWN, TRAINING, WIDTH, cpu_s, leaning, macs, network_of
+from benchmarks.kept_results import KeptResults, kept_folder
+from benchmarks.procedural_data import DRAWN, TRAINING, WIDTH, leaning, macs, network_of
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
@@ -48,6 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "fair sampling": {"fair_sampling": True},
     "sandwich": {"sandwich": True},
+    "complexity-aware": {"complexity_aware": True},
 }
 
 
@@ -61,7 +65,7 @@ class Extent:
         epochs: of a training.
         supernet_epochs: of a supernet.
         architectures: over all, and as many in the window.
-        seeds: of the trainings; with one there is no ceiling.
+        blocks: of the space, beside stem and head.
     """
 
     source: str
@@ -69,16 +73,17 @@ class Extent:
     epochs: float
     supernet_epochs: float
     architectures: int
-    seeds: int = 2
+    blocks: int
 
     @property
     def what(self) -> str:
-        """What results depend on beside architecture and seed."""
-        return f"{self.source} at {self.size}"
+        """What results depend on beside architecture, seed and epochs."""
+        return f"{self.source} at {self.size}, {self.blocks} blocks"
 
 
-FULL = Extent("procedural:size=32,classes=8", 32, 4, 24, FEWEST)
-QUICK = Extent("procedural:size=32,classes=4,train=600,test=400", 32, 1, 2, 2, seeds=1)
+SEEDS = 2
+FULL = Extent("procedural:size=32,classes=8", 32, 4, 24, FEWEST, 5)
+QUICK = Extent("procedural:size=32,classes=4,train=400,test=200", 32, 1, 2, 2, 0)
 
 
 class NoLatency(LatencySource):
@@ -97,21 +102,35 @@ class NoLatency(LatencySource):
 
 
 def drawn(space: NetworkSpace, count: int) -> tuple[list[Architecture], list[Architecture]]:
-    """So many architectures of any size, and so many of about the same."""
+    """So many architectures of any size, and so many of about the same, which those of the first may be among."""
     rng = np.random.default_rng(0)
     middle = np.median([macs(space, leaning(space, rng)) for _ in range(DRAWN)])
     everywhere = [space.canonical(leaning(space, rng)) for _ in range(count)]
-    window: list[Architecture] = []
+    window: dict[Architecture, None] = {}
+    remaining = iter(everywhere)
     while len(window) < count:
-        architecture = space.canonical(leaning(space, rng))
+        architecture = next(remaining, None) or space.canonical(leaning(space, rng))
         if abs(macs(space, architecture) / middle - 1) <= WINDOW:
-            window.append(architecture)
-    return everywhere, window
+            window[architecture] = None
+    return everywhere, list(window)
 
 
-def stand_alone(
-    space: NetworkSpace, architecture: Architecture, seed: int, extent: Extent, data: Any, task: Any
-) -> float:
+# ---------------------------------------------------------------- what is trained, each in a process of one core
+
+
+def start() -> None:
+    """Has TensorFlow use one core: small networks make little use of more."""
+    from nas_edge.quiet import held_stderr, start_tensorflow
+
+    with held_stderr():
+        import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    start_tensorflow()
+
+
+def stand_alone(architecture: Architecture, seed: int, extent: Extent) -> float:
     """Test accuracy of an architecture after a training of its own."""
     import keras
 
@@ -121,6 +140,7 @@ def stand_alone(
     from nas_edge.training.trainer import evaluate, train_model
 
     keras.backend.clear_session()
+    space, data, task = opened(extent)
     network = network_of(space, architecture)
     model = keras_model(network, seed=integer(seed, "weights"))
     settings = OptimizationSettings(epochs=extent.epochs, **TRAINING)
@@ -128,14 +148,7 @@ def stand_alone(
     return evaluate(model, data.in_order(data.split.test, 250), task)
 
 
-def shared(
-    space: NetworkSpace,
-    architectures: Sequence[Architecture],
-    options: Mapping[str, Any],
-    extent: Extent,
-    data: Any,
-    task: Any,
-) -> list[float]:
+def shared(variant: str, architectures: Sequence[Architecture], extent: Extent) -> dict[str, float]:
     """Validation accuracies of architectures with the weights of one supernet."""
     import keras
 
@@ -144,8 +157,10 @@ def shared(
     from nas_edge.search.one_shot import OneShotSettings
 
     keras.backend.clear_session()
-    batch_size = int(TRAINING["batch_size"])
-    steps = max(2, round(extent.supernet_epochs * len(data.split.train) / batch_size))
+    space, data, task = opened(extent)
+    options, batch_size = VARIANTS[variant], int(TRAINING["batch_size"])
+    images = extent.supernet_epochs * len(data.split.train) / (2 if "sandwich" in options else 1)
+    steps = max(2, round(images / batch_size))
     settings = OneShotSettings.model_validate(
         {
             "steps": steps,
@@ -160,20 +175,22 @@ def shared(
     loop = make_search(settings, context)
     loop.run()
     candidates = [loop.evaluator.candidate(architecture) for architecture in architectures]
-    return [quality.value or 0.0 for quality in loop.evaluator.quality.evaluate_all(candidates)]
+    qualities = loop.evaluator.quality.evaluate_all(candidates)
+    return {str(one): quality.value or 0.0 for one, quality in zip(architectures, qualities, strict=True)}
 
 
+@cache
 def opened(extent: Extent) -> tuple[NetworkSpace, Any, Any]:
     """Space, data and task."""
     from nas_edge.data.settings import AugmentationSettings, DataSettings
-    from nas_edge.spaces.mobilenet_v3_like import mobilenet_v3_like
+    from nas_edge.spaces.mobilenet_v3_like import BLOCKS, mobilenet_v3_like
     from nas_edge.tasks.classification import Classification, ClassificationSettings
 
     task = Classification(ClassificationSettings())
     unchanged = AugmentationSettings(shift=0, rotation_degrees=0, zoom=0)  # see `procedural_data`
     data = task.load(DataSettings(source=extent.source, augmentation=unchanged), extent.size, 0)
-    space = mobilenet_v3_like(extent.size, WIDTH, len(data.dataset.class_names), data.dataset.channels)
-    return space, data, task
+    classes, channels = len(data.dataset.class_names), data.dataset.channels
+    return mobilenet_v3_like(extent.size, WIDTH, classes, channels, BLOCKS[: extent.blocks]), data, task
 
 
 # ---------------------------------------------------------------- what is found
@@ -203,7 +220,7 @@ def figures(accuracies: Any, macs_of: Sequence[int], scores: Mapping[str, Sequen
     taus = {name: correlations(of_variant, accuracies) for name, of_variant in scores.items()}
     return {
         "architectures": len(accuracies),
-        "ceiling": tau(*accuracies.T) if accuracies.shape[1] == 2 else None,
+        "ceiling": tau(*accuracies.T),
         "null_deviation": null_deviation(len(accuracies)),
         "macs": correlations(macs_of, accuracies),
         "accuracy_range": [float(accuracies.min()), float(accuracies.max())],
@@ -211,71 +228,30 @@ def figures(accuracies: Any, macs_of: Sequence[int], scores: Mapping[str, Sequen
     }
 
 
-def scored(
-    space: NetworkSpace,
-    every: Sequence[Architecture],
-    variant: str,
-    extent: Extent,
-    data: Any,
-    task: Any,
-    results: KeptResults,
-) -> dict[str, float]:
-    """Validation accuracy with the shared weights of a variant, by architecture."""
-    key = f"shared, {variant}, {extent.what}, {extent.supernet_epochs:g} epochs, {extent.architectures}"
-
-    def find_out() -> dict[str, float]:
-        began_s = cpu_s()
-        found = shared(space, every, VARIANTS[variant], extent, data, task)
-        print(f"supernet, {variant}: {cpu_s() - began_s:.0f} s of a processor", flush=True)
-        return dict(zip(map(str, every), found, strict=True))
-
-    known: dict[str, float] = results.once(key, find_out)
-    return known
-
-
-def trained(
-    space: NetworkSpace,
-    architecture: Architecture,
-    seed: int,
-    extent: Extent,
-    data: Any,
-    task: Any,
-    results: KeptResults,
-) -> float:
-    """Test accuracy of a training of its own."""
-    key = f"alone, {architecture}, seed {seed}, {extent.what}, {extent.epochs:g} epochs"
-
-    def find_out() -> float:
-        began_s = cpu_s()
-        accuracy = stand_alone(space, architecture, seed, extent, data, task)
-        size, took_s = macs(space, architecture) / 1e6, cpu_s() - began_s
-        print(f"{size:6.2f} M MACs, seed {seed}: accuracy {accuracy:.4f}, {took_s:.0f} s of a processor", flush=True)
-        return accuracy
-
-    return float(results.once(key, find_out))
-
-
 def found_out(extent: Extent, results: KeptResults, variants: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Everything, by group: what is known already and what is trained now."""
     from nas_edge.quiet import held_stderr
 
     with held_stderr():
-        space, data, task = opened(extent)
-        groups = dict(zip(("all", "window"), drawn(space, extent.architectures), strict=True))
-        every = [one for group in groups.values() for one in group]
-        scores = {"default": scored(space, every, "default", extent, data, task, results)}
-        accuracies: dict[str, list[float]] = {}
-        for seed in range(extent.seeds):
-            for architecture in every:
-                accuracy = trained(space, architecture, seed, extent, data, task, results)
-                accuracies.setdefault(str(architecture), []).append(accuracy)
-        for name in variants:
-            scores[name] = scored(space, every, name, extent, data, task, results)
+        space, _, _ = opened(extent)
+    groups = dict(zip(("all", "window"), drawn(space, extent.architectures), strict=True))
+    every = list(dict.fromkeys(one for group in groups.values() for one in group))
+    supernets = {
+        name: f"supernet, {name}, {extent.supernet_epochs:g} epochs, {extent.what}, {extent.architectures}"
+        for name in variants
+    }
+    alone = {
+        (one, seed): f"alone, seed {seed}, {extent.epochs:g} epochs, {extent.what}, {one}"
+        for seed in range(SEEDS)
+        for one in every
+    }
+    jobs = {supernets[name]: (shared, name, every, extent) for name in variants}
+    results.all(jobs | {key: (stand_alone, one, seed, extent) for (one, seed), key in alone.items()}, start)
     return {
         group: figures(
-            [accuracies[str(one)] for one in architectures],
+            [[results[alone[one, seed]] for seed in range(SEEDS)] for one in architectures],
             [macs(space, one) for one in architectures],
-            {name: [scores[name][str(one)] for one in architectures] for name in variants},
+            {name: [results[supernets[name]][str(one)] for one in architectures] for name in variants},
         )
         for group, architectures in groups.items()
     }
@@ -284,7 +260,7 @@ def found_out(extent: Extent, results: KeptResults, variants: Sequence[str]) -> 
 def verdict(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Whether the default is as claimed; null where the architectures are too few to say."""
     everywhere, window = found["all"], found["window"]
-    if everywhere["architectures"] < FEWEST or window["ceiling"] is None:
+    if everywhere["architectures"] < FEWEST:
         count, deviation = everywhere["architectures"], everywhere["null_deviation"]
         return {
             "pass": None,
@@ -297,8 +273,8 @@ def verdict(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a line for each training, and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="four short trainings and little data: no verdict")
-    parser.add_argument("--results", type=Path, help="a file that keeps what was trained")
+    parser.add_argument("--quick", action="store_true", help="few short trainings of a small space: no verdict")
+    parser.add_argument("--kept", type=Path, help="folder that keeps what was trained")
     parser.add_argument("--architectures", type=int, help="over all, and as many in the window")
     parser.add_argument("--source", help="of the data, procedural:size=...")
     parser.add_argument("--epochs", type=float, help="of a training")
@@ -312,15 +288,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.epochs or base.epochs,
         given.supernet_epochs or base.supernet_epochs,
         given.architectures or base.architectures,
-        base.seeds,
+        base.blocks,
     )
-    variants = given.variants or (["default"] if given.quick else list(VARIANTS))
-    found = found_out(extent, KeptResults(given.results), list(dict.fromkeys(["default", *variants])))
+    variants = list(dict.fromkeys(["default", *(given.variants or VARIANTS)]))
+    with kept_folder("supernet_fidelity", given.kept, given.quick) as folder:
+        found = found_out(extent, KeptResults(folder / "results.jsonl"), variants)
     for group, of_group in found.items():
         taus = ", ".join(f"{name} {value:.2f}" for name, value in of_group["tau"].items())
-        ceiling = "not known" if of_group["ceiling"] is None else f"{of_group['ceiling']:.2f}"
         print(
-            f"{group}: tau {taus}; multiply-adds {of_group['macs']:.2f}, ceiling {ceiling}, by chance "
+            f"{group}: tau {taus}; multiply-adds {of_group['macs']:.2f}, ceiling {of_group['ceiling']:.2f}, by chance "
             f"0 +- {of_group['null_deviation']:.2f}"
         )
     targets = {"all": TARGET_ALL, "window_of_ceiling": TARGET_OF_CEILING}

@@ -18,10 +18,12 @@ The search with the absolute reward (TuNAS) and the default beta has to come, at
 Beside it, for comparison, the exponent forms of the reward (MnasNet, arXiv:1807.11626) with the same beta, and the
 absolute reward with the baseline as published, which takes a reward in before it is compared.
 
-    python -m benchmarks.target_hit [--quick] [--parts table host] [--runs FOLDER]
+    python -m benchmarks.target_hit [--quick] [--parts table host] [--kept FOLDER]
         [--steps N] [--seeds N] [--variants NAME...]
 
-`--quick` takes one seed of the table. With `--runs`, searches on this host that were stopped go on.
+Searches are kept in `build/benchmarks/target_hit`, unless another folder is named: what is finished is not repeated,
+and a search on this host that was stopped goes on. `--quick` takes short searches for two targets, and on this host of
+a few steps with whatever its latencies come to: it does all that the full form does, and allows no verdict.
 """
 
 from __future__ import annotations
@@ -30,9 +32,7 @@ import argparse
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -40,6 +40,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.kept_results import KeptResults, kept_folder
 from nas_edge.latency.source import Candidate
 from nas_edge.spaces.decisions import Architecture, NetworkSpace, SearchSpace
 from nas_edge.spaces.design import Design
@@ -54,6 +55,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 BETA = -0.10
 STEPS, SEEDS, RANDOM, FINALISTS = 2_000, 3, 1_000, 256
+QUICK_TARGETS, QUICK_STEPS = 2, 120
 NOISE_IMAGES = 512
 DELIVERED_TABLE, DELIVERED_HOST, SAMPLED_OFF = 0.015, 0.05, 0.05
 # Standard deviation of an effect; some thirty active choices then make networks of one size differ by half a point.
@@ -204,8 +206,8 @@ class Outcome:
         return self.sampled_ms / self.target_ms - 1
 
 
-def search_table(variant: str, target_ms: float, seed: int, steps: int) -> Outcome:
-    """Searches, selects as a run does, and compares with chance."""
+def search_table(variant: str, target_ms: float, seed: int, steps: int) -> dict[str, Any]:
+    """Searches and selects as a run does: `Outcome` as JSON values."""
     from nas_edge.latency.table import TableSource
     from nas_edge.quality.source import FunctionQuality, Quality
     from nas_edge.rewards import REWARDS, Objective
@@ -250,7 +252,7 @@ def search_table(variant: str, target_ms: float, seed: int, steps: int) -> Outco
     assert winner.latency_ms is not None
     assert winner.quality is not None
     sampled_ms = float(np.mean([latency_of(space.canonical(one)) for one in proposals]))
-    return Outcome(variant, target_ms, seed, winner.latency_ms, winner.quality, sampled_ms)
+    return asdict(Outcome(variant, target_ms, seed, winner.latency_ms, winner.quality, sampled_ms))
 
 
 def best_of_random(target_ms: float) -> float:
@@ -264,22 +266,24 @@ def best_of_random(target_ms: float) -> float:
     return max(quality_of(space.canonical(one)) for one in found[:RANDOM])
 
 
-def table_figures(steps: int, seeds: int, variants: Sequence[str]) -> dict[str, Any]:
+def table_figures(
+    results: KeptResults, targets_ms: Sequence[float], steps: int, seeds: int, variants: Sequence[str]
+) -> dict[str, Any]:
     """Searches all targets: with several seeds as it is by default, and with one each variant beside it."""
-    wanted = [("absolute", target_ms, seed) for target_ms in TARGETS_MS for seed in range(seeds)]
-    wanted += [(name, target_ms, 0) for name in variants if name != "absolute" for target_ms in TARGETS_MS]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        chance = dict(zip(TARGETS_MS, pool.map(best_of_random, TARGETS_MS), strict=True))
-        outcomes = []
-        for future in [pool.submit(search_table, *one, steps) for one in wanted]:
-            one = future.result()
-            outcomes.append(one)
-            print(
-                f"{one.variant:8} target {one.target_ms:5.0f} ms, seed {one.seed}: {one.latency_ms:6.2f} ms "
-                f"({one.below:.1%} below), quality {one.quality:.4f} (random {chance[one.target_ms]:.4f}), "
-                f"policy {one.sampled_off:+.1%}",
-                flush=True,
-            )
+    wanted = [("absolute", target_ms, seed) for target_ms in targets_ms for seed in range(seeds)]
+    wanted += [(name, target_ms, 0) for name in variants if name != "absolute" for target_ms in targets_ms]
+    by_chance = {target_ms: f"random, {RANDOM} below {target_ms:g} ms" for target_ms in targets_ms}
+    keys = {one: "{}, target {:g} ms, seed {}, ".format(*one) + f"{steps} steps" for one in wanted}
+    jobs = {key: (search_table, *one, steps) for one, key in keys.items()}
+    results.all(jobs | {key: (best_of_random, target_ms) for target_ms, key in by_chance.items()})
+    chance = {target_ms: results[key] for target_ms, key in by_chance.items()}
+    outcomes = [Outcome(**results[key]) for key in keys.values()]
+    for one in outcomes:
+        print(
+            f"{one.variant:8} target {one.target_ms:5.0f} ms, seed {one.seed}: {one.latency_ms:6.2f} ms "
+            f"({one.below:.1%} below), quality {one.quality:.4f} (random {chance[one.target_ms]:.4f}), "
+            f"policy {one.sampled_off:+.1%}"
+        )
     ours = [one for one in outcomes if one.variant == "absolute"]
     checks = {
         "delivered": all(0 <= one.below <= DELIVERED_TABLE for one in ours),
@@ -301,7 +305,8 @@ def table_figures(steps: int, seeds: int, variants: Sequence[str]) -> dict[str, 
 
 # ---------------------------------------------------------------- this host
 
-HOST_STEPS, HOST_TARGETS = 320, 5
+HOST_TARGETS = 5
+HURRIED = {"max_risk": 1.0, "patience_s": 0.0}
 BUSY = "other programs kept this machine too busy to time networks on it"
 HOST: dict[str, Any] = {
     "data.source": "digits",
@@ -316,10 +321,20 @@ HOST: dict[str, Any] = {
     "export.weights": "shared",
     "export.compare": False,
     "finalists.front": 0,
+    "search.steps": 320,
+}
+QUICK_HOST: dict[str, Any] = {
+    **HOST,
+    "space.input_size": 16,
+    "space.width_multiplier": 0.25,
+    "search.steps": 4,
+    "search.samples_per_step": 1,
+    "search.validation_batch_size": 64,
+    **{f"{name}.{setting}": value for name in ("measure", "final_measure") for setting, value in HURRIED.items()},
 }
 
 
-def host_targets_ms() -> list[float]:
+def host_targets_ms(settings: Mapping[str, Any], count: int) -> list[float]:
     """Targets between the latencies of the smallest and largest network, in equal ratios; none where it is busy."""
     from benchmarks.procedural_data import extreme
     from nas_edge.api import configure
@@ -327,7 +342,7 @@ def host_targets_ms() -> list[float]:
     from nas_edge.spaces import SPACES
     from nas_edge.stages.context import open_devices
 
-    config = configure(preset="demo", settings=HOST)
+    config = configure(preset="demo", settings=settings)
     space = SPACES.make(config.space, 10, 1)
     assert isinstance(space, NetworkSpace)
     with open_devices(config) as device:
@@ -338,19 +353,19 @@ def host_targets_ms() -> list[float]:
         fastest_ms, slowest_ms = (future.result().latency_ms for future in asked)
     if fastest_ms is None or slowest_ms is None:
         return []
-    shares = np.linspace(0.2, 0.7, HOST_TARGETS)
+    shares = np.linspace(0.2, 0.7, count)
     return [round(float(fastest_ms * (slowest_ms / fastest_ms) ** share), 3) for share in shares]
 
 
-def host_figures(folder: Path, steps: int) -> dict[str, Any]:
-    """Searches all targets on this host, or goes on with that."""
+def host_figures(folder: Path, settings: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Searches so many targets on this host, or goes on with that."""
     from nas_edge.api import resume_targets, search_targets
 
-    out = folder / "host"
+    out, steps = folder / "host", settings["search.steps"]
     if out.exists():
         found = resume_targets(out)
-    elif targets_ms := host_targets_ms():
-        found = search_targets(out, targets_ms, preset="demo", settings={**HOST, "search.steps": steps})
+    elif targets_ms := host_targets_ms(settings, count):
+        found = search_targets(out, targets_ms, preset="demo", settings=settings)
     else:
         return {"steps": steps, "targets": [], "pass": None, "reason": BUSY}
     rows: list[dict[str, Any]] = []
@@ -385,7 +400,7 @@ def host_figures(folder: Path, steps: int) -> dict[str, Any]:
 def verdict(parts: Mapping[str, Mapping[str, Any]], quick: bool) -> dict[str, Any]:
     """Whether all parts are as claimed."""
     if quick:
-        return {"pass": None, "reason": "one seed of a search of a quarter of the length, and nothing on this host"}
+        return {"pass": None, "reason": "searches of a few steps"}
     if len(parts) < 2:
         return {"pass": None, "reason": f"only the part {next(iter(parts))} was run"}
     passes = [part["pass"] for part in parts.values()]
@@ -397,26 +412,29 @@ def verdict(parts: Mapping[str, Mapping[str, Any]], quick: bool) -> dict[str, An
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a line for each target, and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed of a short search of the table")
+    parser.add_argument("--quick", action="store_true", help="short searches for two targets: no verdict")
     parser.add_argument("--parts", nargs="+", choices=("table", "host"), default=("table", "host"))
-    parser.add_argument("--runs", type=Path, help="folder that keeps the searches on this host")
-    parser.add_argument("--steps", type=int, default=STEPS, help="of each search of the table")
+    parser.add_argument("--kept", type=Path, help="folder that keeps what was searched")
+    parser.add_argument("--steps", type=int, help=f"of each search of the table; default: {STEPS}")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of the absolute reward; what is beside it has one")
     parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), help="beside the absolute reward")
     given = parser.parse_args(arguments)
     parts: dict[str, dict[str, Any]] = {}
-    if "table" in given.parts or given.quick:
-        if not (data_folder() / "tunas_pixel1").is_dir():
-            print(
-                json.dumps({"benchmark": "target_hit", "pass": None, "reason": f"needs the tables in {data_folder()}"})
+    if "table" in given.parts and not (data_folder() / "tunas_pixel1").is_dir():
+        print(json.dumps({"benchmark": "target_hit", "pass": None, "reason": f"needs the tables in {data_folder()}"}))
+        return
+    with kept_folder("target_hit", given.kept, given.quick) as folder:
+        if "table" in given.parts:
+            parts["table"] = table_figures(
+                KeptResults(folder / "results.jsonl"),
+                TARGETS_MS[1 : 1 + QUICK_TARGETS] if given.quick else TARGETS_MS,
+                given.steps or (QUICK_STEPS if given.quick else STEPS),
+                1 if given.quick else given.seeds,
+                given.variants or list(VARIANTS),
             )
-            return
-        steps = given.steps // 4 if given.quick else given.steps
-        variants = given.variants or ([] if given.quick else list(VARIANTS))
-        parts["table"] = table_figures(steps, 1 if given.quick else given.seeds, variants)
-    if "host" in given.parts and not given.quick:
-        with tempfile.TemporaryDirectory() as temporary:
-            parts["host"] = host_figures(given.runs or Path(temporary), HOST_STEPS)
+        if "host" in given.parts:
+            chosen = (QUICK_HOST, QUICK_TARGETS) if given.quick else (HOST, HOST_TARGETS)
+            parts["host"] = host_figures(folder, *chosen)
     targets = {"below": [DELIVERED_TABLE, DELIVERED_HOST], "sampled_off": SAMPLED_OFF}
     print(json.dumps({"benchmark": "target_hit", **parts, "targets": targets, **verdict(parts, given.quick)}))
 

@@ -30,6 +30,7 @@ from nas_edge.runs.result import ResultRow, RunResult
 if TYPE_CHECKING:
     from nas_edge.latency.model_file import ModelFile
     from nas_edge.latency_fitting.fitting import FitRequest
+    from nas_edge.latency_fitting.reselecting import Reselection
     from nas_edge.several_targets import TargetResult
     from nas_edge.spaces.decisions import SearchSpace
 
@@ -281,6 +282,36 @@ def deliver(
     return deliver_architecture(Path(run), architecture, new, target_ms, change, reporter or Reporter())
 
 
+def reselect(
+    run: str | Path,
+    targets_ms: Sequence[float],
+    *,
+    latency: str | None = None,
+    device: str | None = None,
+    reporter: Reporter | None = None,
+) -> Reselection:
+    """Answers other targets on another device, or by a latency model, from what a run knows; nothing is trained.
+
+    Args:
+        run: its folder.
+        targets_ms: latencies to meet.
+        latency: `model:FILE`, a model that predicts; it or a device has to be named.
+        device: address of a device, on which some architectures of the run are measured.
+        reporter: see `search`.
+
+    Raises:
+        ConfigError: when neither is named, or both; or the model is of something else.
+        RunError, DeviceError: when the run folder or the device fails.
+    """
+    from nas_edge.latency_fitting.reselecting import reselect_by_model, reselect_on_device
+
+    if latency is not None and device is None:
+        return reselect_by_model(Path(run), targets_ms, latency, reporter or Reporter())
+    if device is not None and latency is None:
+        return reselect_on_device(Path(run), targets_ms, device, reporter or Reporter())
+    raise ConfigError("name either a latency model or a device")
+
+
 def benchmark(
     models: Sequence[str | Path],
     *,
@@ -448,6 +479,7 @@ __all__ = [
     "fit_latency",
     "fit_latency_to_runs",
     "import_latency",
+    "reselect",
     "resume",
     "resume_targets",
     "search",

@@ -491,6 +491,9 @@ def load_config(
         _merge(merged, PRESETS[preset])
     for overrides in given:
         _expand_short_forms(overrides)
+    if base is None:
+        given = [*_of_task(merged, given, preset), *given]
+    for overrides in given:
         _drop_of_others(merged, overrides)
         _merge(merged, overrides)
     try:
@@ -501,12 +504,26 @@ def load_config(
     return config
 
 
+def _of_task(merged: Overrides, given: Sequence[Overrides], preset: str | None) -> list[Overrides]:
+    """What the task that is asked for changes: of the defaults, and of a preset."""
+    names = [_at(overrides, ("task", TASKS.key)) for overrides in (merged, *given)]
+    chosen = [name for name in names if isinstance(name, str)]
+    if not chosen:
+        return []
+    try:
+        settings = TASKS.find(chosen[-1].partition(":")[0]).settings
+    except NasEdgeError:
+        return []  # validation will say so
+    assert issubclass(settings, TaskSettings)
+    return [_undotted(settings.defaults), _undotted(settings.presets.get(preset or "", {}))]
+
+
 def _check_targets(config: RunConfig) -> None:
     """Refuses a run without a target, or with two kinds of them."""
     if config.device.targets:
         if config.target.latency_ms is not None:
             raise ConfigError("device.targets and target.latency_ms exclude each other; leave one out")
-        if not config.latency.asks_device:
+        if config.latency.source != "device":
             raise ConfigError(
                 f"device.targets are met by measuring, but the search takes its latencies from {config.latency.text}",
                 fix="leave out --latency, or give one target (--target-ms)",

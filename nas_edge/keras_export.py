@@ -287,9 +287,9 @@ def _measured(
     models, lines, checks = {}, [], checks_on_device(config, device, files, task, data)
     for (kind, file), found in zip(files.items(), measured, strict=True):
         tested = loaded.quality(file, data.split.test)
-        value, interval = tested.value, task.metric.interval(tested.value, len(data.split.test))
+        value = tested.value
         told = {} if tested.breakdown is None else task.describe_breakdown(tested.breakdown, data)
-        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(checks[kind]), interval, told)
+        models[kind] = DeliveredModel(file, value, latency_facts(found), asdict(checks[kind]), tested.interval, told)
         shown = f"{task.metric.name} {task.metric.text(value)}, {ms_text(found.best_ms)} ms"
         lines.append(f"{kind}: {len(file)} bytes, {shown}; {checks[kind]}")
     return models, lines

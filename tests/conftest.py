@@ -63,8 +63,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def state(home: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is remembered of devices goes no further than a file of tests: many name a made-up one alike."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(home / "state" / request.node.name))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield

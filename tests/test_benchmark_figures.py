@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,17 @@ def test_kept_results_are_found_out_once(tmp_path: Path) -> None:
     assert KeptResults(file).once("another", lambda: None) is None
     assert KeptResults(file).once("another", lambda: pytest.fail("known already")) is None
     assert KeptResults(None).once("a", lambda: 3) == 3
+
+
+def test_what_was_stopped_goes_on_with_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.jsonl"
+    KeptResults(file).keep("root of 4", 2.0)
+    with file.open("a") as lines:
+        lines.write('["root of 9", 3')  # cut off
+    results = KeptResults(file)
+    results.all({"root of 4": (pytest.fail, "known already"), "root of 9": (math.sqrt, 9.0)})
+    assert "1 of 2 results are kept" in capsys.readouterr().out
+    assert [KeptResults(file)["root of 4"], KeptResults(file)["root of 9"]] == [2.0, 3.0]
 
 
 def test_a_mean_difference_has_the_interval_of_student() -> None:

@@ -46,6 +46,14 @@ def spaces(typed: str) -> list[str]:
 
 
 @_completes
+def tasks(typed: str) -> list[str]:
+    """Names of tasks."""
+    from nas_edge.tasks import TASKS
+
+    return list(TASKS.names)
+
+
+@_completes
 def hardware(typed: str) -> list[str]:
     """Names of hardware profiles."""
     from nas_edge.hardware import HARDWARE

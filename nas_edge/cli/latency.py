@@ -137,19 +137,27 @@ def adapt(model: Path, networks: int, out: Path, **options: Any) -> None:
 @latency.command(cls=Command)
 @click.argument("model", type=PATH)
 @_space_options
-def show(model: Path, **options: Any) -> None:
+@click.option("--out", type=PATH, metavar="FILE", help="Write a page with plots to this new file, too.")
+def show(model: Path, out: Path | None, **options: Any) -> None:
     """Shows MODEL: what it is of, how good it is, and where time goes."""
     from nas_edge.latency.model_file import read_model
     from nas_edge.latency_fitting import text
 
+    if out is not None:
+        check_new_file(out)
     file = read_model(model)
     space = _space_of(file, **options)
     tables = [text.summary_rows(file), text.accuracy_rows(file)]
     if space is not None:
-        tables += [text.parts_rows(file, space), text.choices_rows(file, space), text.measured_rows(file, space)]
+        parts = (text.parts_rows, text.layers_rows, text.choices_rows, text.measured_rows)
+        tables += [rows(file, space) for rows in parts]
     _print_tables(tables)
     if note := text.limits_line(file):
         click.echo(f"\n{note}")
+    if out is not None:
+        from nas_edge.latency_fitting.page import write_model_page
+
+        click.echo(f"\n{write_model_page(model.name, file, space, out)}")
 
 
 @latency.command(cls=Command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 DATA_HELP = "digits, procedural, a folder of class folders, a .npz file, tfrecord:FOLDER or tfds:NAME."
 DEVICE_HELP = "Where to measure; may be repeated for devices of one kind. See `nas-edge devices`."
 LATENCY_HELP = (
-    "Where latencies of candidates come from: device (default), model:FILE, table:FILE, sim:edgetpu, NAME:REST."
+    "Where latencies of candidates come from: device (default), hybrid, model:FILE, table:FILE, sim:edgetpu, NAME:REST."
 )
 HARDWARE_HELP = "What has to run it, for example edgetpu. See `nas-edge spaces check`."
 INIT_HELP = "Start shared weights and trainings from another run, or a file: .npz, .weights.h5, .keras."
@@ -14,6 +14,7 @@ QUANTIZATION_HELP = (
     "aware trains with the roundings of int8; auto does so only where post-training costs more accuracy than "
     "export.accuracy_budget (default 0.01)."
 )
+TASK_HELP = "What networks are for: classification (default), multi-label, regression, embedding, segmentation."
 RESUME_HELP = "Continue a stopped run."
 DELEGATE_HELP = (
     "cpu, none; on phones also gpu, nnapi (legacy), external:LIBRARY[,KEY=VALUE...]. These must take every operator; "

@@ -57,10 +57,22 @@ def runs(folder: Path) -> None:
 @click.command(cls=Command)
 @click.argument("run", type=PATH, shell_complete=completion.runs)
 @click.option("--target-ms", "targets", metavar="MS,MS...", help="Latencies to meet; default: list the Pareto front.")
-def select(run: Path, targets: str | None) -> None:
+@click.option(
+    "--device",
+    metavar="ADDRESS",
+    shell_complete=completion.devices,
+    help="Answer for another device, on which some of RUN's architectures are measured.",
+)
+@click.option(
+    "--latency",
+    metavar="model:FILE",
+    shell_complete=completion.latency_sources,
+    help="Answer by what a latency model predicts.",
+)
+def select(run: Path, targets: str | None, device: str | None, latency: str | None) -> None:
     """Answers other targets from the trials of RUN, or lists its Pareto front.
 
-    Nothing is trained, and no device is needed.
+    Nothing is trained, and no device is needed; with --device another one is asked, and with --latency a model.
 
     Qualities are those of the search, of networks that were not trained on their own. Those from after a search with
     shared weights go before those from during it. To have a network trained and delivered: nas-edge deliver.
@@ -71,6 +83,9 @@ def select(run: Path, targets: str | None) -> None:
     from nas_edge.tasks import metric_of
 
     limits = {} if targets is None else dict(read_latencies_ms(targets, "4,8,16"))
+    if device is not None or latency is not None:
+        _select_elsewhere(run, limits, device, latency)
+        return
     opened = Run.open(run)
     trials, known = opened.trials(), candidates_of(opened)
     if known.fastest_ms is None:
@@ -103,6 +118,40 @@ def select(run: Path, targets: str | None) -> None:
         if len(unanswered) == len(limits):
             raise NasEdgeError(f"{run} answers no target asked for; {advice}")
         click.echo(f"Where there is no answer, {advice}")
+
+
+def _select_elsewhere(run: Path, limits: dict[str, float], device: str | None, latency: str | None) -> None:
+    """Answers targets on another device, or by a model."""
+    from nas_edge import api
+    from nas_edge.runs.run import Run
+    from nas_edge.tasks import TASKS, metric_of
+
+    if device is not None and latency is not None:
+        raise click.UsageError("--device and --latency exclude each other: one measures, the other predicts")
+    if not limits:
+        raise click.UsageError("--target-ms is missing: name the latencies to meet there, for example 4,8,16")
+    found = api.reselect(run, list(limits.values()), latency=latency, device=device)
+    task = Run.open(run).config.task
+    metric = metric_of(task)
+    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "95% INTERVAL", "LATENCY IS", *_FACTS[1:])]
+    for text, target_ms in limits.items():
+        choice = found.choices[target_ms]
+        if choice is None:
+            rows.append((text, *"-" * 6, "none of the run is that fast there"))
+            continue
+        low_high = choice.answer.interval_ms
+        interval = "-" if low_high is None else f"{ms_text(low_high[0])} to {ms_text(low_high[1])}"
+        known = (ms_text(choice.answer.best_ms), interval, str(choice.answer.kind))
+        rows.append((text, *known, *_facts(choice.candidate, metric)[1:]))
+    print_table(rows)
+    fastest = "" if found.fastest is None else f"; the fastest takes {ms_text(found.fastest.answer.best_ms)} ms"
+    click.echo(f"\nLatencies are those of {found.where}{fastest}.")
+    if not any(found.choices.values()):
+        raise NasEdgeError(f"{run} answers no target asked for there")
+    where = ("--device", device) if device is not None else ()
+    if not TASKS.make(task).delivers:
+        return
+    click.echo(f"To deliver one: {command('deliver', run, *where, '--target-ms')} MS --architecture ARCHITECTURE")
 
 
 _FACTS = ("MS", "QUALITY", "EVALUATED", "TRIALS", "ARCHITECTURE")

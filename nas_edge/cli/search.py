@@ -23,6 +23,7 @@ from nas_edge.cli.options import (
     LATENCY_HELP,
     QUANTIZATION_HELP,
     RESUME_HELP,
+    TASK_HELP,
 )
 from nas_edge.errors import StoppedError
 from nas_edge.networks.precisions import PRECISIONS
@@ -73,6 +74,11 @@ def _targets(text: str) -> tuple[float, ...]:
 
 # Later ones override earlier ones, where several stand for the same setting.
 FLAGS = (
+    Flag(
+        "--task",
+        "task.name",
+        {"metavar": "NAME", "shell_complete": completion.tasks, "help": TASK_HELP},
+    ),
     Flag(
         "--space",
         "space.name",

@@ -142,9 +142,11 @@ class Controller(ABC):
 
     Attributes:
         name: what its states are known by.
+        attends_delay: whether it learns from networks of the delay, too, in which it proposes nothing new.
     """
 
     name: str
+    attends_delay: bool = False
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space

@@ -32,6 +32,11 @@ class ReinforceSettings(ChoiceSettings):
         "after",
         description="whether the moving average takes a reward in before or after it is compared; published: before",
     )
+    second_moments: Literal["learning", "always"] = Field(
+        "learning",
+        description="when Adam's second moments take gradients in: once the controller learns, or in the delay, too, "
+        "where a one-shot search then evaluates networks; published: always",
+    )
     entropy_weight: float = Field(0.0, ge=0, description="what an entropy of one nat is worth in reward")
     temperature: float = Field(1.0, gt=0, description="divides the logits")
 
@@ -48,8 +53,7 @@ def make_reinforce(settings: ReinforceSettings, space: SearchSpace, plan: Search
         momentum=settings.baseline_momentum,
         baseline=settings.baseline,
         entropy_weight=settings.entropy_weight,
-        # In the delay nothing is evaluated, so there is nothing to accumulate.
-        accumulate_during_delay=False,
+        accumulate_during_delay=settings.second_moments == "always",
     )
 
 
@@ -88,7 +92,8 @@ class CategoricalController(Controller):
         baseline: see above.
         entropy_weight: what an entropy of one nat is worth in reward; 0 adds nothing.
         accumulate_during_delay: whether Adam's second moment learns from outcomes of the delay, as in the TuNAS
-            code. Set it to False when rewards of the delay are on another scale than later ones.
+            code. Rewards of the delay are those of weights that know little: their small gradients make the first steps
+            of the policy large, and the baseline starts low. Without it, outcomes of the delay are left alone.
 
     Raises:
         ConfigError: when a setting is out of range.
@@ -129,6 +134,7 @@ class CategoricalController(Controller):
         self._baseline_update = baseline
         self._entropy_weight = entropy_weight
         self._accumulate_during_delay = accumulate_during_delay
+        self.attends_delay = accumulate_during_delay and delay_steps > 0
 
         sizes = [len(decision.choices) for decision in space.decisions]
         self._splits = np.cumsum(sizes)[:-1]

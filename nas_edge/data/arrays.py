@@ -2,7 +2,8 @@
 
 An .npz file holds x and y, or x_train and y_train with x_val and y_val, x_test and y_test, or both; optionally
 class_names. Images are `[n, height, width]` or `[n, height, width, 1 or 3]`, as integers 0..255 or fractions 0..1;
-labels are class numbers from 0. With x_val alone, those are the images to test on, as in `folders.py`.
+what y is depends on the kind of targets, see `targets.py`: of classes it is class numbers from 0. With x_val
+alone, those are the images to test on, as in `folders.py`.
 
 The images of a file are not read into memory but mapped; a compressed file (`numpy.savez_compressed`) is unpacked into
 a temporary one at each start.
@@ -29,10 +30,9 @@ from nas_edge.data.dataset import (
     LeftOut,
     Pixels,
     check_class_names,
-    check_classes,
-    check_labels,
     settle_bad,
 )
+from nas_edge.data.targets import CLASSES, TargetKind
 from nas_edge.errors import DataError
 from nas_edge.regular_file import open_regular
 from nas_edge.terminal import printable
@@ -96,12 +96,13 @@ class MappedImages:
         return self._parts[number][index - (int(self._ends[number - 1]) if number else 0)]
 
 
-def load_npz(path: Path, skip_bad: bool) -> Dataset:
+def load_npz(path: Path, skip_bad: bool, kind: TargetKind = CLASSES) -> Dataset:
     """Opens an .npz file; see the top of this file.
 
     Args:
         path: of the file.
         skip_bad: leaves out images with values that are not finite, instead of refusing the file.
+        kind: what y is.
 
     Raises:
         DataError: when it cannot be used.
@@ -112,7 +113,7 @@ def load_npz(path: Path, skip_bad: bool) -> Dataset:
     for x, y in names:
         where = f"{x} of {path}"
         finite = _finite(arrays[x], where)
-        some_labels = check_labels(arrays[y], f"{y} of {path}")
+        some_labels = kind.check(arrays[y], f"{y} of {path}")
         if len(finite) != len(some_labels):
             raise DataError(f"{path}: {x} has {len(finite)} images but {y} has {len(some_labels)} labels")
         bad += [f"image {i} of {x} holds values that are not finite (NaN or infinity)" for i in np.flatnonzero(~finite)]
@@ -124,13 +125,15 @@ def load_npz(path: Path, skip_bad: bool) -> Dataset:
     if len({part.array.shape[1:] for part in mapped}) > 1:
         together = " and ".join(x for x, _ in names)
         raise DataError(f"{path}: {together} hold images of different shapes")
-    class_names = tuple(str(name) for name in np.ravel(arrays["class_names"])) if "class_names" in arrays else None
-    check_classes(labels[0], class_names, f"{names[0][1]} of {path}")
-    class_names = class_names or tuple(str(i) for i in range(int(labels[0].max()) + 1))
-    check_class_names(class_names, f"class_names of {path}")
+    class_names = tuple(str(name) for name in np.ravel(arrays[kind.names])) if kind.names in arrays else None
+    kind.check_all(labels[0], class_names, f"{names[0][1]} of {path}")
+    class_names = class_names or tuple(str(i) for i in range(kind.count(labels[0])))
+    check_class_names(class_names, f"{kind.names} of {path}")
     for some, (_, y) in zip(labels[1:], names[1:], strict=True):
-        if some.max(initial=0) >= len(class_names):
-            raise DataError(f"{y} of {path} has label {some.max()}, which no training image has")
+        if len(some) and kind.count(some) > len(class_names):
+            raise DataError(f"{y} of {path} has label {kind.count(some) - 1}, which no training image has")
+        if some.ndim == 2 and some.shape[1:] != labels[0].shape[1:]:
+            raise DataError(f"{y} of {path} has {some.shape[1]} columns, and {names[0][1]} {labels[0].shape[1]}")
     ends = np.cumsum([len(some) for some in labels]).tolist()
     return Dataset(
         MappedImages(mapped),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nas_edge.data.dataset import Pixels, StoredImages
 from nas_edge.data.image_files import Box
 from nas_edge.data.preprocessing import Preprocessing
+from nas_edge.data.targets import VOID
 from nas_edge.errors import ConfigError
 
 # Shapes of random crops, width to height, and how often one that does not fit is drawn again.
@@ -127,7 +128,8 @@ class Augmentation:
         else:
             pixels = preprocessing.fit(images)
         if turned:
-            pixels = _resample(pixels, draws.angle, draws.scale, draws.down, draws.right)
+            is_mask = preprocessing.resize == "nearest"
+            pixels = _resample(pixels, draws.angle, draws.scale, draws.down, draws.right, VOID if is_mask else None)
         if (turned or self.crop_area == 1) and draws.mirrored.any():
             pixels = np.where(draws.mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
         return pixels
@@ -161,17 +163,23 @@ def _resample(
     scale: NDArray[np.float64],
     down: NDArray[np.float64],
     right: NDArray[np.float64],
+    void: int | None = None,
 ) -> Pixels:
-    """Reads each image `[height, width, channels]` at rotated, scaled and shifted places, all `[n]`, bilinearly."""
+    """Reads each image `[height, width, channels]` at rotated, scaled and shifted places, all `[n]`, bilinearly.
+
+    Of masks, for which `void` is given, it reads the nearest class, and that beyond them.
+    """
     n, height, width, _ = pixels.shape
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     y, x = np.mgrid[:height, :width] - np.array([middle_y, middle_x])[:, None, None]
     cos, sin = (scale * np.cos(angle))[:, None, None], (scale * np.sin(angle))[:, None, None]
     # A border of one black pixel, which everything further out reads.
-    padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0))).astype(np.float32)
+    padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=void or 0).astype(np.float32)
     from_y = np.clip(cos * y - sin * x + middle_y + down[:, None, None] + 1, 0, height + 0.999)  # [n, height, width]
     from_x = np.clip(sin * y + cos * x + middle_x + right[:, None, None] + 1, 0, width + 0.999)
-    top, left = from_y.astype(int), from_x.astype(int)
+    if void is not None:
+        from_y, from_x = np.rint(from_y), np.rint(from_x)
+    top, left = np.minimum(from_y.astype(int), height), np.minimum(from_x.astype(int), width)
     part_y, part_x = (from_y - top)[..., None], (from_x - left)[..., None]
     image = np.arange(n)[:, None, None]
     upper = (1 - part_x) * padded[image, top, left] + part_x * padded[image, top, left + 1]

@@ -116,11 +116,13 @@ class Dataset:
         images: as they are stored, all of one or all of three channels.
         labels: the task's targets, `[n, ...]`, an array or read on demand; of a classifier an array `int32 [n]`, from 0
             to the number of classes less one.
-        class_names: one per class; none where there are no classes.
+        class_names: one per class, label or value; none where there are no such.
         test_start: where the test images that came with the data begin, or None when none came with it.
         left_out: what the source holds and this does not.
         validation_start: where the validation images that came with the data begin, which end where the test images
             begin; None when none came with it. There are none without test images.
+        target_scale: of values that were standardised, mean and standard deviation of each, `[2, values]`.
+        target_view: makes a network's targets of stored ones where those change with the image; None where they do not.
     """
 
     images: Images
@@ -129,6 +131,8 @@ class Dataset:
     test_start: int | None = None
     left_out: LeftOut = field(default_factory=LeftOut)
     validation_start: int | None = None
+    target_scale: Any = None
+    target_view: Any = None  # masks.MaskView
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -190,7 +190,8 @@ class _Shuffled:
             pixels: NDArray[Any] = preprocessing.fit(images)
         else:
             pixels = augmentation(images, self._draws(number)[rows], preprocessing)
-        return pixels, _targets(dataset, chosen)
+            return pixels, _targets(dataset, chosen, preprocessing, augmentation, self._draws(number)[rows])
+        return pixels, _targets(dataset, chosen, preprocessing)
 
     def _draws_of(self, number: int) -> Draws:
         _, _, batch_size, preprocessing, augmentation, seed = self._arguments
@@ -226,7 +227,7 @@ def in_order(
 
     def pixels(number: int, rows: slice) -> tuple[NDArray[Any], NDArray[Any]]:
         chosen = indices[number * batch_size + rows.start : number * batch_size + rows.stop]
-        return preprocessing.fit(dataset.stored(chosen)), _targets(dataset, chosen)
+        return preprocessing.fit(dataset.stored(chosen)), _targets(dataset, chosen, preprocessing)
 
     def put(found: NDArray[Any], inputs: Inputs) -> None:
         preprocessing.normalize(found, inputs)
@@ -243,8 +244,19 @@ def _parts(dataset: Dataset, batch_size: int) -> list[slice]:
     return [slice(start, min(start + size, batch_size)) for start in range(0, batch_size, size)]
 
 
-def _targets(dataset: Dataset, chosen: Indices) -> NDArray[Any]:
-    return np.asarray(dataset.labels[chosen])
+def _targets(
+    dataset: Dataset,
+    chosen: Indices,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation | None = None,
+    draws: Draws | None = None,
+) -> NDArray[Any]:
+    """What a network is to answer for images that are changed so."""
+    stored = np.asarray(dataset.labels[chosen])
+    if dataset.target_view is None:
+        return stored
+    seen: NDArray[Any] = dataset.target_view(stored, preprocessing, augmentation, draws)
+    return seen
 
 
 @dataclass(frozen=True)

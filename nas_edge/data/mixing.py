@@ -82,7 +82,7 @@ class Mixing:
 
 def shares(dataset: Dataset, labels: NDArray[Any]) -> NDArray[Any]:
     """Targets that can be mixed: of classes, the share of each, float32 `[n, classes]`."""
-    if not dataset.class_names:
-        return labels
+    if labels.ndim != 1 or not dataset.class_names:
+        return labels.astype(np.float32)
     one_hot: NDArray[np.float32] = np.eye(len(dataset.class_names), dtype=np.float32)[labels]
     return one_hot

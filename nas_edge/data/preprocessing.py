@@ -23,12 +23,16 @@ from nas_edge.data.threads import in_threads
 from nas_edge.errors import ConfigError, DataError
 
 Inputs: TypeAlias = NDArray[np.float32]  # [batch, height, width, channels]
-Filter: TypeAlias = Literal["bilinear", "bicubic"]
+Filter: TypeAlias = Literal["bilinear", "bicubic", "nearest"]  # the last one of class numbers, see `masks.py`
 
 # Mean and standard deviation converge long before this many images, so a large folder need not be decoded twice.
 STATISTICS_IMAGES = 5_000
 
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+}
 
 # With the bicubic filter, large JPEGs are decoded at a fraction of their size, with this many pixels per side for one
 # of the input's; from 2 on, that can hardly be told from decoding them whole. Bilinear is exact, as it always was.

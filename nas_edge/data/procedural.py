@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -27,7 +28,8 @@ from nas_edge.data import rendering
 from nas_edge.data.arrays import load_npz
 from nas_edge.data.dataset import Dataset
 from nas_edge.data.examined import cache_folder
-from nas_edge.data.rendering import RENDERING, Part, Rules
+from nas_edge.data.rendering import RENDERING, TARGETS, Part, Rules
+from nas_edge.data.targets import CLASSES, TargetKind
 from nas_edge.data.threads import usable_processors
 from nas_edge.errors import DataError, NasEdgeError
 from nas_edge.settings import Settings
@@ -103,27 +105,28 @@ class ProceduralDataset(Dataset):
         return {**super().to_json(), "rendering": RENDERING}
 
 
-def load_procedural(text: str, processes: int | None = None) -> Dataset:
+def load_procedural(text: str, processes: int | None = None, kind: TargetKind = CLASSES) -> Dataset:
     """Draws the images, or opens those that are kept.
 
     Args:
         text: settings, see `ProceduralSettings`; "" for their defaults.
         processes: that draw; None for one per processor. The images are the same.
+        kind: of the targets; see `rendering.TARGETS`. The images are the same.
 
     Raises:
         DataError: when there are no such images, or they cannot be kept.
     """
     settings = ProceduralSettings.parse(text)
-    file = _file(settings)
+    file = _file(settings, kind)
     with suppress(DataError):  # there is none, or it is damaged
-        return _opened(file)
+        return _opened(file, kind)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _check_room(settings, file.parent)
         descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f"{file.stem}-", file.parent)
         try:
             with os.fdopen(descriptor, "wb") as raw:
-                _draw(settings, raw, processes or usable_processors())
+                _draw(settings, kind, raw, processes or usable_processors())
             Path(temporary).replace(file)
         finally:
             Path(temporary).unlink(missing_ok=True)
@@ -133,19 +136,20 @@ def load_procedural(text: str, processes: int | None = None) -> Dataset:
             f"cannot keep the images of procedural data in {file.parent}: {error.strerror or error}",
             fix="let XDG_CACHE_HOME name a folder that can be written",
         ) from error
-    return _opened(file)
+    return _opened(file, kind)
 
 
-def _opened(file: Path) -> Dataset:
+def _opened(file: Path, kind: TargetKind) -> Dataset:
     """Maps a file, after comparing its checksums."""
-    found = load_npz(file, skip_bad=False)
+    found = load_npz(file, skip_bad=False, kind=kind)
     with suppress(OSError):
         os.utime(file)  # so that what is used is kept longest
     return ProceduralDataset(found.images, found.labels, found.class_names, found.test_start)
 
 
-def _file(settings: ProceduralSettings) -> Path:
-    key = json.dumps({**settings.model_dump(), "rendering": RENDERING}, sort_keys=True)
+def _file(settings: ProceduralSettings, kind: TargetKind = CLASSES) -> Path:
+    targets = {} if kind is CLASSES else {"targets": kind.name}  # those of classes came first
+    key = json.dumps({**settings.model_dump(), "rendering": RENDERING, **targets}, sort_keys=True)
     return cache_folder() / "procedural" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 
 
@@ -160,26 +164,28 @@ def _check_room(settings: ProceduralSettings, folder: Path) -> None:
         )
 
 
-def _draw(settings: ProceduralSettings, raw: IO[bytes], processes: int) -> None:
-    """Writes the .npz file, an image after the other, so that memory does not grow with their number."""
-    rules = settings.rules
+def _draw(settings: ProceduralSettings, kind: TargetKind, raw: IO[bytes], processes: int) -> None:
+    """Writes the .npz file, an image after the other, so that memory grows with the number of targets only."""
+    rules, targets = settings.rules, TARGETS[kind.name]
     with zipfile.ZipFile(raw, "w") as archive:
         for part, count in settings.parts.items():
             shape = (count, rules.size, rules.size, 3)
             with archive.open(f"x_{part}.npy", "w", force_zip64=True) as member:
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(member, header)
-                for pixels in _rendered(rules, part, count, processes):
+                found = []
+                for pixels, answers in _rendered(rules, part, count, processes, kind.name):
                     member.write(pixels)
-            labels = np.array([rendering.label_of(rules, number) for number in range(count)], np.int32)
-            with archive.open(f"y_{part}.npy", "w") as member:
-                np.lib.format.write_array(member, labels)
-        with archive.open("class_names.npy", "w") as member:
-            np.lib.format.write_array(member, np.array([str(one) for one in rendering.figures(rules.classes)]))
+                    found.append(answers)
+            y = np.frombuffer(b"".join(found), targets.dtype).reshape(count, *targets.shape(rules))
+            with archive.open(f"y_{part}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, y)
+        with archive.open(f"{kind.names}.npy", "w") as member:
+            np.lib.format.write_array(member, np.array(targets.names(rules)))
 
 
-def _rendered(rules: Rules, part: Part, images: int, processes: int) -> Iterator[bytes]:
-    """The pixels of images, block after block, drawn by processes in turns.
+def _rendered(rules: Rules, part: Part, images: int, processes: int, kind: str) -> Iterator[tuple[bytes, bytes]]:
+    """The pixels and targets of images, block after block, drawn by processes in turns.
 
     They are programs of their own rather than of `multiprocessing`: the caller may have threads, which a fork does not
     survive, and no `if __name__ == "__main__"`, without which a spawned process starts it again.
@@ -188,20 +194,21 @@ def _rendered(rules: Rules, part: Part, images: int, processes: int) -> Iterator
     processes = max(1, min(processes, len(blocks)))
     # Images are small: threads of a linear algebra library would only wait for each other.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    targets = TARGETS[kind]
+    bytes_each = rules.size**2 * 3, np.dtype(targets.dtype).itemsize * math.prod(targets.shape(rules))
     with ExitStack() as started:
         pipes = []
         for share in range(processes):
-            command = rendering.command(rules, part, images, share, processes)
+            command = rendering.command(rules, part, images, share, processes, kind)
             process = started.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment))
             started.callback(process.kill)  # of effect when this one stops early
             assert process.stdout is not None
             pipes.append(process.stdout)
         for number, block in enumerate(blocks):
-            wanted = len(block) * rules.size**2 * 3
-            pixels = pipes[number % processes].read(wanted)
-            if len(pixels) < wanted:
+            pixels, answers = (pipes[number % processes].read(len(block) * one) for one in bytes_each)
+            if len(answers) < len(block) * bytes_each[1]:
                 raise NasEdgeError("a process that draws images of procedural data ended early", fix="try again")
-            yield pixels
+            yield pixels, answers
 
 
 def _make_room(file: Path) -> None:

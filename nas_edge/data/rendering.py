@@ -5,6 +5,9 @@ has learned only one of them is right in one image of several, and every part it
 Colours, place, size and rotation say nothing. With the difficulty grow distortion, clutter, occlusion and noise, and
 contrast falls.
 
+Beside its class, an image has further targets, see `TARGETS`: which parts its figure is made of, where it is and how
+large, and for each pixel which outline is seen there.
+
 An image depends on its rules, part and number alone. Everything is drawn in the plane that the image shows, from -1 to
 1 in both directions, by distances to edges, so that an image has any size; one of 48 pixels takes a millisecond.
 
@@ -186,13 +189,43 @@ def _side(classes: int) -> int:
     return next(side for side in range(2, classes + 2) if side * side >= classes)
 
 
+def _parts(classes: int) -> tuple[list[str], list[str], list[str]]:
+    """The outlines, patterns and glyphs of so many classes."""
+    side = _side(classes)
+    return list(_OUTLINES)[:side], list(_PATTERNS)[:side], list(_GLYPHS)[:side]
+
+
 # ---------------------------------------------------------------- one image
 
 
-def render(rules: Rules, part: Part, number: int) -> NDArray[np.uint8]:
-    """One image of class `label_of(rules, number)`, `uint8 [size, size, 3]`."""
+@dataclass(frozen=True)
+class Drawn:
+    """An image, and what is in it.
+
+    Attributes:
+        pixels: `uint8 [size, size, 3]`.
+        figure: that is to be recognised.
+        place: where its middle is, and half of its side: right and down of the image's middle, and the size, in
+            halves of the image's side.
+        outlines: for each pixel the outline of the figure that is seen there, counted from 1, or 0; `uint8
+            [size, size]`. Smaller figures, which clutter the image, have outlines, too.
+    """
+
+    pixels: NDArray[np.uint8]
+    figure: Figure
+    place: tuple[float, float, float]
+    outlines: NDArray[np.uint8]
+
+
+def draw(rules: Rules, part: Part, number: int) -> Drawn:
+    """One image of class `label_of(rules, number)`, and what is in it."""
     rng = np.random.default_rng([rules.seed, ("train", "test").index(part), number])
     return _Canvas(rules, rng).drawn(figures(rules.classes)[label_of(rules, number)])
+
+
+def render(rules: Rules, part: Part, number: int) -> NDArray[np.uint8]:
+    """One image, `uint8 [size, size, 3]`."""
+    return draw(rules, part, number).pixels
 
 
 def label_of(rules: Rules, number: int) -> int:
@@ -205,8 +238,8 @@ class _Canvas:
 
     def __init__(self, rules: Rules, rng: np.random.Generator) -> None:
         self._rng, self._size, self._difficulty = rng, rules.size, rules.difficulty
-        side = _side(rules.classes)
-        self._known = list(_OUTLINES)[:side], list(_PATTERNS)[:side], list(_GLYPHS)[:side]
+        self._known = _parts(rules.classes)
+        self._outlines = np.zeros((self._size, self._size), np.uint8)
         self._contrast = 0.7 - 0.3 * self._difficulty
         self._pixel = 2 / rules.size
         warp = 0.03 + 0.07 * self._difficulty
@@ -214,7 +247,7 @@ class _Canvas:
         self._x: Plane = along[None, :] + warp * self._smooth(4)
         self._y: Plane = along[:, None] + warp * self._smooth(4)
 
-    def drawn(self, figure: Figure) -> NDArray[np.uint8]:
+    def drawn(self, figure: Figure) -> Drawn:
         rng, difficulty = self._rng, self._difficulty
         image = self._ground()
         for _ in range(rng.integers(1 + round(6 * difficulty))):
@@ -222,11 +255,12 @@ class _Canvas:
             self._put(image, Figure(*names), 1.0, rng.uniform(0.12, 0.3), rng.uniform(-math.pi, math.pi))
         scale = rng.uniform(0.85 - 0.25 * difficulty, 0.95)
         turned = 0.2 + 0.6 * difficulty
-        self._put(image, figure, max(0.05, 1.05 - scale), scale, rng.uniform(-turned, turned))
+        x, y = self._put(image, figure, max(0.05, 1.05 - scale), scale, rng.uniform(-turned, turned))
         for _ in range(rng.integers(1 + round(3 * difficulty))):
             self._cover(image)
         image += (0.02 + 0.08 * difficulty) * rng.standard_normal(image.shape, np.float32)
-        return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)  # type: ignore[no-any-return]
+        pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+        return Drawn(pixels, figure, (x, y, scale), self._outlines)
 
     def _ground(self) -> Image:
         """Two colours, mixed by clouds and, where it is difficult, by one of the patterns."""
@@ -236,8 +270,8 @@ class _Canvas:
         clouds = self._smooth(6)
         return self._mixed(0.5 + 0.2 * self._difficulty * pattern + 0.2 * clouds)
 
-    def _put(self, image: Image, figure: Figure, room: float, scale: float, turn: float) -> None:
-        """Draws a figure.
+    def _put(self, image: Image, figure: Figure, room: float, scale: float, turn: float) -> tuple[float, float]:
+        """Draws a figure, and returns where its middle is.
 
         Args:
             image: is drawn on.
@@ -259,14 +293,19 @@ class _Canvas:
         ink = np.float32(rng.uniform(0, 0.12) + 0.88 * (rng.random() < 0.5))
         _lay(body, ink, _filled(_to_glyph(u / 0.42, v / 0.42, figure.glyph) - 0.3, pixel / 0.42))
         _lay(body, 1 - ink, _filled(-0.1 - to_edge, pixel))
-        _lay(image, body, _filled(to_edge, pixel))
+        opacity = _filled(to_edge, pixel)
+        _lay(image, body, opacity)
+        self._outlines[opacity >= 0.5] = 1 + self._known[0].index(figure.outline)
+        return x, y
 
     def _cover(self, image: Image) -> None:
         """Draws a band of one colour across everything."""
         rng = self._rng
         across, _ = _turned(self._x, self._y, rng.uniform(-math.pi, math.pi))
         distance = np.abs(across - rng.uniform(-0.8, 0.8)) - rng.uniform(0.03, 0.12)
-        _lay(image, rng.random(3, np.float32), _filled(distance, self._pixel))
+        opacity = _filled(distance, self._pixel)
+        _lay(image, rng.random(3, np.float32), opacity)
+        self._outlines[opacity >= 0.5] = 0
 
     def _waves(self, u: Plane, v: Plane, per_unit: float, moved: float = 2.0) -> tuple[Plane, Plane]:
         """Coordinates in which a pattern repeats about every 2 pi, from a random place."""
@@ -323,6 +362,56 @@ def _to_segment(u: Plane, v: Plane, begin: tuple[int, int], end: tuple[int, int]
     return np.square(from_u - share * along_u) + np.square(from_v - share * along_v)
 
 
+# ---------------------------------------------------------------- targets
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """A kind of targets of these images.
+
+    Attributes:
+        dtype: NumPy's name.
+        shape: of one image's.
+        names: of classes, labels or values.
+        of: makes one image's.
+    """
+
+    dtype: str
+    shape: Callable[[Rules], tuple[int, ...]]
+    names: Callable[[Rules], tuple[str, ...]]
+    of: Callable[[Rules, int, Drawn], Any]
+
+
+def _class_names(rules: Rules) -> tuple[str, ...]:
+    return tuple(map(str, figures(rules.classes)))
+
+
+def _part_names(rules: Rules) -> tuple[str, ...]:
+    return tuple(name for names in _parts(rules.classes) for name in names)
+
+
+def _has_parts(rules: Rules, number: int, drawn: Drawn) -> list[bool]:
+    figure = drawn.figure
+    own = figure.outline, figure.pattern, figure.glyph
+    return [name == mine for mine, names in zip(own, _parts(rules.classes), strict=True) for name in names]
+
+
+def _outline_names(rules: Rules) -> tuple[str, ...]:
+    return ("background", *_parts(rules.classes)[0])
+
+
+# By the names of `targets.KINDS`: of the figure that is to be recognised its class, whether it has each outline,
+# pattern and glyph, and where it is and how large; of all figures, the outline that is seen in each pixel.
+TARGETS: dict[str, _Targets] = {
+    "classes": _Targets("<i4", lambda _: (), _class_names, lambda rules, number, _: label_of(rules, number)),
+    "labels": _Targets("|u1", lambda rules: (len(_part_names(rules)),), _part_names, _has_parts),
+    "values": _Targets("<f4", lambda _: (3,), lambda _: ("right", "down", "size"), lambda _, __, drawn: drawn.place),
+    "masks": _Targets(
+        "|u1", lambda rules: (rules.size, rules.size), _outline_names, lambda _, __, drawn: drawn.outlines
+    ),
+}
+
+
 # ---------------------------------------------------------------- many images
 
 
@@ -331,20 +420,24 @@ def blocks(images: int) -> Iterator[range]:
     return (range(i, min(i + IMAGES_PER_BLOCK, images)) for i in range(0, images, IMAGES_PER_BLOCK))
 
 
-def command(rules: Rules, part: Part, images: int, share: int, shares: int) -> list[str]:
+def command(rules: Rules, part: Part, images: int, share: int, shares: int, targets: str = "classes") -> list[str]:
     """What draws every block whose number is `share` modulo `shares`, to be run by a process of its own."""
-    what = {"rules": asdict(rules), "part": part, "images": images, "share": share, "shares": shares}
+    which = {"part": part, "images": images, "share": share, "shares": shares, "targets": targets}
+    what = {"rules": asdict(rules), **which}
     return [sys.executable, "-m", __name__, json.dumps(what)]
 
 
 def main() -> None:
-    """Writes what `command` asked for to the standard output: images as they are, one after another."""
+    """Writes what `command` asked for to the standard output: block after block, its images and then their targets."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever reads, and ends this one
     what: dict[str, Any] = json.loads(sys.argv[1])
-    rules = Rules(**what["rules"])
+    rules, targets = Rules(**what["rules"]), TARGETS[what["targets"]]
     try:
         for numbers in list(blocks(what["images"]))[what["share"] :: what["shares"]]:
-            sys.stdout.buffer.write(np.stack([render(rules, what["part"], number) for number in numbers]).tobytes())
+            drawn = [draw(rules, what["part"], number) for number in numbers]
+            found = [targets.of(rules, number, one) for number, one in zip(numbers, drawn, strict=True)]
+            sys.stdout.buffer.write(np.stack([one.pixels for one in drawn]).tobytes())
+            sys.stdout.buffer.write(np.array(found, targets.dtype).tobytes())
             sys.stdout.buffer.flush()
     except BrokenPipeError:
         os._exit(1)  # nobody reads any more; an orderly exit would complain of what is unsent

@@ -1,4 +1,4 @@
-"""Where labelled images come from. Nothing is guessed about bad data.
+"""Where images and their targets come from. Nothing is guessed about bad data.
 
     digits          scikit-learn's 1,797 real scans of handwritten digits, 8 x 8, one channel
     procedural[:NAME=VALUE,...]
@@ -7,6 +7,8 @@
     FOLDER          one sub-folder per class with image files, or train/, val/ and test/ holding those
     tfrecord:FOLDER TFRecord files in the layout usual for ImageNet, see `tfrecords.py`
     tfds:NAME       a TensorFlow Datasets name (needs the extra `tfds`)
+
+Targets other than classes (`targets.py`) come from .npz files and `procedural`.
 
 Whatever cannot be used is refused before a search starts, in one line that names the files and what to do. Image files
 may be PNG, JPEG, WebP, BMP, GIF or TIFF, see `image_files.py`. Images stay where they are, and are read when asked for.
@@ -20,32 +22,40 @@ from nas_edge.data.arrays import load_digits, load_npz
 from nas_edge.data.dataset import Dataset
 from nas_edge.data.folders import load_folder
 from nas_edge.data.procedural import load_procedural
+from nas_edge.data.targets import CLASSES, TargetKind
 from nas_edge.errors import DataError
 
 __all__ = ["Dataset", "load"]
 
 
-def load(source: str, skip_bad: bool = False, workers: int = 0) -> Dataset:
+def load(source: str, skip_bad: bool = False, workers: int = 0, kind: TargetKind = CLASSES) -> Dataset:
     """Opens a data source and checks it.
 
     Args:
         source: see the top of this file.
         skip_bad: leaves out bad images, which `Dataset.left_out` then lists, instead of refusing the data.
         workers: threads that check files.
+        kind: of the targets.
 
     Raises:
-        DataError: when the data cannot be used.
+        DataError: when the data cannot be used, or have no such targets.
     """
+    scheme, _, rest = source.partition(":")
+    if scheme == "procedural":
+        return load_procedural(rest, kind=kind)
+    if kind is not CLASSES and Path(source).suffix != ".npz":
+        raise DataError(
+            f"{source} has classes only",
+            expected=f"{kind.name}: {kind.says}",
+            fix="bring them in an .npz file (x, y), or try procedural",
+        )
     if source == "digits":
         return load_digits()
-    kind, _, rest = source.partition(":")
-    if kind == "procedural":
-        return load_procedural(rest)
-    if kind == "tfds":
+    if scheme == "tfds":
         from nas_edge.data.tfds import load_tfds
 
         return load_tfds(rest)
-    if kind == "tfrecord":
+    if scheme == "tfrecord":
         from nas_edge.data.tfrecords import load_tfrecords  # needs TensorFlow
 
         return load_tfrecords(Path(rest).expanduser(), skip_bad, workers)
@@ -63,4 +73,4 @@ def load(source: str, skip_bad: bool = False, workers: int = 0) -> Dataset:
         )
     if path.suffix != ".npz":
         raise DataError(f"{source} is not a folder or a .npz file; images go into one folder per class")
-    return load_npz(path, skip_bad)
+    return load_npz(path, skip_bad, kind)

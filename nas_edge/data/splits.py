@@ -37,9 +37,10 @@ def split(
     test_fraction: float = 0.2,
     validation_images: int | None = None,
 ) -> Split:
-    """Splits a dataset, stratified by class.
+    """Splits a dataset, stratified by class where images have one.
 
-    Each part gets its fraction of each class, rounded to the nearest image, but at least one image.
+    Each part gets its fraction of each class, rounded to the nearest image, but at least one image. Images with other
+    targets count as of one class.
 
     Args:
         dataset: to split. If it comes with test images, they are the test part, and the rest is split in two; if it
@@ -65,12 +66,13 @@ def split(
             f"validation and test fractions must be positive and leave images to train on; received {received}"
         )
 
-    available = dataset.labels[: dataset.test_start]
+    labels, names = _strata(dataset)
+    available = labels[: dataset.test_start]
     parts: list[list[Indices]] = [[], [], []]
     shares = None
     if validation_images is not None:
-        shares = _shares(validation_images, np.bincount(available, minlength=len(dataset.class_names)))
-    for label, name in enumerate(dataset.class_names):
+        shares = _shares(validation_images, np.bincount(available, minlength=len(names)))
+    for label, name in enumerate(names):
         members = rng.permutation(np.flatnonzero(available == label))
         needed = 1 + len(fractions)
         if len(members) < needed:
@@ -90,12 +92,20 @@ def split(
     return Split(*(np.sort(np.concatenate(part)).astype(np.int64) for part in parts))
 
 
+def _strata(dataset: Dataset) -> tuple[Indices, tuple[str, ...]]:
+    """Which class each image is of, `[n]`, and the names of the classes; one class where targets are no classes."""
+    labels = dataset.labels
+    if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu":
+        return labels, dataset.class_names
+    return np.zeros(len(dataset), np.int64), ("all",)
+
+
 def _as_given(dataset: Dataset, rng: np.random.Generator, validation_images: int | None) -> Split:
     """The parts that the dataset came in."""
     ends = [end for end in (dataset.validation_start, dataset.test_start) if end is not None]
     train, validation, test = np.split(np.arange(len(dataset)), ends)
     if validation_images is not None:
-        validation = _some(validation, dataset.labels[validation], validation_images, rng)
+        validation = _some(validation, _strata(dataset)[0][validation], validation_images, rng)
     return Split(train, validation, test)
 
 

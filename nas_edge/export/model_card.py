@@ -12,8 +12,8 @@ from nas_edge.formatting import ms_text, with_interval
 from nas_edge.tasks.base import BundleSection, Metric
 from nas_edge.text import recorded_latency_ms
 
-# Classes that are named, the least accurate first.
-_NAMED_CLASSES = 10
+# Classes, labels and so on that are named.
+_NAMED = 10
 
 
 def model_card(manifest: Mapping[str, Any], precision: str, section: BundleSection, metric: Metric) -> str:
@@ -40,10 +40,10 @@ def model_card(manifest: Mapping[str, Any], precision: str, section: BundleSecti
         "",
         *_data(details),
         "",
-        f"## {metric.name.capitalize()}",
+        f"## {metric.name[:1].upper()}{metric.name[1:]}",
         "",
         *_qualities(manifest, details, metric),
-        *_classes(model),
+        *_breakdown(model, metric),
         "",
         "## Latency",
         "",
@@ -81,17 +81,26 @@ def _qualities(manifest: Mapping[str, Any], details: Mapping[str, Any], metric: 
     return lines
 
 
-def _classes(model: Mapping[str, Any]) -> list[str]:
-    known = model["breakdown"].get("classes", {})
-    tested = [(name, one) for name, one in known.items() if one["accuracy"] is not None]
-    if not tested:
-        return []
-    worst = sorted(tested, key=lambda entry: entry[1]["accuracy"])[:_NAMED_CLASSES]
-    title = "Least accurate classes" if len(tested) > len(worst) else "Classes, the least accurate first"
-    rows = [f"| {name.replace('|', '/')} | {one['accuracy']:.1%} | {one['images']} |" for name, one in worst]
-    untested = len(known) - len(tested)
-    note = ["", f"Without test images: {untested} classes."] if untested else []
-    return ["", f"{title}:", "", "| class | accuracy | test images |", "|---|---|---|", *rows, *note]
+def _breakdown(model: Mapping[str, Any], metric: Metric) -> list[str]:
+    """What the manifest's breakdown says by class, by label and so on, a table each, the lowest first."""
+    lines = []
+    for name, entries in model["breakdown"].items():
+        if not isinstance(entries, Mapping):
+            continue
+        measure, *others = next(iter(entries.values()))
+        tested = sorted((one[measure], entry) for entry, one in entries.items() if one[measure] is not None)
+        if not tested:
+            continue
+        shown = tested[:_NAMED]
+        begins = f"{name.capitalize()} with the lowest {measure}" if len(tested) > len(shown) else name.capitalize()
+        lines += ["", f"{begins}, the lowest first:", ""]
+        lines += [f"| {' | '.join([name, measure, *others])} |", f"|{'---|' * (2 + len(others))}"]
+        for value, entry in shown:
+            counts = [str(entries[entry][other]) for other in others]
+            lines.append(f"| {' | '.join([entry.replace('|', '/'), metric.text(value), *counts])} |")
+        if untested := len(entries) - len(tested):
+            lines += ["", f"Without test images: {untested} {name}."]
+    return lines
 
 
 def _latencies(manifest: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:

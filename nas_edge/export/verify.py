@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.networks.tflite_model import OperatorInfo, operators
 from nas_edge.quiet import held_stderr
 from nas_edge.tasks.base import Batch, NetworkTask, RunningScore
+from nas_edge.tasks.comparing import bootstrap_interval
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -150,11 +152,13 @@ class FileQuality:
         example_scores: `[n]`, see `NetworkTask.example_scores`; None for a metric without a paired test, and where
             outputs are not numbers.
         breakdown: see `NetworkTask.breakdown`; None without one, and where outputs are not numbers.
+        interval: 95% interval of the value; None where it is not known, and where outputs are not numbers.
     """
 
     value: float
     example_scores: Array | None
     breakdown: Array | None = None
+    interval: tuple[float, float] | None = None
 
 
 def file_quality(model: bytes, batches: Iterable[Batch], task: NetworkTask, threads: int | None = None) -> FileQuality:
@@ -173,19 +177,32 @@ def file_quality(model: bytes, batches: Iterable[Batch], task: NetworkTask, thre
     run, running = _Runner(model, threads), RunningScore(task)
     scores: list[Array | None] = []
     parts: list[Array | None] = []
+    each: list[Array] = []
+    count = 0
     for images, targets in batches:
         if len(images) != len(targets):
             raise DataError(f"expected as many targets as images; received {len(targets)} and {len(images)}")
         outputs = run(images)
         running.take(outputs, targets)
+        count += len(outputs)
         finite = bool(np.isfinite(outputs).all())
+        if finite and task.bootstraps:
+            each += [task.statistics(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(outputs))]
         scores.append(task.example_scores(outputs, targets) if finite else None)
         parts.append(task.breakdown(outputs, targets) if finite else None)
     known, told = ([part for part in some if part is not None] for some in (scores, parts))
+    value = running.value()
+    interval = None
+    if math.isfinite(value):
+        bootstrapped = len(each) == count and task.bootstraps
+        interval = (
+            bootstrap_interval(np.stack(each), task.quality) if bootstrapped else task.metric.interval(value, count)
+        )
     return FileQuality(
-        running.value(),
+        value,
         np.concatenate(known) if known and len(known) == len(scores) else None,
         np.sum(told, axis=0) if told and len(told) == len(parts) else None,
+        interval,
     )
 
 

@@ -118,8 +118,11 @@ def _places(layer: L.Layer, path: str) -> Iterator[_Place]:
     if isinstance(layer, L.Sequential):
         for name, part in layer.parts:
             yield from _places(part, join(path, name))
-    elif isinstance(layer, (L.Residual, L.Gate)):
+    elif isinstance(layer, L.Gate):
         yield from _places(layer.body, path)
+    elif isinstance(layer, L.Residual):
+        yield from _places(layer.body, path)
+        yield from _places(layer.shortcut, join(path, "shortcut"))
     elif isinstance(layer, L.OneOf):
         for index, choice in enumerate(layer.layers()):
             below = choice_path(path, layer, index)
@@ -254,7 +257,7 @@ class _Fitting:
         if isinstance(layer, L.Sequential):
             return L.Sequential(tuple((name, self.layer(part)) for name, part in layer.parts))
         if isinstance(layer, L.Residual):
-            return L.Residual(self.layer(layer.body))
+            return L.Residual(self.layer(layer.body), self.layer(layer.shortcut))
         if isinstance(layer, L.Gate):
             if self._hardware.keeps_gates:
                 return L.Gate(self.layer(layer.body))

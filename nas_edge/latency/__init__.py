@@ -5,6 +5,7 @@
     column:NAME   looked up in a column of the table that is searched, see `column.py`
     sim:NAME      simulated, for hardware that is not there, see `simulated.py`
     model:FILE    predicted by a model that was fitted to a device, see `model_source.py`
+    hybrid        predicted, and measured where that matters, see `hybrid.py`
 
 A new source of this package is one file with its settings and a class, and one line in `LATENCY_SOURCES`. Other
 packages add theirs by entry points of the group `nas_edge.latency_sources`: the name is what stands before the colon,
@@ -20,6 +21,7 @@ from typing import Any
 
 from nas_edge.errors import ConfigError
 from nas_edge.latency.column import ColumnSettings, open_column
+from nas_edge.latency.hybrid import HybridSettings
 from nas_edge.latency.model_source import ModelSettings, open_model
 from nas_edge.latency.settings import DeviceLatencySettings, LatencySettings, TextSettings
 from nas_edge.latency.simulated import SimulatedSettings, open_simulated
@@ -54,6 +56,14 @@ def _the_device(settings: LatencySettings, context: LatencyContext) -> LatencySo
     return context.device
 
 
+def _what_measures(settings: HybridSettings, context: LatencyContext) -> LatencySource:
+    """The search itself puts the model around it, outside of what it keeps of measurements."""
+    of = LATENCY_SOURCES.settings(settings.of)
+    if settings.of.startswith(settings.source):
+        raise ConfigError(f"latency.of={settings.of} measures nothing", expected="device, column:NAME or table:FILE")
+    return LATENCY_SOURCES.make(of, context)
+
+
 def _of_function(name: str, make: Callable[..., LatencySource]) -> Entry[LatencySource]:
     def open_(settings: Any, context: LatencyContext) -> LatencySource:
         return make(settings.rest, context.space, context.precision)
@@ -81,6 +91,7 @@ LATENCY_SOURCES: Registry[LatencySource] = Registry(
             lambda settings, context: open_model(settings.file, context.space, context.precision, context.device),
             "model:FILE",
         ),
+        "hybrid": Entry(HybridSettings, _what_measures, "predicted, and measured where that matters"),
     },
     made=LatencySource,
     adapt=_of_function,

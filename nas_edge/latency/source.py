@@ -7,9 +7,10 @@ A source is handed candidates and answers with futures, so that a search can tra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from device_agents.api import Verdict
 from device_agents.verdicts import OWNERS, Owner
@@ -17,6 +18,9 @@ from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.spaces.design import Design
+
+RewardAt: TypeAlias = Callable[[float], "float | None"]
+"""The reward of a candidate if its latency were so many milliseconds; None where its quality is not known."""
 
 # The candidate's own doing, so it must become less likely. Any other failure is the bench's, and says nothing of it.
 CANDIDATE_FAULTS = frozenset(verdict for verdict in Verdict if OWNERS[verdict] is Owner.CANDIDATE)
@@ -53,6 +57,11 @@ class LatencySource(ABC):
         """Whether work on this machine disturbs the numbers, so that nothing may train while one is taken."""
         return False
 
+    @property
+    def measures_some(self) -> bool:
+        """Whether it predicts some latencies and measures others, which then say more."""
+        return False
+
     @abstractmethod
     def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """Asks for one candidate's latency; may be called from several threads.
@@ -62,6 +71,30 @@ class LatencySource(ABC):
             space that the source does not know one with the verdict `not_known`. The future raises
             `device_agents.errors.DeviceError` only when the bench itself is broken, and `nas_edge.errors.RunError`
             when it cannot answer: a table asked for a network from outside the space.
+        """
+
+    def confirm(self, candidate: Candidate, answer: LatencyAnswer, reward_at: RewardAt) -> LatencyAnswer:
+        """Returns the answer to go by, now that the candidate's quality is known: another one where a better is due.
+
+        Args:
+            candidate: that was asked for.
+            answer: what `submit` said of it.
+            reward_at: see there.
+
+        Raises:
+            DeviceError, RunError: as the future of `submit`.
+        """
+        return answer
+
+    def take(self, architecture: Architecture, answer: LatencyAnswer, reward_at: RewardAt) -> None:  # noqa: B027
+        """Takes in what a trial of the search went by; trials come in their order, also those of before a resume.
+
+        What a source says may depend on these, and on nothing else that changes.
+
+        Args:
+            architecture: canonical.
+            answer: as it was confirmed.
+            reward_at: see there.
         """
 
     def close(self) -> None:  # noqa: B027 - a source may have nothing to free
@@ -92,6 +125,19 @@ class SourceWrapper(LatencySource):
     def measures_on_host(self) -> bool:
         """As the wrapped source."""
         return self._source.measures_on_host
+
+    @property
+    def measures_some(self) -> bool:
+        """As the wrapped source."""
+        return self._source.measures_some
+
+    def confirm(self, candidate: Candidate, answer: LatencyAnswer, reward_at: RewardAt) -> LatencyAnswer:
+        """As the wrapped source."""
+        return self._source.confirm(candidate, answer, reward_at)
+
+    def take(self, architecture: Architecture, answer: LatencyAnswer, reward_at: RewardAt) -> None:
+        """Tells the wrapped source."""
+        self._source.take(architecture, answer, reward_at)
 
     def close(self) -> None:
         """Closes the wrapped source."""

@@ -38,7 +38,7 @@ from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
 from nas_edge.stages.context import load_data, make_space, open_devices, open_task, space_of, timing_inputs
-from nas_edge.tasks.base import TaskData
+from nas_edge.tasks.base import TaskData, head_of
 
 # Of what searches measured, so much is held out.
 _HELD_OUT_SHARE = 0.2
@@ -253,6 +253,7 @@ def _bench(request: FitRequest, source: str, reporter: Reporter) -> Iterator[_Be
             config.reference.width_multiplier,
             space.outputs,
             space.input_shape[-1],
+            head_of(open_task(config), space.input_shape),
         )
     with open_devices(config, reference, timing_inputs(config, data)) as device:
         provenance = Provenance(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
@@ -85,25 +86,47 @@ def _accuracy_row(name: str, found: Accuracy) -> tuple[str, ...]:
     )
 
 
-def parts_rows(file: ModelFile, space: SearchSpace) -> Rows:
-    """Where the time of the space's networks goes, by group of operators; empty where the model does not tell."""
+@dataclass(frozen=True)
+class PartCost:
+    """What a group of operators costs, in the mean over networks of the space.
+
+    Attributes:
+        group: of operators.
+        ms: of a network.
+        share: of its latency.
+        ms_per_mmac: of a million multiply-adds; None without any.
+    """
+
+    group: str
+    ms: float
+    share: float
+    ms_per_mmac: float | None
+
+
+def part_costs(file: ModelFile, space: SearchSpace) -> list[PartCost]:
+    """Where the time of the space's networks goes, the most first; empty where the model does not tell."""
     subjects = _sample(space)
-    totals: dict[str, list[float]] = {}
+    totals: dict[str, float] = {}
     macs: dict[str, float] = {}
     for subject in subjects:
         for group, ms in file.model.parts_ms(subject).items():
-            totals.setdefault(group, []).append(ms)
+            totals[group] = totals.get(group, 0.0) + ms
         for operator in subject.sequence or ():
             macs[operator.group] = macs.get(operator.group, 0.0) + operator.macs
-    if not totals:
-        return []
-    means = {group: sum(times) / len(subjects) for group, times in totals.items()}
-    whole = sum(means.values())
-    rows: Rows = [("OPERATORS", "MS", "SHARE", "MS PER MILLION MACS")]
-    for group, ms in sorted(means.items(), key=lambda item: -item[1]):
-        mmacs = macs.get(group, 0.0) / len(subjects) / 1e6
-        rows.append((group, ms_text(ms), f"{ms / whole:.1%}", f"{ms / mmacs:.4f}" if mmacs else "-"))
-    return rows
+    whole = sum(totals.values())
+    return [
+        PartCost(group, ms / len(subjects), ms / whole, ms / macs[group] * 1e6 if macs.get(group) else None)
+        for group, ms in sorted(totals.items(), key=lambda item: -item[1])
+    ]
+
+
+def parts_rows(file: ModelFile, space: SearchSpace) -> Rows:
+    """Where the time of the space's networks goes, by group of operators; empty where the model does not tell."""
+    rows = [
+        (one.group, ms_text(one.ms), f"{one.share:.1%}", "-" if one.ms_per_mmac is None else f"{one.ms_per_mmac:.4f}")
+        for one in part_costs(file, space)
+    ]
+    return [("OPERATORS", "MS", "SHARE", "MS PER MILLION MACS"), *rows] if rows else []
 
 
 def choices_rows(file: ModelFile, space: SearchSpace) -> Rows:
@@ -136,20 +159,85 @@ def _reached(space: SearchSpace, base: Architecture, position: int, choice: int)
     return Architecture(tuple(choices))
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """A network that was held out.
+
+    Attributes:
+        architecture: its text form.
+        predicted_ms: by the model.
+        measured_ms: on the device.
+    """
+
+    architecture: str
+    predicted_ms: float
+    measured_ms: float
+
+    @property
+    def error(self) -> float:
+        """Of the prediction, as a share of what was measured."""
+        return self.predicted_ms / self.measured_ms - 1
+
+
+def held_out(file: ModelFile, space: SearchSpace) -> list[HeldOut]:
+    """What was held out, predicted and measured, the largest errors first."""
+    known = [
+        (one.architecture, one.latency_ms)
+        for one in file.measurements
+        if one.held_out and one.latency_ms is not None and one.verdict in ("ok", "corrected")
+    ]
+    subjects = [subject_of_architecture(space, space.parse(architecture)) for architecture, _ in known]
+    predicted_ms = file.model.predict(subjects).latency_ms.tolist() if subjects else []
+    found = [HeldOut(text, ms, measured) for (text, measured), ms in zip(known, predicted_ms, strict=True)]
+    return sorted((one for one in found if np.isfinite(one.predicted_ms)), key=lambda one: -abs(one.error))
+
+
 def measured_rows(file: ModelFile, space: SearchSpace) -> Rows:
     """What was held out: predicted against measured, the largest errors first; empty without."""
-    found = []
-    for one in file.measurements:
-        if one.held_out and one.latency_ms is not None and one.verdict in ("ok", "corrected"):
-            subject = subject_of_architecture(space, space.parse(one.architecture))
-            predicted_ms = float(file.model.predict([subject]).latency_ms[0])
-            found.append((abs(predicted_ms / one.latency_ms - 1), predicted_ms, one.latency_ms, one.architecture))
-    found.sort(reverse=True)
     rows = [
-        (ms_text(predicted), ms_text(measured), f"{predicted / measured - 1:+.1%}", architecture)
-        for _, predicted, measured, architecture in found[:10]
+        (ms_text(one.predicted_ms), ms_text(one.measured_ms), f"{one.error:+.1%}", one.architecture)
+        for one in held_out(file, space)[:10]
     ]
     return [("PREDICTED, MS", "MEASURED, MS", "ERROR", "ARCHITECTURE"), *rows] if rows else []
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """An operator of one network.
+
+    Attributes:
+        layer: its place in the order of execution, from 1.
+        operator: as `OperatorShape` is written.
+        ms: what it takes.
+        ms_per_mmac: of a million multiply-adds; None without any.
+    """
+
+    layer: int
+    operator: str
+    ms: float
+    ms_per_mmac: float | None
+
+
+def layer_costs(file: ModelFile, space: SearchSpace) -> list[LayerCost]:
+    """What each operator costs of a network in the middle of the space; empty where the model does not tell."""
+    subject = sorted(_sample(space), key=lambda one: one.macs)[_MEANS // 2]
+    found = []
+    for layer, operator in enumerate(subject.sequence or (), start=1):
+        ms = file.model.operator_ms(operator)
+        if ms is None:
+            return []
+        found.append(LayerCost(layer, str(operator), ms, ms / operator.macs * 1e6 if operator.macs else None))
+    return found
+
+
+def layers_rows(file: ModelFile, space: SearchSpace) -> Rows:
+    """The dearest operators of that network."""
+    dearest = sorted(layer_costs(file, space), key=lambda one: -one.ms)[:10]
+    rows = [
+        (str(one.layer), ms_text(one.ms), "-" if one.ms_per_mmac is None else f"{one.ms_per_mmac:.4f}", one.operator)
+        for one in dearest
+    ]
+    return [("LAYER", "MS", "MS PER MILLION MACS", "OPERATOR"), *rows] if rows else []
 
 
 def comparison_rows(files: Sequence[tuple[str, ModelFile]], space: SearchSpace) -> Rows:

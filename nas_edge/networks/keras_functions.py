@@ -27,3 +27,49 @@ def depthwise_he_normal(kernel_size: int, seed: int) -> keras.initializers.Initi
     """
     stddev = math.sqrt(2.0) / kernel_size / _TRUNCATED_STDDEV
     return keras.initializers.TruncatedNormal(stddev=stddev, seed=seed)
+
+
+@keras.saving.register_keras_serializable(package="nas_edge")  # type: ignore[untyped-decorator]
+def l2_normalize(x: Any) -> Any:
+    """Each vector along the last axis divided by its length, as the TFLite converter recognises L2_NORMALIZATION."""
+    import tensorflow as tf
+
+    return tf.nn.l2_normalize(x, axis=-1)
+
+
+def resize(x: Any, height: int, width: int) -> Any:
+    """Bilinear resizing, see `primitives.resize`; `[batch, height, width, channels]`."""
+    import tensorflow as tf
+
+    if tuple(x.shape[1:3]) == (height, width):
+        return x
+    # The kernel gives float32 whatever it reads.
+    resized = tf.raw_ops.ResizeBilinear(images=x, size=[height, width], align_corners=False, half_pixel_centers=False)
+    return tf.cast(resized, x.dtype)
+
+
+@keras.saving.register_keras_serializable(package="nas_edge")
+class Resizing(keras.layers.Layer):  # type: ignore[misc]
+    """`resize` as a layer.
+
+    Args:
+        height: of the output.
+        width: of the output.
+        keywords: of any layer.
+    """
+
+    def __init__(self, height: int, width: int, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self._size = height, width
+
+    def call(self, inputs: Any) -> Any:
+        """Resizes."""
+        return resize(inputs, *self._size)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        """Of the output."""
+        return (shape[0], *self._size, shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """To make it again."""
+        return {**super().get_config(), "height": self._size[0], "width": self._size[1]}

@@ -31,9 +31,11 @@ from nas_edge.networks.primitives.conv import Conv2D as Conv2D
 from nas_edge.networks.primitives.depthwise_conv import DepthwiseConv2D as DepthwiseConv2D
 from nas_edge.networks.primitives.dropout import Dropout as Dropout
 from nas_edge.networks.primitives.flatten import Flatten as Flatten
+from nas_edge.networks.primitives.l2_normalize import L2Normalize as L2Normalize
 from nas_edge.networks.primitives.multiply import Multiply as Multiply
 from nas_edge.networks.primitives.path_dropout import PathDropout as PathDropout
 from nas_edge.networks.primitives.pool import GlobalAveragePool as GlobalAveragePool
+from nas_edge.networks.primitives.resize import Resize as Resize
 
 # ---------------------------------------------------------------- composites (templates only)
 
@@ -46,13 +48,6 @@ class Sequential:
 
 
 @dataclass(frozen=True)
-class Residual:
-    """`x + body(x)`; with a `Zero` body it is the identity."""
-
-    body: Layer
-
-
-@dataclass(frozen=True)
 class Gate:
     """`x * body(x)`, where the body ends in `[1, 1, channels]`."""
 
@@ -62,6 +57,14 @@ class Gate:
 @dataclass(frozen=True)
 class Identity:
     """The input, unchanged."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """`shortcut(x) + body(x)`; with a `Zero` body it is the shortcut, which is nearly always the identity."""
+
+    body: Layer
+    shortcut: Layer = Identity()
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,9 @@ def occurrences(layer: L.Layer, guard: Guard = ()) -> list[Occurrence]:
     """Every `OneOf` of a template, parents before children."""
     if isinstance(layer, L.Sequential):
         return [found for _, part in layer.parts for found in occurrences(part, guard)]
-    if isinstance(layer, (L.Residual, L.Gate)):
+    if isinstance(layer, L.Residual):
+        return occurrences(layer.body, guard) + occurrences(layer.shortcut, guard)
+    if isinstance(layer, L.Gate):
         return occurrences(layer.body, guard)
     if isinstance(layer, L.OneOf):
         found = [Occurrence(layer, guard)]
@@ -89,7 +91,10 @@ class _Decoder:
             return current
         if isinstance(layer, L.Residual):
             body = self.emit(layer.body, source, path)
-            return source if body is None else self._graph.add(join(path, "add"), L.Add(), source, body)
+            shortcut = self.emit(layer.shortcut, source, join(path, "shortcut"))
+            if shortcut is None:
+                raise ValueError(f"{path}: a shortcut cannot be Zero")
+            return shortcut if body is None else self._graph.add(join(path, "add"), L.Add(), shortcut, body)
         if isinstance(layer, L.Gate):
             self._gate_channels.append(self._graph.shape(source)[-1])
             gate = self.emit(layer.body, source, path)

@@ -8,9 +8,12 @@ from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from nas_edge.latency.models.accuracy import Accuracy, accuracy_of
+from nas_edge.latency.models.decisions import DecisionModel
+from nas_edge.latency.models.subject import Observation, Subject, chosen_values
 from nas_edge.spaces.decisions import Architecture, SearchSpace
-from nas_edge.spaces.points import Points
 
 FloatArray = NDArray[np.float64]
 
@@ -24,13 +27,13 @@ def rolling_share(hits: Sequence[bool], window: int) -> list[float]:
 
 # With fewer architectures, a model fitted on half of them is meaningless.
 FEWEST_FOR_PREDICTION = 60
-# Keeps the latency of a choice seen once or never near 0; with many measurements it has no effect.
-_PENALTY = 1.0
+# More take longer to fit, and change little.
+MOST_FOR_PREDICTION = 1_000
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Test of the additive latency model.
+    """Test of the model of decisions, see `nas_edge.latency.models.decisions`.
 
     Attributes:
         fitted: number of architectures the model was fitted on.
@@ -43,41 +46,37 @@ class Prediction:
     predicted_ms: FloatArray
 
     @property
-    def median_error(self) -> float:
-        """Median absolute error, relative to the measured latency."""
-        return float(np.median(np.abs(self.predicted_ms / self.measured_ms - 1)))
-
-    @property
-    def rank_correlation(self) -> float:
-        """Spearman's rank correlation."""
-        ranks = [np.argsort(np.argsort(values)) for values in (self.measured_ms, self.predicted_ms)]
-        return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    def accuracy(self) -> Accuracy:
+        """The figures, as those of a latency model's file."""
+        return accuracy_of(self.predicted_ms, self.measured_ms)
 
 
 def predict(space: SearchSpace, measured: Sequence[tuple[Architecture, float]]) -> Prediction | None:
-    """Fits half of the measurements with one time per choice, and predicts the other half.
+    """Fits a latency model to half of the measurements, and predicts the other half.
 
-    The model is `latency = base + sum over active decisions of time[decision, choice]`, by least squares with a small
-    penalty on the times (ridge regression): what a latency table per decision would give. An architecture that was
-    tried several times counts once, with its median, so that none is in both halves.
+    An architecture that was tried several times counts once, with its median, so that none is in both halves.
 
     Args:
         space: of the architectures.
         measured: architectures with latencies in ms.
 
     Returns:
-        The prediction; None for fewer than `FEWEST_FOR_PREDICTION` architectures.
+        The prediction; None for fewer than `FEWEST_FOR_PREDICTION` architectures, or where they are all alike.
     """
     groups: dict[Architecture, list[float]] = {}
     for architecture, latency_ms in measured:
         groups.setdefault(architecture, []).append(latency_ms)
     if len(groups) < FEWEST_FOR_PREDICTION:
         return None
-    features = Points(space).features(np.array([architecture.choices for architecture in groups]))
-    latencies = np.array([median(values) for values in groups.values()])
-    known, measured_ms = latencies[::2], latencies[1::2]
-    centre, base = features[::2].mean(axis=0), known.mean()
-    matrix = features[::2] - centre
-    penalty = _PENALTY * np.eye(matrix.shape[1])
-    times = np.linalg.solve(matrix.T @ matrix + penalty, matrix.T @ (known - base))
-    return Prediction(len(known), measured_ms, base + (features[1::2] - centre) @ times)
+    known = [
+        Observation(Subject(None, chosen_values(space, architecture)), median(latencies_ms))
+        for architecture, latencies_ms in groups.items()
+    ]
+    known = known[:: -(-len(known) // MOST_FOR_PREDICTION)]
+    fitted, others = known[::2], known[1::2]
+    with threadpool_limits(1):  # a report is the same whenever it is written
+        model = DecisionModel.fit(fitted)
+    if model is None:
+        return None
+    predicted_ms = model.predict([one.subject for one in others]).latency_ms
+    return Prediction(len(fitted), np.array([one.latency_ms for one in others]), predicted_ms)

@@ -23,7 +23,7 @@ def front_section(facts: RunFacts) -> Section | None:
         rows.append(
             (
                 choice.latency_ms,
-                facts.kinds_text,
+                str(choice.kind) if choice.kind is not None and len(facts.kinds) > 1 else facts.kinds_text,
                 choice.quality,
                 choice.trials,
                 "winner" if winner is not None and text == winner.architecture else None,

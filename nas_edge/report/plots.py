@@ -360,6 +360,44 @@ def prediction(form: str) -> Plot:
     )
 
 
+def bars(table: str, label: str, value: str, title: str, heading: str) -> Plot:
+    """A bar for each row of a table, the longest first.
+
+    Args:
+        table: its name, and that of the plot.
+        label: column of what a bar stands for.
+        value: column of its length.
+        title: of the axis.
+        heading: of the plot.
+    """
+    encoding = {
+        "y": {"field": label, "type": "nominal", "title": None, "sort": "-x"},
+        "x": {"field": value, "type": "quantitative", "title": title},
+        "tooltip": [_hover(label, label), _hover(value, title, ".4g")],
+    }
+    spec = {"data": {"name": table}, "mark": {"type": "bar", "color": "$blue"}, "encoding": encoding}
+    return Plot(table, heading, "", f"Bar chart: {title} of each {label}.", spec)
+
+
+def columns(table: str, place: str, value: str, title: str, heading: str) -> Plot:
+    """A column for each row of a table, in its order.
+
+    Args:
+        table: its name, and that of the plot.
+        place: column of numbers, from left to right.
+        value: column of its height; rows without one have none.
+        title: of the axis.
+        heading: of the plot.
+    """
+    encoding = {
+        "x": {"field": place, "type": "ordinal", "title": place},
+        "y": {"field": value, "type": "quantitative", "title": title},
+        "tooltip": [_hover(place, place), _hover("operator", "operator"), _hover(value, title, ".4g")],
+    }
+    spec = {"data": {"name": table}, "mark": {"type": "bar", "color": "$blue"}, "encoding": encoding, "height": 200}
+    return Plot(table, heading, "", f"Column chart: {title} by {place}.", spec)
+
+
 def baseline(names: Sequence[str], quality: str, form: str) -> Plot:
     """Qualities of the search's and of random architectures, as ticks and box plots.
 

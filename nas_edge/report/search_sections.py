@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from nas_edge.formatting import ms_form
+from nas_edge.formatting import command, ms_form
 from nas_edge.hardware.lint import fit_template
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.report import plots
 from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_share
 from nas_edge.report.conditions import condition_columns
@@ -18,10 +19,9 @@ from nas_edge.report.reading import RunFacts, TrialFacts, series_of
 from nas_edge.runs.warm_start import SUPERNET
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
+from nas_edge.tasks import TASKS
+from nas_edge.tasks.base import head_of
 from nas_edge.text import origin_text
-
-# About how many trials the latency model is fitted and tested on; more take longer and change little.
-PREDICTED_TRIALS = 3000
 
 _NOT_ASKED = "not asked"
 
@@ -68,9 +68,18 @@ def search_section(facts: RunFacts) -> Section | None:
     ]
     if facts.warm_start is not None and SUPERNET in facts.warm_start.layers:
         says.append(f"The shared weights started from {facts.warm_start.what}: {facts.warm_start.layers[SUPERNET]}.")
+    if facts.latency_source is None and LatencyKind.PREDICTED in facts.kinds:
+        predicted = sum(trial.kind is LatencyKind.PREDICTED for trial in evaluated)
+        says.append(
+            f"{predicted:,} of the latencies were predicted by a model that was fitted to those measured in this "
+            "search; the others, and all of what the search ends with, were measured."
+        )
     if facts.latency_source is not None:
         measured = " The delivered networks were measured on the device." if facts.result and facts.has_device else ""
-        origins = [origin_text(kind, facts.latency_source) for kind in facts.kinds]
+        model = "a model that was fitted to these" if len(facts.kinds) > 1 else facts.latency_source
+        origins = [
+            origin_text(kind, model if kind is LatencyKind.PREDICTED else facts.latency_source) for kind in facts.kinds
+        ]
         says.append(f"Latencies of trials are {' or '.join(origins)}.{measured}")
     if facts.devices:
         listed = " and ".join(f"{target_ms:g} ms on {name}" for name, target_ms in facts.devices)
@@ -128,7 +137,7 @@ def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
         name, text = f"best within the target so far (step {best.step})", best.architecture
     else:
         return None
-    slots = slots_of(space)
+    slots, with_task = slots_of(space), head_of(TASKS.make(facts.config.task), space.input_shape)
     drawings = [draw(name, text, space.decode(space.parse(text)), slots, facts.ends is not None)]
     reference = reference_network(
         part.reference_name,
@@ -136,11 +145,11 @@ def drawing_section(facts: RunFacts, space: SearchSpace | None) -> Section | Non
         part.width_multiplier,
         space.outputs,
         space.input_shape[-1],
-        lambda template: fit_template(template, facts.config.export.profile),
+        lambda template: fit_template(with_task(template), facts.config.export.profile),
     )
     drawings.append(draw(part.reference_name, "", reference, slots, facts.ends is not None))
     says = (
-        "From the image at the top to the classes at the bottom. Each row is a stage: its output channels and size, "
+        "From the image at the top to the outputs at the bottom. Each row is a stage: its output channels and size, "
         "and its layers, each with kernel size and expansion ratio.",
     )
     return Section("architecture", "The architecture", says, tables=_drawing_tables(drawings), drawings=tuple(drawings))
@@ -243,24 +252,25 @@ def failures_section(facts: RunFacts) -> Section | None:
 def prediction_section(facts: RunFacts, space: SearchSpace | None) -> Section | None:
     """How well an additive latency model fits."""
     title = "Measured vs. predicted latency"
-    if space is None or not facts.evaluated or not facts.all_measured:
+    chosen = [trial for trial in facts.evaluated if trial.kind is LatencyKind.MEASURED]
+    if space is None or not chosen:
         return None
-    chosen = facts.evaluated[:: max(1, len(facts.evaluated) // PREDICTED_TRIALS)]
     points = [(space.parse(trial.architecture), trial.ms) for trial in chosen]
     model = (
-        "The model assigns a latency to each choice of each decision and adds them up, like a latency table per block. "
-        "It is fitted by ridge regression on half of the architectures measured in this run and tested on the other "
-        "half."
+        "The model assigns a latency to each choice and each layer's combination of choices and adds them up, like a "
+        "latency table per block. It is fitted to half of the architectures measured in this run and tested on the "
+        f"other half. {command('latency', 'fit', '--run', facts.folder, '--out')} FILE makes one for other searches."
     )
     predicted = predict(space, points)
     if predicted is None:
         few = f"Too few measurements: it requires at least {FEWEST_FOR_PREDICTION} architectures."
         return Section("prediction", title, (model, few))
+    found = predicted.accuracy
+    order = "" if found.spearman is None else f"; the rank correlation is {found.spearman:.2f} (1: same order)"
     says = (
         model,
-        f"Fitted on {predicted.fitted:,} architectures, its median error on the other "
-        f"{len(predicted.measured_ms):,} is {predicted.median_error:.1%}; the rank correlation is "
-        f"{predicted.rank_correlation:.2f} (1: same order).",
+        f"Fitted on {predicted.fitted:,} architectures, its mean error on the other {found.networks:,} is "
+        f"{found.mape:.1%}, and {found.within_10:.0%} are within 10%{order}.",
     )
     form = ms_form(facts.target_ms)
     columns: list[ColumnSpec] = [

@@ -15,6 +15,8 @@ from nas_edge.report.headline import headline, tiles
 from nas_edge.report.reading import RunFacts
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.tasks import TASKS
+from nas_edge.tasks.base import with_head
 
 
 def run_report(facts: RunFacts) -> Report:
@@ -51,7 +53,7 @@ def _space(facts: RunFacts) -> SearchSpace | None:
     # Defaults until they are known: they change only the first and the last layer.
     channels, classes = facts.ends or (3, 10)
     try:
-        made = SPACES.make(facts.config.space, classes, channels)
+        made = with_head(SPACES.make(facts.config.space, classes, channels), TASKS.make(facts.config.task))
         space, _ = space_for(made, facts.config.export.profile, facts.config.export.precision)
         for trial in facts.trials[:1]:
             space.parse(trial.architecture)

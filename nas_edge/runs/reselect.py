@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
+from typing import Any, TypeAlias
 
 from nas_edge.errors import RunError, SpaceError
 from nas_edge.formatting import reason
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.runs.columns import TrialColumns
 from nas_edge.runs.run import RANDOM, SELECTION, Run
 from nas_edge.runs.untrusted import count, milliseconds, number
@@ -33,9 +34,10 @@ class Candidate:
     Attributes:
         architecture: canonical.
         quality: mean over its trials.
-        latency_ms: median over its trials.
+        latency_ms: median over its trials; where some of them are predictions, over the others.
         trials: how many there were.
         final: whether the quality is from after the search, where qualities of the search say less.
+        kind: how the latency is known; None where a result of before that was kept does not tell.
     """
 
     architecture: Architecture
@@ -43,10 +45,12 @@ class Candidate:
     latency_ms: float
     trials: int
     final: bool
+    kind: LatencyKind | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {**vars(self), "architecture": str(self.architecture)}
+        kind = None if self.kind is None else self.kind.value
+        return {**vars(self), "architecture": str(self.architecture), "kind": kind}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Candidate:
@@ -61,6 +65,7 @@ class Candidate:
             milliseconds(record["latency_ms"]),
             count(record["trials"]),
             bool(record["final"]),
+            None if record.get("kind") is None else LatencyKind(record["kind"]),
         )
 
 
@@ -144,11 +149,12 @@ def read_candidates(
     """
     evaluated = _evaluated(trials)
     later = [trial for stage in finalists for trial in _evaluated(stage)]
-    fastest_ms = min((ms for _, _, ms in [*evaluated, *later]), default=None)
+    fastest_ms = min((ms for _, _, ms, _ in [*evaluated, *later]), default=None)
     if not quality_drifts:
         found = _gather([*evaluated, *later], final=False)
         return JournalledCandidates(found, (), fastest_ms, _front(found))
-    later += [(text, rescored[text], ms) for text, _, ms in evaluated if text in rescored] if rescored else []
+    if rescored:
+        later += [(text, rescored[text], ms, kind) for text, _, ms, kind in evaluated if text in rescored]
     found, final = _gather(late_trials(evaluated), final=False), _gather(later, final=True)
     return JournalledCandidates(found, final, fastest_ms, _front(final if rescored else found))
 
@@ -159,27 +165,32 @@ def _front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return tuple(sorted(front, key=lambda one: one.latency_ms))
 
 
-def _evaluated(trials: TrialColumns) -> list[tuple[str, float, float]]:
-    """Architecture, quality and latency in ms of the trials that have both."""
+_Evaluated: TypeAlias = "tuple[str, float, float, LatencyKind | None]"
+
+
+def _evaluated(trials: TrialColumns) -> list[_Evaluated]:
+    """Architecture, quality, latency in ms and how that is known, of the trials that have both."""
     return [
-        (architecture, quality, latency_ms)
-        for architecture, quality, latency_ms in zip(
-            trials.architecture, trials.quality, trials.latency_ms, strict=True
+        (architecture, quality, latency_ms, kind)
+        for architecture, quality, latency_ms, kind in zip(
+            trials.architecture, trials.quality, trials.latency_ms, trials.kind, strict=True
         )
         if latency_ms is not None and quality is not None
     ]
 
 
-def _gather(evaluated: Sequence[tuple[str, float, float]], final: bool) -> tuple[Candidate, ...]:
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for architecture, quality, latency_ms in evaluated:
-        groups.setdefault(architecture, []).append((quality, latency_ms))
+def _gather(evaluated: Sequence[_Evaluated], final: bool) -> tuple[Candidate, ...]:
+    groups: dict[str, list[tuple[float, float, LatencyKind | None]]] = {}
+    for architecture, quality, latency_ms, kind in evaluated:
+        groups.setdefault(architecture, []).append((quality, latency_ms, kind))
     found = []
     for architecture, group in groups.items():
-        quality, latency_ms = fmean(q for q, _ in group), median(ms for _, ms in group)
+        quality = fmean(q for q, *_ in group)
+        told = [one for one in group if one[2] is not LatencyKind.PREDICTED] or group
+        latency_ms, kind = median(ms for _, ms, _ in told), told[-1][2]
         try:
             parsed = Architecture.parse(architecture)
         except SpaceError as error:
             raise RunError(f"a journal of the run is damaged: {reason(error)}") from None
-        found.append(Candidate(parsed, quality, latency_ms, len(group), final))
+        found.append(Candidate(parsed, quality, latency_ms, len(group), final, kind))
     return tuple(found)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future, wait
 
 from nas_edge.errors import ConfigError
-from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
+from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer, LatencyKind
 from nas_edge.latency.pooled import PooledLatency
-from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
+from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource, RewardAt
 from nas_edge.networks.analysis import analyze
 from nas_edge.quality.source import Quality, QualitySource
 from nas_edge.rewards import Objective, Reward
@@ -125,6 +125,8 @@ class Evaluator:
             rewarded_step: in which the controller learns of it.
         """
         assert candidate.architecture is not None
+        if answer is not None:
+            answer = self.latency.confirm(candidate, answer, self._reward_at(candidate, quality.value))
         adjusted = None if self._pooled is None else self._pooled.adjust(candidate.architecture, answer)
         usage = self._usage(candidate.design, answer if adjusted is None else adjusted)
         reward = None
@@ -136,6 +138,20 @@ class Evaluator:
         """Takes in the latency of a trial, for those that come after it: trials of a search, in their order."""
         if self._pooled is not None:
             self._pooled.take(trial.architecture, trial.latency)
+        if trial.latency is not None:
+            candidate = self.candidate(trial.architecture)
+            self.latency.take(trial.architecture, trial.latency, self._reward_at(candidate, trial.quality))
+
+    def _reward_at(self, candidate: Candidate, quality: float | None) -> RewardAt:
+        """The reward of a candidate at any latency; nothing is computed before it is asked for."""
+
+        def reward_at(latency_ms: float) -> float | None:
+            if quality is None:
+                return None
+            usage = self._usage(candidate.design, LatencyAnswer.estimated(LatencyKind.PREDICTED, latency_ms))
+            return None if usage is None else self._reward(quality, usage, self.objectives)
+
+        return reward_at
 
     def _usage(self, design: Design, answer: LatencyAnswer | AdjustedLatency | None) -> dict[str, float] | None:
         """Value of each resource that is aimed at, or None when one is not known or the candidate failed."""

@@ -113,7 +113,9 @@ def find_finalists(
         limit_ms: where the target may not be exceeded, what a prediction has to meet; the best then have the highest
             quality, else the highest reward.
     """
-    timed = [(trial.architecture, trial.latency_ms) for trial in trials if trial.latency_ms is not None]
+    timed = [
+        (trial.architecture, trial.latency_ms) for trial in _measured_if_any(trials) if trial.latency_ms is not None
+    ]
     if not settings.sampled or not timed:
         return []
     model, known_ms = LatencyModel(loop.space, timed), dict(timed)
@@ -153,6 +155,13 @@ def find_finalists(
         tried.update(dict.fromkeys([architecture for architecture, _ in found] or new))
         scored |= scores(dict(found))
     return _best(scored, settings.measured)
+
+
+def _measured_if_any(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """The trials whose latencies say more than a prediction; all, where there are only these."""
+    return [
+        one for one in trials if one.latency is not None and one.latency.kind is not LatencyKind.PREDICTED
+    ] or trials
 
 
 def _best(scored: Mapping[Architecture, float], count: int) -> list[Architecture]:

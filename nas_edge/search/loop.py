@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_edge.controllers.base import Controller, Outcome, Proposal, State
 from nas_edge.errors import ConfigError, RunError, TrainingError
+from nas_edge.latency.answer import LatencyKind
 from nas_edge.latency.source import CANDIDATE_FAULTS
 from nas_edge.networks.donor import Donor, Start
 from nas_edge.search.evaluation import Evaluator
@@ -161,11 +162,16 @@ class SearchLoop(ABC):
             self._faults.take(trial.latency, self.evaluator.latency.name, trial.adjusted is not None)
             self.evaluator.take(trial)
         outcomes = [
-            Outcome(proposal, trial.reward, trial.quality, trial.usage)
+            Outcome(proposal, trial.reward, trial.quality, self._usage_told(trial))
             for proposal, trial in zip(proposals, trials, strict=True)
             if _is_told(trial)
         ]
         self.controller.update(outcomes, self.step)
+
+    def _usage_told(self, trial: Trial) -> Mapping[str, float] | None:
+        """What a controller may model: where some latencies are measured, those that are predicted would mislead it."""
+        predicted = trial.latency is not None and trial.latency.kind is LatencyKind.PREDICTED
+        return None if predicted and self.evaluator.latency.measures_some else trial.usage
 
 
 def _is_told(trial: Trial) -> bool:

@@ -22,6 +22,7 @@ from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.quality.source import QualityContext, QualitySource
 from nas_edge.registry import Entry, Registry
 from nas_edge.rewards import REWARDS, Objective, Reward, Value
+from nas_edge.search.complexity import DecayBySize
 from nas_edge.search.evaluation import Evaluator
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.multi_trial import MultiTrialSearch, MultiTrialSettings
@@ -89,7 +90,7 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     from nas_edge.supernet.shared_weights import SharedWeights
     from nas_edge.supernet.supernet import Supernet
     from nas_edge.training.optimizers import make_optimizer, scaled_if_float16
-    from nas_edge.training.schedules import CosineWithWarmup
+    from nas_edge.training.schedules import CosineWithWarmup, PowerOfCosine
 
     space, task, data, seed = context.space, context.task, context.data, context.seed
     weights = settings.weights
@@ -107,7 +108,9 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
             expected="a multiple of the replicas",
         )
     updates = settings.steps * settings.updates_per_step
-    schedule = CosineWithWarmup(settings.peak_learning_rate, updates, round(updates * weights.warmup_fraction))
+    make_schedule = PowerOfCosine if settings.complexity_aware else CosineWithWarmup
+    schedule = make_schedule(settings.peak_learning_rate, updates, round(updates * weights.warmup_fraction))
+    decay = DecayBySize(space, schedule, generator(seed, "sizes")) if isinstance(schedule, PowerOfCosine) else None
     with strategy.scope():
         shared = SharedWeights(
             Supernet(
@@ -130,7 +133,7 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     quality, reward = SharedWeightsQuality(shared, task, data, at_once), REWARDS[settings.reward]
     evaluator = _evaluator(quality, reward, context)
     rng = generator(seed, "controller")
-    return OneShotSearch(make_controller(settings, context), evaluator, shared, train, validation, rng, settings)
+    return OneShotSearch(make_controller(settings, context), evaluator, shared, train, validation, rng, settings, decay)
 
 
 def _multi_trial(settings: MultiTrialSettings, context: SearchContext) -> SearchLoop:

@@ -16,7 +16,9 @@ depend on timing; every trial records both steps.
 This host is asked only when an answer is due, and then for all candidates that wait for theirs, so that they share
 rounds of visits; until they are there nothing trains.
 
-While the controller rests (the delay) only step 3 is done: rewards of an untrained supernet would teach nothing.
+While the controller rests (the delay) only step 3 is done: rewards of an untrained supernet would teach nothing. Where
+the controller takes them in nevertheless (`controller.second_moments=always`, as published), networks of the delay are
+scored and measured, too, those that run several operators at once excepted; they are no trials of the search.
 
 Source: TuNAS, arXiv:2008.06120; US11347995; reference code `mobile_architecture_search.py`.
 """
@@ -28,6 +30,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -41,6 +44,7 @@ from nas_edge.networks.donor import Donor, Start
 from nas_edge.networks.primitives import IN, OUT
 from nas_edge.quality.source import Quality
 from nas_edge.search import warmup
+from nas_edge.search.complexity import DecayBySize
 from nas_edge.search.evaluation import Evaluator, known
 from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.settings import SearchSettings
@@ -76,6 +80,9 @@ class OneShotSettings(SearchSettings):
     )
     sandwich: bool = Field(
         False, description="an update trains the largest network, too, whose answers the proposal learns"
+    )
+    complexity_aware: bool = Field(
+        False, description="the learning rate falls later where a large network is trained, sooner for a small one"
     )
     validation_batch_size: int = Field(512, ge=2)
     execution: str = Field(
@@ -149,9 +156,12 @@ class OneShotSettings(SearchSettings):
         return self
 
     @model_validator(mode="after")
-    def _sequential_if_sandwich(self) -> OneShotSettings:
-        if self.sandwich and self.weight_updates != "sequential":
-            raise ValueError("sandwich=true requires weight_updates=sequential, where each update is of one proposal")
+    def _sequential_if_by_network(self) -> OneShotSettings:
+        for name in ("sandwich", "complexity_aware"):
+            if getattr(self, name) and self.weight_updates != "sequential":
+                raise ValueError(
+                    f"{name}=true requires weight_updates=sequential, where each update is of one proposal"
+                )
         return self
 
     @model_validator(mode="after")
@@ -191,6 +201,7 @@ class OneShotSearch(SearchLoop):
         validation: batches for the quality.
         rng: the controller's randomness.
         settings: of the loop.
+        decay: what adapts the learning rate to each network; None for nothing.
     """
 
     def __init__(
@@ -202,9 +213,10 @@ class OneShotSearch(SearchLoop):
         validation: Batches,
         rng: np.random.Generator,
         settings: OneShotSettings,
+        decay: DecayBySize | None = None,
     ) -> None:
         super().__init__(controller, evaluator, rng, settings.steps)
-        self.settings = settings
+        self.settings, self._decay = settings, decay
         teacher = _masks(as_proposed(self.space, largest(self.space))) if settings.sandwich else None
         self.weight_steps = WeightSteps(weights, train, validation, settings.weight_updates == "averaged", teacher)
         self._pending: deque[_Pending] = deque()
@@ -224,14 +236,17 @@ class OneShotSearch(SearchLoop):
         samples, at_once = settings.samples_per_step, settings.op_warmup_decisions
         proposer = self._fair if self._fair is not None and not learning else self.controller
         proposals = warmup.propose(proposer, samples, self.rng, replaced, at_once)
-        candidates = [self.evaluator.candidate(p.architecture) for p in proposals] if learning else []
-        pending = _Pending(step, proposals, candidates, [None] * len(candidates))
+        evaluated = [learning or (self.controller.attends_delay and not proposal.mixed) for proposal in proposals]
+        told = list(compress(proposals, evaluated))
+        candidates = [self.evaluator.candidate(proposal.architecture) for proposal in told]
+        pending = _Pending(step, told, candidates, [None] * len(candidates))
         if not self.evaluator.latency.measures_on_host:
             self._ask(pending)
 
         losses = self._train(proposals)
-        if learning:
-            pending.qualities = self._scored(proposals)
+        if told:
+            # All of them, which replicas share out among themselves.
+            pending.qualities = list(compress(self._scored(proposals), evaluated))
             self._pending.append(pending)
         trials: list[Trial] = []
         is_last = step + 1 == settings.steps
@@ -302,7 +317,13 @@ class OneShotSearch(SearchLoop):
         return qualities
 
     def _train(self, proposals: Sequence[Proposal]) -> list[float]:
-        losses = self.weight_steps.train([_masks(proposal) for proposal in proposals])
+        if self._decay is None:
+            losses = self.weight_steps.train([_masks(proposal) for proposal in proposals])
+        else:
+            losses = []
+            for proposal in proposals:
+                self._decay.set_for(proposal.architecture)
+                losses += self.weight_steps.train([_masks(proposal)])
         if not all(map(math.isfinite, losses)):
             raise self.diverged(f"the loss is {losses}")
         return losses
@@ -325,7 +346,7 @@ class OneShotSearch(SearchLoop):
             answer = None if future is None else future.result()
             trials.append(self.evaluator.assess(candidate, Quality(quality), answer, pending.step, self.step))
         self.learn(pending.proposals, trials)
-        return trials
+        return trials if pending.step >= self.settings.delay_steps else []
 
     def _measure_together(self, waiting: Sequence[_Pending]) -> None:
         """Has everything measured that waits, if the first of it has to be, and waits for all of it."""

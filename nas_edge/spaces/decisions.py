@@ -8,6 +8,7 @@ those spaces can be used unchanged.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -226,6 +227,19 @@ class NetworkSpace(SearchSpace):
     def output_shape(self) -> Shape:
         """Of every network of the space, without the batch."""
         return self.decode(Architecture((0,) * len(self.decisions))).output_shape
+
+    def with_template(self, template: L.Layer) -> NetworkSpace:
+        """The same space, its networks of another template with the same decisions.
+
+        Raises:
+            SpaceError: when decisions and template do not match.
+        """
+        other = copy.copy(self)
+        other.decisions = _with_guards(template, self.decisions)
+        other.template = template
+        for cached in ("index", "output_shape"):
+            other.__dict__.pop(cached, None)
+        return other
 
     def build(self, architecture: Architecture) -> Design:
         """See `SearchSpace`; a network with nothing beside it."""

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, TypeAlias
 
 from nas_edge.networks import layers as L
 from nas_edge.networks.layers import sequential
@@ -19,7 +20,8 @@ RATIOS = (1, 2, 3, 4, 5, 6)
 MULTIPLIERS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)
 STEM_WIDTH = 16
 # base width, stride of the first layer, activation
-BLOCKS: tuple[tuple[int, int, L.ActivationName], ...] = (
+Block: TypeAlias = tuple[int, int, L.ActivationName]
+BLOCKS: tuple[Block, ...] = (
     (16, 2, "relu"),
     (32, 2, "relu"),
     (64, 2, "hard_swish"),
@@ -36,9 +38,13 @@ class MobileNetV3LikeSettings(NetworkSpaceSettings):
 
 
 def mobilenet_v3_like(
-    input_size: int = 224, width_multiplier: float = 1.0, classes: int = 1001, channels: int = 3
+    input_size: int = 224,
+    width_multiplier: float = 1.0,
+    classes: int = 1001,
+    channels: int = 3,
+    blocks_of: Sequence[Block] = BLOCKS,
 ) -> NetworkSpace:
-    """Kernel, ratio, squeeze-excite, depth and width: 8.481e42 architectures."""
+    """Kernel, ratio, squeeze-excite, depth and width: 8.481e42 architectures, fewer with fewer blocks."""
     decisions = blocks.Decisions()
 
     def width(part: str, base: int) -> L.OneOf:
@@ -56,7 +62,7 @@ def mobilenet_v3_like(
     }
     decisions.declare(stem)
 
-    for block, (base, strides, activation) in enumerate(BLOCKS, start=1):
+    for block, (base, strides, activation) in enumerate(blocks_of, start=1):
         filters = width(f"block{block}", base)
         layers: dict[str, L.Layer] = {}
         for layer in range(1, 5):

@@ -33,7 +33,7 @@ from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import SearchSpace
 from nas_edge.spaces.reference import reference_network
 from nas_edge.tasks import TASKS
-from nas_edge.tasks.base import NetworkTask, Task, TaskData
+from nas_edge.tasks.base import NetworkTask, Task, TaskData, head_of, with_head
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -223,7 +223,7 @@ def space_of(
     config: RunConfig, outputs: int, channels: int, say: Callable[[str], object] = lambda line: None
 ) -> SearchSpace:
     """As `make_space`, where outputs and channels are known without data."""
-    space = SPACES.make(config.space, outputs, channels)
+    space = with_head(SPACES.make(config.space, outputs, channels), TASKS.make(config.task))
     precision = config.export.precision
     # Where operators have no kernel in that precision at all, the CPU's profile says which.
     hardware = config.export.profile or (HARDWARE["cpu"] if PRECISIONS[precision].without else None)
@@ -241,13 +241,14 @@ def published_network(config: RunConfig, task: Task, data: TaskData | None) -> N
     settings = config.reference
     if settings is None or data is None:
         return None
+    with_task = head_of(task, (settings.input_size, settings.input_size, data.preprocessing.channels))
     return reference_network(
         settings.reference_name,
         settings.input_size,
         settings.width_multiplier,
         task.outputs(data),
         data.preprocessing.channels,
-        lambda template: fit_template(template, config.export.profile),
+        lambda template: fit_template(with_task(template), config.export.profile),
     )
 
 

@@ -82,6 +82,7 @@ class TrainedModel:
         hardware_files: what that hardware's own tools made of the file, by name.
         quantization: how the quantised file was made; None without one.
         sensitivity: what quantisation adds to each layer's output; empty where activations stay float.
+        interval: 95% interval of the quality by precision, where it is known.
         mixed: the file whose noisiest layers stay float; None where that was not asked for.
     """
 
@@ -94,6 +95,7 @@ class TrainedModel:
     hardware_files: Mapping[str, bytes] = field(default_factory=dict)
     quantization: Quantization | None = None
     sensitivity: tuple[LayerNoise, ...] = ()
+    interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     mixed: MixedModel | None = None
 
     @property
@@ -238,7 +240,10 @@ def convert(
         noises = layer_noise(real, files[precision], examined, layers)
         if config.export.mixed_layers and contender.name == "winner":
             mixed = mixed_model(config, task, data, model, files["float32"], layers, noises)
-    return TrainedModel(contender, files, quality, scores, told, check, made_by_tools, made_by, noises, mixed)
+    intervals = {precision: one.interval for precision, one in found.items() if one.interval is not None}
+    return TrainedModel(
+        contender, files, quality, scores, told, check, made_by_tools, made_by, noises, intervals, mixed
+    )
 
 
 def _aware_file(network: NetworkSpec, precision: Precision, weights: Weights, images: Array) -> bytes:
@@ -325,6 +330,7 @@ def measure_models(
             model.contender.quality,
             model.quality,
             latency[model.contender.name],
+            accuracy_interval=model.interval,
         )
         for model in models
     )

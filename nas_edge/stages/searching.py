@@ -11,9 +11,10 @@ from device_agents.noise import noise_line
 from device_agents.verdicts import FLAGS
 from nas_edge.errors import InfeasibleError, UnreliableLatencyError
 from nas_edge.formatting import command, ms_text
-from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.cache import CachedSource, MeasuringKey, repair
 from nas_edge.latency.device import DeviceSource
+from nas_edge.latency.hybrid import HybridSettings, open_hybrid
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.several import Part, SeveralSources
@@ -50,6 +51,10 @@ def open_latencies(context: RunContext) -> Iterator[tuple[LatencySource, Latency
             cached, anew = opened(bench.latency_source, bench.key, bench.device)
             if bench.finalists_source is not bench.latency_source:
                 anew = RetryingSource(bench.finalists_source)
+            latency = context.config.latency
+            if isinstance(latency, HybridSettings):
+                # Outside of the cache, which is to hold what was measured.
+                cached = open_hybrid(cached, context.space, latency, context.config.export.precision, bench.device)
             yield cached, anew
             return
         pairs = [(opened(part.source, part.source.key, part.source), part.target_ms) for part in bench.parts]
@@ -64,10 +69,11 @@ def _journalled(context: RunContext) -> Iterator[tuple[str, LatencyAnswer]]:
 
     Of those on devices of several models, the first one's.
     """
+    is_hybrid = isinstance(context.config.latency, HybridSettings)
     for trial in map(Trial.from_json, context.run.journal()):
         if trial.latency is not None:
             answer = trial.latency.parts[0] if trial.latency.parts else trial.latency
-            if answer.verdict == Verdict.OK:
+            if answer.verdict == Verdict.OK and not (is_hybrid and answer.kind is LatencyKind.PREDICTED):
                 yield context.space.build(trial.architecture).fingerprint, answer
 
 
@@ -149,7 +155,7 @@ def run_search(context: RunContext, loop: SearchLoop, target_ms: float) -> list[
     run, config, reporter, space = context.run, context.config, context.reporter, context.space
     reporter.say(
         f"searching {space.name}: {float(space.size):.3g} architectures, target {ms_text(target_ms)} ms "
-        f"({config.export.precision}), latencies from {context.bench.latency_source.name}"
+        f"({config.export.precision}), latencies from {loop.evaluator.latency.name}"
     )
     for device in context.bench.devices:
         if states := device.probe_states():
@@ -186,6 +192,8 @@ def _keep_warm_up(context: RunContext, loop: SearchLoop, recorded: RecordedSearc
     """Keeps the state at the end of the warm-up for the other searches of the group."""
     group = context.group
     if group is None or loop.step != context.config.search.delay_steps or group.warm_up.newest_step() is not None:
+        return
+    if loop.controller.attends_delay:  # its rewards go by the target
         return
     group.warm_up.save(recorded.snapshot())
 

@@ -218,7 +218,8 @@ class Supernet(keras.Model):  # type: ignore[misc]
                 channels = self._find_widths(part, channels, join(path, name), env, on, found)
             return channels
         if isinstance(layer, L.Residual):
-            return self._find_widths(layer.body, channels, path, env, on, found)
+            self._find_widths(layer.body, channels, path, env, on, found)
+            return self._find_widths(layer.shortcut, channels, join(path, "shortcut"), env, on, found)
         if isinstance(layer, L.Gate):
             inner = dataclasses.replace(env, gate_channels=channels)
             self._find_widths(layer.body, channels, path, inner, on, found)
@@ -270,17 +271,21 @@ class Supernet(keras.Model):  # type: ignore[misc]
 
         Each alternative is a conditional that adds to what came before, so what is off costs nothing.
         """
-        body = layer.body if isinstance(layer, L.Residual) else layer
+        body: L.Layer = layer
+        start = x
+        if isinstance(layer, L.Residual):
+            body = layer.body
+            start = self._run(layer.shortcut, x, join(path, "shortcut"), env)
         if isinstance(body, L.OneOf) and len(body.choices) == 1:
             (body,) = body.layers()
         if not isinstance(body, L.OneOf):
-            result = self._run(body, x, path, env)
+            result = self._run(body, dataclasses.replace(x, penalty=start.penalty), path, env)
             if isinstance(layer, L.Residual):
-                return _Features(L.Add().run((), x.values, result.values), x.channels, result.penalty)
+                return _Features(L.Add().run((), start.values, result.values), start.channels, result.penalty)
             return result
         adds = isinstance(layer, L.Residual)
-        total, channels = (x.values, x.channels) if adds else self._zero(body, x, env)
-        penalty = x.penalty
+        total, channels = (start.values, start.channels) if adds else self._zero(body, x, env)
+        penalty = start.penalty
         weights = env.masks[body.decision]
         for index, choice in enumerate(body.layers()):
             if isinstance(choice, L.Zero):
@@ -454,7 +459,8 @@ def _build(layer: L.Layer, most: int, gate: int | None, path: str, leaves: dict[
             most = _build(part, most, gate, join(path, name), leaves, seed)
         return most
     if isinstance(layer, L.Residual):
-        return _build(layer.body, most, gate, path, leaves, seed)
+        _build(layer.body, most, gate, path, leaves, seed)
+        return _build(layer.shortcut, most, gate, join(path, "shortcut"), leaves, seed)
     if isinstance(layer, L.Gate):
         return _build(layer.body, most, most, path, leaves, seed)
     if isinstance(layer, L.OneOf):
@@ -469,10 +475,13 @@ def _build(layer: L.Layer, most: int, gate: int | None, path: str, leaves: dict[
 
 
 def _is_shared(layer: L.Layer) -> bool:
-    """Whether a part gets traced functions of its own: choices, residuals, and layers that hold a choice."""
+    """Whether a part gets traced functions of its own: choices, residuals, and layers that hold a choice.
+
+    A residual with another shortcut than the identity joins large parts of a network, and is there once.
+    """
     if isinstance(layer, L.Sequential):
         return any(isinstance(part, L.OneOf) and len(part.choices) > 1 for _, part in layer.parts)
-    return isinstance(layer, (L.Residual, L.OneOf))
+    return isinstance(layer, L.OneOf) or (isinstance(layer, L.Residual) and layer.shortcut == L.Identity())
 
 
 def _largest(one_of: L.OneOf) -> float:
@@ -505,6 +514,8 @@ def _channels(layer: L.Layer, channels: Tensor, env: _Environment) -> Tensor:
         return channels
     if isinstance(layer, L.OneOf):
         return _channels(layer.layers()[0], channels, env)
+    if isinstance(layer, L.Residual):
+        return _channels(layer.shortcut, channels, env)
     return _width(layer.width, channels, env) if isinstance(layer, L.Primitive) else channels
 
 
@@ -516,6 +527,8 @@ def _most_shape(layer: L.Layer, shape: Shape) -> Shape:
         return shape
     if isinstance(layer, L.OneOf):
         return _most_shape(layer.layers()[0], shape)
+    if isinstance(layer, L.Residual):
+        return _most_shape(layer.shortcut, shape)
     if isinstance(layer, L.Primitive):
         return layer.with_width(resolve_width(layer.width, shape[-1], None, _largest)).output_shape(shape)
     return shape  # the others keep it
@@ -536,8 +549,10 @@ def _form(layer: Any, decisions: list[str]) -> Hashable:
         return ("choice", decisions.index(layer.decision), choices)
     if isinstance(layer, L.Sequential):
         return tuple((name, _form(part, decisions)) for name, part in layer.parts)
-    if isinstance(layer, (L.Residual, L.Gate)):
-        return (type(layer).__name__, _form(layer.body, decisions))
+    if isinstance(layer, L.Residual):
+        return ("Residual", _form(layer.body, decisions), _form(layer.shortcut, decisions))
+    if isinstance(layer, L.Gate):
+        return ("Gate", _form(layer.body, decisions))
     if isinstance(layer, L.Scaled):
         return ("scaled", _form(layer.ratio, decisions), layer.rounding)
     if isinstance(layer, L.Primitive):

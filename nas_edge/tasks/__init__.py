@@ -1,6 +1,10 @@
 """What networks are for, by name.
 
     classification   one label per image
+    multi-label      which of several labels an image has
+    regression       one or several numbers per image
+    embedding        a vector per image, near those of images of its class
+    segmentation     a class per pixel
     tabular          no networks at all: qualities and latencies are read from a table
 
 A new task of this package is one file with its settings and a class, and one line in `TASKS`. Other packages add theirs
@@ -14,6 +18,10 @@ from nas_edge.errors import NasEdgeError
 from nas_edge.registry import Entry, Registry
 from nas_edge.tasks.base import BundleSection, Metric, NetworkTask, PairedTest, Targets, Task, TaskData, TaskSettings
 from nas_edge.tasks.classification import Classification, ClassificationSettings
+from nas_edge.tasks.embedding import Embedding, EmbeddingSettings
+from nas_edge.tasks.multi_label import MultiLabel, MultiLabelSettings
+from nas_edge.tasks.regression import Regression, RegressionSettings
+from nas_edge.tasks.segmentation import Segmentation, SegmentationSettings
 from nas_edge.tasks.tabular import Tabular, TabularSettings
 
 TASKS: Registry[Task] = Registry(
@@ -22,6 +30,10 @@ TASKS: Registry[Task] = Registry(
     "nas_edge.tasks",
     {
         "classification": Entry(ClassificationSettings, Classification, "one label per image"),
+        "multi-label": Entry(MultiLabelSettings, MultiLabel, "which of several labels an image has"),
+        "regression": Entry(RegressionSettings, Regression, "one or several numbers per image"),
+        "embedding": Entry(EmbeddingSettings, Embedding, "a vector per image, near those of images of its class"),
+        "segmentation": Entry(SegmentationSettings, Segmentation, "a class per pixel"),
         "tabular": Entry(TabularSettings, Tabular, "qualities and latencies from a table"),
     },
     made=Task,

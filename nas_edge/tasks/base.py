@@ -7,9 +7,9 @@ to nothing else: shared weights, training, export and reports ask it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from nas_edge.errors import DataError
 from nas_edge.settings import ChoiceSettings
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from nas_edge.data.preprocessing import Preprocessing
     from nas_edge.data.settings import DataSettings
     from nas_edge.data.splits import Split
+    from nas_edge.networks import layers as L
+    from nas_edge.networks.graph import Shape
+    from nas_edge.spaces.decisions import SearchSpace
     from nas_edge.training.settings import OptimizationSettings
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 # Inputs float32 [batch, height, width, channels], normalised, and their targets [batch, ...].
 Batch: TypeAlias = tuple[Array, Array]
+SpaceT = TypeVar("SpaceT", bound="SearchSpace")
 
 
 class TaskSettings(ChoiceSettings):
@@ -36,7 +40,12 @@ class TaskSettings(ChoiceSettings):
 
     Attributes:
         name: of the task.
+        defaults: other defaults for a run of the task, by dotted name.
+        presets: likewise, of what a preset sets, by its name: for example data to see it work with, in `smoke`.
     """
+
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     name: str
 
@@ -133,7 +142,8 @@ class Metric:
         name: as it stands in tables, for example `accuracy`.
         form: how a value is written, see `format`.
         bounds: the least and the greatest value there can be; None for no bound.
-        interval: the 95% interval of a value found on so many examples; None where that is not known.
+        interval: the 95% interval of a value found on so many examples; None where that is not known, or follows from
+            the examples themselves, see `NetworkTask.bootstraps`.
         paired_test: compares networks on the same examples; None where there is no such test.
     """
 
@@ -237,10 +247,28 @@ class NetworkTask(Task):
 
     Attributes:
         targets: what a batch's second array is.
+        bootstraps: whether the interval of a delivered file's metric is found by drawing test images again; only where
+            `statistics` are sums.
     """
 
     delivers = True
+    bootstraps: ClassVar[bool] = False
     targets: Targets
+
+    def head(self, template: L.Layer, input_shape: Shape) -> L.Layer:
+        """The template of a network, or of a space, with the head that the task needs.
+
+        Args:
+            template: ends with `outputs` channels for one place, flattened: a classifier's.
+            input_shape: `[height, width, channels]`.
+
+        Returns:
+            Another template with the same decisions; the same one by default.
+
+        Raises:
+            SpaceError: when it has no place for the head.
+        """
+        return template
 
     @abstractmethod
     def loss(self, outputs: Any, targets: Any, settings: OptimizationSettings) -> Any:
@@ -278,19 +306,24 @@ class NetworkTask(Task):
 
     @abstractmethod
     def statistics(self, outputs: Array, targets: Array) -> Array:
-        """What the metric is computed of; that of several batches is the sum of theirs.
+        """What the metric is computed of; that of several batches is what `join` makes of theirs, the sum.
 
         Args:
             outputs: float32 `[n, ...]`, of a model or of a file, dequantised.
             targets: theirs.
 
         Returns:
-            float64 `[k]`, k fixed.
+            float64 `[k]`, k fixed, or whatever `join` takes.
         """
+
+    def join(self, statistics: Sequence[Array]) -> Array:
+        """The statistics of several batches as one; for a metric that is no function of sums, all of them in a row."""
+        total: Array = sum(statistics[1:], start=statistics[0])
+        return total
 
     @abstractmethod
     def quality(self, statistics: Array) -> float:
-        """The metric's value, of summed `statistics`."""
+        """The metric's value, of joined `statistics`."""
 
     @abstractmethod
     def same_answer(self, first: Array, second: Array) -> float:
@@ -329,7 +362,11 @@ class NetworkTask(Task):
         return None
 
     def describe_breakdown(self, total: Array, data: TaskData) -> Mapping[str, Any]:
-        """Entries of the manifest, JSON values by name, of summed `breakdown`."""
+        """Entries of the manifest, JSON values by name, of summed `breakdown`.
+
+        What is a mapping of mappings, for example `{"classes": {"cat": {"accuracy": 0.9, "images": 40}, ...}}`, becomes
+        a table of the model card: of each its value in the metric, which comes first and may be None, and what else.
+        """
         return {}
 
     def score(self, outputs: Array, targets: Array) -> float:
@@ -348,6 +385,25 @@ class NetworkTask(Task):
         return running.value()
 
 
+def head_of(task: Task, input_shape: Shape) -> Callable[[L.Layer], L.Layer]:
+    """What gives a template the task's head, see `NetworkTask.head`; nothing is changed where there are no networks."""
+    return lambda template: task.head(template, input_shape) if isinstance(task, NetworkTask) else template
+
+
+def with_head(space: SpaceT, task: Task) -> SpaceT:
+    """A space whose networks have the task's head; the same space where they have it anyway.
+
+    Raises:
+        SpaceError: see `NetworkTask.head`.
+    """
+    from nas_edge.spaces.decisions import NetworkSpace
+
+    if not isinstance(space, NetworkSpace) or not isinstance(task, NetworkTask):
+        return space
+    template = head_of(task, space.input_shape)(space.template)
+    return space if template == space.template else space.with_template(template)  # type: ignore[return-value] # as it was
+
+
 class RunningScore:
     """A task's metric over batches that come one after another.
 
@@ -357,7 +413,7 @@ class RunningScore:
 
     def __init__(self, task: NetworkTask) -> None:
         self._task = task
-        self._total: Array | None = None
+        self._parts: list[Array] = []
         self._finite = True
 
     def take(self, outputs: Array, targets: Array) -> None:
@@ -366,8 +422,7 @@ class RunningScore:
 
         self._finite = self._finite and bool(np.isfinite(outputs).all())
         if self._finite:
-            part = self._task.statistics(outputs, targets)
-            self._total = part if self._total is None else self._total + part
+            self._parts.append(self._task.statistics(outputs, targets))
 
     def value(self) -> float:
         """The metric of all batches so far; NaN if an output was not a number.
@@ -377,6 +432,6 @@ class RunningScore:
         """
         if not self._finite:
             return float("nan")
-        if self._total is None:
+        if not self._parts:
             raise DataError("no images to evaluate", expected="at least one batch")
-        return self._task.quality(self._total)
+        return self._task.quality(self._task.join(self._parts))

@@ -11,6 +11,7 @@ import numpy as np
 from nas_edge.data.settings import DataSettings
 from nas_edge.errors import DataError, ExportError
 from nas_edge.tasks.base import Array, BundleSection, Metric, NetworkTask, PairedTest, Targets, TaskData, TaskSettings
+from nas_edge.tasks.examples import load_examples
 
 if TYPE_CHECKING:
     from nas_edge.training.settings import OptimizationSettings
@@ -158,25 +159,22 @@ class Classification(NetworkTask):
 
 def load_labelled(settings: DataSettings, input_size: int, seed: int) -> TaskData:
     """Opens labelled images and splits them, every class alike. Arguments and errors are those of `Task.load`."""
-    from nas_edge.data.augmentation import Augmentation
-    from nas_edge.data.mixing import Mixing
-    from nas_edge.data.preprocessing import standardize
-    from nas_edge.data.sources import load
-    from nas_edge.data.splits import split
-    from nas_edge.data.threads import usable_threads
-    from nas_edge.seeds import generator
+    return load_examples(settings, input_size, seed)
 
-    workers = usable_threads(settings.workers)
-    dataset = load(settings.source, settings.skip_bad, workers)
-    fractions = settings.validation_fraction, settings.test_fraction
-    parts = split(dataset, generator(seed, "split"), *fractions, settings.validation_images)
-    preprocessing = standardize(
-        dataset, parts.train, input_size, dataset.channels, settings.evaluation_crop, settings.resize, workers
-    )
-    changes = settings.augmentation
-    mixing = Mixing(**changes.of_batches) or None
-    augmentation = Augmentation(**changes.of_images)
-    return TaskData(dataset, parts, preprocessing, augmentation, workers, mixing, settings.processes)
+
+def labels_file(labels: Sequence[str]) -> bytes:
+    """Names, one per line, in the order of the outputs.
+
+    Raises:
+        ExportError: for a name that does not fit on one line.
+    """
+    for label in labels:
+        if not label or label.splitlines() != [label]:
+            raise ExportError(
+                f"label {label!r} cannot be written",
+                expected=f"one non-empty line of text, as {LABELS} has one label per line",
+            )
+    return "".join(f"{label}\n" for label in labels).encode()
 
 
 def labels_section(labels: Sequence[str]) -> BundleSection:
@@ -188,12 +186,6 @@ def labels_section(labels: Sequence[str]) -> BundleSection:
     Raises:
         ExportError: for a label that does not fit on one line.
     """
-    for label in labels:
-        if not label or label.splitlines() != [label]:
-            raise ExportError(
-                f"label {label!r} cannot be written",
-                expected=f"one non-empty line of text, as {LABELS} has one label per line",
-            )
     return BundleSection(
         title="image classifier",
         says=f"classifies images into {len(labels)} classes (`{LABELS}`, one per line, in the order of the outputs)",
@@ -204,7 +196,7 @@ def labels_section(labels: Sequence[str]) -> BundleSection:
             f'labels = (FOLDER / "{LABELS}").read_text(encoding="utf-8").splitlines()\n'
             'print("predicted:", labels[int(outputs.argmax())])'
         ),
-        files={LABELS: "".join(f"{label}\n" for label in labels).encode()},
+        files={LABELS: labels_file(labels)},
         manifest={"classes": len(labels)},
     )
 

@@ -107,12 +107,18 @@ def _check_quality(task: NetworkTask, outputs: Array, targets: Array) -> None:
     with expect_no_error("scoring outputs"):
         whole = task.statistics(outputs, targets)
         first, second = task.statistics(outputs[:5], targets[:5]), task.statistics(outputs[5:], targets[5:])
+    if type(task).join is NetworkTask.join:
+        expect(
+            whole.dtype == np.float64 and whole.ndim == 1,
+            f"`statistics` must be float64 [k], received {whole.dtype} {list(whole.shape)}",
+        )
+    else:
+        expect(not task.bootstraps, "a task that `bootstraps` must have statistics that are sums")
+    quality, joined = task.quality(whole), task.join([first, second])
     expect(
-        whole.dtype == np.float64 and whole.ndim == 1,
-        f"`statistics` must be float64 [k], received {whole.dtype} {list(whole.shape)}",
+        np.allclose(joined, whole) and math.isclose(task.quality(joined), quality),
+        "the statistics of two batches do not add up to those of both together",
     )
-    expect(np.allclose(first + second, whole), "the statistics of two batches do not add up to those of both together")
-    quality = task.quality(whole)
     metric = task.metric
     expect(
         isinstance(quality, float) and math.isfinite(quality) and metric.allows(quality),

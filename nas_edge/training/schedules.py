@@ -48,3 +48,22 @@ class CosineWithWarmup(keras.optimizers.schedules.LearningRateSchedule):  # type
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
         return {"peak": self.peak, "steps": self.steps, "warmup_steps": self.warmup_steps}
+
+
+@keras.saving.register_keras_serializable(package="nas_edge")
+class PowerOfCosine(CosineWithWarmup):
+    """`CosineWithWarmup` whose fall, as a share of the peak, is taken to a power, which may change from step to step.
+
+    Attributes:
+        power: a variable; 1 is the cosine, more falls sooner, less later.
+    """
+
+    def __init__(self, peak: float, steps: int, warmup_steps: int = 0) -> None:
+        super().__init__(peak, steps, warmup_steps)
+        self.power = keras.Variable(1.0, dtype="float32", trainable=False, name="power_of_cosine")
+
+    def __call__(self, step: Any) -> Any:
+        """The learning rate of a step, as a tensor."""
+        rate = super().__call__(step)
+        falling = self.peak * keras.ops.maximum(rate / self.peak, 0.0) ** self.power
+        return keras.ops.where(keras.ops.cast(step, "float32") < self.warmup_steps, rate, falling)

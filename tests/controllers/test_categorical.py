@@ -272,6 +272,7 @@ def test_settings_and_plan_reach_the_controller() -> None:
         ("learning_rate", None, [1e-9, 2.0], [0.0]),
         ("baseline_momentum", 0.95, [0.0, 0.999], [-1e-9, 1.0]),
         ("baseline", "after", ["before"], ["never"]),
+        ("second_moments", "learning", ["always"], ["never"]),
         ("entropy_weight", 0.0, [0.0, 2.0], [-1e-9]),
         ("temperature", 1.0, [1e-9, 5.0], [0.0]),
     ],

@@ -196,6 +196,7 @@ def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path
     assert all(set(trial["usage"]) == {"latency_ms", "macs"} for trial in trials if trial["usage"])
 
 
+@pytest.mark.slow
 def test_an_infeasible_target_is_answered_with_the_fastest(tmp_path: Path) -> None:
     with pytest.raises(InfeasibleError, match="the fastest measured takes"):
         pipeline.search(short_run("space.name=tiny", "target.latency_ms=0.00001"), tmp_path / "run", quiet())

@@ -19,6 +19,7 @@ from nas_edge.latency.model_file import read_model
 from nas_edge.latency.models.operators import OperatorTable
 from nas_edge.latency_fitting import fitting
 from nas_edge.latency_fitting.fitting import FitRequest, adapt_device, fit_device, journal_of
+from nas_edge.latency_fitting.page import model_report
 from nas_edge.latency_fitting.sampling import Role, Sampler
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.progress import Reporter
@@ -193,8 +194,14 @@ def test_the_commands(tmp_path: Path, device: Callable[..., None]) -> None:
     assert "small, inputs 12x12x3, 5 outputs" in out
     assert "MAPE" in out
     assert f"nas-edge search --latency model:{first}" in out
-    code, out = nas_edge("latency", "show", first)
+    page = tmp_path / "first.html"
+    code, out = nas_edge("latency", "show", first, "--out", page)
     assert code == 0, out
+    shown = model_report("first", read_model(first), SPACE)
+    assert {"prediction", "parts", "layers", "choices"} < {section.key for section in shown.sections}
+    assert {plot.name for section in shown.sections for plot in section.plots} == {"prediction", "parts", "layers"}
+    assert "default-src 'none'" in page.read_text()
+    assert nas_edge("latency", "show", first, "--out", page)[0] == 2
     assert "PREDICTED, MS" in out
     assert "block2.layer1.kernel" in out
     device(model="another phone")

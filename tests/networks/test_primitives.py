@@ -37,6 +37,9 @@ LAYERS: dict[str, tuple[Primitive, Shape]] = {
     "dropout": (L.Dropout(0.3), (5, 5, 8)),
     "path dropout": (L.PathDropout(0.3), (5, 5, 8)),
     "flatten": (L.Flatten(), (1, 1, 8)),
+    "unit length": (L.L2Normalize(), (1, 1, 8)),
+    "resize": (L.Resize(7, 6), (3, 3, 8)),
+    "resize to the same size": (L.Resize(4, 4), (4, 4, 8)),
 }
 
 

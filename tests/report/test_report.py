@@ -487,13 +487,13 @@ def test_latencies_that_add_up_are_predicted(finished: Run) -> None:
     def latency_ms(choices: Sequence[int], active: Sequence[bool]) -> float:
         return 5 + sum(float(row[c]) for row, c, on in zip(times, choices, active, strict=True) if on)
 
-    architectures = [space.canonical(space.sample(rng)) for _ in range(3000)]
+    architectures = [space.canonical(space.sample(rng)) for _ in range(800)]
     points = [(a, latency_ms(a.choices, space.active(a))) for a in architectures]
     predicted = predict(space, points)
     assert predicted is not None
-    assert predicted.fitted == 1500
-    assert predicted.median_error < 1e-3
-    assert predicted.rank_correlation > 0.999
+    assert predicted.fitted == 400
+    assert predicted.accuracy.mape < 2e-3
+    assert (predicted.accuracy.spearman or 0) > 0.998
     assert predict(space, points[: FEWEST_FOR_PREDICTION - 1]) is None
     assert predict(space, points[:1] * 500) is None  # one architecture, however often, is one
 

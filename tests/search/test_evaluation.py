@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from device_agents.api import Measurement, Verdict
+from nas_edge.errors import ConfigError
 from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
@@ -18,6 +20,7 @@ from nas_edge.search.evaluation import Evaluator, known
 from nas_edge.spaces.decisions import Architecture
 from tests.support.sources import FunctionSource, failed, timed
 from tests.support.spaces import tiny_space
+from tests.support.tables import open_space, write_table
 
 SPACE = tiny_space()
 FIRST = SPACE.canonical(Architecture((0,) * len(SPACE.decisions)))
@@ -78,6 +81,31 @@ def test_what_was_not_asked_for_or_could_not_be_scored_has_no_reward() -> None:
     unscored = made.assess(candidate, Quality(None, "diverged"), answer, 1, 2)
     assert (unscored.reward, unscored.step, unscored.rewarded_step) == (None, 1, 2)
     assert unscored.usage is not None
+
+
+def test_of_many_each_has_its_own_quality_and_latency() -> None:
+    other = SPACE.canonical(Architecture(tuple(len(decision.choices) - 1 for decision in SPACE.decisions)))
+    quality = FunctionQuality("a function", lambda candidate: Quality(0.2 if candidate.architecture == FIRST else 0.8))
+    source = FunctionSource(lambda candidate: timed(3.0 if candidate.architecture == FIRST else 5.0))
+    made = Evaluator(SPACE, quality, source, [LATENCY], REWARDS["absolute"])
+    both = made.evaluate_all([other, FIRST], 4)
+    assert [(one.architecture, one.quality, one.latency_ms, one.step) for one in both] == [
+        (other, 0.8, 5.0, 4),
+        (FIRST, 0.2, 3.0, 4),
+    ]
+    scored = made.score_all([other, FIRST], 4)
+    assert [(one.quality, one.latency, one.reward) for one in scored] == [(0.8, None, None), (0.2, None, None)]
+    assert made.measure_all(scored, 4) == both
+
+
+def test_a_resource_that_a_space_does_not_have_is_named(tmp_path: Path) -> None:
+    space = open_space(write_table(tmp_path))
+    quality = FunctionQuality("a function", lambda candidate: Quality(0.5))
+    source = FunctionSource(lambda candidate: timed(3.0))
+    made = Evaluator(space, quality, source, RESOURCES[:1], REWARDS["absolute"])
+    candidate = made.candidate(Architecture((0,) * len(space.decisions)))
+    with pytest.raises(ConfigError, match="describes no networks, so there is no macs to aim at"):
+        made.assess(candidate, Quality(0.5), LatencyAnswer.measured(timed(3.0)), 0, 0)
 
 
 class Slow(FunctionSource):

@@ -24,14 +24,16 @@ from nas_edge.networks import layers as L
 from nas_edge.networks.analysis import analyze
 from nas_edge.networks.primitives import Primitive
 from nas_edge.rewards import Objective
+from nas_edge.search.complexity import DecayBySize
 from nas_edge.search.methods import SearchContext, make_search
 from nas_edge.search.one_shot import OneShotSearch, OneShotSettings
+from nas_edge.seeds import generator
 from nas_edge.spaces import blocks
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import one_hot_masks
 from nas_edge.tasks.base import TaskData
-from nas_edge.training.schedules import cosine_with_warmup
+from nas_edge.training.schedules import PowerOfCosine, cosine_with_warmup
 from tests.support.sources import FunctionSource, failed, timed
 from tests.support.spaces import tiny_space
 from tests.support.tasks import CLASSIFICATION
@@ -236,6 +238,25 @@ def test_the_learning_rate_falls_over_all_updates_of_the_search(updates: str) ->
     assert int(search.weights.optimizer.iterations) == total
 
 
+def test_the_learning_rate_falls_later_for_large_networks_where_that_is_asked_for() -> None:
+    peak, steps, trained = BATCH / 256, 8, {}
+    for aware in (False, True):
+        search = searching(steps=steps, controller={"name": "random"}, complexity_aware=aware)
+        for step in range(1, 6):
+            (trial,) = search.take_step().trials
+            share = cosine_with_warmup(step, 1.0, steps)
+            power = DecayBySize(SPACE, PowerOfCosine(1.0, 1), generator(3, "sizes")).power(trial.architecture)
+            expected = peak * share ** (power if aware else 1.0)
+            assert float(search.weights.optimizer.learning_rate) == pytest.approx(expected, rel=1e-4)
+        trained[aware] = search.arrays()
+    assert any(np.any(trained[True][name] != array) for name, array in trained[False].items() if "weights/" in name)
+    decay = DecayBySize(SPACE, PowerOfCosine(1.0, 1), np.random.default_rng(0))
+    assert decay.power(Architecture((0, 0))) == 2.0
+    assert decay.power(Architecture((1, WIDEST))) < 0.7
+    with pytest.raises(ValueError, match="complexity_aware=true requires weight_updates=sequential"):
+        OneShotSettings(complexity_aware=True, weight_updates="averaged")
+
+
 def test_epsilon_damps_the_weights_steps() -> None:
     moved = {}
     for epsilon in (1.0, 99.0):
@@ -309,6 +330,19 @@ def test_the_controllers_rate_decides_how_far_its_logits_move() -> None:
     np.testing.assert_allclose(fast.logits[KERNEL], 2 * slow.logits[KERNEL], 1e-6)
     # Adam's first step has the length of the rate.
     np.testing.assert_allclose(slow.logits[KERNEL], [0.05, -0.05], 1e-3)
+
+
+@pytest.mark.parametrize("when", ["learning", "always"])
+def test_second_moments_rest_in_the_delay_unless_that_is_asked_for(when: str) -> None:
+    """Where they do not, networks of the delay are measured, but are no trials, and the policy rests all the same."""
+    latency = FunctionSource(lambda candidate: timed(1.0 + sum(candidate.architecture.choices)))  # type: ignore[union-attr]
+    search = searching(latency=latency, delay_fraction=0.5, controller={"name": "reinforce", "second_moments": when})
+    trials = [trial for _ in range(4) for trial in search.take_step().trials]
+    learned = search.state()["controller"]["learned"]
+    assert not trials
+    assert not any(learned["logits"])
+    assert (len(latency.asked), any(learned["v"])) == ((4, True) if when == "always" else (0, False))
+    assert len(search.take_step().trials) == 1
 
 
 def test_the_temperature_flattens_the_policy() -> None:

@@ -29,6 +29,7 @@ LONG_DELAY = {"delay_fraction": 0.9}
         ("op_warmup_decisions", None, [1, 30], [0], {}),
         ("fair_sampling", False, [True], ["maybe"], {}),
         ("sandwich", False, [True], ["maybe"], {}),
+        ("complexity_aware", False, [True], ["maybe"], {}),
         ("validation_batch_size", 512, [2], [1], {}),
         ("execution", "sliced", ["masked"], ["lazy", "unmasked"], {}),
         ("precision", "float32", ["mixed_bfloat16", "mixed_float16"], ["float16"], {}),

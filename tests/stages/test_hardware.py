@@ -28,6 +28,7 @@ from nas_edge.stages.delivering import TrainedModel, convert
 from nas_edge.tasks.base import NetworkTask, TaskData
 from nas_edge.tasks.classification import ACCURACY
 from tests.support.edgetpu import install_compiler
+from tests.support.spaces import small_space, tiny_space
 
 SPACE = ("space.name=mobilenet-v3-like", "space.width_multiplier=0.25", "space.input_size=16")
 
@@ -55,10 +56,12 @@ def converted(config: RunConfig, data: TaskData, network: NetworkSpec) -> Traine
     return convert(config, task, data, contender, get_weights(keras_model(network), network))
 
 
-def first_network(config: RunConfig, data: TaskData) -> NetworkSpec:
-    space = make_space(config, open_task(config), data)
-    assert isinstance(space, NetworkSpace)
+def first_network(space: NetworkSpace) -> NetworkSpec:
     return space.decode(Architecture((0,) * len(space.decisions)))
+
+
+# As small as they may be, since each is converted several times.
+RUNS_THERE, DOES_NOT = first_network(tiny_space(16, 1, 10)), first_network(small_space(16, 1, 10))
 
 
 def test_the_space_is_searched_without_what_cannot_run(config: RunConfig, data: TaskData) -> None:
@@ -77,7 +80,7 @@ def test_the_network_that_is_compared_is_changed_alike(config: RunConfig, data: 
 
 
 def test_what_is_delivered_was_checked_and_says_so(config: RunConfig, data: TaskData) -> None:
-    model = converted(config, data, first_network(config, data))
+    model = converted(config, data, RUNS_THERE)
     check = model.hardware_check
     assert check is not None
     assert check.passed
@@ -94,7 +97,7 @@ def test_a_file_for_the_edge_tpu_is_compiled_too(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     install_compiler(monkeypatch, tmp_path, log)
-    model = converted(config, data, first_network(config, data))
+    model = converted(config, data, RUNS_THERE)
     assert set(model.hardware_files) == files
     mapping = json.loads(model.hardware_files[MAPPING_FILE])
     assert mapping["is_whole"] == (log == "whole")
@@ -106,17 +109,16 @@ def test_without_a_compiler_it_is_said_how_to_get_it(
     config: RunConfig, data: TaskData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    model = converted(config, data, first_network(config, data))
+    model = converted(config, data, RUNS_THERE)
     assert model.hardware_files == {}
     assert "edgetpu_compiler is not on PATH; install the package edgetpu-compiler" in str(model.hardware_check)
 
 
 def test_a_file_that_cannot_run_there_is_not_delivered(config: RunConfig, data: TaskData) -> None:
     anywhere = configured()
-    network = first_network(anywhere, data)
     with pytest.raises(ExportError, match=r"not for edgetpu: .*: HARD_SWISH: the operator is not supported"):
-        converted(config, data, network)
-    assert converted(anywhere, data, network).hardware_check is None
+        converted(config, data, DOES_NOT)
+    assert converted(anywhere, data, DOES_NOT).hardware_check is None
 
 
 def test_float_is_refused_where_only_int8_runs() -> None:

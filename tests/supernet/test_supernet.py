@@ -16,7 +16,8 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from nas_edge.networks import layers as L
 from nas_edge.networks.keras_model import keras_model
-from nas_edge.spaces.decisions import Architecture
+from nas_edge.spaces import blocks
+from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.supernet.elastic import EXECUTIONS, Execution
 from nas_edge.supernet.supernet import PRECISIONS, Supernet, one_hot_masks
 from tests.support.spaces import small_space, tiny_space
@@ -99,6 +100,27 @@ def test_forward_equals_the_stand_alone_network(compiled: dict[Execution, Compil
         expected = model(IMAGES, training=True).numpy()
         logits, _, _ = compiled[execution].run(one_hot_masks(SPACE, architecture))
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_a_residual_that_is_always_there_adds_its_body(execution: Execution) -> None:
+    decisions = blocks.Decisions()
+    width = blocks.number("filters", (4, 8))
+    body = L.sequential(depthwise=L.DepthwiseConv2D(3), norm=L.BatchNorm())
+    layers: dict[str, L.Layer] = {"stem": blocks.conv_norm(width, "relu", 3, 2), "residual": L.Residual(body)}
+    decisions.declare(width)
+    layers |= {"pool": L.GlobalAveragePool(), **blocks.classifier(5, 0.0)}
+    space = NetworkSpace("residual", L.Sequential(tuple(layers.items())), decisions.list, (12, 12, 3), 5)
+    net = Supernet(space, execution, seed=3)
+    for choice in (0, 1):
+        spec = space.decode(Architecture((choice,)))
+        logits, penalty = net(tf.constant(IMAGES), one_hot_masks(space, Architecture((choice,))))
+        model = keras_model(spec, net.weights_of(spec))
+        np.testing.assert_allclose(logits, model(IMAGES, training=True), rtol=1e-4, atol=1e-4)
+        kernels = [weight for layer in model.layers for weight in layer.weights if "kernel" in weight.name]
+        decayed = [kernel for kernel in kernels if kernel.shape[-1] != 5]  # all but the classifier's
+        expected = sum(float(tf.reduce_sum(tf.square(kernel))) / 2 for kernel in decayed)
+        assert float(penalty) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -81,15 +81,22 @@ def test_batch_statistics_are_those_of_the_averaged_weights() -> None:
 # ---------------------------------------------------------------- early stopping
 
 
-@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.5, "path_dropout": 0.2, "precision": "mixed_bfloat16"}])
-def test_the_best_weights_are_kept_and_scored_as_they_are_delivered(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({}, 4),
+        ({"ema_decay": 0.5, "path_dropout": 0.2, "precision": "mixed_bfloat16"}, 4),
+        ({"batches_per_step": 2}, 2),
+    ],
+)
+def test_the_best_weights_are_kept_and_scored_as_they_are_delivered(options: dict[str, Any], steps: int) -> None:
     settings = StandardSettings.model_validate({**COMMON, "epochs": 12, "early_stopping": 2, **options})
     weights, reports = trained(settings)
     scored = {report.step: report.validation for report in reports if report.validation is not None}
-    assert list(scored) == list(range(4, 4 * len(scored) + 1, 4)), "after each epoch of four steps"
+    assert list(scored) == list(range(steps, steps * len(scored) + 1, steps)), "after each epoch"
     best = max(scored, key=lambda step: scored[step])
     last = max(scored)
-    assert last == min(best + 2 * 4, 48), "and it waits for two more"
+    assert last == min(best + 2 * steps, 12 * steps), "and it waits for two more"
     (task, data), model = bright_or_dark(), keras_model(NETWORK, weights)
     assert evaluate(model, data.in_order(data.split.validation, 16), task) == scored[best]
     assert same(weights, trained(settings)[0]), "trained again, it is the same"
@@ -112,6 +119,11 @@ def test_it_requires_images_that_are_not_trained_with() -> None:
 
 
 # ---------------------------------------------------------------- distillation
+
+
+def test_half_of_the_loss_goes_by_the_teachers_answers_at_a_temperature_of_two() -> None:
+    settings = DistillationSettings()
+    assert (settings.temperature, settings.teacher_weight) == (2.0, 0.5)
 
 
 def test_distillation_keeps_what_a_training_method_promises() -> None:

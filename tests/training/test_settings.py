@@ -28,6 +28,8 @@ LEAST = 1e-9
         ("images", "train+validation", ["train"], ["validation"]),
         ("dropout_from_epochs", 0.0, [0.0, 150], [-LEAST]),
         ("path_dropout", 0.0, [0.0, 0.999], [-LEAST, 1.0]),
+        ("precision", "float32", ["mixed_bfloat16", "mixed_float16"], ["float16"]),
+        ("ema_decay", None, [LEAST, 0.999], [0.0, 1.0]),
     ],
 )
 def test_every_setting_has_its_default_and_its_limits(
@@ -39,6 +41,12 @@ def test_every_setting_has_its_default_and_its_limits(
     for value in refused:
         with pytest.raises(ValidationError, match=name):
             StandardSettings(**{name: value})
+
+
+def test_a_training_that_may_stop_early_waits_for_one_epoch_at_least() -> None:
+    assert StandardSettings(images="train", early_stopping=1).early_stopping == 1
+    with pytest.raises(ValidationError, match="early_stopping"):
+        StandardSettings(images="train", early_stopping=0)
 
 
 def test_the_shared_weights_have_the_same_defaults_and_go_by_steps() -> None:

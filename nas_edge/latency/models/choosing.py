@@ -34,12 +34,14 @@ class ChosenModel:
     Attributes:
         model: of the best kind, fitted to all observations.
         half_width: see `ModelFile.half_width`.
+        scores: errors at observations that the model was not fitted to, per unit of what it says of its error, `[n]`.
         errors: mean error of each kind at observations that it was not fitted to, as a share of them.
         others: the other kinds, fitted to all observations.
     """
 
     model: Predictor
     half_width: float
+    scores: FloatArray
     errors: Mapping[str, float]
     others: Mapping[str, Predictor]
 
@@ -72,7 +74,8 @@ def choose_model(observations: Sequence[Observation], kinds: Sequence[str] = tup
     assert model is not None
     assert found is not None
     others = {kind: other for kind, other in fitted.items() if other is not None and kind in errors and kind != best}
-    return ChosenModel(model, _half_width(found, observations), errors, others)
+    scores = error_scores(found, observations)
+    return ChosenModel(model, half_width_of(scores), scores, errors, others)
 
 
 def _held_out(kind: type[Predictor], observations: Sequence[Observation]) -> Prediction | None:
@@ -100,10 +103,26 @@ def _mean_error(found: Prediction, observations: Sequence[Observation]) -> float
     return float(np.mean(np.abs(measured - found.latency_ms) / measured))
 
 
-def _half_width(found: Prediction, observations: Sequence[Observation]) -> float:
-    scores = np.sort(_relative_errors(found, observations) / np.maximum(found.relative_error, 1e-6))
-    place = min(len(scores) - 1, math.ceil(_COVERAGE * (len(scores) + 1)) - 1)
-    return float(scores[place])
+def error_scores(found: Prediction, observations: Sequence[Observation]) -> FloatArray:
+    """How far predictions are off, per unit of what the model says of its error, `[n]`.
+
+    Args:
+        found: of the observations.
+        observations: that the model was not fitted to.
+    """
+    scores: FloatArray = _relative_errors(found, observations) / np.maximum(found.relative_error, 1e-6)
+    return scores
+
+
+def half_width_of(scores: Sequence[float] | FloatArray, coverage: float = _COVERAGE) -> float:
+    """Half of the interval that holds so much, see `ModelFile.half_width`.
+
+    Args:
+        scores: see `error_scores`; at least one.
+        coverage: the share that is to lie within.
+    """
+    place = min(len(scores) - 1, math.ceil(coverage * (len(scores) + 1)) - 1)
+    return float(np.sort(scores)[place])
 
 
 def accuracy_on(

@@ -60,6 +60,8 @@ class DecisionModel(Predictor):
         # A column that is the same in all rows says nothing; its part is the bias's.
         varies = np.ptp(features, axis=0) > 0
         terms = [term for term, kept in zip(position, varies, strict=True) if kept]
+        # It is kept all the same, so that another choice is known to be one that was never seen.
+        constant = [term for term, kept in zip(position, varies, strict=True) if not kept and len(term) == 1]
         features = features[:, varies]
         if not terms:
             return None
@@ -71,7 +73,10 @@ class DecisionModel(Predictor):
         error = float(np.sqrt(np.mean(np.square(found.held_out / weights / latencies_ms))))
         return cls(
             bias_ms=bias_ms,
-            terms=tuple(Term(dict(term), float(ms)) for term, ms in zip(terms, found.coefficients, strict=True)),
+            terms=(
+                *(Term(dict(term), float(ms)) for term, ms in zip(terms, found.coefficients, strict=True)),
+                *(Term(dict(term), 0.0) for term in constant),
+            ),
             error=error,
         )
 

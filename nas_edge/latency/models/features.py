@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 
 from nas_edge.latency.models.predictor import FloatArray, Prediction, Predictor
 from nas_edge.latency.models.rates import RatesOfGroups, fit_rates, group_works
-from nas_edge.latency.models.subject import Observation, Subject
+from nas_edge.latency.models.subject import Observation, OperatorShape, Subject
 
 _TINY = 1e-9
 
@@ -134,6 +134,10 @@ class FeatureModel(Predictor):
         latencies_ms[told] = base_ms * np.exp(across @ weights)
         errors[told] = np.sqrt(np.maximum(variances, _TINY))
         return Prediction(latencies_ms, errors)
+
+    def operator_ms(self, operator: OperatorShape) -> float:
+        """See `Predictor`: by the rates alone."""
+        return self.rates.latency_ms(operator)
 
 
 def _features(subject: Subject, groups: Sequence[str]) -> FloatArray:

@@ -78,7 +78,7 @@ class OperatorTable(Predictor):
         return {parse_operator(text): ms for text, ms in self.entries.items()}
 
     def operator_ms(self, operator: OperatorShape) -> float:
-        """Of one operator, in milliseconds."""
+        """See `Predictor`."""
         known = self._known_ms.get(operator)
         return self.rates.latency_ms(operator) if known is None else known
 

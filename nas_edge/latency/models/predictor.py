@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from nas_edge.latency.models.subject import Observation, Subject
+from nas_edge.latency.models.subject import Observation, OperatorShape, Subject
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -53,6 +53,10 @@ class Predictor(BaseModel, ABC):
     @abstractmethod
     def predict(self, subjects: Sequence[Subject]) -> Prediction:
         """What the latencies of some candidates are."""
+
+    def operator_ms(self, operator: OperatorShape) -> float | None:
+        """Of one operator, in milliseconds; None where the model does not tell."""
+        return None
 
     def parts_ms(self, subject: Subject) -> Mapping[str, float]:
         """Of what a latency is made, by group of operators, in milliseconds; empty where the model does not tell."""
