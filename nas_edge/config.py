@@ -539,7 +539,7 @@ def _check_targets(config: RunConfig) -> None:
     if config.device.targets:
         if config.target.latency_ms is not None:
             raise ConfigError("device.targets and target.latency_ms exclude each other; leave one out")
-        if config.latency.source != "device":
+        if not config.latency.asks_all_devices:
             raise ConfigError(
                 f"device.targets are met by measuring, but the search takes its latencies from {config.latency.text}",
                 fix="leave out --latency, or give one target (--target-ms)",

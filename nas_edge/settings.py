@@ -44,9 +44,11 @@ class ChoiceSettings(Settings):
         return {}
 
     @classmethod
-    def takes_text(cls) -> bool:
-        """Whether there is a short form: something may follow the name and a colon."""
-        return bool(cls.text_field) or cls.from_text.__qualname__ != ChoiceSettings.from_text.__qualname__
+    def requires_text(cls) -> bool:
+        """Whether the name alone does not do: something has to follow it and a colon."""
+        if cls.text_field:
+            return cls.model_fields[cls.text_field].is_required()
+        return cls.from_text.__qualname__ != ChoiceSettings.from_text.__qualname__
 
 
 def one_of(names: Collection[str]) -> AfterValidator:

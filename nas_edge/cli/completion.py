@@ -96,7 +96,7 @@ def latency_sources(typed: str) -> list[str] | list[CompletionItem[str]]:
 
     if ":" in typed:
         return [CompletionItem(typed, "file")]
-    alone = {name for name, entry in LATENCY_SOURCES.entries.items() if not entry.settings.takes_text()}
+    alone = {name for name, entry in LATENCY_SOURCES.entries.items() if not entry.settings.requires_text()}
     return [name if name in alone else f"{name}:" for name in LATENCY_SOURCES.names]
 
 

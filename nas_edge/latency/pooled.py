@@ -199,8 +199,8 @@ def relative_error(answer: LatencyAnswer, settings: PooledSettings = PooledSetti
     if answer.verdict == Verdict.CONTENDED:
         return settings.error_contended
     least = settings.error_ok if answer.verdict == Verdict.OK else settings.error_corrected
-    if answer.measurement is None and answer.interval_ms is None:  # looked up, and so known as it is
-        return least
+    if answer.interval_ms is None:  # looked up, and so known as it is; or too few samples to tell
+        return least if answer.measurement is None else max(least, settings.error_corrected)
     return max(least, _relative_half_width(answer) / _HALF_INTERVAL)
 
 

@@ -14,12 +14,14 @@ class LatencySettings(ChoiceSettings):
 
     Attributes:
         asks_device: whether the run's own device answers, so that a target can be taken from it.
+        asks_all_devices: whether devices of several models can answer, each for itself.
         measures_finalists: whether the run's device, if there is one, measures what the search ends with: an answer
             stands in for that very device.
         source: its name.
     """
 
     asks_device: ClassVar[bool] = False
+    asks_all_devices: ClassVar[bool] = False
     measures_finalists: ClassVar[bool] = False
 
     source: str
@@ -35,6 +37,7 @@ class DeviceLatencySettings(LatencySettings):
     """Settings of `device`."""
 
     asks_device: ClassVar[bool] = True
+    asks_all_devices: ClassVar[bool] = True
 
     source: str = "device"
     pooled: bool = Field(True, description="steady noisy latencies by those of the run's other candidates")

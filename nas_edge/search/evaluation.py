@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from functools import cache
 
 from nas_edge.errors import ConfigError
 from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer, LatencyKind
@@ -126,7 +127,7 @@ class Evaluator:
         """
         assert candidate.architecture is not None
         if answer is not None:
-            answer = self.latency.confirm(candidate, answer, self._reward_at(candidate, quality.value))
+            answer = self.latency.confirm(candidate, answer, self._reward_at(lambda: candidate.design, quality.value))
         adjusted = None if self._pooled is None else self._pooled.adjust(candidate.architecture, answer)
         usage = self._usage(candidate.design, answer if adjusted is None else adjusted)
         reward = None
@@ -139,17 +140,22 @@ class Evaluator:
         if self._pooled is not None:
             self._pooled.take(trial.architecture, trial.latency)
         if trial.latency is not None:
-            candidate = self.candidate(trial.architecture)
-            self.latency.take(trial.architecture, trial.latency, self._reward_at(candidate, trial.quality))
+            of_trial = self._reward_at(lambda: self.space.build(trial.architecture), trial.quality)
+            self.latency.take(trial.architecture, trial.latency, of_trial)
 
-    def _reward_at(self, candidate: Candidate, quality: float | None) -> RewardAt:
-        """The reward of a candidate at any latency; nothing is computed before it is asked for."""
+    def _reward_at(self, design: Callable[[], Design], quality: float | None) -> RewardAt:
+        """The reward of a design at any latency; nothing is computed before it is asked for."""
+
+        @cache
+        def usage() -> Mapping[str, float] | None:
+            return self._usage(design(), LatencyAnswer.estimated(LatencyKind.PREDICTED, 1.0))
 
         def reward_at(latency_ms: float) -> float | None:
-            if quality is None:
+            others = None if quality is None else usage()
+            if quality is None or others is None:
                 return None
-            usage = self._usage(candidate.design, LatencyAnswer.estimated(LatencyKind.PREDICTED, latency_ms))
-            return None if usage is None else self._reward(quality, usage, self.objectives)
+            at = {**others, "latency_ms": latency_ms} if "latency_ms" in others else others
+            return self._reward(quality, at, self.objectives)
 
         return reward_at
 

@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from nas_edge.controllers.latency_model import LatencyModel
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.search.loop import SearchLoop
-from nas_edge.search.trials import Trial
+from nas_edge.search.trials import Trial, measured_if_any
 from nas_edge.settings import Settings
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.spaces.points import Points
@@ -113,9 +113,7 @@ def find_finalists(
         limit_ms: where the target may not be exceeded, what a prediction has to meet; the best then have the highest
             quality, else the highest reward.
     """
-    timed = [
-        (trial.architecture, trial.latency_ms) for trial in _measured_if_any(trials) if trial.latency_ms is not None
-    ]
+    timed = [(one.architecture, one.latency_ms) for one in measured_if_any(trials) if one.latency_ms is not None]
     if not settings.sampled or not timed:
         return []
     model, known_ms = LatencyModel(loop.space, timed), dict(timed)
@@ -155,13 +153,6 @@ def find_finalists(
         tried.update(dict.fromkeys([architecture for architecture, _ in found] or new))
         scored |= scores(dict(found))
     return _best(scored, settings.measured)
-
-
-def _measured_if_any(trials: Sequence[Trial]) -> Sequence[Trial]:
-    """The trials whose latencies say more than a prediction; all, where there are only these."""
-    return [
-        one for one in trials if one.latency is not None and one.latency.kind is not LatencyKind.PREDICTED
-    ] or trials
 
 
 def _best(scored: Mapping[Architecture, float], count: int) -> list[Architecture]:

@@ -29,7 +29,7 @@ from nas_edge.controllers.base import Controller
 from nas_edge.errors import InfeasibleError, NasEdgeError, UnreliableLatencyError
 from nas_edge.formatting import ms_text
 from nas_edge.latency.retry import BENCH_FAULTS
-from nas_edge.search.trials import Trial, late_trials
+from nas_edge.search.trials import Trial, late_trials, measured_if_any
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
 # Head-room in upper halves of an interval: that of the second measurement, and how far it may come out higher.
@@ -144,7 +144,7 @@ def predicted_limit_ms(trials: Sequence[Trial], target_ms: float, margin: float 
     """What a latency that was predicted from those of `trials` has to meet: the limit less their usual head-room."""
     shares = [
         required / trial.latency_ms
-        for trial in trials
+        for trial in measured_if_any(trials)
         if trial.latency_ms is not None and (required := required_ms(trial, margin)) is not None
     ]
     return target_ms / median(shares) if shares else target_ms

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from device_agents.api import Measurement, Verdict
-from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
+from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer, LatencyKind
 from nas_edge.spaces.decisions import Architecture
 
 _T = TypeVar("_T")
@@ -103,3 +103,9 @@ def late_trials(timed: Sequence[_T], quality_drifts: bool = True) -> Sequence[_T
             too little, and only the latter half counts.
     """
     return timed[len(timed) // 2 :] if quality_drifts else timed
+
+
+def measured_if_any(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """Those whose latencies say more than a prediction; where there are only predictions, these."""
+    asked = [trial for trial in trials if trial.latency is not None]
+    return [trial for trial in asked if trial.latency and trial.latency.kind is not LatencyKind.PREDICTED] or asked

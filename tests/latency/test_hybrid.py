@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nas_edge.config import load_config
 from nas_edge.errors import ConfigError, StoppedError
 from nas_edge.latency import LATENCY_SOURCES, LatencyContext, open_latency_source
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
@@ -168,6 +169,13 @@ def test_a_model_to_start_from_needs_intervals(tmp_path: Path) -> None:
     path.write_text(ModelFile(provenance=Provenance(source="fit"), model=model).to_text())
     with pytest.raises(ConfigError, match="does not say how far off it may be"):
         open_hybrid(hybrid()[0], SPACE, HybridSettings(model=str(path)), "int8")
+
+
+def test_devices_of_several_models_are_measured_always() -> None:
+    several = {"device.addresses": ("host:", "ssh://pi"), "device.targets": ("host:=4", "ssh://pi=5")}
+    with pytest.raises(ConfigError, match="met by measuring, but the search takes its latencies from hybrid"):
+        load_config("smoke", None, {**several, "latency": "hybrid"})
+    assert load_config("smoke", None, several).latency.asks_all_devices
 
 
 def test_it_measures_by_a_source_that_it_names(tmp_path: Path) -> None:

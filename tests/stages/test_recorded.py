@@ -13,8 +13,9 @@ import pytest
 
 from device_agents.api import Measurement, Verdict
 from nas_edge.errors import RunError, StoppedError
-from nas_edge.latency.answer import LatencyAnswer
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.cache import CachedSource, MeasuringKey
+from nas_edge.latency.hybrid import HybridSettings, HybridSource
 from nas_edge.latency.pooled import PooledSettings
 from nas_edge.latency.source import Candidate
 from nas_edge.networks.analysis import analyze
@@ -22,7 +23,7 @@ from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import read_journal
 from nas_edge.search.faults import UNUSABLE_IN_A_ROW
 from nas_edge.search.one_shot import OneShotSearch
-from tests.support.faults import Bench, FaultyFiles, Killed, Stop, adam_weights, continued, disk_full
+from tests.support.faults import SPACE, Bench, FaultyFiles, Killed, Stop, adam_weights, continued, disk_full
 from tests.support.sources import FunctionSource, failed, timed, visited
 
 KEY = MeasuringKey("int8", "device", "litert", "settings")
@@ -144,6 +145,31 @@ def test_steadied_latencies_come_out_the_same_wherever_it_was_killed(
     assert sum(trial.adjusted is not None for trial in search.trials) >= 3
     whole = bench.outcome(tmp_path / "whole", search)
     for at in (10, 14, 19, 24, 31):
+        folder = tmp_path / str(at)
+        with pytest.raises(Killed):
+            bench.recorded(folder, bench.loop(source(), **settings), FaultyFiles(at, Killed)).run()
+        search = bench.recorded(folder, bench.loop(source(), **settings), say=pytest.fail)
+        search.run()
+        assert bench.outcome(folder, search) == whole
+
+
+@pytest.mark.parametrize("on_host", [False, True])
+def test_what_is_predicted_and_what_measured_follows_from_the_journal(
+    bench: Bench, tmp_path: Path, on_host: bool
+) -> None:
+    settings: Any = {"steps": 24, "delay_fraction": 0.0, "op_warmup_fraction": 0.0, "filter_warmup_fraction": 0.0}
+    settings["reward_delay_steps"] = 2
+
+    def source() -> HybridSource:
+        return HybridSource(FunctionSource(bench.measure, on_host), SPACE, HybridSettings(first=10, share=0.4))
+
+    search = bench.recorded(tmp_path / "whole", bench.loop(source(), **settings))
+    search.run()
+    kinds = [trial.latency and trial.latency.kind for trial in search.trials]
+    assert kinds.count(LatencyKind.MEASURED) >= 10
+    assert kinds.count(LatencyKind.PREDICTED) >= 5
+    whole = bench.outcome(tmp_path / "whole", search)
+    for at in (30, 47):
         folder = tmp_path / str(at)
         with pytest.raises(Killed):
             bench.recorded(folder, bench.loop(source(), **settings), FaultyFiles(at, Killed)).run()
