@@ -37,15 +37,17 @@ from benchmarks.kept_results import KeptResults, kept_folder
 from nas_edge.config import RunConfig, load_config
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.graph import NetworkSpec
+from nas_edge.runs.halving import HALVING, HalvingScore
 from nas_edge.runs.run import SELECTION
-from nas_edge.search.finalists import halving_rounds
 from nas_edge.search.selection import required_ms
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.spaces.design import Design
-from nas_edge.tasks.base import NetworkTask, TaskData
+from nas_edge.tasks.base import NetworkTask, TaskData, head_of
 
 TARGET_POINTS, SEEDS, TIMED = 1.0, 3, 9
+# The share of networks that meet the target; in the quick form all, so that there are several to choose from.
+MEET, QUICK_MEET = 0.5, 1.0
 WIDTHS = (0.05, 2.0)
 SMALL_DATA = {"learning_rate": 0.4, "batch_size": 64, "warmup_fraction": 0.1}
 FULL: dict[str, Any] = {
@@ -94,15 +96,16 @@ class Bench:
         config: of the search, without a target.
         folder: of its run.
         results: what is known already.
+        meet: share of random networks that meet the target.
     """
 
-    def __init__(self, config: RunConfig, folder: Path, results: KeptResults) -> None:
+    def __init__(self, config: RunConfig, folder: Path, results: KeptResults, meet: float = MEET) -> None:
         from rich.console import Console
 
         from nas_edge.progress import Reporter
         from nas_edge.stages.context import load_data, make_space, open_task
 
-        self.folder, self._results = folder, results
+        self.folder, self._results, self._meet = folder, results, meet
         self.task = open_task(config)
         data = load_data(config, self.task, Reporter(Console(quiet=True)))
         assert isinstance(data, TaskData)
@@ -123,7 +126,7 @@ class Bench:
         start_tensorflow(self.config.runs.deterministic)
         with open_bench(self.config, self.task, self.data, self.space) as bench:
             source = bench.latency_source
-            target_ms = float(self.once("target", lambda: self._median_ms(source)))
+            target_ms = float(self.once("target", lambda: self._target_ms(source)))
             cost = self.once("search", lambda: self._searched(target_ms))
             tell(f"search: {cost['accuracy']:.4f}, {cost['measured']} measured, {cost['images']:,} images")
             random = self.once("measured", lambda: self._measured(source, cost["measured"], target_ms))
@@ -160,26 +163,26 @@ class Bench:
             finished = api.resume(self.folder) if going_on else api.search(self.folder, config=config)
         run = Run.open(self.folder)
         trials = [Trial.from_json(record) for record in run.journal()]
-        selected = [Trial.from_json(record) for record in read_journal(run.path(f"stages/{SELECTION}.jsonl")).records]
+        selected = [Trial.from_json(record) for record in read_journal(run.path(SELECTION)).records]
+        halving = [HalvingScore.from_json(record) for record in read_journal(run.path(HALVING["winner"])).records]
         timed = {trial.architecture for trial in trials if trial.latency is not None}
         search: Any = config.search
-        halving = sum(one.networks * one.share for one in halving_rounds(config.finalists.trained))
         return {
             "accuracy": finished.winner.accuracy[config.export.precision],
             "architecture": finished.winner.architecture,
             "measured": len(timed) + len(selected),
             "images": search.steps * search.samples_per_step * search.weights.batch_size
-            + round(halving * self._images_of_training),
+            + round(sum(score.epochs for score in halving) * len(self.data.split.train)),
         }
 
-    def _median_ms(self, source: LatencySource) -> float:
-        """The median latency of some random networks, so that about half of the space meets it."""
+    def _target_ms(self, source: LatencySource) -> float:
+        """A quantile of the latencies of some random networks, the median unless told otherwise."""
         from nas_edge.seeds import generator
 
         rng = generator(self.config.seed, "target of search against random")
         drawn = [self.space.canonical(self.space.sample(rng)) for _ in range(TIMED)]
         asked = [source.submit(Candidate(self.space.build(one), one)) for one in drawn]
-        return float(np.median([future.result().best_ms or math.inf for future in asked]))
+        return float(np.quantile([future.result().best_ms or math.inf for future in asked], self._meet))
 
     def _measured(self, source: LatencySource, count: int, target_ms: float) -> list[tuple[str, float]]:
         """Of so many random architectures those that meet the target, with their latencies, as drawn."""
@@ -224,9 +227,9 @@ class Bench:
 
         settings = self.config.reference
         assert settings is not None
-        channels = self.data.preprocessing.channels
-        outputs = self.task.outputs(self.data)
-        return reference_network(settings.reference_name, settings.input_size, width, outputs, channels)
+        shape = settings.input_size, settings.input_size, self.data.preprocessing.channels
+        outputs, head = self.task.outputs(self.data), head_of(self.task, shape)
+        return reference_network(settings.reference_name, shape[0], width, outputs, shape[2], head)
 
     def _reference_ms(self, source: LatencySource, share_of_width: float) -> float:
         settings = self.config.reference
@@ -303,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # A placeholder, until networks have been timed.
             flags = {**settings, "seed": seed, "target.latency_ms": 1.0}
             config = load_config(flags=flags, settings=given.assignments)
-            rows.append(Bench(config, folder / f"seed-{seed}", results).run())
+            rows.append(Bench(config, folder / f"seed-{seed}", results, QUICK_MEET if given.quick else MEET).run())
             tell(f"seed {seed} done")
     figures: dict[str, Any] = {"benchmark": "search_vs_random", "seeds": rows, "target_points": TARGET_POINTS}
     complete = [row for row in rows if all(name in row for name in COMPARED)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import supernet_fidelity, target_hit
+from benchmarks import supernet_fidelity, target_hit, tasks
 from benchmarks.kept_results import KeptResults
 from benchmarks.search_vs_random import difference
 
@@ -89,3 +89,12 @@ def test_a_part_that_could_not_be_measured_allows_no_more_than_a_failure(
     assert found["pass"] is expected
     assert found.get("reason") == (target_hit.BUSY if expected is None else None)
     assert target_hit.verdict(parts, quick=True)["pass"] is None
+
+
+def test_tasks_are_judged_by_their_own_metrics() -> None:
+    rows = [
+        {"task": name, "delivered": 0.5 + gain, "scaled": 0.5}
+        for name, gain in (("one", 0.01), ("another", -0.02), ("one", 0.03))
+    ]
+    better = tasks.figures(rows)
+    assert [(name, round(by["points"], 6)) for name, by in better.items()] == [("one", 2.0), ("another", -2.0)]

@@ -192,7 +192,7 @@ def test_light_commands_do_not_load_tensorflow(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("preset", [(), ("--preset", "laptop"), ("--preset", "single-gpu"), ("--preset", "full")])
+@pytest.mark.parametrize("preset", [(), ("--preset", "laptop"), ("--preset", "few-images"), ("--preset", "full")])
 @pytest.mark.parametrize("how", ["--dry-run", "--out"])
 def test_no_long_search_begins_on_pictures_that_nobody_named(
     monkeypatch: pytest.MonkeyPatch,

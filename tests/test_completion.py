@@ -87,7 +87,11 @@ def _quoted(text: str) -> str:
         ("nas-edge devices cl", ["clean"], ""),
         ("nas-edge devices clean ho", ["host:"], "compopt -o nospace"),
         ("nas-edge search --pres", ["--preset"], ""),
-        ("nas-edge search --preset ", ["smoke", "demo", "laptop", "single-gpu", "full"], ""),
+        (
+            "nas-edge search --preset ",
+            ["smoke", "demo", "laptop", "few-images", "fine-tuning", "single-gpu", "full"],
+            "",
+        ),
         ("nas-edge search --space prox", ["proxylessnas", "proxylessnas-enlarged"], ""),
         ("nas-edge search --space=mob", ["mobilenet-v3-like"], ""),
         ("nas-edge spaces mob", ["mobilenet-v3-like"], ""),

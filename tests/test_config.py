@@ -161,6 +161,17 @@ def test_the_preset_full_has_the_published_numbers() -> None:
     assert config.training.method == "published-a"
 
 
+def test_presets_for_few_images_average_the_weights_and_fine_tuning_has_lower_rates() -> None:
+    names = ("laptop", "few-images", "fine-tuning")
+    laptop, few, tuned = (load_config(name, flags={"data.source": "photos/"}) for name in names)
+    assert (laptop.training.ema_decay, few.training.ema_decay, tuned.training.ema_decay) == (None, 0.98, 0.98)
+    assert tuned.training.learning_rate < few.training.learning_rate == laptop.training.learning_rate
+    assert tuned.search.weights.learning_rate < few.search.weights.learning_rate
+    assert few.data.augmentation.randaugment > laptop.data.augmentation.randaugment
+    assert few.data.augmentation.crop_area == laptop.data.augmentation.crop_area < 1
+    assert few.search == laptop.search
+
+
 @pytest.mark.parametrize("method", ["standard", "published-a", "published-b"])
 def test_trainings_of_other_defaults_are_held_to_the_same_limits(method: str) -> None:
     for setting in ("epochs=-1", "batches_per_step=0", "images=test", "dropout_from_epochs=-1"):

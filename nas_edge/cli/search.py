@@ -199,7 +199,7 @@ def _with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(cls=Command)
 @click.option(
     "--preset",
-    type=click.Choice(["smoke", "demo", "laptop", "single-gpu", "full"]),
+    type=click.Choice(["smoke", "demo", "laptop", "few-images", "fine-tuning", "single-gpu", "full"]),
     help="A named bundle of settings, see --list-settings.",
 )
 @_with_flags

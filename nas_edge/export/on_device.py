@@ -93,26 +93,18 @@ def quality_on_device(
         DataError: when the images do not fit the model.
         ExportError: when this machine cannot run the file.
     """
-    source, result = verify.input_output(model)
+    result = verify.input_output(model)[1]
     order = generator(seed, "test on the device").permutation(np.asarray(data.split.test))
     score, done, problem, started_s = RunningScore(task), 0, "", clock()
     for images, targets in data.in_order(order, _AT_ONCE):
-        answers: list[Array] = []
-        for image in images:
-            if done + len(answers) and clock() - started_s >= limit_s:
-                break
-            try:
-                answers.append(run(model, [source.quantize(image[None])])[0])
-            except DeviceError as error:
-                problem = " ".join(str(error).split())
-                break
+        # The first image of all is run in any case.
+        answers, problem = _answers(model, images, run, lambda: clock() - started_s >= limit_s, at_least_one=not done)
         if answers:
             score.take(result.dequantize(np.concatenate(answers)), targets[: len(answers)])
             done += len(answers)
         if len(answers) < len(images):
             break
-    seconds = clock() - started_s
-    there = here = None
+    seconds, there, here = clock() - started_s, None, None
     if done:
         there = _finite(score.value())
         here = _finite(verify.file_quality(model, data.in_order(order[:done], _AT_ONCE), task).value)
@@ -130,6 +122,21 @@ def quality_on_device(
         runtime=f"{device.runtime} {device.runtime_version}",
         problem=problem,
     )
+
+
+def _answers(
+    model: bytes, images: Array, run: RunOnDevice, late: Callable[[], bool], at_least_one: bool
+) -> tuple[list[Array], str]:
+    """What a device answers to images until it is late, as it stores them; and why it failed, if it did."""
+    source, answers = verify.input_output(model)[0], list[Array]()
+    for image in images:
+        if (answers or not at_least_one) and late():
+            break
+        try:
+            answers.append(run(model, [source.quantize(image[None])])[0])
+        except DeviceError as error:
+            return answers, " ".join(str(error).split())
+    return answers, ""
 
 
 def _finite(value: float) -> float | None:

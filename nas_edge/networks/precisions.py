@@ -83,7 +83,7 @@ PRECISIONS: MappingProxyType[Precision, NumberTypes] = MappingProxyType(
             "int16",
             "int16",
             "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8",
-            without=frozenset({"HARD_SWISH"}),
+            without=frozenset({"HARD_SWISH", "L2_NORMALIZATION"}),
         ),
         "float16": NumberTypes("float16 weights, computed in float32", "float16", "float32", "float32"),
         "dynamic": NumberTypes("int8 weights, ranges found on the fly", "int8", "float32", "float32", "", 1024),

@@ -100,7 +100,7 @@ def _doubts(facts: RunFacts, others: Sequence[tuple[str, RunFacts]]) -> str:
     """From which others the most accurate network does not differ significantly, as a sentence; empty for none."""
     tested = [(name, _paired(facts, other)) for name, other in others]
     alike = [f"{name} ({found})" for name, found in tested if found is not None and not found.significant]
-    return f" The difference in accuracy from {_listed(alike)} is not significant." if alike else ""
+    return f" The difference in {facts.metric.name} from {_listed(alike)} is not significant." if alike else ""
 
 
 def _paired(first: RunFacts, second: RunFacts) -> PairedResult | None:

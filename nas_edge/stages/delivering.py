@@ -203,21 +203,13 @@ def convert(
         ExportError: when it cannot be converted, or is not what its label says.
     """
     from nas_edge.export import verify
-    from nas_edge.export.convert import float32_tflite
     from nas_edge.export.sensitivity import layer_noise
     from nas_edge.export.tflite_metadata import with_metadata
     from nas_edge.networks.keras_model import keras_model
 
     network, precision = contender.network, config.export.precision
-    model = keras_model(network, weights)
-    files = {"float32": made.get("float32") or float32_tflite(model)}
-    images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
-    verify.check_outputs(files["float32"], images, np.asarray(model(images, training=False)), "the Keras model")
-    quantized_weights = quantized_weights or weights
-    if precision != "float32" and quantization.method == "aware":
-        files[precision] = _aware_file(network, precision, quantized_weights, images)
-    elif precision != "float32":
-        files[precision] = made.get(precision) or post_training(config, data, network, quantized_weights)
+    model, quantized_weights = keras_model(network, weights), quantized_weights or weights
+    files = _files(config, data, network, model, quantized_weights, quantization, made)
     section = task.bundle_section(data)
     files = {name: with_metadata(file, data.preprocessing, section) for name, file in files.items()}
     check, made_by_tools = _checked(config, files[precision])
@@ -244,6 +236,30 @@ def convert(
     return TrainedModel(
         contender, files, quality, scores, told, check, made_by_tools, made_by, noises, intervals, mixed
     )
+
+
+def _files(
+    config: RunConfig,
+    data: TaskData,
+    network: NetworkSpec,
+    model: Any,
+    quantized_weights: Weights,
+    quantization: Quantization,
+    made: Mapping[Precision, bytes],
+) -> dict[Precision, bytes]:
+    """The float file of a Keras model, compared with it, and the one in the precision that is delivered."""
+    from nas_edge.export import verify
+    from nas_edge.export.convert import float32_tflite
+
+    precision = config.export.precision
+    files = {"float32": made.get("float32") or float32_tflite(model)}
+    images, _ = data.arrays(data.split.test[:CHECKED_IMAGES])
+    verify.check_outputs(files["float32"], images, np.asarray(model(images, training=False)), "the Keras model")
+    if precision != "float32" and quantization.method == "aware":
+        files[precision] = _aware_file(network, precision, quantized_weights, images)
+    elif precision != "float32":
+        files[precision] = made.get(precision) or post_training(config, data, network, quantized_weights)
+    return files
 
 
 def _aware_file(network: NetworkSpec, precision: Precision, weights: Weights, images: Array) -> bytes:
@@ -405,21 +421,11 @@ class Bundling:
             )
             for precision, file in model.files.items()
         }
-        precision = self.config.export.precision
-        compiled = compile_for_npus(model.files[precision], f"model_{precision}", self.config.export.npu)
-        mixed, details = model.mixed, self._details(result, model.sensitivity)
-        if mixed is not None:
-            told = mixed.told(winner.latency, model.quality[precision])
-            details["mixed_precision"] = told.to_json()
-            if self.reporter is not None:
-                self.reporter.say(told.text(task.metric))
-        if self.reporter is not None:
-            for target, says in compiled.says.items():
-                self.reporter.say(f"{target}: {says}")
+        details, more_files = self._beside(result, model)
         write_bundle(
             folder,
             models=models,
-            precision=precision,
+            precision=self.config.export.precision,
             section=task.bundle_section(data),
             metric=task.metric,
             preprocessing=data.preprocessing,
@@ -427,17 +433,29 @@ class Bundling:
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),
-            details={**details, "npu": compiled.says},
-            more_files={
-                **model.hardware_files,
-                **compiled.files,
-                **({} if mixed is None else {mixed.name: mixed.file}),
-            },
+            details=details,
+            more_files=more_files,
         )
         return result
 
     def _checked(self, device: DeviceSource, model: TrainedModel) -> dict[str, OnDeviceCheck]:
         return checks_on_device(self.config, device, model.files, self.task, self.data)
+
+    def _beside(self, result: RunResult, model: TrainedModel) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Further entries of the manifest, and files beside the delivered ones; what they came to is said."""
+        precision, mixed = self.config.export.precision, model.mixed
+        compiled = compile_for_npus(model.files[precision], f"model_{precision}", self.config.export.npu)
+        details = {**self._details(result, model.sensitivity), "npu": compiled.says}
+        files = {**model.hardware_files, **compiled.files}
+        lines = [f"{target}: {says}" for target, says in compiled.says.items()]
+        if mixed is not None:
+            told = mixed.told(result.winner.latency, model.quality[precision])
+            details["mixed_precision"], files[mixed.name] = told.to_json(), mixed.file
+            lines.append(told.text(self.task.metric))
+        if self.reporter is not None:
+            for line in lines:
+                self.reporter.say(line)
+        return details, files
 
     def _details(self, result: RunResult, sensitivity: Sequence[LayerNoise]) -> dict[str, Any]:
         """Further entries of the manifest."""

@@ -3,8 +3,6 @@
     standard       one training with one learning rate schedule, see `standard.py`
     published-a    the same with TuNAS's settings for 90 epochs, see `published.py`
     published-b    the same with TuNAS's settings for 360 epochs
-    small-data     the same with settings for a few thousand images, see `small_data.py`
-    fine-tuning    the same for those who start from trained weights (`--init`)
     distillation   the same, learning from the largest network of the space as well, see `distillation.py`
     quantization-aware    the last share of the training rounds as int8 does, see `quantization_aware.py`
 
@@ -31,7 +29,6 @@ from nas_edge.training.distillation import DistillationSettings, train_distillat
 from nas_edge.training.published import PublishedASettings, PublishedBSettings
 from nas_edge.training.quantization_aware import QuantizationAwareSettings, train_quantization_aware
 from nas_edge.training.settings import TrainingSettings
-from nas_edge.training.small_data import FineTuningSettings, SmallDataSettings
 from nas_edge.training.standard import StandardSettings, train_standard
 
 TRAINING_METHODS: Registry[Any] = Registry(
@@ -43,8 +40,6 @@ TRAINING_METHODS: Registry[Any] = Registry(
         "distillation": Entry(DistillationSettings, train_distillation, "taught by the largest network of the space"),
         "published-a": Entry(PublishedASettings, train_standard, "as published: 90 epochs, without validation images"),
         "published-b": Entry(PublishedBSettings, train_standard, "as published: 360 epochs, with validation images"),
-        "small-data": Entry(SmallDataSettings, train_standard, "for a few thousand images"),
-        "fine-tuning": Entry(FineTuningSettings, train_standard, "for a few thousand images, from trained weights"),
         "quantization-aware": Entry(
             QuantizationAwareSettings, train_quantization_aware, "the last share of it with the roundings of int8"
         ),

@@ -55,7 +55,6 @@ def test_a_task_is_searched_and_delivered(name: str, tmp_path: Path, monkeypatch
     bundle = verify_bundle(folder)
     assert metric.name in json.loads((folder / "manifest.json").read_text())["models"]["int8"]
     assert "accuracy" not in bundle.files["MODEL_CARD.md"].decode()
-    page = (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8")
-    assert metric.name in page
+    assert f"test {metric.name}" in (tmp_path / "run" / "report" / "report.json").read_text(encoding="utf-8")
     checked = subprocess.run([sys.executable, "verify.py"], cwd=folder, capture_output=True, text=True, check=False)
     assert checked.stdout.splitlines()[-1].startswith("pass"), checked.stdout

@@ -1,0 +1,131 @@
+"""Claim: for every task, what a search delivers is better than the scaled reference network that takes as long.
+
+For each task other than classification and each seed, a one-shot search on images drawn by rule, by the public API, for
+three quarters of the latency of the space's reference network; then the reference network as wide as the latency of
+what was delivered allows, trained, quantised and tested alike. The delivered int8 file has to be better in the task's
+own metric in the mean of three seeds. Differences are in points, hundredths of the metric; their 95% intervals are
+those of Student's t.
+
+    python -m benchmarks.tasks [--quick] [--task NAME ...] [--runs FOLDER] [--seeds N] [--latency SOURCE]
+        [--set NAME=VALUE ...]
+
+With `--runs` what is finished is not repeated, and searches that were stopped go on. `--latency sim:edgetpu` takes all
+latencies from there; otherwise this host is measured. `--quick` makes a search of a few steps for one task with one
+seed, which shows that everything works and allows no verdict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kept_results import KeptResults
+from benchmarks.search_vs_random import FULL, HURRIED, QUICK, SEEDS, Bench, difference, tell
+from nas_edge.config import load_config
+from nas_edge.latency.source import Candidate, LatencySource
+from nas_edge.spaces.decisions import Architecture
+
+SHARE = 0.75
+# Data on which networks differ, and which a search of this length learns.
+DATA = {
+    "multi-label": "procedural:size=32,classes=9,difficulty=0.3",
+    "regression": "procedural:size=32,classes=4,difficulty=0.5",
+    "embedding": "procedural:size=32,classes=8,difficulty=0.3",
+    "segmentation": "procedural:size=32,classes=9,difficulty=0.3",
+}
+QUICK_TASK, QUICK_DATA = "multi-label", "procedural:size=16,classes=4,difficulty=0.1,train=300,test=100"
+
+
+class TaskBench(Bench):
+    """One task and seed; see `search_vs_random.Bench`."""
+
+    def run(self) -> dict[str, Any]:
+        """The delivered network's quality and that of the scaled reference, and the latency of both."""
+        from nas_edge.quiet import start_tensorflow
+        from nas_edge.stages.context import open_bench
+
+        start_tensorflow(self.config.runs.deterministic)
+        with open_bench(self.config, self.task, self.data, self.space) as bench:
+            source = bench.latency_source
+            target_ms = float(self.once("target", lambda: SHARE * self._reference_ms(source, 1.0)))
+            cost = self.once("search", lambda: self._searched(target_ms))
+            delivered_ms = float(self.once("latency", lambda: self._latency_ms(source, cost["architecture"])))
+            width = float(self.once("width", lambda: self._width(source, delivered_ms)))
+            scaled_ms = float(self.once("scaled latency", lambda: self._reference_ms(source, width)))
+        scaled = self.once("scaled", lambda: self._scaled(width))
+        metric = self.task.metric
+        tell(
+            f"{self.config.task.name}, seed {self.config.seed}: {metric.name} {metric.text(cost['accuracy'])} in "
+            f"{delivered_ms:.3g} ms, scaled reference {metric.text(scaled)} in {scaled_ms:.3g} ms"
+        )
+        return {
+            "task": self.config.task.name,
+            "seed": self.config.seed,
+            "metric": metric.name,
+            "target_ms": target_ms,
+            "delivered": cost["accuracy"],
+            "delivered_ms": delivered_ms,
+            "scaled": scaled,
+            "scaled_ms": scaled_ms,
+        }
+
+    def _latency_ms(self, source: LatencySource, text: str) -> float:
+        architecture = Architecture.parse(text)
+        answer = source.submit(Candidate(self.space.build(architecture), architecture)).result()
+        return float(answer.best_ms or math.inf)
+
+
+def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """By how many points what is delivered is better, by task."""
+    tasks = dict.fromkeys(row["task"] for row in rows)
+    return {
+        name: difference([100 * (row["delivered"] - row["scaled"]) for row in rows if row["task"] == name])
+        for name in tasks
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints what every task and seed came to, and the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a search of a few steps, one task and seed: no verdict")
+    parser.add_argument("--task", dest="tasks", action="append", choices=list(DATA), help="only this; may be repeated")
+    parser.add_argument("--runs", type=Path, help="folder that keeps everything")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--latency", help="where all latencies come from, for example sim:edgetpu; default: this host")
+    parser.add_argument("--set", dest="assignments", action="append", default=[], help="a setting of the search")
+    given = parser.parse_args(arguments)
+    settings = {**(QUICK if given.quick else FULL), **({"latency": given.latency} if given.latency else {})}
+    if "latency" in settings:
+        settings |= HURRIED
+    names = given.tasks or ([QUICK_TASK] if given.quick else list(DATA))
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.runs or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            data = {**settings["data"], "source": QUICK_DATA if given.quick else DATA[name]}
+            results = KeptResults(folder / f"{name}.jsonl")
+            for seed in range(1 if given.quick else given.seeds):
+                # A placeholder, until the reference network has been timed.
+                flags = {**settings, "data": data, "task.name": name, "seed": seed, "target.latency_ms": 1.0}
+                config = load_config(flags=flags, settings=given.assignments)
+                rows.append(TaskBench(config, folder / f"{name}-{seed}", results).run())
+    better = figures(rows)
+    for name, by in better.items():
+        interval = "" if by["interval"] is None else " [{:+.1f}, {:+.1f}]".format(*by["interval"])
+        tell(f"{name}: {by['points']:+.1f} points{interval}")
+    found = {"benchmark": "tasks", "rows": rows, "better": better, "target_points": 0}
+    if given.quick or set(names) != set(DATA) or given.seeds < SEEDS:
+        reason = "a search of a few steps" if given.quick else "not every task, or too few seeds"
+        print(json.dumps({**found, "pass": None, "reason": reason}))
+        return
+    print(json.dumps({**found, "pass": all(by["points"] > 0 for by in better.values())}))
+
+
+if __name__ == "__main__":
+    main()
