@@ -161,6 +161,10 @@ class SearchLoop(ABC):
         for trial in trials:
             self._faults.take(trial.latency, self.evaluator.latency.name, trial.adjusted is not None)
             self.evaluator.take(trial)
+        self.tell(proposals, trials)
+
+    def tell(self, proposals: Sequence[Proposal], trials: Sequence[Trial]) -> None:
+        """Has the controller alone learn: what else a resumed search is to know has to be in the journal."""
         outcomes = [
             Outcome(proposal, trial.reward, trial.quality, self._usage_told(trial))
             for proposal, trial in zip(proposals, trials, strict=True)

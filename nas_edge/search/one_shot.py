@@ -345,8 +345,11 @@ class OneShotSearch(SearchLoop):
         for candidate, future, quality in zip(pending.candidates, pending.latencies, pending.qualities, strict=True):
             answer = None if future is None else future.result()
             trials.append(self.evaluator.assess(candidate, Quality(quality), answer, pending.step, self.step))
+        if pending.step < self.settings.delay_steps:
+            self.tell(pending.proposals, trials)
+            return []
         self.learn(pending.proposals, trials)
-        return trials if pending.step >= self.settings.delay_steps else []
+        return trials
 
     def _measure_together(self, waiting: Sequence[_Pending]) -> None:
         """Has everything measured that waits, if the first of it has to be, and waits for all of it."""
