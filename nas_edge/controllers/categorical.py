@@ -113,7 +113,7 @@ class CategoricalController(Controller):
         momentum: float = 0.95,
         baseline: Literal["before", "after"] = "after",
         entropy_weight: float = 0.0,
-        accumulate_during_delay: bool = True,
+        accumulate_during_delay: bool = False,
     ) -> None:
         super().__init__(space)
         _require(total_steps >= 1, "total_steps", "at least 1", total_steps)
