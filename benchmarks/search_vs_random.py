@@ -4,8 +4,8 @@ For each seed, a one-shot search on the built-in `procedural` data, by the publi
 random networks, and then, at the same target and trained, quantised and tested alike:
 
     random     the best of random search: networks that meet the target, each trained with the training images alone, as
-               many as the training images pay for that the search took, those of successive halving included, the most
-               accurate on validation images
+               many as the search's total number of training images pays for, those of successive halving included, the
+               most accurate on validation images
     slowest    the slowest network that meets the target, of as many random ones as the search measured
     scaled     the published reference network of the space, as wide as the target allows
 

@@ -344,7 +344,7 @@ def check_data_named(config: RunConfig) -> None:
     """
     if TASKS.make(config.task).delivers and "source" not in config.data.model_fields_set:
         raise ConfigError(
-            "--data (data.source) is missing: all presets but smoke and demo, and none, are for your own images",
+            "--data (data.source) is missing: only the presets smoke and demo bring their own data",
             fix="name them, for example --data photos/, or try --data digits",
         )
 
