@@ -55,14 +55,25 @@ def test_shared_weights_are_compared_with_each_seed_of_the_trainings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("of_all", "of_window", "count", "expected"),
-    [(0.7, 0.6, 24, True), (0.5, 0.6, 24, False), (0.7, 0.5, 24, False), (0.7, 0.6, 23, None)],
+    ("of_all", "of_window", "ceiling", "count", "expected"),
+    [
+        (0.7, 0.6, 0.8, 24, True),
+        (0.5, 0.6, 0.8, 24, False),
+        (0.7, 0.5, 0.8, 24, False),
+        (0.7, 0.6, 0.8, 23, None),
+        (0.7, 0.6, 0.2, 24, None),
+        (0.7, 0.6, math.nan, 24, None),
+        (0.5, 0.6, 0.2, 24, False),
+    ],
 )
-def test_fidelity_is_judged_by_both_groups(of_all: float, of_window: float, count: int, expected: bool | None) -> None:
+def test_fidelity_is_judged_by_both_groups(
+    of_all: float, of_window: float, ceiling: float, count: int, expected: bool | None
+) -> None:
     def group(tau: float) -> dict[str, object]:
-        return {"architectures": count, "null_deviation": 0.1, "ceiling": 0.8, "tau": {"default": tau}}
+        return {"architectures": count, "null_deviation": 0.1, "ceiling": ceiling, "tau": {"default": tau}}
 
-    assert supernet_fidelity.verdict({"all": group(of_all), "window": group(of_window)})["pass"] is expected
+    found = supernet_fidelity.verdict({"all": group(of_all), "window": group(of_window)})
+    assert (found["pass"], "reason" in found) == (expected, expected is None)
 
 
 def test_multiply_adds_of_the_table_are_those_of_the_networks() -> None:
