@@ -28,6 +28,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ class Problem:
     def name(self) -> str:
         """For people."""
         return f"{self.quality_column}, {self.latency_column} at {self.target_ms:g} ms"
+
+    def key(self) -> str:
+        """Of what is kept: all that the searches depend on, the contents of the table among it."""
+        settings = {**asdict(self), "sha256": sha256(Path(self.file).read_bytes()).hexdigest()}
+        return f"{self.name}, {FEW} and {MANY} trials, beta {BETA:g}, {json.dumps(settings)}"
 
     def best(self) -> float:
         """The highest reward in the table."""
@@ -208,7 +214,7 @@ def main() -> None:
     chosen, seeds = problems(arguments), range(QUICK_SEEDS if arguments.quick else SEEDS)
     with kept_folder("search_tables", arguments.kept, arguments.quick) as folder:
         results = KeptResults(folder / "results.jsonl")
-        keys = {problem: [f"{problem.name}, seed {seed}, {problem.file}" for seed in seeds] for problem in chosen}
+        keys = {problem: [f"{problem.key()}, seed {seed}" for seed in seeds] for problem in chosen}
         results.all(
             {
                 key: (searches, problem, seed)
