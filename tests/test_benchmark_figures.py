@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import supernet_fidelity, target_hit, tasks
+from benchmarks import latency_model, supernet_fidelity, target_hit, tasks
 from benchmarks.kept_results import KeptResults
 from benchmarks.search_vs_random import difference
+from nas_edge.latency.models.accuracy import Accuracy
 
 
 def test_kept_results_are_found_out_once(tmp_path: Path) -> None:
@@ -109,3 +110,33 @@ def test_tasks_are_judged_by_their_own_metrics() -> None:
     ]
     better = tasks.figures(rows)
     assert [(name, round(by["points"], 6)) for name, by in better.items()] == [("one", 2.0), ("another", -2.0)]
+
+
+@pytest.mark.parametrize(
+    ("mape", "floor", "usable", "effort", "expected"),
+    [
+        (0.02, 0.01, 150, latency_model.Effort(), True),
+        (0.04, 0.01, 150, latency_model.Effort(), False),
+        (0.02, 0.04, 150, latency_model.Effort(), None),
+        (0.02, 0.01, 149, latency_model.Effort(), None),
+        (0.02, 0.01, 10, latency_model.Effort(held_out=10), None),
+        (0.02, 0.01, 10, latency_model.QUICK, None),
+    ],
+)
+def test_a_latency_model_is_judged_where_enough_was_measured_quietly(
+    mape: float, floor: float, usable: int, effort: latency_model.Effort, expected: bool | None
+) -> None:
+    found, again = (
+        Accuracy(networks=usable, mape=error, p90_error=error, within_5=1.0, within_10=1.0, spearman=0.995)
+        for error in (mape, floor)
+    )
+    verdict = latency_model.verdict(found, again, usable, effort)
+    assert (verdict["pass"], "reason" in verdict) == (expected, expected is None)
+
+
+def test_a_latency_model_of_one_space_says_nothing_of_all() -> None:
+    rows: dict[str, dict[str, object]] = {f"{i}": {"pass": True} for i in range(4)}
+    assert latency_model.overall(rows) == {"pass": True}
+    assert latency_model.overall(rows | {"3": {"pass": False}}) == {"pass": False}
+    assert latency_model.overall(rows | {"3": {"pass": None, "reason": "noise"}})["reason"] == "3: noise"
+    assert latency_model.overall({"0": {"pass": True}})["pass"] is None

@@ -89,22 +89,27 @@ class Sampler:
             self._subjects[architecture] = subject_of_architecture(self._space, architecture)
         return self._subjects[architecture]
 
-    def batch(self, observations: Sequence[Observation]) -> list[Pick]:
+    def batch(self, observations: Sequence[Observation], fit: bool = True) -> list[Pick]:
         """The next networks; fewer, and none in the end, where the space is small.
 
         Args:
             observations: of those to fit to, measured so far.
+            fit: whether networks to fit to are still wanted.
         """
-        fitted = self.fitted(_FITTED, observations)
+        fitted = self.fitted(_FITTED, observations) if fit else []
+        if fit and not fitted:
+            return []
         picks = [Pick(Role.FITTED, architecture) for architecture in fitted]
         new = list(self._drawn(_HELD_OUT))
+        if not fit and not new:
+            return []
         picks += [Pick(Role.HELD_OUT, architecture) for architecture in new]
         if self._repeated < len(self._held_out):
             picks.append(Pick(Role.REPEATED, self._held_out[self._repeated]))
             self._repeated += 1
         self._held_out += new
         order = self._rng.permutation(len(picks))
-        return [picks[place] for place in order] if fitted else []
+        return [picks[place] for place in order]
 
     def fitted(self, count: int, observations: Sequence[Observation]) -> list[Architecture]:
         """The next networks to fit to."""

@@ -164,6 +164,16 @@ def test_the_design_follows_from_the_seed_and_picks_what_is_least_known() -> Non
     assert np.mean([rarity(one) for one in least_known]) > np.mean([rarity(one) for one in others])
 
 
+def test_networks_are_held_out_without_any_to_fit_to() -> None:
+    sampler = Sampler(SPACE, 0, pool=8)
+    while sampler.batch(()):
+        pass
+    picks = sampler.batch((), fit=False) + sampler.batch((), fit=False)
+    assert [pick.role for pick in picks].count(Role.HELD_OUT) == 4
+    assert Role.FITTED not in {pick.role for pick in picks}
+    assert not {pick.architecture for pick in picks} & set(sampler._pool)
+
+
 def test_a_model_is_brought_to_a_slower_device_by_ten_measurements(tmp_path: Path, device: Callable[..., None]) -> None:
     first, second = tmp_path / "first.latency.json", tmp_path / "second.latency.json"
     fit_device(request(56), first, Reporter())
