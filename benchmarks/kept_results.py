@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -95,6 +96,12 @@ def _read(line: str) -> list[Any] | None:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def settings_folder(folder: Path, name: str, settings: Any) -> Path:
+    """Where in the folder results with these settings, JSON values, are kept: those with others have another place."""
+    digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return folder / f"{name}-{digest[:12]}"
 
 
 @contextmanager

@@ -6,10 +6,11 @@ what was delivered allows, trained, quantised and tested alike. The delivered in
 own metric in the mean of three seeds. Differences are in points, hundredths of the metric; their 95% intervals are
 those of Student's t.
 
-    python -m benchmarks.tasks [--quick] [--task NAME ...] [--runs FOLDER] [--seeds N] [--latency SOURCE]
+    python -m benchmarks.tasks [--quick] [--task NAME ...] [--kept FOLDER] [--seeds N] [--latency SOURCE]
         [--set NAME=VALUE ...]
 
-With `--runs` what is finished is not repeated, and searches that were stopped go on. `--latency sim:edgetpu` takes all
+Everything is kept in `build/benchmarks/tasks`, unless another folder is named, by its settings: what is finished is not
+repeated, and a search that was stopped goes on. `--latency sim:edgetpu` takes all
 latencies from there; otherwise this host is measured. `--quick` makes a search of a few steps for one task with one
 seed, which shows that everything works and allows no verdict.
 """
@@ -19,12 +20,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kept_results import KeptResults
+from benchmarks.kept_results import KeptResults, kept_folder, settings_folder
 from benchmarks.search_vs_random import FULL, HURRIED, QUICK, SEEDS, Bench, difference, tell
 from nas_edge.config import load_config
 from nas_edge.latency.source import Candidate, LatencySource
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a search of a few steps, one task and seed: no verdict")
     parser.add_argument("--task", dest="tasks", action="append", choices=list(DATA), help="only this; may be repeated")
-    parser.add_argument("--runs", type=Path, help="folder that keeps everything")
+    parser.add_argument("--kept", type=Path, help="folder that keeps everything")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--latency", help="where all latencies come from, for example sim:edgetpu; default: this host")
     parser.add_argument("--set", dest="assignments", action="append", default=[], help="a setting of the search")
@@ -104,17 +104,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings |= HURRIED
     names = given.tasks or ([QUICK_TASK] if given.quick else list(DATA))
     rows = []
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = given.runs or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+    with kept_folder("tasks", given.kept, given.quick) as folder:
         for name in names:
             data = {**settings["data"], "source": QUICK_DATA if given.quick else DATA[name]}
-            results = KeptResults(folder / f"{name}.jsonl")
+            of_task = {**settings, "data": data, "task.name": name}
+            own = settings_folder(folder, name, [of_task, given.assignments])
+            own.mkdir(exist_ok=True)
+            results = KeptResults(own / "results.jsonl")
+            # For people: what the folder is of.
+            if "settings" not in results:
+                results.keep("settings", [of_task, given.assignments])
             for seed in range(1 if given.quick else given.seeds):
                 # A placeholder, until the reference network has been timed.
-                flags = {**settings, "data": data, "task.name": name, "seed": seed, "target.latency_ms": 1.0}
+                flags = {**of_task, "seed": seed, "target.latency_ms": 1.0}
                 config = load_config(flags=flags, settings=given.assignments)
-                rows.append(TaskBench(config, folder / f"{name}-{seed}", results).run())
+                rows.append(TaskBench(config, own / f"seed-{seed}", results).run())
     better = figures(rows)
     for name, by in better.items():
         interval = "" if by["interval"] is None else " [{:+.1f}, {:+.1f}]".format(*by["interval"])

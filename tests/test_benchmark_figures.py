@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import latency_model, supernet_fidelity, target_hit, tasks
-from benchmarks.kept_results import KeptResults
+from benchmarks import hybrid_search, latency_model, supernet_fidelity, target_hit, tasks
+from benchmarks.kept_results import KeptResults, settings_folder
 from benchmarks.search_vs_random import difference
 from nas_edge.latency.models.accuracy import Accuracy
 
@@ -32,6 +32,14 @@ def test_what_was_stopped_goes_on_with_what_is_missing(tmp_path: Path, capsys: p
     results.all({"root of 4": (pytest.fail, "known already"), "root of 9": (math.sqrt, 9.0)})
     assert "1 of 2 results are kept" in capsys.readouterr().out
     assert [KeptResults(file)["root of 4"], KeptResults(file)["root of 9"]] == [2.0, 3.0]
+
+
+def test_results_with_other_settings_are_kept_elsewhere(tmp_path: Path) -> None:
+    folder = settings_folder(tmp_path, "a", {"steps": 4, "latency": "sim:edgetpu"})
+    assert folder == settings_folder(tmp_path, "a", {"latency": "sim:edgetpu", "steps": 4})
+    assert (
+        len({folder, settings_folder(tmp_path, "a", {"steps": 5}), settings_folder(tmp_path, "b", {"steps": 5})}) == 3
+    )
 
 
 def test_a_mean_difference_has_the_interval_of_student() -> None:
@@ -140,3 +148,29 @@ def test_a_latency_model_of_one_space_says_nothing_of_all() -> None:
     assert latency_model.overall(rows | {"3": {"pass": False}}) == {"pass": False}
     assert latency_model.overall(rows | {"3": {"pass": None, "reason": "noise"}})["reason"] == "3: noise"
     assert latency_model.overall({"0": {"pass": True}})["pass"] is None
+
+
+def test_one_seed_of_a_hybrid_search_has_no_verdict() -> None:
+    pair = hybrid_search.Pair(0.001, 0.1, 0.5)
+    assert hybrid_search.figures_of([pair, pair])["pass"] is True
+    alone = hybrid_search.figures_of([pair])
+    assert (alone["interval"], alone["pass"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("of_parts", "partial", "expected"),
+    [
+        ({"table": True, "host": True}, None, True),
+        ({"table": True, "host": False}, None, False),
+        ({"table": True, "host": None}, None, None),
+        ({"table": True}, None, None),
+        ({"table": False}, None, None),
+        ({"table": True, "host": True}, "short searches", None),
+    ],
+)
+def test_a_hybrid_search_is_judged_in_whole(
+    of_parts: dict[str, bool | None], partial: str | None, expected: bool | None
+) -> None:
+    parts = {name: {"pass": passed, "reason": "busy"} for name, passed in of_parts.items()}
+    found = hybrid_search.verdict(parts, partial)
+    assert (found["pass"], "reason" in found) == (expected, expected is None)
