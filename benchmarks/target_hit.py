@@ -22,8 +22,9 @@ absolute reward with the baseline as published, which takes a reward in before i
         [--steps N] [--seeds N] [--variants NAME...]
 
 Searches are kept in `build/benchmarks/target_hit`, unless another folder is named: what is finished is not repeated,
-and a search on this host that was stopped goes on. `--quick` takes short searches for two targets, and for one on this
-host, timed in a hurry: it does all that the full form does, and allows no verdict.
+and a search on this host that was stopped goes on. What was delivered while this host was busy is timed again. There is
+a verdict only of both parts, with all steps and seeds. `--quick` takes short searches for two targets, and for one on
+this host, timed in a hurry: it does all that the full form does, and allows no verdict.
 """
 
 from __future__ import annotations
@@ -32,18 +33,21 @@ import argparse
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.kept_results import KeptResults, kept_folder
+from benchmarks.kept_results import KeptResults, kept_folder, settings_folder
 from nas_edge.latency.source import Candidate
 from nas_edge.spaces.decisions import Architecture, NetworkSpace, SearchSpace
 from nas_edge.spaces.design import Design
+
+if TYPE_CHECKING:
+    from device_agents.api import Measurement
 
 TARGETS_MS = (50.0, 70.0, 90.0, 120.0, 160.0)
 # What differs from the defaults of a search; the first has to be as claimed.
@@ -357,12 +361,43 @@ def host_targets_ms(settings: Mapping[str, Any], shares: Sequence[float]) -> lis
     return [round(float(fastest_ms * (slowest_ms / fastest_ms) ** share), 3) for share in shares]
 
 
+def delivered_latency(run_folder: Path) -> Measurement:
+    """Times what a run delivered once more."""
+    from nas_edge.export.bundle import MODEL_FILES
+    from nas_edge.runs.run import Run
+    from nas_edge.stages.context import final_spec, open_devices
+
+    run = Run.open(run_folder)
+    file = run.path("bundle") / MODEL_FILES[run.config.export.precision]
+    with open_devices(run.config) as device:
+        (measured,) = device.measure_files([(file.read_bytes(), final_spec(run.config, device))])
+    return measured
+
+
+def timed_again(
+    run_folder: Path, results: KeptResults, time: Callable[[Path], Measurement] = delivered_latency
+) -> Measurement:
+    """What a run delivered, timed once more where that was not yet possible on a quiet machine; only then kept."""
+    from device_agents.api import Measurement
+
+    key = f"timed again, {run_folder.name}"
+    if key in results:
+        return Measurement.from_json(results[key])
+    measured = time(run_folder)
+    if measured.ok:
+        results.keep(key, measured.to_json())
+    return measured
+
+
 def host_figures(folder: Path, settings: Mapping[str, Any], shares: Sequence[float]) -> dict[str, Any]:
     """Searches all targets on this host, or goes on with that."""
     from nas_edge.api import resume_targets, search_targets
 
-    out, steps = folder / "host", settings["search.steps"]
-    if out.exists():
+    own, steps = settings_folder(folder, "host", [dict(settings), list(shares)]), settings["search.steps"]
+    out, results = own / "searches", KeptResults(own / "results.jsonl")
+    if "settings" not in results:
+        results.keep("settings", [dict(settings), list(shares)])
+    if was_there := out.exists():
         found = resume_targets(out)
     elif targets_ms := host_targets_ms(settings, shares):
         found = search_targets(out, targets_ms, preset="demo", settings=settings)
@@ -371,6 +406,8 @@ def host_figures(folder: Path, settings: Mapping[str, Any], shares: Sequence[flo
     rows: list[dict[str, Any]] = []
     for one in found:
         measured = None if one.result is None else one.result.measurement
+        if was_there and measured is not None and not measured.ok:
+            measured = timed_again(one.folder, results)
         if measured is None or measured.best_ms is None or measured.interval_ms is None:
             rows.append({"target_ms": one.target_ms, "problem": str(one.problem), "pass": False})
             continue
@@ -397,10 +434,15 @@ def host_figures(folder: Path, settings: Mapping[str, Any], shares: Sequence[flo
     return {"steps": steps, "targets": rows, "pass": False not in passes}
 
 
-def verdict(parts: Mapping[str, Mapping[str, Any]], quick: bool) -> dict[str, Any]:
-    """Whether all parts are as claimed."""
-    if quick:
-        return {"pass": None, "reason": "searches of a few steps"}
+def verdict(parts: Mapping[str, Mapping[str, Any]], partial: str | None) -> dict[str, Any]:
+    """Whether all parts are as claimed.
+
+    Args:
+        parts: figures by name.
+        partial: why what was run is less than the claim is about; None where it is not.
+    """
+    if partial is not None:
+        return {"pass": None, "reason": partial}
     if len(parts) < 2:
         return {"pass": None, "reason": f"only the part {next(iter(parts))} was run"}
     passes = [part["pass"] for part in parts.values()]
@@ -436,7 +478,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             chosen = (QUICK_HOST, QUICK_SHARES) if given.quick else (HOST, HOST_SHARES)
             parts["host"] = host_figures(folder, *chosen)
     targets = {"below": [DELIVERED_TABLE, DELIVERED_HOST], "sampled_off": SAMPLED_OFF}
-    print(json.dumps({"benchmark": "target_hit", **parts, "targets": targets, **verdict(parts, given.quick)}))
+    partial = "too few seeds" if given.seeds < SEEDS else None
+    if given.quick or (given.steps or STEPS) < STEPS:
+        partial = "searches of a few steps"
+    print(json.dumps({"benchmark": "target_hit", **parts, "targets": targets, **verdict(parts, partial)}))
 
 
 if __name__ == "__main__":

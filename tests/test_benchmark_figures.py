@@ -11,6 +11,7 @@ import pytest
 from benchmarks import hybrid_search, latency_model, supernet_fidelity, target_hit, tasks
 from benchmarks.kept_results import KeptResults, settings_folder
 from benchmarks.search_vs_random import difference
+from device_agents.api import Measurement, Verdict
 from nas_edge.latency.models.accuracy import Accuracy
 
 
@@ -105,10 +106,10 @@ def test_a_part_that_could_not_be_measured_allows_no_more_than_a_failure(
     of_table: bool, of_host: bool | None, expected: bool | None
 ) -> None:
     parts = {"table": {"pass": of_table}, "host": {"pass": of_host, "reason": target_hit.BUSY}}
-    found = target_hit.verdict(parts, quick=False)
+    found = target_hit.verdict(parts, None)
     assert found["pass"] is expected
     assert found.get("reason") == (target_hit.BUSY if expected is None else None)
-    assert target_hit.verdict(parts, quick=True)["pass"] is None
+    assert target_hit.verdict(parts, "too few seeds") == {"pass": None, "reason": "too few seeds"}
 
 
 def test_tasks_are_judged_by_their_own_metrics() -> None:
@@ -174,3 +175,13 @@ def test_a_hybrid_search_is_judged_in_whole(
     parts = {name: {"pass": passed, "reason": "busy"} for name, passed in of_parts.items()}
     found = hybrid_search.verdict(parts, partial)
     assert (found["pass"], "reason" in found) == (expected, expected is None)
+
+
+def test_a_busy_machine_is_not_kept_as_a_latency(tmp_path: Path) -> None:
+    results = KeptResults(tmp_path / "results.jsonl")
+    busy, quiet = Measurement(Verdict.CONTENDED, "busy", (1.0, 2.0)), Measurement(Verdict.OK, samples_ms=(1.0, 1.1))
+    run = tmp_path / "5ms"
+    assert not target_hit.timed_again(run, results, lambda folder: busy).ok
+    assert target_hit.timed_again(run, results, lambda folder: quiet).ok
+    kept = target_hit.timed_again(run, KeptResults(tmp_path / "results.jsonl"), lambda folder: pytest.fail("is kept"))
+    assert kept.samples_ms == quiet.samples_ms
