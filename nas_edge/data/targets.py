@@ -93,7 +93,9 @@ def _check_varied(array: NDArray[Any], names: Sequence[str] | None, where: str) 
     _check_columns(array, names, where)
     constant = np.ptp(array, axis=0) == 0
     if constant.any():
-        raise DataError(f"{where}: column {int(constant.argmax())} is the same for all images; leave it out")
+        number = int(constant.argmax())
+        value = names[number] if names else number
+        raise DataError(f"{where}: column {value!r} is the same for all images; leave it out")
 
 
 def _mask_classes(array: NDArray[Any]) -> int:

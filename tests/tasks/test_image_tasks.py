@@ -75,6 +75,30 @@ def test_targets_that_cannot_be_used_are_refused(tmp_path: Path, kind: str, y: A
         load(str(tmp_path / "data.npz"), kind=KINDS[kind])
 
 
+@pytest.mark.parametrize(
+    ("name", "names", "says"),
+    [
+        ("regression", "value_names", "column 'rare' is the same for all images"),
+    ],
+)
+def test_targets_whose_variety_the_split_keeps_from_training_are_refused(
+    tmp_path: Path, name: str, names: str, says: str
+) -> None:
+    y = np.array([[i % 2, i == 2] for i in range(10)], np.uint8)
+    file = tmp_path / "data.npz"
+    np.savez(file, x=np.arange(160, dtype=np.uint8).reshape(10, 4, 4), y=y, **{names: ["common", "rare"]})  # type: ignore[arg-type]
+    trained, refused = [], []
+    for seed in range(8):
+        try:
+            data = task_of(name).load(DataSettings(source=str(file)), 8, seed)
+            trained.append(2 in data.split.train)
+        except DataError as error:
+            refused.append(str(error))
+    assert trained
+    assert all(trained)
+    assert {message.partition(";")[0] for message in refused} == {f"{file}, the part to train with: {says}"}
+
+
 def test_data_with_classes_only_are_refused_by_a_task_with_other_targets() -> None:
     with pytest.raises(DataError, match=r"digits has classes only; expected values: .* an .npz file"):
         load("digits", kind=VALUES)
@@ -114,6 +138,14 @@ def test_r2_is_the_mean_over_values() -> None:
     targets = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 8.0]])
     outputs = np.array([[0.0, 4.0], [2.0, 4.0], [4.0, 4.0]])
     assert task.score(outputs, targets) == pytest.approx((1 + 0) / 2)
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_r2_of_targets_that_do_not_vary_compares_errors_to_a_tenth_of_the_training_variance(images: int) -> None:
+    task = task_of("regression")
+    targets = np.full((images, 1), 0.7)
+    assert task.score(targets + 0.2, targets) == pytest.approx(1 - 0.2**2 / 0.1)
+    assert task.score(targets, targets) == 1
 
 
 def test_recall_looks_for_the_class_among_the_nearest_of_all_images() -> None:
