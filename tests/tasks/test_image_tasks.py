@@ -66,11 +66,27 @@ def test_images_drawn_by_rule_are_the_same_with_any_targets() -> None:
         ("values", [1.0, float("nan")], "not finite"),
         ("values", [[1.0, 2.0], [1.0, 3.0]], "column 0 is the same"),
         ("masks", [0, 1], r"must be \[n, height, width\]"),
-        ("masks", np.zeros((2, 4, 4), int), "only one class"),
+        ("masks", np.zeros((2, 4, 6), int), "only one class"),
+        ("masks", np.zeros((2, 6, 4), int), r"y are 6 x 4 \(height x width\) but images of x 4 x 6; save"),
     ],
 )
 def test_targets_that_cannot_be_used_are_refused(tmp_path: Path, kind: str, y: Any, says: str) -> None:
-    np.savez(tmp_path / "data.npz", x=np.zeros((2, 4, 4, 3), np.uint8), y=np.array(y))
+    np.savez(tmp_path / "data.npz", x=np.zeros((2, 4, 6, 3), np.uint8), y=np.array(y))
+    with pytest.raises(DataError, match=says):
+        load(str(tmp_path / "data.npz"), kind=KINDS[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "train", "test", "says"),
+    [
+        ("masks", np.eye(4, dtype=int)[None], np.eye(5, dtype=int)[None], "y_test are 5 x 5 .* images of x_test 4 x 4"),
+    ],
+)
+def test_targets_of_a_test_part_must_be_as_those_of_the_training_part(
+    tmp_path: Path, kind: str, train: Any, test: Any, says: str
+) -> None:
+    x = np.zeros((2, 4, 4), np.uint8)
+    np.savez(tmp_path / "data.npz", x_train=x[: len(train)], y_train=train, x_test=x[: len(test)], y_test=test)
     with pytest.raises(DataError, match=says):
         load(str(tmp_path / "data.npz"), kind=KINDS[kind])
 
