@@ -67,6 +67,8 @@ def test_images_drawn_by_rule_are_the_same_with_any_targets() -> None:
         ("values", [[1.0, 2.0], [1.0, 3.0]], "column 0 is the same"),
         ("masks", [0, 1], r"must be \[n, height, width\]"),
         ("masks", np.zeros((2, 4, 6), int), "only one class"),
+        ("masks", np.full((2, 4, 6), [0, 0, 0, 255, 255, 255]), "255 means that the class is unknown; .* save it as 1"),
+        ("masks", np.full((2, 4, 6), 300), r"from 0 to 254, or 255 .* received 300\.\.300"),
         ("masks", np.zeros((2, 6, 4), int), r"y are 6 x 4 \(height x width\) but images of x 4 x 6; save"),
     ],
 )
