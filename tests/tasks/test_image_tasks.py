@@ -97,6 +97,7 @@ def test_targets_of_a_test_part_must_be_as_those_of_the_training_part(
     ("name", "names", "says"),
     [
         ("regression", "value_names", "column 'rare' is the same for all images"),
+        ("multi-label", "label_names", "no image has the label 'rare', so it cannot be learned"),
     ],
 )
 def test_targets_whose_variety_the_split_keeps_from_training_are_refused(
