@@ -82,6 +82,8 @@ def test_targets_that_cannot_be_used_are_refused(tmp_path: Path, kind: str, y: A
     ("kind", "train", "test", "says"),
     [
         ("masks", np.eye(4, dtype=int)[None], np.eye(5, dtype=int)[None], "y_test are 5 x 5 .* images of x_test 4 x 4"),
+        ("labels", [[0, 1], [1, 0]], [[0, 1, 1]], "y_test of .* has 3 columns, and y_train 2"),
+        ("values", [[0, 1], [1, 0]], [[0]], "y_test of .* has 1 columns, and y_train 2"),
     ],
 )
 def test_targets_of_a_test_part_must_be_as_those_of_the_training_part(
@@ -116,6 +118,14 @@ def test_targets_whose_variety_the_split_keeps_from_training_are_refused(
     assert trained
     assert all(trained)
     assert {message.partition(";")[0] for message in refused} == {f"{file}, the part to train with: {says}"}
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels", "values"])
+def test_a_name_that_two_targets_have_is_refused(tmp_path: Path, kind: str) -> None:
+    y = np.arange(2) if kind == "classes" else np.eye(2, dtype=int)
+    np.savez(tmp_path / "data.npz", x=np.zeros((2, 4, 4), np.uint8), y=y, **{KINDS[kind].names: ["a", "a"]})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=f"{KINDS[kind].names} of .* has 'a' more than once; give each"):
+        load(str(tmp_path / "data.npz"), kind=KINDS[kind])
 
 
 def test_data_with_classes_only_are_refused_by_a_task_with_other_targets() -> None:
