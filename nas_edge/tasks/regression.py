@@ -32,11 +32,14 @@ _LEAST_VARIANCE = 0.1
 class RegressionSettings(TaskSettings):
     """Settings of the task."""
 
-    # A value may change with an image's place, angle and size.
+    # A value may change with an image's place, angle, size and side, whatever a preset does to photographs.
     defaults: ClassVar[Mapping[str, Any]] = {
         "data.augmentation.shift": 0.0,
         "data.augmentation.rotation_degrees": 0.0,
         "data.augmentation.zoom": 0.0,
+        "data.augmentation.flip": False,
+        "data.augmentation.crop_area": 1.0,
+        "data.augmentation.randaugment": 0,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {

@@ -323,3 +323,16 @@ def test_a_bundle_says_what_its_task_says(delivered: Any, tmp_path: Path) -> Non
     command = [sys.executable, "example_python.py", "golden/0.png"]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     assert run.stdout.startswith(PRINTED[task.settings.name])
+
+
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "few-images", "single-gpu", "full"])
+def test_values_and_masks_are_not_taught_by_images_that_no_longer_show_them(preset: str) -> None:
+    def changes(task: str) -> Any:
+        return load_config(preset, flags={"task.name": task, "data.source": "photos.npz"}).data.augmentation
+
+    values = changes("regression")
+    assert (values.shift, values.rotation_degrees, values.zoom, values.flip) == (0, 0, 0, False)
+    assert (values.crop_area, values.randaugment) == (1, 0)
+    assert changes("segmentation").randaugment == 0
+    chosen = load_config(preset, flags={"task.name": "regression"}, settings=["data.augmentation.flip=true"])
+    assert chosen.data.augmentation.flip
