@@ -63,7 +63,7 @@ class HybridSettings(LatencySettings):
     """Settings of `hybrid`."""
 
     text_field: ClassVar[str] = "of"
-    asks_device: ClassVar[bool] = True
+    predicts: ClassVar[bool] = True
 
     source: str = "hybrid"
     of: str = Field(
@@ -73,6 +73,11 @@ class HybridSettings(LatencySettings):
     first: int = Field(16, ge=10, description="architectures that are measured before any is predicted")
     model: str | None = Field(None, min_length=1, description="a latency model to start from, nas-edge latency fit")
     pooled: bool = Field(True, description="steady noisy latencies by those of the run's other candidates")
+
+    @property
+    def asks_device(self) -> bool:
+        """See `LatencySettings`."""
+        return self.of == "device"
 
     @property
     def text(self) -> str:
