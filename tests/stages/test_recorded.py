@@ -178,6 +178,35 @@ def test_what_is_predicted_and_what_measured_follows_from_the_journal(
         assert bench.outcome(folder, search) == whole
 
 
+def test_what_waited_at_a_kill_is_neither_answered_nor_measured_again(bench: Bench, tmp_path: Path) -> None:
+    """Predictions change as models are fitted again, and no cache keeps a `corrected` latency."""
+    settings: Any = {"steps": 24, "delay_fraction": 0.0, "op_warmup_fraction": 0.0, "filter_warmup_fraction": 0.0}
+    settings["reward_delay_steps"] = 3
+    asked: list[str] = []
+
+    def measure(candidate: Candidate) -> Measurement:
+        """Never twice the same."""
+        asked.append(str(candidate.architecture))
+        return visited(analyze(candidate.network).macs / 1e5 * (1 + 0.003 * len(asked)), Verdict.CORRECTED, 0.04)
+
+    def loop() -> OneShotSearch:
+        return bench.loop(HybridSource(FunctionSource(measure), SPACE, HybridSettings(first=10, share=0.6)), **settings)
+
+    for at in (36, 52):
+        folder = tmp_path / str(at)
+        with pytest.raises(Killed):
+            bench.recorded(folder, loop(), FaultyFiles(at, Killed), checkpoint_steps=6).run()
+        before, count = read_journal(folder / "journal.jsonl").records, len(asked)
+        search = bench.recorded(folder, loop(), say=pytest.fail, checkpoint_steps=6)
+        search.run()
+        trials = read_journal(folder / "journal.jsonl").records
+        assert trials[: len(before)] == before
+        assert len(trials) == 48
+        new = [trial.latency and trial.latency.kind for trial in search.trials[len(before) :]]
+        assert LatencyKind.PREDICTED in new
+        assert len(asked) - count <= new.count(LatencyKind.MEASURED)
+
+
 def test_latencies_under_way_are_asked_for_again(bench: Bench, tmp_path: Path) -> None:
     """With late rewards a checkpoint may hold proposals whose latencies have not arrived."""
     settings = {"reward_delay_steps": 3, "samples_per_step": 1}
