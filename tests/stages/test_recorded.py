@@ -192,7 +192,7 @@ def test_what_waited_at_a_kill_is_neither_answered_nor_measured_again(bench: Ben
     def loop() -> OneShotSearch:
         return bench.loop(HybridSource(FunctionSource(measure), SPACE, HybridSettings(first=10, share=0.6)), **settings)
 
-    for at in (36, 52):
+    for at in (20, 24):
         folder = tmp_path / str(at)
         with pytest.raises(Killed):
             bench.recorded(folder, loop(), FaultyFiles(at, Killed), checkpoint_steps=6).run()
