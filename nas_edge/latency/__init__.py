@@ -60,9 +60,9 @@ def _what_measures(settings: HybridSettings, context: LatencyContext) -> Latency
     """The search itself puts the model around it, outside of what it keeps of measurements."""
     of = LATENCY_SOURCES.settings(settings.of)
     assert isinstance(of, LatencySettings)
-    if of.predicts:
+    if of.predicts or of.measures_some:
         raise ConfigError(
-            f"latency.of={settings.of} is a prediction itself, so nothing would be measured",
+            f"latency.of={settings.of} predicts itself, so nothing would be measured",
             expected="device, column:NAME or table:FILE",
             fix="leave it out (--latency hybrid), or begin with a model: --latency hybrid --set latency.model=FILE",
         )

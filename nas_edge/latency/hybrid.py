@@ -65,7 +65,7 @@ class HybridSettings(LatencySettings):
     """Settings of `hybrid`."""
 
     text_field: ClassVar[str] = "of"
-    predicts: ClassVar[bool] = True
+    measures_some: ClassVar[bool] = True
 
     source: str = "hybrid"
     of: str = Field(

@@ -16,13 +16,15 @@ class LatencySettings(ChoiceSettings):
         asks_all_devices: whether devices of several models can answer, each for itself.
         measures_finalists: whether the run's device, if there is one, measures what the search ends with: an answer
             stands in for that very device.
-        predicts: whether a model answers, so that it measures nothing, or not all.
+        predicts: whether a model answers, and nothing is measured.
+        measures_some: whether it predicts some latencies and measures others.
         source: its name.
     """
 
     asks_all_devices: ClassVar[bool] = False
     measures_finalists: ClassVar[bool] = False
     predicts: ClassVar[bool] = False
+    measures_some: ClassVar[bool] = False
 
     source: str
 
