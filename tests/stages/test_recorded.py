@@ -193,19 +193,18 @@ def test_what_waited_at_a_kill_is_neither_answered_nor_measured_again(bench: Ben
     def loop() -> OneShotSearch:
         return bench.loop(HybridSource(FunctionSource(measure), SPACE, HybridSettings(first=10, share=0.6)), **settings)
 
-    for at in (20, 24):
-        folder = tmp_path / str(at)
-        with pytest.raises(Killed):
-            bench.recorded(folder, loop(), FaultyFiles(at, Killed), checkpoint_steps=6).run()
-        before, count = read_journal(folder / "journal.jsonl").records, len(asked)
-        search = bench.recorded(folder, loop(), say=pytest.fail, checkpoint_steps=6)
-        search.run()
-        trials = read_journal(folder / "journal.jsonl").records
-        assert trials[: len(before)] == before
-        assert len(trials) == 48
-        new = [trial.latency and trial.latency.kind for trial in search.trials[len(before) :]]
-        assert LatencyKind.PREDICTED in new
-        assert len(asked) - count <= new.count(LatencyKind.MEASURED)
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        bench.recorded(folder, loop(), FaultyFiles(20, Killed), checkpoint_steps=6).run()
+    before, count = read_journal(folder / "journal.jsonl").records, len(asked)
+    search = bench.recorded(folder, loop(), say=pytest.fail, checkpoint_steps=6)
+    search.run()
+    trials = read_journal(folder / "journal.jsonl").records
+    assert trials[: len(before)] == before
+    assert len(trials) == 48
+    new = [trial.latency and trial.latency.kind for trial in search.trials[len(before) :]]
+    assert LatencyKind.PREDICTED in new
+    assert len(asked) - count <= new.count(LatencyKind.MEASURED)
 
 
 class Refitted(FunctionSource):
