@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,12 @@ def load_npz(path: Path, skip_bad: bool, kind: TargetKind = CLASSES) -> Dataset:
         some_labels = kind.check(arrays[y], f"{y} of {path}")
         if len(finite) != len(some_labels):
             raise DataError(f"{path}: {x} has {len(finite)} images but {y} has {len(some_labels)} labels")
+        if some_labels.ndim == 3 and some_labels.shape[1:] != arrays[x].shape[1:3]:
+            sizes = [" x ".join(map(str, shape[1:3])) for shape in (some_labels.shape, arrays[x].shape)]
+            raise DataError(
+                f"{path}: masks of {y} are {sizes[0]} (height x width) but images of {x} {sizes[1]}; "
+                "save each mask in the size of its image"
+            )
         bad += [f"image {i} of {x} holds values that are not finite (NaN or infinity)" for i in np.flatnonzero(~finite)]
         kept = None if finite.all() else np.flatnonzero(finite)
         parts.append((arrays[x], kept, where))
@@ -129,11 +136,12 @@ def load_npz(path: Path, skip_bad: bool, kind: TargetKind = CLASSES) -> Dataset:
     kind.check_all(labels[0], class_names, f"{names[0][1]} of {path}")
     class_names = class_names or tuple(str(i) for i in range(kind.count(labels[0])))
     check_class_names(class_names, f"{kind.names} of {path}")
+    _check_different(class_names, f"{kind.names} of {path}")
     for some, (_, y) in zip(labels[1:], names[1:], strict=True):
-        if len(some) and kind.count(some) > len(class_names):
-            raise DataError(f"{y} of {path} has label {kind.count(some) - 1}, which no training image has")
         if some.ndim == 2 and some.shape[1:] != labels[0].shape[1:]:
             raise DataError(f"{y} of {path} has {some.shape[1]} columns, and {names[0][1]} {labels[0].shape[1]}")
+        if len(some) and kind.count(some) > len(class_names):
+            raise DataError(f"{y} of {path} has label {kind.count(some) - 1}, which no training image has")
     ends = np.cumsum([len(some) for some in labels]).tolist()
     return Dataset(
         MappedImages(mapped),
@@ -158,6 +166,13 @@ def _parts_of(arrays: dict[str, NDArray[Any]], path: Path) -> list[tuple[str, st
     raise DataError(
         f"{path} must hold x and y, or x_train and y_train with x_val, y_val, x_test, y_test; found {found}"
     )
+
+
+def _check_different(names: Sequence[str], where: str) -> None:
+    """Results are told by name."""
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise DataError(f"{where} has {printable(repeated[0])!r} more than once; give each a name of its own")
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

@@ -386,14 +386,24 @@ def _class_names(rules: Rules) -> tuple[str, ...]:
     return tuple(map(str, figures(rules.classes)))
 
 
+@lru_cache
+def _telling_parts(classes: int) -> tuple[tuple[str, ...], ...]:
+    """The outlines, patterns and glyphs that some, but not all, of so many classes have."""
+    owned = zip(*((one.outline, one.pattern, one.glyph) for one in figures(classes)), strict=True)
+    return tuple(
+        tuple(name for name in names if 0 < own.count(name) < classes)
+        for names, own in zip(_parts(classes), owned, strict=True)
+    )
+
+
 def _part_names(rules: Rules) -> tuple[str, ...]:
-    return tuple(name for names in _parts(rules.classes) for name in names)
+    return tuple(name for names in _telling_parts(rules.classes) for name in names)
 
 
 def _has_parts(rules: Rules, number: int, drawn: Drawn) -> list[bool]:
     figure = drawn.figure
     own = figure.outline, figure.pattern, figure.glyph
-    return [name == mine for mine, names in zip(own, _parts(rules.classes), strict=True) for name in names]
+    return [name == mine for mine, names in zip(own, _telling_parts(rules.classes), strict=True) for name in names]
 
 
 def _outline_names(rules: Rules) -> tuple[str, ...]:
@@ -401,7 +411,8 @@ def _outline_names(rules: Rules) -> tuple[str, ...]:
 
 
 # By the names of `targets.KINDS`: of the figure that is to be recognised its class, whether it has each outline,
-# pattern and glyph, and where it is and how large; of all figures, the outline that is seen in each pixel.
+# pattern and glyph that tells classes apart, and where it is and how large; of all figures, the outline that is seen in
+# each pixel.
 TARGETS: dict[str, _Targets] = {
     "classes": _Targets("<i4", lambda _: (), _class_names, lambda rules, number, _: label_of(rules, number)),
     "labels": _Targets("|u1", lambda rules: (len(_part_names(rules)),), _part_names, _has_parts),

@@ -70,8 +70,13 @@ def _check_masks(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
         array = array[..., 0]
     if array.ndim != 3 or 0 in array.shape:
         raise DataError(f"{where} must be [n, height, width], received {list(array.shape)}")
-    if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > VOID:
-        raise DataError(f"{where} must be class numbers from 0 to 254, or {VOID} for none, received {array.dtype}")
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{where} must be whole numbers, received {array.dtype}; save them as an integer array")
+    if array.min() < 0 or array.max() > VOID:
+        raise DataError(
+            f"{where} must be class numbers from 0 to {VOID - 1}, or {VOID} where the class is unknown, "
+            f"received {array.min()}..{array.max()}"
+        )
     return array.astype(np.uint8, copy=False)
 
 
@@ -93,7 +98,9 @@ def _check_varied(array: NDArray[Any], names: Sequence[str] | None, where: str) 
     _check_columns(array, names, where)
     constant = np.ptp(array, axis=0) == 0
     if constant.any():
-        raise DataError(f"{where}: column {int(constant.argmax())} is the same for all images; leave it out")
+        number = int(constant.argmax())
+        value = names[number] if names else number
+        raise DataError(f"{where}: column {value!r} is the same for all images; leave it out")
 
 
 def _mask_classes(array: NDArray[Any]) -> int:
@@ -104,6 +111,11 @@ def _check_mask_classes(array: NDArray[Any], names: Sequence[str] | None, where:
     largest = _mask_classes(array) - 1
     if names is not None and largest >= len(names):
         raise DataError(f"{where} has class {largest} but there are only {len(names)} class names")
+    if largest < 1 and (array == VOID).any():
+        raise DataError(
+            f"{where} has no class but 0, and {VOID} means that the class is unknown; if {VOID} is the foreground, "
+            "save it as 1"
+        )
     if largest < 1:
         raise DataError(f"{where} has only one class; segmentation needs at least two")
 

@@ -85,6 +85,8 @@ def _with_precision(config: RunConfig, precision: Precision) -> RunConfig:
     given: dict[str, object] = {"export.precision": precision}
     if PRECISIONS[precision].activations != "int8":
         given["export.quantization"] = "post-training"
+    if precision != "int8":  # whose noisiest layers stay float
+        given["export.mixed_layers"] = 0
     return load_config(flags=given, base=config)
 
 

@@ -94,7 +94,10 @@ def _trained_quality(
     settings: TrainingSettings,
     teacher: Teacher | None,
 ) -> float | None:
-    """Quality on validation data after a training without them; None when the training diverges."""
+    """Quality on validation data after a training without them; None when the training diverges.
+
+    Also None when what the network, or its file, answers is not numbers.
+    """
     contender = contender_of(context, loop, label, trial)
     try:
         weights = train(context, contender, settings, teacher)
@@ -106,7 +109,8 @@ def _trained_quality(
         context.reporter.say(f"{trial.architecture}: {error}")
         return None
     if context.config.finalists.quantized:
-        return quantized_quality(
+        quality = quantized_quality(
             context.config, context.network_task, context.required_data, contender.network, weights
         )
+        return quality if math.isfinite(quality) else None
     return validation_quality(context, contender.network, weights)

@@ -29,13 +29,13 @@ class EmbeddingSettings(TaskSettings):
     """Settings of the task."""
 
     name: str = "embedding"
-    dimensions: int = Field(64, ge=2, le=4096, description="numbers in an embedding")
+    dimensions: int = Field(64, ge=2, le=4096, description="components of an embedding")
     recall_at: int = Field(1, ge=1, le=100, description="nearest images among which one of the class is looked for")
     temperature: float = Field(0.1, gt=0, le=10, description="of the contrastive loss; small: near images count more")
 
 
 class Embedding(NetworkTask):
-    """Embeds images: networks end with vectors of length 1, whose dot products say how alike images are.
+    """Embeds images: networks end with unit vectors, whose dot products say how alike images are.
 
     Targets are class numbers, which say what images are to be alike; apps may compare images of any classes.
     """
@@ -62,7 +62,7 @@ class Embedding(NetworkTask):
         return f"{before} images of {len(data.dataset.class_names)} classes;{after}"
 
     def head(self, template: L.Layer, input_shape: Shape) -> L.Layer:
-        """See `NetworkTask`; a classifier's, whose outputs are brought to length 1."""
+        """See `NetworkTask`; a classifier's, whose outputs are normalised to unit length."""
         if not isinstance(template, L.Sequential):
             raise SpaceError("embedding requires a space whose template is a Sequential of parts")
         return L.Sequential((*template.parts, ("normalize", L.L2Normalize())))
@@ -93,7 +93,7 @@ class Embedding(NetworkTask):
         return 1.0 - tf.reduce_mean(tf.reduce_sum(first * second, axis=-1))
 
     def statistics(self, outputs: Array, targets: Array) -> Array:
-        """Embeddings of length 1, and the class, `[n, dimensions + 1]`."""
+        """Unit vectors, and the class, `[n, dimensions + 1]`."""
         lengths = np.maximum(np.linalg.norm(outputs, axis=-1, keepdims=True), 1e-12)
         return np.concatenate([outputs / lengths, targets[:, None]], axis=1).astype(np.float64)
 
@@ -126,8 +126,8 @@ class Embedding(NetworkTask):
         count = self.settings.dimensions
         return BundleSection(
             title="image embedding",
-            says=f"embeds images: {count} numbers of length 1, the nearer the more alike images are",
-            answer="the dot product of two images' outputs says how alike they are, 1 for the same",
+            says=f"maps an image to a {count}-dimensional unit vector; similar images have nearby vectors",
+            answer="the dot product of two images' outputs is their cosine similarity, 1 for the same image",
             output="number",
             output_shape=(count,),
             snippet='print("embedding:", " ".join(f"{number:.3f}" for number in outputs))',

@@ -43,13 +43,13 @@ def load_examples(
     mixing = Mixing(**changes.of_batches) or None
     if mixing is not None and mixing.mixes_targets and not mixes:
         raise ConfigError(
-            "data.augmentation.mixup and cutmix mix what is to be answered, which this task's targets cannot be",
-            fix="leave them at 0",
+            "data.augmentation.mixup and cutmix blend targets, and this task's targets cannot be blended",
+            fix="set both to 0",
         )
     if mixing is not None and mixing.randaugment and not moves:
         raise ConfigError(
             "data.augmentation.randaugment moves parts of an image, and this task's targets do not follow",
-            fix="leave it at 0; shift, rotation, zoom, flip and crops move targets along",
+            fix="--set data.augmentation.randaugment=0; shift, rotation, zoom, flip and crops move targets along",
         )
     workers = usable_threads(settings.workers)
     dataset = load(settings.source, settings.skip_bad, workers, kind)

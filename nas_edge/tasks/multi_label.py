@@ -44,8 +44,15 @@ class MultiLabel(NetworkTask):
     targets = Targets((None,), "float32")
 
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData:
-        """See `Task`."""
-        return load_examples(settings, input_size, seed, LABEL_TARGETS)
+        """See `Task`.
+
+        Raises:
+            DataError: also when no training image has a label, or every one.
+        """
+        data = load_examples(settings, input_size, seed, LABEL_TARGETS)
+        train = np.asarray(data.dataset.labels)[data.split.train]
+        LABEL_TARGETS.check_all(train, data.dataset.class_names, f"{settings.source}, the part to train with")
+        return data
 
     def outputs(self, data: TaskData | None) -> int:
         """One per label."""

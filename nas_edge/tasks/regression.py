@@ -25,15 +25,21 @@ R2 = Metric("R2", ".3f", (None, 1.0), paired_test=WILCOXON)
 # Answers that differ by less than this share of the targets' spread are the same to an app.
 _SAME = 0.1
 
+# Targets vary by at least this share of their variance on the training images, which is 1, when R2 is computed.
+_LEAST_VARIANCE = 0.1
+
 
 class RegressionSettings(TaskSettings):
     """Settings of the task."""
 
-    # A value may change with an image's place, angle and size.
+    # A value may change with an image's place, angle, size and side, whatever a preset does to photographs.
     defaults: ClassVar[Mapping[str, Any]] = {
         "data.augmentation.shift": 0.0,
         "data.augmentation.rotation_degrees": 0.0,
         "data.augmentation.zoom": 0.0,
+        "data.augmentation.flip": False,
+        "data.augmentation.crop_area": 1.0,
+        "data.augmentation.randaugment": 0,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
@@ -57,10 +63,15 @@ class Regression(NetworkTask):
     targets = Targets((None,), "float32")
 
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData:
-        """See `Task`; the values become standardised ones, of which the dataset keeps how."""
+        """See `Task`; the values become standardised ones, of which the dataset keeps how.
+
+        Raises:
+            DataError: also when a value is the same for all training images.
+        """
         data = load_examples(settings, input_size, seed, VALUES)
         train = np.asarray(data.dataset.labels, np.float64)[data.split.train]
-        mean, std = train.mean(axis=0), np.maximum(train.std(axis=0), 1e-12)
+        VALUES.check_all(train, data.dataset.class_names, f"{settings.source}, the part to train with")
+        mean, std = train.mean(axis=0), train.std(axis=0)
         labels = ((data.dataset.labels - mean) / std).astype(np.float32)
         scale = np.stack([mean, std])
         return replace(data, dataset=replace(data.dataset, labels=labels, target_scale=scale))
@@ -90,7 +101,11 @@ class Regression(NetworkTask):
         return np.concatenate([part.sum(axis=0) for part in (errors, wanted, np.square(wanted), np.ones_like(wanted))])
 
     def quality(self, statistics: Array) -> float:
-        """R2, the explained share of the variance, the mean over values: at most 1, 0 for answering the mean."""
+        """R2, the explained share of the variance, the mean over values: at most 1, 0 for answering the mean.
+
+        Where targets vary by less than a tenth of what they do on the training images, as on a single image, that
+        tenth stands for their variance: there is little to explain, and small errors must not count as huge ones.
+        """
         return float(_r2(statistics).mean())
 
     def example_scores(self, outputs: Array, targets: Array) -> Array:
@@ -145,6 +160,6 @@ def _squared_error(outputs: Any, targets: Any) -> Any:
 
 
 def _r2(statistics: Array) -> Array:
-    """Of each value."""
+    """Of each value, see `Regression.quality`."""
     errors, total, squares, count = np.split(statistics, 4)
-    return np.asarray(1 - errors / np.maximum(squares - total**2 / count, 1e-12))
+    return np.asarray(1 - errors / np.maximum(squares - total**2 / count, _LEAST_VARIANCE * count))

@@ -34,6 +34,8 @@ _Parts = Sequence[tuple[str, L.Layer]]
 class SegmentationSettings(TaskSettings):
     """Settings of the task."""
 
+    # It moves parts of an image, and masks would not follow.
+    defaults: ClassVar[Mapping[str, Any]] = {"data.augmentation.randaugment": 0}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "data.source": "procedural:size=32,classes=4,difficulty=0.3,train=1000,test=300",
@@ -178,7 +180,8 @@ class Segmentation(NetworkTask):
             title="segmentation model",
             says=f"tells which of {len(labels)} classes each of {side} x {side} pixels is of (`{LABELS}`, one per "
             "line, in the order of the outputs' last axis)",
-            answer="resize the logits to the image's size bilinearly; the largest logit of a pixel is its class",
+            answer="resize the logits bilinearly to the square that was cut out of the image; the largest logit of a "
+            "pixel is its class, and nothing is said of what lies outside of that square",
             output="logit",
             output_shape=(side, side, len(labels)),
             snippet=(

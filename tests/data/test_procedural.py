@@ -16,6 +16,7 @@ from nas_edge.data.examined import cache_folder
 from nas_edge.data.procedural import ProceduralSettings, load_procedural
 from nas_edge.data.rendering import MOST_CLASSES, Rules, figures, render
 from nas_edge.data.sources import load
+from nas_edge.data.targets import LABELS
 from nas_edge.errors import DataError, NasEdgeError
 
 # Three blocks to train with, the last one not full.
@@ -109,6 +110,18 @@ def test_two_parts_of_a_figure_tell_the_third(classes: int) -> None:
     assert len(known) == classes
     for left_out in range(3):
         assert len({tuple(np.delete(names, left_out)) for names in known}) == classes
+
+
+@pytest.mark.parametrize("classes", [2, 5, 10, 16])
+def test_labels_are_the_parts_that_some_but_not_all_images_have(classes: int) -> None:
+    data = load(f"procedural:size=16,classes={classes},train={2 * classes},test={classes}", kind=LABELS)
+    labels = np.asarray(data.labels)
+    assert labels.shape == (3 * classes, len(data.class_names))
+    for has, figure in zip(labels.astype(bool), [*figures(classes)] * 3, strict=True):
+        parts = {figure.outline, figure.pattern, figure.glyph}
+        assert set(np.array(data.class_names)[has]) == parts & {*data.class_names}
+    shares = labels.mean(axis=0)
+    assert ((shares > 0) & (shares < 1)).all()
 
 
 def test_difficult_images_are_harder() -> None:

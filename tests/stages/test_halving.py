@@ -154,6 +154,14 @@ def test_scores_may_be_of_the_quantised_file(
     assert found[0].recipe != read_halving(Run(whole[0]))["winner"][0].recipe
 
 
+def test_a_quantised_file_that_answers_no_numbers_is_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([FileQuality(math.nan, None), FileQuality(0.25, None)])
+    monkeypatch.setattr("nas_edge.export.verify.file_quality", lambda *_: next(answers))
+    settings = ("finalists.trained=2", "finalists.quantized=true", "training.epochs=2")
+    assert best(tmp_path, Terminating("nothing", 0), *settings) is RANKED[1]
+    assert [score.quality for score in read_halving(Run(tmp_path))["winner"]] == [None, 0.25]
+
+
 def test_stopped_and_continued_it_gives_the_same_and_trains_none_twice(
     tmp_path: Path, whole: tuple[Path, Trial]
 ) -> None:

@@ -66,12 +66,65 @@ def test_images_drawn_by_rule_are_the_same_with_any_targets() -> None:
         ("values", [1.0, float("nan")], "not finite"),
         ("values", [[1.0, 2.0], [1.0, 3.0]], "column 0 is the same"),
         ("masks", [0, 1], r"must be \[n, height, width\]"),
-        ("masks", np.zeros((2, 4, 4), int), "only one class"),
+        ("masks", np.zeros((2, 4, 6), int), "only one class"),
+        ("masks", np.full((2, 4, 6), [0, 0, 0, 255, 255, 255]), "255 means that the class is unknown; .* save it as 1"),
+        ("masks", np.full((2, 4, 6), 300), r"from 0 to 254, or 255 .* received 300\.\.300"),
+        ("masks", np.zeros((2, 6, 4), int), r"y are 6 x 4 \(height x width\) but images of x 4 x 6; save"),
     ],
 )
 def test_targets_that_cannot_be_used_are_refused(tmp_path: Path, kind: str, y: Any, says: str) -> None:
-    np.savez(tmp_path / "data.npz", x=np.zeros((2, 4, 4, 3), np.uint8), y=np.array(y))
+    np.savez(tmp_path / "data.npz", x=np.zeros((2, 4, 6, 3), np.uint8), y=np.array(y))
     with pytest.raises(DataError, match=says):
+        load(str(tmp_path / "data.npz"), kind=KINDS[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "train", "test", "says"),
+    [
+        ("masks", np.eye(4, dtype=int)[None], np.eye(5, dtype=int)[None], "y_test are 5 x 5 .* images of x_test 4 x 4"),
+        ("labels", [[0, 1], [1, 0]], [[0, 1, 1]], "y_test of .* has 3 columns, and y_train 2"),
+        ("values", [[0, 1], [1, 0]], [[0]], "y_test of .* has 1 columns, and y_train 2"),
+    ],
+)
+def test_targets_of_a_test_part_must_be_as_those_of_the_training_part(
+    tmp_path: Path, kind: str, train: Any, test: Any, says: str
+) -> None:
+    x = np.zeros((2, 4, 4), np.uint8)
+    np.savez(tmp_path / "data.npz", x_train=x[: len(train)], y_train=train, x_test=x[: len(test)], y_test=test)
+    with pytest.raises(DataError, match=says):
+        load(str(tmp_path / "data.npz"), kind=KINDS[kind])
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "says"),
+    [
+        ("regression", "value_names", "column 'rare' is the same for all images"),
+        ("multi-label", "label_names", "no image has the label 'rare', so it cannot be learned"),
+    ],
+)
+def test_targets_whose_variety_the_split_keeps_from_training_are_refused(
+    tmp_path: Path, name: str, names: str, says: str
+) -> None:
+    y = np.array([[i % 2, i == 2] for i in range(10)], np.uint8)
+    file = tmp_path / "data.npz"
+    np.savez(file, x=np.arange(160, dtype=np.uint8).reshape(10, 4, 4), y=y, **{names: ["common", "rare"]})  # type: ignore[arg-type]
+    trained, refused = [], []
+    for seed in range(8):
+        try:
+            data = task_of(name).load(DataSettings(source=str(file)), 8, seed)
+            trained.append(2 in data.split.train)
+        except DataError as error:
+            refused.append(str(error))
+    assert trained
+    assert all(trained)
+    assert {message.partition(";")[0] for message in refused} == {f"{file}, the part to train with: {says}"}
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels", "values"])
+def test_a_name_that_two_targets_have_is_refused(tmp_path: Path, kind: str) -> None:
+    y = np.arange(2) if kind == "classes" else np.eye(2, dtype=int)
+    np.savez(tmp_path / "data.npz", x=np.zeros((2, 4, 4), np.uint8), y=y, **{KINDS[kind].names: ["a", "a"]})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=f"{KINDS[kind].names} of .* has 'a' more than once; give each"):
         load(str(tmp_path / "data.npz"), kind=KINDS[kind])
 
 
@@ -114,6 +167,14 @@ def test_r2_is_the_mean_over_values() -> None:
     targets = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 8.0]])
     outputs = np.array([[0.0, 4.0], [2.0, 4.0], [4.0, 4.0]])
     assert task.score(outputs, targets) == pytest.approx((1 + 0) / 2)
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_r2_of_targets_that_do_not_vary_compares_errors_to_a_tenth_of_the_training_variance(images: int) -> None:
+    task = task_of("regression")
+    targets = np.full((images, 1), 0.7)
+    assert task.score(targets + 0.2, targets) == pytest.approx(1 - 0.2**2 / 0.1)
+    assert task.score(targets, targets) == 1
 
 
 def test_recall_looks_for_the_class_among_the_nearest_of_all_images() -> None:
@@ -262,3 +323,16 @@ def test_a_bundle_says_what_its_task_says(delivered: Any, tmp_path: Path) -> Non
     command = [sys.executable, "example_python.py", "golden/0.png"]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     assert run.stdout.startswith(PRINTED[task.settings.name])
+
+
+@pytest.mark.parametrize("preset", ["smoke", "laptop", "few-images", "single-gpu", "full"])
+def test_values_and_masks_are_not_taught_by_images_that_no_longer_show_them(preset: str) -> None:
+    def changes(task: str) -> Any:
+        return load_config(preset, flags={"task.name": task, "data.source": "photos.npz"}).data.augmentation
+
+    values = changes("regression")
+    assert (values.shift, values.rotation_degrees, values.zoom, values.flip) == (0, 0, 0, False)
+    assert (values.crop_area, values.randaugment) == (1, 0)
+    assert changes("segmentation").randaugment == 0
+    chosen = load_config(preset, flags={"task.name": "regression"}, settings=["data.augmentation.flip=true"])
+    assert chosen.data.augmentation.flip
