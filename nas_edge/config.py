@@ -517,6 +517,7 @@ def load_config(
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
     _check_targets(config)
+    _check_delay(config)
     return config
 
 
@@ -550,6 +551,18 @@ def _check_targets(config: RunConfig) -> None:
             "target.latency_ms is missing: by default it is the reference network's, measured on the device, but the "
             f"search takes its latencies from {config.latency.text}",
             fix="name a target (--target-ms)",
+        )
+
+
+def _check_delay(config: RunConfig) -> None:
+    """Refuses to measure only some where networks of the delay are evaluated: no trial or model tells of those."""
+    controller = getattr(config.search, "controller", None)
+    always = getattr(controller, "second_moments", None) == "always" and config.search.delay_steps > 0
+    if always and config.latency.measures_some:
+        raise ConfigError(
+            "search.controller.second_moments=always has every network of the delay measured, which latencies from "
+            f"{config.latency.text} are to save",
+            fix="leave second_moments out, or measure all (--latency device)",
         )
 
 

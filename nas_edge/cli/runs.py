@@ -102,7 +102,7 @@ def select(run: Path, targets: str | None, device: str | None, latency: str | No
             early = limits[text] >= known.fastest_ms
             why = "only early trials, whose qualities say little, were" if early else "no trial was"
             none = f"{why} that fast; the fastest of all took {ms_text(known.fastest_ms)} ms"
-            rows.append((text, "-", "-", "-", "-", none))
+            rows.append((text, *"-" * (len(_FACTS) - 1), none))
         else:
             rows.append((text, *_facts(found, metric)))
     print_table(rows)
@@ -133,7 +133,7 @@ def _select_elsewhere(run: Path, limits: dict[str, float], device: str | None, l
     found = api.reselect(run, list(limits.values()), latency=latency, device=device)
     task = Run.open(run).config.task
     metric = metric_of(task)
-    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "95% INTERVAL", "LATENCY IS", *_FACTS[1:])]
+    rows: list[tuple[str, ...]] = [("TARGET MS", "MS", "95% INTERVAL", "LATENCY IS", *_FACTS[2:])]
     for text, target_ms in limits.items():
         choice = found.choices[target_ms]
         if choice is None:
@@ -142,7 +142,7 @@ def _select_elsewhere(run: Path, limits: dict[str, float], device: str | None, l
         low_high = choice.answer.interval_ms
         interval = "-" if low_high is None else f"{ms_text(low_high[0])} to {ms_text(low_high[1])}"
         known = (ms_text(choice.answer.best_ms), interval, str(choice.answer.kind))
-        rows.append((text, *known, *_facts(choice.candidate, metric)[1:]))
+        rows.append((text, *known, *_facts(choice.candidate, metric)[2:]))
     print_table(rows)
     fastest = "" if found.fastest is None else f"; the fastest takes {ms_text(found.fastest.answer.best_ms)} ms"
     click.echo(f"\nLatencies are those of {found.where}{fastest}.")
@@ -154,13 +154,14 @@ def _select_elsewhere(run: Path, limits: dict[str, float], device: str | None, l
     click.echo(f"To deliver one: {command('deliver', run, *where, '--target-ms')} MS --architecture ARCHITECTURE")
 
 
-_FACTS = ("MS", "QUALITY", "EVALUATED", "TRIALS", "ARCHITECTURE")
+_FACTS = ("MS", "LATENCY IS", "QUALITY", "EVALUATED", "TRIALS", "ARCHITECTURE")
 
 
 def _facts(found: Candidate, metric: Metric) -> tuple[str, ...]:
     """What is known of an architecture, by `_FACTS`."""
     when = "after the search" if found.final else "in the search"
-    known = (ms_text(found.latency_ms), metric.text(found.quality), when, str(found.trials))
+    upper = "" if found.upper_ms is None else f", up to {ms_text(found.upper_ms)}"
+    known = (ms_text(found.latency_ms), f"{found.kind}{upper}", metric.text(found.quality), when, str(found.trials))
     return (*known, str(found.architecture))
 
 

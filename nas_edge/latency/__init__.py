@@ -59,8 +59,13 @@ def _the_device(settings: LatencySettings, context: LatencyContext) -> LatencySo
 def _what_measures(settings: HybridSettings, context: LatencyContext) -> LatencySource:
     """The search itself puts the model around it, outside of what it keeps of measurements."""
     of = LATENCY_SOURCES.settings(settings.of)
-    if settings.of.startswith(settings.source):
-        raise ConfigError(f"latency.of={settings.of} measures nothing", expected="device, column:NAME or table:FILE")
+    assert isinstance(of, LatencySettings)
+    if of.predicts or of.measures_some:
+        raise ConfigError(
+            f"latency.of={settings.of} predicts itself, so nothing would be measured",
+            expected="device, column:NAME or table:FILE",
+            fix="leave it out (--latency hybrid), or begin with a model: --latency hybrid --set latency.model=FILE",
+        )
     return LATENCY_SOURCES.make(of, context)
 
 

@@ -53,6 +53,8 @@ _ONE_DEVIATION = 0.683
 _MAY_BE = tuple(NormalDist().inv_cdf((place + 0.5) / 15) for place in range(15))
 # However far off a prediction may be, no latency is below this share of it.
 _LEAST_SHARE = 0.05
+# Observations that a model is fitted to at most.
+_FITTED_TO = 1000
 # Candidates that another one is compared with, and measured ones that its reward is.
 _COMPARED, _BEST_OF = 64, 256
 # Of what may be measured, the share that goes to those of which least is known.
@@ -63,7 +65,7 @@ class HybridSettings(LatencySettings):
     """Settings of `hybrid`."""
 
     text_field: ClassVar[str] = "of"
-    asks_device: ClassVar[bool] = True
+    measures_some: ClassVar[bool] = True
 
     source: str = "hybrid"
     of: str = Field(
@@ -73,6 +75,11 @@ class HybridSettings(LatencySettings):
     first: int = Field(16, ge=10, description="architectures that are measured before any is predicted")
     model: str | None = Field(None, min_length=1, description="a latency model to start from, nas-edge latency fit")
     pooled: bool = Field(True, description="steady noisy latencies by those of the run's other candidates")
+
+    @property
+    def asks_device(self) -> bool:
+        """See `LatencySettings`."""
+        return self.of == "device"
 
     @property
     def text(self) -> str:
@@ -115,7 +122,7 @@ class Fit:
     Attributes:
         model: what predicts.
         scores: see `error_scores`; those of what was measured since are added.
-        count: observations that it was fitted to.
+        count: observations that there were then.
     """
 
     model: Predictor
@@ -222,7 +229,8 @@ class HybridSource(SourceWrapper):
         settings, guess = self._settings, self._guess(subject_of(candidate, self._space))
         if guess is None or self._spent < settings.first:
             return True
-        left = settings.share * len(self._seen | {candidate.architecture}) - self._spent
+        count = len(self._seen) + (candidate.architecture not in self._seen)
+        left = settings.share * count - self._spent
         if left < 1:
             return False
         # The more is left, the less a candidate has to promise.
@@ -248,7 +256,7 @@ class HybridSource(SourceWrapper):
 
     def _fitted(self) -> Fit | None:
         """The best kind of model, or the one that was begun with where that is better; None where none can be made."""
-        observations = self._observations
+        count, observations = len(self._observations), spread_of(self._observations)
         try:
             chosen = choose_model(observations)
         except ConfigError:  # those that were measured are too few, or too much alike
@@ -257,11 +265,24 @@ class HybridSource(SourceWrapper):
             found = self._start.model.predict([one.subject for one in observations])
             off = np.abs(found.latency_ms / np.array([one.latency_ms for one in observations]) - 1)
             if float(np.mean(off)) < min(chosen.errors.values()):
-                return Fit(self._start.model, error_scores(found, observations).tolist(), len(observations))
-        return Fit(chosen.model, chosen.scores.tolist(), len(observations))
+                return Fit(self._start.model, error_scores(found, observations).tolist(), count)
+        return Fit(chosen.model, chosen.scores.tolist(), count)
 
 
 _UNKNOWN = LatencyAnswer.failed(LatencyKind.PREDICTED, Verdict.NOT_KNOWN, "no model knows it yet, so it is measured")
+
+
+def spread_of(observations: Sequence[Observation]) -> Sequence[Observation]:
+    """What a model is fitted to, in its order: of many, half are the latest, the others spread over the earlier ones.
+
+    A fit takes time with the cube of their number.
+    """
+    if len(observations) <= _FITTED_TO:
+        return observations
+    latest = _FITTED_TO // 2
+    earlier = observations[:-latest]
+    spread = [earlier[place * len(earlier) // (_FITTED_TO - latest)] for place in range(_FITTED_TO - latest)]
+    return [*spread, *observations[-latest:]]
 
 
 def _quantile(values: Sequence[float] | deque[float], share: float) -> float:

@@ -31,6 +31,7 @@ class ModelSettings(LatencySettings):
 
     text_field: ClassVar[str] = "file"
     measures_finalists: ClassVar[bool] = True
+    predicts: ClassVar[bool] = True
 
     source: str = "model"
     file: str = Field(min_length=1, description="a latency model, see `nas-edge latency fit`")

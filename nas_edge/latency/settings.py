@@ -13,18 +13,25 @@ class LatencySettings(ChoiceSettings):
     """The settings of any latency source.
 
     Attributes:
-        asks_device: whether the run's own device answers, so that a target can be taken from it.
         asks_all_devices: whether devices of several models can answer, each for itself.
         measures_finalists: whether the run's device, if there is one, measures what the search ends with: an answer
             stands in for that very device.
+        predicts: whether a model answers, and nothing is measured.
+        measures_some: whether it predicts some latencies and measures others.
         source: its name.
     """
 
-    asks_device: ClassVar[bool] = False
     asks_all_devices: ClassVar[bool] = False
     measures_finalists: ClassVar[bool] = False
+    predicts: ClassVar[bool] = False
+    measures_some: ClassVar[bool] = False
 
     source: str
+
+    @property
+    def asks_device(self) -> bool:
+        """Whether the run's own device answers, so that a target can be taken from it."""
+        return False
 
     @property
     def text(self) -> str:
@@ -36,11 +43,15 @@ class LatencySettings(ChoiceSettings):
 class DeviceLatencySettings(LatencySettings):
     """Settings of `device`."""
 
-    asks_device: ClassVar[bool] = True
     asks_all_devices: ClassVar[bool] = True
 
     source: str = "device"
     pooled: bool = Field(True, description="steady noisy latencies by those of the run's other candidates")
+
+    @property
+    def asks_device(self) -> bool:
+        """See `LatencySettings`."""
+        return True
 
     @property
     def text(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from device_agents.api import Verdict
@@ -33,10 +33,13 @@ class Candidate:
     Attributes:
         design: what runs, and what is decided beside it.
         architecture: the point of the space it is; None for a network from outside the space.
+        step: of the search, in which it was proposed; None outside of one. A search that is continued finds by it what
+            was answered before.
     """
 
     design: Design
     architecture: Architecture | None = None
+    step: int | None = field(default=None, compare=False)
 
     @property
     def network(self) -> NetworkSpec:

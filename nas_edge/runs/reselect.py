@@ -38,6 +38,7 @@ class Candidate:
         trials: how many there were.
         final: whether the quality is from after the search, where qualities of the search say less.
         kind: how the latency is known; None where a result of before that was kept does not tell.
+        upper_ms: of a prediction, the upper end of its 95% interval, beyond which it is not trusted; None for all else.
     """
 
     architecture: Architecture
@@ -46,6 +47,12 @@ class Candidate:
     trials: int
     final: bool
     kind: LatencyKind | None = None
+    upper_ms: float | None = None
+
+    @property
+    def surely_ms(self) -> float:
+        """What a limit has to be for this one to meet it."""
+        return self.latency_ms if self.upper_ms is None else self.upper_ms
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -66,6 +73,7 @@ class Candidate:
             count(record["trials"]),
             bool(record["final"]),
             None if record.get("kind") is None else LatencyKind(record["kind"]),
+            None if record.get("upper_ms") is None else milliseconds(record["upper_ms"]),
         )
 
 
@@ -76,7 +84,8 @@ class JournalledCandidates:
     Attributes:
         candidates: the architectures of the search with latency and quality; where qualities drift, of its latter half.
         finalists: those of the stages after it, where their qualities say more than the search's own.
-        fastest_ms: the least latency of all trials with both; None when there are none.
+        fastest_ms: the least latency of all trials with both, of predictions the upper end of their interval; None when
+            there are none.
         front: those that no other one beats in both latency and quality, the fastest first. Of the finalists, if the
             search's Pareto front is among them.
     """
@@ -94,11 +103,13 @@ class JournalledCandidates:
     def best_within(self, limit_ms: float) -> Candidate | None:
         """The most accurate architecture that meets a limit, the faster of equals; None when none does.
 
+        One whose latency is predicted meets it with the whole interval.
+
         A finalist goes before the search's own: a quality of one batch is mostly noise, and the best of many such is
         the luckiest.
         """
         for group in (self.finalists, self.candidates):
-            meeting = [candidate for candidate in group if candidate.latency_ms <= limit_ms]
+            meeting = [candidate for candidate in group if candidate.surely_ms <= limit_ms]
             if meeting:
                 return max(meeting, key=lambda candidate: (candidate.quality, -candidate.latency_ms))
         return None
@@ -149,12 +160,16 @@ def read_candidates(
     """
     evaluated = _evaluated(trials)
     later = [trial for stage in finalists for trial in _evaluated(stage)]
-    fastest_ms = min((ms for _, _, ms, _ in [*evaluated, *later]), default=None)
+    fastest_ms = min(
+        (ms if upper_ms is None else upper_ms for *_, ms, _, upper_ms in [*evaluated, *later]), default=None
+    )
     if not quality_drifts:
         found = _gather([*evaluated, *later], final=False)
         return JournalledCandidates(found, (), fastest_ms, _front(found))
     if rescored:
-        later += [(text, rescored[text], ms, kind) for text, _, ms, kind in evaluated if text in rescored]
+        later += [
+            (text, rescored[text], ms, kind, upper_ms) for text, _, ms, kind, upper_ms in evaluated if text in rescored
+        ]
     found, final = _gather(late_trials(evaluated), final=False), _gather(later, final=True)
     return JournalledCandidates(found, final, fastest_ms, _front(final if rescored else found))
 
@@ -165,32 +180,33 @@ def _front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return tuple(sorted(front, key=lambda one: one.latency_ms))
 
 
-_Evaluated: TypeAlias = "tuple[str, float, float, LatencyKind | None]"
+_Evaluated: TypeAlias = "tuple[str, float, float, LatencyKind | None, float | None]"
 
 
 def _evaluated(trials: TrialColumns) -> list[_Evaluated]:
-    """Architecture, quality, latency in ms and how that is known, of the trials that have both."""
+    """Architecture, quality, latency, how that is known and `Candidate.upper_ms`, of the trials that have both."""
+    columns = (trials.architecture, trials.quality, trials.latency_ms, trials.kind, trials.interval_ms)
     return [
-        (architecture, quality, latency_ms, kind)
-        for architecture, quality, latency_ms, kind in zip(
-            trials.architecture, trials.quality, trials.latency_ms, trials.kind, strict=True
-        )
+        (architecture, quality, latency_ms, kind, low_high[1] if low_high and kind is LatencyKind.PREDICTED else None)
+        for architecture, quality, latency_ms, kind, low_high in zip(*columns, strict=True)
         if latency_ms is not None and quality is not None
     ]
 
 
 def _gather(evaluated: Sequence[_Evaluated], final: bool) -> tuple[Candidate, ...]:
-    groups: dict[str, list[tuple[float, float, LatencyKind | None]]] = {}
-    for architecture, quality, latency_ms, kind in evaluated:
-        groups.setdefault(architecture, []).append((quality, latency_ms, kind))
+    groups: dict[str, list[_Evaluated]] = {}
+    for one in evaluated:
+        groups.setdefault(one[0], []).append(one)
     found = []
     for architecture, group in groups.items():
-        quality = fmean(q for q, *_ in group)
-        told = [one for one in group if one[2] is not LatencyKind.PREDICTED] or group
-        latency_ms, kind = median(ms for _, ms, _ in told), told[-1][2]
+        quality = fmean(q for _, q, *_ in group)
+        told = [one for one in group if one[3] is not LatencyKind.PREDICTED] or group
+        latency_ms, kind = median(ms for _, _, ms, *_ in told), told[-1][3]
+        uppers_ms = [upper_ms for *_, upper_ms in told if upper_ms is not None]
+        upper_ms = median(uppers_ms) if uppers_ms else None
         try:
             parsed = Architecture.parse(architecture)
         except SpaceError as error:
             raise RunError(f"a journal of the run is damaged: {reason(error)}") from None
-        found.append(Candidate(parsed, quality, latency_ms, len(group), final, kind))
+        found.append(Candidate(parsed, quality, latency_ms, len(group), final, kind, upper_ms))
     return tuple(found)

@@ -45,10 +45,10 @@ class Evaluator:
         self.objectives, self._reward, self._pooled = tuple(objectives), reward, pooled
         self._bytes_per_value = bytes_per_value
 
-    def candidate(self, architecture: Architecture) -> Candidate:
-        """The design of an architecture, in its canonical form."""
+    def candidate(self, architecture: Architecture, step: int | None = None) -> Candidate:
+        """The design of an architecture, in its canonical form; see `Candidate` for the step."""
         canonical = self.space.canonical(architecture)
-        return Candidate(self.space.build(canonical), canonical)
+        return Candidate(self.space.build(canonical), canonical, step)
 
     def evaluate(self, architecture: Architecture, step: int) -> Trial:
         """Scores and measures one architecture.
@@ -66,7 +66,7 @@ class Evaluator:
             architectures: any points of the space.
             step: to record.
         """
-        candidates = [self.candidate(architecture) for architecture in architectures]
+        candidates = [self.candidate(architecture, step) for architecture in architectures]
         asked = self._ask(candidates)
         qualities = self.quality.evaluate_all(candidates)
         return self._assess_all(candidates, qualities, asked, step)
@@ -78,7 +78,7 @@ class Evaluator:
             architectures: any points of the space.
             step: to record.
         """
-        candidates = [self.candidate(architecture) for architecture in architectures]
+        candidates = [self.candidate(architecture, step) for architecture in architectures]
         qualities = self.quality.evaluate_all(candidates)
         return [
             self.assess(candidate, quality, None, step, step)
@@ -92,7 +92,7 @@ class Evaluator:
             scored: what `score_all` returned of them.
             step: to record.
         """
-        candidates = [self.candidate(trial.architecture) for trial in scored]
+        candidates = [self.candidate(trial.architecture, step) for trial in scored]
         return self._assess_all(candidates, [Quality(trial.quality) for trial in scored], self._ask(candidates), step)
 
     def _ask(self, candidates: Sequence[Candidate]) -> list[Future[LatencyAnswer]]:

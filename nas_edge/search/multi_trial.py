@@ -78,7 +78,7 @@ class MultiTrialSearch(SearchLoop):
         """See `SearchLoop`."""
         proposed = self.controller.propose(self._samples, self.rng)
         proposals = [as_proposed(self.space, architecture) for architecture in proposed]
-        candidates = [self.evaluator.candidate(proposal.architecture) for proposal in proposals]
+        candidates = [self.evaluator.candidate(proposal.architecture, self.step) for proposal in proposals]
         latencies = [self.evaluator.latency.submit(candidate) for candidate in candidates]
         if self.evaluator.latency.measures_on_host:
             wait(latencies)

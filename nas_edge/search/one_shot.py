@@ -238,7 +238,7 @@ class OneShotSearch(SearchLoop):
         proposals = warmup.propose(proposer, samples, self.rng, replaced, at_once)
         evaluated = [learning or (self.controller.attends_delay and not proposal.mixed) for proposal in proposals]
         told = list(compress(proposals, evaluated))
-        candidates = [self.evaluator.candidate(proposal.architecture) for proposal in told]
+        candidates = [self.evaluator.candidate(proposal.architecture, step) for proposal in told]
         pending = _Pending(step, told, candidates, [None] * len(candidates))
         if not self.evaluator.latency.measures_on_host:
             self._ask(pending)
@@ -330,7 +330,7 @@ class OneShotSearch(SearchLoop):
 
     def _restored(self, pending: Mapping[str, Any]) -> _Pending:
         proposals = [Proposal.from_json(row) for row in pending["proposals"]]
-        candidates = [self.evaluator.candidate(proposal.architecture) for proposal in proposals]
+        candidates = [self.evaluator.candidate(proposal.architecture, pending["step"]) for proposal in proposals]
         latencies = [None if row is None else known(LatencyAnswer.from_json(row)) for row in pending["measured"]]
         restored = _Pending(pending["step"], proposals, candidates, latencies, pending["qualities"])
         if not self.evaluator.latency.measures_on_host:

@@ -21,7 +21,7 @@ import numpy as np
 
 from nas_edge.errors import RunError, StoppedError
 from nas_edge.latency.answer import LatencyAnswer
-from nas_edge.latency.source import Candidate, LatencySource, SourceWrapper, resolve
+from nas_edge.latency.source import Candidate, LatencySource, RewardAt, SourceWrapper, resolve
 from nas_edge.runs.checkpoints import Checkpoint, Checkpoints
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import Journal
@@ -133,20 +133,31 @@ class RecordedSearch:
 
 
 class _Remembering(SourceWrapper):
-    """Answers first with what the journal holds, in its order, then asks the source."""
+    """Answers first with what the journal holds of a candidate's step, then asks the source.
+
+    A step's trials have their answers as they were confirmed. Proposals that waited for their latencies when the
+    checkpoint was written have been submitted before it, and are confirmed after it; so both are counted apart.
+    """
 
     def __init__(self, source: LatencySource, trials: Iterable[Trial]) -> None:
         super().__init__(source)
-        self._known: dict[Architecture, deque[LatencyAnswer]] = {}
+        self._to_submit: dict[tuple[int | None, Architecture | None], deque[LatencyAnswer]] = {}
+        self._to_confirm: dict[tuple[int | None, Architecture | None], deque[LatencyAnswer]] = {}
         for trial in trials:
             if trial.latency is not None:
-                self._known.setdefault(trial.architecture, deque()).append(trial.latency)
+                for answers in (self._to_submit, self._to_confirm):
+                    answers.setdefault((trial.step, trial.architecture), deque()).append(trial.latency)
 
     def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """See `LatencySource`."""
-        known = self._known.get(candidate.architecture) if candidate.architecture is not None else None
+        known = self._to_submit.get((candidate.step, candidate.architecture))
         if not known:
             return self._source.submit(candidate)
         future: Future[LatencyAnswer] = Future()
         resolve(future, known.popleft())
         return future
+
+    def confirm(self, candidate: Candidate, answer: LatencyAnswer, reward_at: RewardAt) -> LatencyAnswer:
+        """See `LatencySource`."""
+        known = self._to_confirm.get((candidate.step, candidate.architecture))
+        return known.popleft() if known else self._source.confirm(candidate, answer, reward_at)

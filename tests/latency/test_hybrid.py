@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from nas_edge.config import load_config
 from nas_edge.errors import ConfigError, StoppedError
 from nas_edge.latency import LATENCY_SOURCES, LatencyContext, open_latency_source
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
-from nas_edge.latency.hybrid import Fit, HybridSettings, HybridSource, open_hybrid
+from nas_edge.latency.hybrid import Fit, HybridSettings, HybridSource, open_hybrid, spread_of
 from nas_edge.latency.model_file import ModelFile, Provenance
 from nas_edge.latency.models.decisions import DecisionModel
+from nas_edge.latency.models.subject import Observation, Subject
 from nas_edge.latency.source import Candidate
 from nas_edge.latency.table import Term
 from nas_edge.runs.checkpoints import Checkpoints
@@ -184,7 +186,37 @@ def test_it_measures_by_a_source_that_it_names(tmp_path: Path) -> None:
     assert settings.text == "hybrid:column:latency_ms"  # type: ignore[attr-defined]
     with open_latency_source(settings, context) as source:  # type: ignore[arg-type]
         assert math.isclose(source.submit(at(next(iter(SPACE.table.rows)))).result().latency_ms or 0, 1.0)
-    with pytest.raises(ConfigError, match="measures nothing"):
-        open_latency_source(LATENCY_SOURCES.settings("hybrid:hybrid"), context)  # type: ignore[arg-type]
+    for predicts in ("hybrid", "model:any.latency.json"):
+        with pytest.raises(ConfigError, match="so nothing would be measured"):
+            open_latency_source(LATENCY_SOURCES.settings(f"hybrid:{predicts}"), context)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="describes no networks"):
         open_latency_source(LATENCY_SOURCES.settings("hybrid"), context)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("of", ["table:x.json", "sim:edgetpu", "column:latency_ms"])
+def test_the_target_is_the_devices_only_where_it_measures(of: str) -> None:
+    assert load_config("smoke", None, {"latency": "hybrid"}).latency.asks_device
+    with pytest.raises(ConfigError, match=f"target.latency_ms is missing.*from hybrid:{of}"):
+        load_config("smoke", None, {"latency": f"hybrid:{of}", "target.latency_ms": None})
+    given = load_config("smoke", None, {"latency": f"hybrid:{of}", "target.latency_ms": 4.0})
+    assert not given.latency.asks_device
+
+
+def test_networks_of_the_delay_are_not_measured() -> None:
+    always = {"search.controller.second_moments": "always"}
+    with pytest.raises(ConfigError, match="second_moments=always has every network of the delay measured"):
+        load_config("smoke", None, {**always, "latency": "hybrid"})
+    without = {**always, "latency": "hybrid", "search.delay_fraction": 0.0}
+    without |= {"search.op_warmup_fraction": 0.0, "search.filter_warmup_fraction": 0.0}
+    assert load_config("smoke", None, without).search.delay_steps == 0
+
+
+def test_of_many_observations_some_are_fitted_to_the_latest_and_an_even_spread() -> None:
+    seen = [Observation(Subject(), float(number + 1)) for number in range(2600)]
+    assert spread_of(seen[:1000]) == seen[:1000]
+    numbers = [int(one.latency_ms) - 1 for one in spread_of(seen)]
+    assert len(numbers) == 1000
+    assert numbers[500:] == list(range(2100, 2600))
+    gaps = {late - early for early, late in pairwise(numbers[:500])}
+    assert numbers[0] == 0
+    assert gaps == {4, 5}

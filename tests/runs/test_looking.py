@@ -17,7 +17,7 @@ from device_agents.api import Measurement, Verdict
 from nas_edge import cli
 from nas_edge.config import load_config
 from nas_edge.errors import RunError
-from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer
+from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer, LatencyKind
 from nas_edge.runs.columns import read_trials
 from nas_edge.runs.listing import list_runs
 from nas_edge.runs.reselect import Candidate, candidates_of, read_candidates
@@ -127,6 +127,23 @@ def test_the_front_is_of_qualities_that_can_be_compared(tmp_path: Path) -> None:
             candidates_of(run)
 
 
+def test_a_prediction_meets_a_target_with_its_whole_interval(tmp_path: Path) -> None:
+    predicted = LatencyAnswer.estimated(LatencyKind.PREDICTED, 2.0, (1.0, 3.5))
+    trials = [Trial(step, step, Architecture((5, 0)), 0.9, predicted, None, 0.1) for step in (5, 6, 8)]
+    run = make_run(tmp_path / "run", [*trials[:2], trial(7, 1, 0.5, 3.0, 0.4), trials[2]])
+    known = candidates_of(run)
+    for limit_ms, choice in ((3.4, 1), (3.5, 5)):
+        best = known.best_within(limit_ms)
+        assert best is not None
+        assert best.architecture == Architecture((choice, 0))
+        assert Candidate.from_json(json.loads(json.dumps(best.to_json()))) == best
+    assert (known.best_within(2.9), known.fastest_ms) == (None, 3.0)
+    code, out, _ = command("select", str(run.folder), "--target-ms", "3.4,4")
+    assert code == 0
+    assert "3.000  measured " in out.splitlines()[1]
+    assert "2.000  predicted, up to 3.500 " in out.splitlines()[2]
+
+
 def test_runs_are_listed_with_their_state(tmp_path: Path) -> None:
     make_run(tmp_path / "stopped")
     make_run(tmp_path / "new", [], None)
@@ -183,7 +200,7 @@ def test_the_commands_answer_without_tensorflow(tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert "no trial was that fast; the fastest of all took 0.5000 ms" in lines[1]
-    assert lines[2].split() == ["3", "3.000", "60.00%", "in", "the", "search", "2", "1:0"]
+    assert lines[2].split() == ["3", "3.000", "measured", "60.00%", "in", "the", "search", "2", "1:0"]
     assert "For 3 ms, this is not the winner of" in out
     assert "config.json --target-ms 0.1 --out FOLDER" in out
     code, out, err = command("select", str(tmp_path / "run"), "--target-ms", "2")

@@ -17,12 +17,13 @@ from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.cache import CachedSource, MeasuringKey
 from nas_edge.latency.hybrid import HybridSettings, HybridSource
 from nas_edge.latency.pooled import PooledSettings
-from nas_edge.latency.source import Candidate
+from nas_edge.latency.source import Candidate, RewardAt
 from nas_edge.networks.analysis import analyze
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import read_journal
 from nas_edge.search.faults import UNUSABLE_IN_A_ROW
 from nas_edge.search.one_shot import OneShotSearch
+from nas_edge.spaces.decisions import Architecture
 from tests.support.faults import SPACE, Bench, FaultyFiles, Killed, Stop, adam_weights, continued, disk_full
 from tests.support.sources import FunctionSource, failed, timed, visited
 
@@ -174,6 +175,60 @@ def test_what_is_predicted_and_what_measured_follows_from_the_journal(
         with pytest.raises(Killed):
             bench.recorded(folder, bench.loop(source(), **settings), FaultyFiles(at, Killed)).run()
         search = bench.recorded(folder, bench.loop(source(), **settings), say=pytest.fail)
+        search.run()
+        assert bench.outcome(folder, search) == whole
+
+
+def test_what_waited_at_a_kill_is_neither_answered_nor_measured_again(bench: Bench, tmp_path: Path) -> None:
+    """Predictions change as models are fitted again, and no cache keeps a `corrected` latency."""
+    settings: Any = {"steps": 24, "delay_fraction": 0.0, "op_warmup_fraction": 0.0, "filter_warmup_fraction": 0.0}
+    settings["reward_delay_steps"] = 3
+    asked: list[str] = []
+
+    def measure(candidate: Candidate) -> Measurement:
+        """Never twice the same."""
+        asked.append(str(candidate.architecture))
+        return visited(analyze(candidate.network).macs / 1e5 * (1 + 0.003 * len(asked)), Verdict.CORRECTED, 0.04)
+
+    def loop() -> OneShotSearch:
+        return bench.loop(HybridSource(FunctionSource(measure), SPACE, HybridSettings(first=10, share=0.6)), **settings)
+
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        bench.recorded(folder, loop(), FaultyFiles(20, Killed), checkpoint_steps=6).run()
+    before, count = read_journal(folder / "journal.jsonl").records, len(asked)
+    search = bench.recorded(folder, loop(), say=pytest.fail, checkpoint_steps=6)
+    search.run()
+    trials = read_journal(folder / "journal.jsonl").records
+    assert trials[: len(before)] == before
+    assert len(trials) == 48
+    new = [trial.latency and trial.latency.kind for trial in search.trials[len(before) :]]
+    assert LatencyKind.PREDICTED in new
+    assert len(asked) - count <= new.count(LatencyKind.MEASURED)
+
+
+class Refitted(FunctionSource):
+    """Predicts otherwise after each trial that it is told of."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: LatencyAnswer.estimated(LatencyKind.PREDICTED, 1 + 0.01 * self.told))
+        self.told = 0
+
+    def take(self, architecture: Architecture, answer: LatencyAnswer, reward_at: RewardAt) -> None:
+        self.told += 1
+
+
+def test_an_answer_of_before_a_kill_is_given_to_its_own_proposal_only(bench: Bench, tmp_path: Path) -> None:
+    settings: Any = {"reward_delay_steps": 2, "samples_per_step": 4, "delay_fraction": 0.0}
+    settings |= {"op_warmup_fraction": 0.0, "filter_warmup_fraction": 0.0}
+    search = bench.recorded(tmp_path / "whole", bench.loop(Refitted(), **settings))
+    search.run()
+    whole = bench.outcome(tmp_path / "whole", search)
+    for at in (22, 36):
+        folder = tmp_path / str(at)
+        with pytest.raises(Killed):
+            bench.recorded(folder, bench.loop(Refitted(), **settings), FaultyFiles(at, Killed)).run()
+        search = bench.recorded(folder, bench.loop(Refitted(), **settings), say=pytest.fail)
         search.run()
         assert bench.outcome(folder, search) == whole
 
