@@ -19,6 +19,7 @@ import nas_edge
 from nas_edge import cli
 from nas_edge.config import RunConfig, load_config
 from nas_edge.formatting import command
+from nas_edge.latency.hybrid import HybridSettings
 from nas_edge.runs.run import Run
 from tests.support import command_line
 
@@ -118,6 +119,7 @@ def test_every_setting_in_a_message_exists() -> None:
     named = {name for _, text in texts() for name in re.findall(r"--set ([a-z_]+(?:\.[a-z_]+)+)=", text)}
     assert {"measure.max_duration_s", "training.learning_rate"} <= named
     described = RunConfig().model_dump()
+    described["latency"] |= HybridSettings().model_dump()  # what it says of itself
     for name in named:
         group = described
         for part in name.split("."):
