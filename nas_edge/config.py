@@ -556,13 +556,12 @@ def _check_targets(config: RunConfig) -> None:
 
 def _check_delay(config: RunConfig) -> None:
     """Refuses to measure only some where networks of the delay are evaluated: no trial or model tells of those."""
-    controller = getattr(config.search, "controller", None)
-    always = getattr(controller, "second_moments", None) == "always" and config.search.delay_steps > 0
-    if always and config.latency.measures_some:
+    setting: str = getattr(config.search.controller, "evaluates_delay", "")
+    if setting and config.search.delay_steps > 0 and config.latency.measures_some:
         raise ConfigError(
-            "search.controller.second_moments=always has every network of the delay measured, which latencies from "
+            f"search.controller.{setting} has every network of the delay measured, which latencies from "
             f"{config.latency.text} are to save",
-            fix="leave second_moments out, or measure all (--latency device)",
+            fix=f"leave {setting.partition('=')[0]} out, or measure all (--latency device)",
         )
 
 

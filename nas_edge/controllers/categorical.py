@@ -40,6 +40,11 @@ class ReinforceSettings(ChoiceSettings):
     entropy_weight: float = Field(0.0, ge=0, description="what an entropy of one nat is worth in reward")
     temperature: float = Field(1.0, gt=0, description="divides the logits")
 
+    @property
+    def evaluates_delay(self) -> str:
+        """The setting that has networks of the delay evaluated, as a user writes it; empty where none has."""
+        return "second_moments=always" if self.second_moments == "always" else ""
+
 
 def make_reinforce(settings: ReinforceSettings, space: SearchSpace, plan: SearchPlan) -> CategoricalController:
     """Makes the controller for a search."""
@@ -53,7 +58,7 @@ def make_reinforce(settings: ReinforceSettings, space: SearchSpace, plan: Search
         momentum=settings.baseline_momentum,
         baseline=settings.baseline,
         entropy_weight=settings.entropy_weight,
-        accumulate_during_delay=settings.second_moments == "always",
+        accumulate_during_delay=bool(settings.evaluates_delay),
     )
 
 

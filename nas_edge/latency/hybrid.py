@@ -86,6 +86,12 @@ class HybridSettings(LatencySettings):
         """As a user writes it: `hybrid`, `hybrid:column:NAME`."""
         return self.source if self.of == "device" else f"{self.source}:{self.of}"
 
+    def around(
+        self, source: LatencySource, space: SearchSpace, precision: Precision, device: LatencySource | None
+    ) -> LatencySource:
+        """See `LatencySettings` and `open_hybrid`."""
+        return open_hybrid(source, space, self, precision, device)
+
 
 @dataclass(frozen=True)
 class Guess:

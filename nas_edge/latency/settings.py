@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from nas_edge.settings import ChoiceSettings
+
+if TYPE_CHECKING:
+    from nas_edge.latency.source import LatencySource
+    from nas_edge.networks.precisions import Precision
+    from nas_edge.spaces.decisions import SearchSpace
 
 
 class LatencySettings(ChoiceSettings):
@@ -38,6 +43,22 @@ class LatencySettings(ChoiceSettings):
         """As a user writes it, for example `table:FILE`."""
         rest = [str(value) for name, value in self if name != "source"]
         return ":".join([self.source, *rest])
+
+    def around(
+        self, source: LatencySource, space: SearchSpace, precision: Precision, device: LatencySource | None
+    ) -> LatencySource:
+        """What the search asks: the source, or what stands around it, outside of the cache of measurements.
+
+        Args:
+            source: that these settings open, with its cache.
+            space: that is searched.
+            precision: that is delivered.
+            device: the run's device, if it has one.
+
+        Raises:
+            ConfigError: when it cannot be made.
+        """
+        return source
 
 
 class DeviceLatencySettings(LatencySettings):

@@ -14,7 +14,6 @@ from nas_edge.formatting import command, ms_text
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.cache import CachedSource, MeasuringKey, repair
 from nas_edge.latency.device import DeviceSource
-from nas_edge.latency.hybrid import HybridSettings, open_hybrid
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.several import Part, SeveralSources
@@ -51,11 +50,8 @@ def open_latencies(context: RunContext) -> Iterator[tuple[LatencySource, Latency
             cached, anew = opened(bench.latency_source, bench.key, bench.device)
             if bench.finalists_source is not bench.latency_source:
                 anew = RetryingSource(bench.finalists_source)
-            latency = context.config.latency
-            if isinstance(latency, HybridSettings):
-                # Outside of the cache, which is to hold what was measured.
-                cached = open_hybrid(cached, context.space, latency, context.config.export.precision, bench.device)
-            yield cached, anew
+            config = context.config
+            yield config.latency.around(cached, context.space, config.export.precision, bench.device), anew
             return
         pairs = [(opened(part.source, part.source.key, part.source), part.target_ms) for part in bench.parts]
         yield (
@@ -69,11 +65,11 @@ def _journalled(context: RunContext) -> Iterator[tuple[str, LatencyAnswer]]:
 
     Of those on devices of several models, the first one's.
     """
-    is_hybrid = isinstance(context.config.latency, HybridSettings)
+    measures_some = context.config.latency.measures_some
     for trial in map(Trial.from_json, context.run.journal()):
         if trial.latency is not None:
             answer = trial.latency.parts[0] if trial.latency.parts else trial.latency
-            if answer.verdict == Verdict.OK and not (is_hybrid and answer.kind is LatencyKind.PREDICTED):
+            if answer.verdict == Verdict.OK and not (measures_some and answer.kind is LatencyKind.PREDICTED):
                 yield context.space.build(trial.architecture).fingerprint, answer
 
 

@@ -235,9 +235,13 @@ class Task(ABC):
         parts = data.split
         train, validation, test = (len(part) for part in (parts.train, parts.validation, parts.test))
         return (
-            f"data {settings.source}: {train + validation + test} images; {train} to train with, {validation} to score "
-            f"architectures, {test} to test"
+            f"data {settings.source}: {train + validation + test} images{self.contents(data)}; {train} to train with, "
+            f"{validation} to score architectures, {test} to test"
         )
+
+    def contents(self, data: TaskData) -> str:
+        """What the images are of, as it follows their number in `describe`: ` of 10 classes`; may be empty."""
+        return ""
 
 
 class NetworkTask(Task):

@@ -81,7 +81,7 @@ class Classification(NetworkTask):
 
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData:
         """See `Task`."""
-        data = load_labelled(settings, input_size, seed)
+        data = load_examples(settings, input_size, seed)
         if data.mixing is not None and data.mixing.mixes_targets:
             self.targets = Targets((len(data.dataset.class_names),), "float32")
         return data
@@ -91,10 +91,9 @@ class Classification(NetworkTask):
         assert data is not None
         return len(data.dataset.class_names)
 
-    def describe(self, settings: DataSettings, data: TaskData) -> str:
-        """See `Task`; with the number of classes."""
-        before, _, after = super().describe(settings, data).partition(" images;")
-        return f"{before} images of {self.outputs(data)} classes;{after}"
+    def contents(self, data: TaskData) -> str:
+        """See `Task`; the number of classes."""
+        return f" of {self.outputs(data)} classes"
 
     def loss(self, outputs: Any, targets: Any, settings: OptimizationSettings) -> Any:
         """See `NetworkTask`; `smoothed_cross_entropy`."""
@@ -155,11 +154,6 @@ class Classification(NetworkTask):
     def bundle_section(self, data: TaskData) -> BundleSection:
         """See `NetworkTask`."""
         return labels_section(data.dataset.class_names)
-
-
-def load_labelled(settings: DataSettings, input_size: int, seed: int) -> TaskData:
-    """Opens labelled images and splits them, every class alike. Arguments and errors are those of `Task.load`."""
-    return load_examples(settings, input_size, seed)
 
 
 def labels_file(labels: Sequence[str]) -> bytes:

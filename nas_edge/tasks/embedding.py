@@ -56,10 +56,9 @@ class Embedding(NetworkTask):
         """The dimensions of an embedding."""
         return self.settings.dimensions
 
-    def describe(self, settings: DataSettings, data: TaskData) -> str:
-        """See `Task`; with the number of classes."""
-        before, _, after = super().describe(settings, data).partition(" images;")
-        return f"{before} images of {len(data.dataset.class_names)} classes;{after}"
+    def contents(self, data: TaskData) -> str:
+        """See `Task`; the number of classes."""
+        return f" of {len(data.dataset.class_names)} classes"
 
     def head(self, template: L.Layer, input_shape: Shape) -> L.Layer:
         """See `NetworkTask`; a classifier's, whose outputs are normalised to unit length."""

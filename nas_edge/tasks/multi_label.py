@@ -59,10 +59,9 @@ class MultiLabel(NetworkTask):
         assert data is not None
         return len(data.dataset.class_names)
 
-    def describe(self, settings: DataSettings, data: TaskData) -> str:
-        """See `Task`; with the number of labels."""
-        before, _, after = super().describe(settings, data).partition(" images;")
-        return f"{before} images with any of {self.outputs(data)} labels;{after}"
+    def contents(self, data: TaskData) -> str:
+        """See `Task`; the number of labels."""
+        return f" with any of {self.outputs(data)} labels"
 
     def loss(self, outputs: Any, targets: Any, settings: OptimizationSettings) -> Any:
         """See `NetworkTask`; sigmoid cross-entropy, the sum over labels, against smoothed targets.

@@ -81,10 +81,9 @@ class Regression(NetworkTask):
         assert data is not None
         return int(data.dataset.labels.shape[1])
 
-    def describe(self, settings: DataSettings, data: TaskData) -> str:
-        """See `Task`; with the names of the values."""
-        before, _, after = super().describe(settings, data).partition(" images;")
-        return f"{before} images with {', '.join(data.dataset.class_names)};{after}"
+    def contents(self, data: TaskData) -> str:
+        """See `Task`; the names of the values."""
+        return f" with {', '.join(data.dataset.class_names)}"
 
     def loss(self, outputs: Any, targets: Any, settings: OptimizationSettings) -> Any:
         """See `NetworkTask`; half the squared error, the mean over values."""

@@ -72,10 +72,9 @@ class Segmentation(NetworkTask):
         assert data is not None
         return len(data.dataset.class_names)
 
-    def describe(self, settings: DataSettings, data: TaskData) -> str:
-        """See `Task`; with the number of classes."""
-        before, _, after = super().describe(settings, data).partition(" images;")
-        return f"{before} images with masks of {self.outputs(data)} classes;{after}"
+    def contents(self, data: TaskData) -> str:
+        """See `Task`; the number of classes."""
+        return f" with masks of {self.outputs(data)} classes"
 
     def head(self, template: L.Layer, input_shape: Shape) -> L.Layer:
         """See `NetworkTask`; joins the features at all strides from `stride` on, from the coarsest to the finest.

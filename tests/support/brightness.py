@@ -9,7 +9,7 @@ import numpy as np
 
 from nas_edge.data.settings import DataSettings
 from nas_edge.tasks.base import Array, BundleSection, Metric, NetworkTask, Targets, TaskData, TaskSettings
-from nas_edge.tasks.classification import load_labelled
+from nas_edge.tasks.examples import load_examples
 
 
 class BrightnessSettings(TaskSettings):
@@ -25,7 +25,7 @@ class Brightness(NetworkTask):
     settings: BrightnessSettings
 
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData:
-        data = load_labelled(settings, input_size, seed)
+        data = load_examples(settings, input_size, seed)
         pixels = data.pixels(np.arange(len(data.dataset))).reshape(len(data.dataset), -1)
         brightness = (pixels.mean(axis=1, keepdims=True) / 255 - 0.3) / self.settings.scale
         return replace(data, dataset=replace(data.dataset, labels=brightness.astype(np.float32), class_names=()))
