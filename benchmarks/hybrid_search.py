@@ -35,6 +35,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from benchmarks.search_tables import Problem
+from benchmarks.two_parts import verdict
 from device_agents.api import PRESETS
 from device_agents.host import HostAgent, pick_cores
 from nas_edge.latency.answer import LatencyAnswer
@@ -274,23 +275,6 @@ def host_figures(controller: str, steps: int, seeds: int, folder: Path, measurin
         pairs.append(host_pair(controller, steps, seed, folder, measuring))
         print(f"host, seed {seed}: {pairs[-1]}", flush=True)
     return figures_of(pairs)
-
-
-def verdict(parts: Mapping[str, Mapping[str, Any]], partial: str | None) -> dict[str, Any]:
-    """Whether both parts are as claimed.
-
-    Args:
-        parts: figures by name.
-        partial: why what was run is less than the claim is about; None where it is not.
-    """
-    if partial is not None:
-        return {"pass": None, "reason": partial}
-    if len(parts) < 2:
-        return {"pass": None, "reason": f"only the part {next(iter(parts))} was run"}
-    passes = [part["pass"] for part in parts.values()]
-    if False not in passes and None in passes:
-        return {"pass": None, "reason": next(part["reason"] for part in parts.values() if part["pass"] is None)}
-    return {"pass": False not in passes}
 
 
 def main() -> int:

@@ -285,18 +285,33 @@ def difference(points: Sequence[float]) -> dict[str, Any]:
     return {"points": mean, "interval": [mean - half, mean + half]}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints what every seed came to, and the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a search of a few steps, one seed: no verdict")
+def search_parser(description: str | None, quick: str) -> argparse.ArgumentParser:
+    """What a benchmark of whole searches may be told.
+
+    Args:
+        description: of the benchmark.
+        quick: what its quick form is.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--kept", type=Path, help="folder that keeps everything")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--latency", help="where all latencies come from, for example sim:edgetpu; default: this host")
     parser.add_argument("--set", dest="assignments", action="append", default=[], help="a setting of the search")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def settings_of(given: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the searches, of what `search_parser` has read."""
     settings = {**(QUICK if given.quick else FULL), **({"latency": given.latency} if given.latency else {})}
-    if "latency" in settings:
-        settings |= HURRIED
+    return {**settings, **HURRIED} if "latency" in settings else settings
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints what every seed came to, and the figures."""
+    parser = search_parser(__doc__, "a search of a few steps, one seed: no verdict")
+    given = parser.parse_args(arguments)
+    settings = settings_of(given)
     rows = []
     with kept_folder("search_vs_random", given.kept, given.quick) as folder:
         results = KeptResults(folder / "results.jsonl")

@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.kept_results import KeptResults, kept_folder, settings_folder
+from benchmarks.two_parts import verdict
 from nas_edge.latency.source import Candidate
 from nas_edge.spaces.decisions import Architecture, NetworkSpace, SearchSpace
 from nas_edge.spaces.design import Design
@@ -432,23 +433,6 @@ def host_figures(folder: Path, settings: Mapping[str, Any], shares: Sequence[flo
     if False not in passes and None in passes:
         return {"steps": steps, "targets": rows, "pass": None, "reason": BUSY}
     return {"steps": steps, "targets": rows, "pass": False not in passes}
-
-
-def verdict(parts: Mapping[str, Mapping[str, Any]], partial: str | None) -> dict[str, Any]:
-    """Whether all parts are as claimed.
-
-    Args:
-        parts: figures by name.
-        partial: why what was run is less than the claim is about; None where it is not.
-    """
-    if partial is not None:
-        return {"pass": None, "reason": partial}
-    if len(parts) < 2:
-        return {"pass": None, "reason": f"only the part {next(iter(parts))} was run"}
-    passes = [part["pass"] for part in parts.values()]
-    if False not in passes and None in passes:
-        return {"pass": None, "reason": next(part["reason"] for part in parts.values() if part["pass"] is None)}
-    return {"pass": False not in passes}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

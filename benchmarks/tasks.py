@@ -17,15 +17,13 @@ seed, which shows that everything works and allows no verdict.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.kept_results import KeptResults, kept_folder, settings_folder
-from benchmarks.search_vs_random import FULL, HURRIED, QUICK, SEEDS, Bench, difference, tell
+from benchmarks.search_vs_random import SEEDS, Bench, difference, search_parser, settings_of, tell
 from nas_edge.config import load_config
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.spaces.decisions import Architecture
@@ -91,17 +89,10 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints what every task and seed came to, and the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a search of a few steps, one task and seed: no verdict")
+    parser = search_parser(__doc__, "a search of a few steps, one task and seed: no verdict")
     parser.add_argument("--task", dest="tasks", action="append", choices=list(DATA), help="only this; may be repeated")
-    parser.add_argument("--kept", type=Path, help="folder that keeps everything")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--latency", help="where all latencies come from, for example sim:edgetpu; default: this host")
-    parser.add_argument("--set", dest="assignments", action="append", default=[], help="a setting of the search")
     given = parser.parse_args(arguments)
-    settings = {**(QUICK if given.quick else FULL), **({"latency": given.latency} if given.latency else {})}
-    if "latency" in settings:
-        settings |= HURRIED
+    settings = settings_of(given)
     names = given.tasks or ([QUICK_TASK] if given.quick else list(DATA))
     rows = []
     with kept_folder("tasks", given.kept, given.quick) as folder:

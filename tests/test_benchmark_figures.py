@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import hybrid_search, latency_model, supernet_fidelity, target_hit, tasks
+from benchmarks import hybrid_search, latency_model, supernet_fidelity, target_hit, tasks, two_parts
 from benchmarks.kept_results import KeptResults, settings_folder
 from benchmarks.search_vs_random import difference
 from device_agents.api import Measurement, Verdict
@@ -106,10 +106,10 @@ def test_a_part_that_could_not_be_measured_allows_no_more_than_a_failure(
     of_table: bool, of_host: bool | None, expected: bool | None
 ) -> None:
     parts = {"table": {"pass": of_table}, "host": {"pass": of_host, "reason": target_hit.BUSY}}
-    found = target_hit.verdict(parts, None)
+    found = two_parts.verdict(parts, None)
     assert found["pass"] is expected
     assert found.get("reason") == (target_hit.BUSY if expected is None else None)
-    assert target_hit.verdict(parts, "too few seeds") == {"pass": None, "reason": "too few seeds"}
+    assert two_parts.verdict(parts, "too few seeds") == {"pass": None, "reason": "too few seeds"}
 
 
 def test_tasks_are_judged_by_their_own_metrics() -> None:
@@ -173,7 +173,7 @@ def test_a_hybrid_search_is_judged_in_whole(
     of_parts: dict[str, bool | None], partial: str | None, expected: bool | None
 ) -> None:
     parts = {name: {"pass": passed, "reason": "busy"} for name, passed in of_parts.items()}
-    found = hybrid_search.verdict(parts, partial)
+    found = two_parts.verdict(parts, partial)
     assert (found["pass"], "reason" in found) == (expected, expected is None)
 
 

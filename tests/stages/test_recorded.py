@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,34 @@ from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.cache import CachedSource, MeasuringKey
 from nas_edge.latency.hybrid import HybridSettings, HybridSource
 from nas_edge.latency.pooled import PooledSettings
-from nas_edge.latency.source import Candidate, RewardAt
+from nas_edge.latency.source import Candidate, LatencySource, RewardAt
 from nas_edge.networks.analysis import analyze
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.journal import read_journal
 from nas_edge.search.faults import UNUSABLE_IN_A_ROW
 from nas_edge.search.one_shot import OneShotSearch
+from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
 from tests.support.faults import SPACE, Bench, FaultyFiles, Killed, Stop, adam_weights, continued, disk_full
 from tests.support.sources import FunctionSource, failed, timed, visited
 
 KEY = MeasuringKey("int8", "device", "litert", "settings")
+
+
+def killed_and_continued(
+    bench: Bench, folder: Path, source: Callable[[], LatencySource], settings: dict[str, Any], *killed_at: int
+) -> list[Trial]:
+    """Trials of a search that came out the same when it was killed at any of these calls that write, and continued."""
+    search = bench.recorded(folder / "whole", bench.loop(source(), **settings))
+    search.run()
+    trials, whole = search.trials, bench.outcome(folder / "whole", search)
+    for at in killed_at:
+        with pytest.raises(Killed):
+            bench.recorded(folder / str(at), bench.loop(source(), **settings), FaultyFiles(at, Killed)).run()
+        search = bench.recorded(folder / str(at), bench.loop(source(), **settings), say=pytest.fail)
+        search.run()
+        assert bench.outcome(folder / str(at), search) == whole
+    return trials
 
 
 @pytest.mark.parametrize("settings", [{}, {"reward_delay_steps": 2}])
@@ -141,17 +158,8 @@ def test_steadied_latencies_come_out_the_same_wherever_it_was_killed(
 
         return FunctionSource(measure, on_host)
 
-    search = bench.recorded(tmp_path / "whole", bench.loop(source(), **settings))
-    search.run()
-    assert sum(trial.adjusted is not None for trial in search.trials) >= 3
-    whole = bench.outcome(tmp_path / "whole", search)
-    for at in (10, 14, 19, 24, 31):
-        folder = tmp_path / str(at)
-        with pytest.raises(Killed):
-            bench.recorded(folder, bench.loop(source(), **settings), FaultyFiles(at, Killed)).run()
-        search = bench.recorded(folder, bench.loop(source(), **settings), say=pytest.fail)
-        search.run()
-        assert bench.outcome(folder, search) == whole
+    trials = killed_and_continued(bench, tmp_path, source, settings, 10, 14, 19, 24, 31)
+    assert sum(trial.adjusted is not None for trial in trials) >= 3
 
 
 @pytest.mark.parametrize("on_host", [False, True])
@@ -164,19 +172,10 @@ def test_what_is_predicted_and_what_measured_follows_from_the_journal(
     def source() -> HybridSource:
         return HybridSource(FunctionSource(bench.measure, on_host), SPACE, HybridSettings(first=10, share=0.4))
 
-    search = bench.recorded(tmp_path / "whole", bench.loop(source(), **settings))
-    search.run()
-    kinds = [trial.latency and trial.latency.kind for trial in search.trials]
+    trials = killed_and_continued(bench, tmp_path, source, settings, 30, 47)
+    kinds = [trial.latency and trial.latency.kind for trial in trials]
     assert kinds.count(LatencyKind.MEASURED) >= 10
     assert kinds.count(LatencyKind.PREDICTED) >= 5
-    whole = bench.outcome(tmp_path / "whole", search)
-    for at in (30, 47):
-        folder = tmp_path / str(at)
-        with pytest.raises(Killed):
-            bench.recorded(folder, bench.loop(source(), **settings), FaultyFiles(at, Killed)).run()
-        search = bench.recorded(folder, bench.loop(source(), **settings), say=pytest.fail)
-        search.run()
-        assert bench.outcome(folder, search) == whole
 
 
 def test_what_waited_at_a_kill_is_neither_answered_nor_measured_again(bench: Bench, tmp_path: Path) -> None:
@@ -221,16 +220,7 @@ class Refitted(FunctionSource):
 def test_an_answer_of_before_a_kill_is_given_to_its_own_proposal_only(bench: Bench, tmp_path: Path) -> None:
     settings: Any = {"reward_delay_steps": 2, "samples_per_step": 4, "delay_fraction": 0.0}
     settings |= {"op_warmup_fraction": 0.0, "filter_warmup_fraction": 0.0}
-    search = bench.recorded(tmp_path / "whole", bench.loop(Refitted(), **settings))
-    search.run()
-    whole = bench.outcome(tmp_path / "whole", search)
-    for at in (22, 36):
-        folder = tmp_path / str(at)
-        with pytest.raises(Killed):
-            bench.recorded(folder, bench.loop(Refitted(), **settings), FaultyFiles(at, Killed)).run()
-        search = bench.recorded(folder, bench.loop(Refitted(), **settings), say=pytest.fail)
-        search.run()
-        assert bench.outcome(folder, search) == whole
+    killed_and_continued(bench, tmp_path, Refitted, settings, 22, 36)
 
 
 def test_latencies_under_way_are_asked_for_again(bench: Bench, tmp_path: Path) -> None:
