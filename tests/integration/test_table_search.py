@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nas_edge.latency.answer import LatencyKind
+from nas_edge.runs.journal import read_journal
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture
@@ -149,3 +151,18 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith(("nas-edge: ", "Error: "))]
     assert expected in line
+
+
+def test_with_hybrid_some_latencies_are_predicted_and_what_it_ends_with_is_not(table: Path, tmp_path: Path) -> None:
+    command = search(table, tmp_path / "run", "reinforce", 200)
+    at = command.index("--latency-column")
+    command[at : at + 2] = ["--latency", "hybrid:column:phone_ms"]
+    done = nas_edge(*command)
+    assert done.returncode == 0, done.stderr
+    run = Run.open(tmp_path / "run")
+    kinds = [trial.latency.kind for trial in map(Trial.from_json, run.journal()) if trial.latency is not None]
+    predicted = kinds.count(LatencyKind.PREDICTED)
+    assert predicted > 100
+    assert kinds[:10] == [LatencyKind.LOOKED_UP] * 10
+    selected = [Trial.from_json(record) for record in read_journal(run.path("stages/selection.jsonl")).records]
+    assert {trial.latency and trial.latency.kind for trial in selected} == {LatencyKind.LOOKED_UP}

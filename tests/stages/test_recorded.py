@@ -140,12 +140,13 @@ def test_with_a_cache_nothing_at_all_is_measured_twice(bench: Bench, tmp_path: P
     assert len(log) == len(set(log))
 
 
-@pytest.mark.parametrize("on_host", [False, True])
+@pytest.mark.parametrize(("on_host", "attends_delay"), [(False, False), (True, False), (False, True)])
 def test_steadied_latencies_come_out_the_same_wherever_it_was_killed(
-    bench: Bench, tmp_path: Path, on_host: bool
+    bench: Bench, tmp_path: Path, on_host: bool, attends_delay: bool
 ) -> None:
-    """The model that steadies them is that of the trials before, which are in the journal."""
+    """The model that steadies them is that of the trials before, which are in the journal; the delay has none."""
     settings: Any = {"pooled": PooledSettings(fewest=4), "steps": 12, "reward_delay_steps": 2}
+    settings["attends_delay"] = attends_delay
 
     def source() -> FunctionSource:
         """Of an architecture it always says the same, as a cache would have it; every third is noisy."""

@@ -120,13 +120,20 @@ class Bench:
         source: LatencySource | None = None,
         seed: int = 5,
         pooled: PooledSettings | None = None,
+        attends_delay: bool = False,
         **settings: Any,
     ) -> OneShotSearch:
         self.shared.restore(self._start)
         config = OneShotSettings(**{"steps": 9, "delay_fraction": 0.25, "samples_per_step": 2, **settings})
         return one_shot_search(
             self.shared,
-            CategoricalController(SPACE, config.steps, base_learning_rate=0.05, delay_steps=config.delay_steps),
+            CategoricalController(
+                SPACE,
+                config.steps,
+                base_learning_rate=0.05,
+                delay_steps=config.delay_steps,
+                accumulate_during_delay=attends_delay,
+            ),
             source or FunctionSource(self.measure),
             [Objective("latency_ms", 1.0)],
             SeededBatches(1),

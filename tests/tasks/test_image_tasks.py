@@ -336,3 +336,20 @@ def test_values_and_masks_are_not_taught_by_images_that_no_longer_show_them(pres
     assert changes("segmentation").randaugment == 0
     chosen = load_config(preset, flags={"task.name": "regression"}, settings=["data.augmentation.flip=true"])
     assert chosen.data.augmentation.flip
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("classification", "120 images of 4 classes; "),
+        ("multi-label", "120 images with any of 6 labels; "),
+        ("regression", "120 images with "),
+        ("embedding", "120 images of 4 classes; "),
+        ("segmentation", "120 images with masks of "),
+    ],
+)
+def test_what_was_loaded_is_told_in_a_line(name: str, says: str) -> None:
+    task, settings = task_of(name), DataSettings(source=SOURCE)
+    told = task.describe(settings, task.load(settings, 16, 0))
+    assert told.startswith(f"data {SOURCE}: {says}")
+    assert told.endswith("40 to test")
