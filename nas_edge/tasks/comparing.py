@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from nas_edge.tasks.base import Array, PairedTest
+from nas_edge.tasks.base import Array, NetworkTask, PairedTest, RunningScore
 
 _RESAMPLES = 1000
 _SHARE = 0.95
@@ -38,6 +39,39 @@ def bootstrap_interval(statistics: Array, quality: Callable[[Array], float]) -> 
         return None
     low, high = np.quantile(values, [(1 - _SHARE) / 2, (1 + _SHARE) / 2])
     return min(float(low), value), max(float(high), value)
+
+
+class ScoreWithInterval:
+    """A task's metric over batches that come one after another, and how sure it is.
+
+    Args:
+        task: whose metric.
+    """
+
+    def __init__(self, task: NetworkTask) -> None:
+        self._task, self._score, self._count = task, RunningScore(task), 0
+        # Statistics of each example, for a task whose interval follows from them.
+        self._each: list[Array] = []
+
+    def take(self, outputs: Array, targets: Array) -> None:
+        """Takes in a batch."""
+        self._score.take(outputs, targets)
+        self._count += len(outputs)
+        if self._task.bootstraps and np.isfinite(outputs).all():
+            self._each += [self._task.statistics(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(outputs))]
+
+    def value(self) -> float:
+        """See `RunningScore`."""
+        return self._score.value()
+
+    def interval(self) -> tuple[float, float] | None:
+        """95% interval of the value; None where it is not known, and where an output was not a number."""
+        value = self.value()
+        if not math.isfinite(value):
+            return None
+        if self._task.bootstraps:
+            return bootstrap_interval(np.stack(self._each), self._task.quality)
+        return self._task.metric.interval(value, self._count)
 
 
 def wilcoxon_p_value(first: Array, second: Array) -> float:

@@ -22,6 +22,7 @@ from nas_edge.errors import DataError, SpaceError
 from nas_edge.export.bundle import DeliveredModel, replay_golden, verify_bundle, write_bundle
 from nas_edge.export.verify import file_quality
 from nas_edge.networks import layers as L
+from nas_edge.networks.donor import Donor
 from nas_edge.networks.keras_model import get_weights, keras_model
 from nas_edge.spaces import blocks
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
@@ -254,6 +255,16 @@ def test_a_dense_head_joins_several_strides_alike_in_space_and_supernet() -> Non
     joined = [node for node in network.nodes if isinstance(node.layer, L.Add)]
     assert [network.input_shapes(node) for node in joined] == [((8, 8, 8), (8, 8, 8))]
     check_supernet(lambda *_: space)
+
+
+def test_a_dense_network_starts_from_all_layers_of_a_classifier_but_its_head() -> None:
+    task = TASKS.make(TASKS.settings({"name": "segmentation", "stride": 2, "width": 8}))
+    network = with_head(dense_space(3), task).decode(ARCHITECTURE)
+    classifier = dense_space(5).decode(ARCHITECTURE)
+    donor = Donor(get_weights(keras_model(classifier, seed=1), classifier), shared=False)
+    started, start = donor.start(network, get_weights(keras_model(network, seed=2), network))
+    assert start.taken == ("stem.k3.conv", "stem.k3.norm", "pyramid.sum.block.conv", "pyramid.sum.block.norm")
+    np.testing.assert_array_equal(started["pyramid.sum.block.conv"][0], donor.weights["block.conv"][0])
 
 
 def test_a_head_that_has_no_place_is_refused() -> None:
