@@ -26,6 +26,7 @@ from nas_edge.networks.primitives import Primitive as Primitive
 from nas_edge.networks.primitives.activation import Activation as Activation
 from nas_edge.networks.primitives.activation import ActivationName as ActivationName
 from nas_edge.networks.primitives.add import Add as Add
+from nas_edge.networks.primitives.average_pool import AveragePool as AveragePool
 from nas_edge.networks.primitives.batch_norm import BatchNorm as BatchNorm
 from nas_edge.networks.primitives.conv import Conv2D as Conv2D
 from nas_edge.networks.primitives.depthwise_conv import DepthwiseConv2D as DepthwiseConv2D
