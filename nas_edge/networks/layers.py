@@ -62,7 +62,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Residual:
-    """`shortcut(x) + body(x)`; with a `Zero` body it is the shortcut, which is nearly always the identity."""
+    """`shortcut(x) + body(x)`. With a `Zero` body it is the shortcut, nearly always the identity, and the reverse."""
 
     body: Layer
     shortcut: Layer = Identity()
@@ -70,7 +70,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class Zero:
-    """Nothing: the branch that stands for a skipped layer. Only inside a `Residual`."""
+    """Nothing: what stands for a skipped layer, or for no shortcut. Only inside a `Residual`."""
 
 
 Layer: TypeAlias = Primitive | Sequential | Residual | Gate | Identity | Zero | OneOf

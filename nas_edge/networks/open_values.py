@@ -31,12 +31,28 @@ class OneOf:
     Attributes:
         decision: path of the decision, for example `block2.layer1.kernel`.
         choices: the alternatives, in the order of the decision's choices.
-        labels: a short name per choice; layer paths and reports use it.
+        labels: a short name per choice; layer paths and reports use it. Choices of one label are one alternative, with
+            the same weights, as a layer is that several numbers of layers have in common.
+
+    Raises:
+        ValueError: when different choices have the same label.
     """
 
     decision: str
     choices: tuple[Layer, ...] | tuple[int, ...] | tuple[float, ...]
     labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for first, *others in self.alternatives():
+            if any(self.choices[other] != self.choices[first] for other in others):
+                raise ValueError(f"{self.decision}: different choices have the label {self.labels[first]!r}")
+
+    def alternatives(self) -> tuple[tuple[int, ...], ...]:
+        """The choices' indices, those of one label together, in the order of their first."""
+        of_label: dict[str, list[int]] = {}
+        for index, label in enumerate(self.labels):
+            of_label.setdefault(label, []).append(index)
+        return tuple(map(tuple, of_label.values()))
 
     def layers(self) -> tuple[Layer, ...]:
         """The alternatives, which must be layers.

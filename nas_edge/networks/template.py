@@ -92,9 +92,11 @@ class _Decoder:
         if isinstance(layer, L.Residual):
             body = self.emit(layer.body, source, path)
             shortcut = self.emit(layer.shortcut, source, join(path, "shortcut"))
-            if shortcut is None:
-                raise ValueError(f"{path}: a shortcut cannot be Zero")
-            return shortcut if body is None else self._graph.add(join(path, "add"), L.Add(), shortcut, body)
+            if shortcut is None and body is None:
+                raise ValueError(f"{path}: body and shortcut cannot both be Zero")
+            if shortcut is None or body is None:
+                return shortcut or body
+            return self._graph.add(join(path, "add"), L.Add(), shortcut, body)
         if isinstance(layer, L.Gate):
             self._gate_channels.append(self._graph.shape(source)[-1])
             gate = self.emit(layer.body, source, path)

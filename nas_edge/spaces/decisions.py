@@ -181,10 +181,11 @@ class SearchSpace(ABC):
         """
         children: dict[tuple[str, int] | None, list[Decision]] = {}
         for decision in self.decisions:
-            if len({guard[-1:] for guard in decision.guards}) > 1:
+            above = {guard[-1] if guard else None for guard in decision.guards}
+            if len({parent and parent[0] for parent in above}) > 1:
                 raise SpaceError(f"{self.name}: {decision.path} has several parents; distinct_size is not defined")
-            parent = decision.guards[0][-1] if decision.guards[0] else None
-            children.setdefault(parent, []).append(decision)
+            for parent in above:  # one decision, of which several choices may lead here
+                children.setdefault(parent, []).append(decision)
 
         def count(decision: Decision) -> int:
             return sum(
