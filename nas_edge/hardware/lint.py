@@ -179,7 +179,7 @@ def fit_space(space: NetworkSpace, hardware: Hardware, precision: Precision = "i
     fitting = _Fitting(hardware, kept)
     template = fitting.layer(space.template)
     decisions = [_narrowed(decision, kept) for decision in space.decisions]
-    fitted = NetworkSpace(space.name, template, decisions, space.input_shape, space.outputs)
+    fitted = space.with_template(template, decisions)
     left = [problem for problem in lint_space(fitted, hardware, precision) if not problem.runs]
     if left:
         where = f"{left[0].decision}={left[0].value}: " if left[0].decision else ""

@@ -24,6 +24,7 @@ from nas_edge.spaces.design import Design
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import Self
 
 Kind: TypeAlias = str
 
@@ -229,14 +230,18 @@ class NetworkSpace(SearchSpace):
         """Of every network of the space, without the batch."""
         return self.decode(Architecture((0,) * len(self.decisions))).output_shape
 
-    def with_template(self, template: L.Layer) -> NetworkSpace:
-        """The same space, its networks of another template with the same decisions.
+    def with_template(self, template: L.Layer, decisions: Sequence[Decision] | None = None) -> Self:
+        """The same space, its networks of another template.
+
+        Args:
+            template: see `NetworkSpace`.
+            decisions: likewise, with the paths that they have; None for those that there are.
 
         Raises:
             SpaceError: when decisions and template do not match.
         """
         other = copy.copy(self)
-        other.decisions = _with_guards(template, self.decisions)
+        other.decisions = _with_guards(template, self.decisions if decisions is None else decisions)
         other.template = template
         for cached in ("index", "output_shape"):
             other.__dict__.pop(cached, None)
