@@ -6,7 +6,8 @@ in `published.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from nas_edge.errors import SpaceError
 from nas_edge.networks import layers as L
@@ -99,6 +100,14 @@ def _block(stage: Stage, first: bool, activation: L.ActivationName, scale: Calla
     )
 
 
+# Networks by name, and what builds one of that style of: its description, how a width is scaled, and the classes.
+_STYLES: tuple[tuple[Mapping[str, Any], Callable[[Any, Callable[[int], int], int], L.Sequential]], ...] = (
+    (MOBILENET_V2_STYLE, _mobilenet_v2_style),
+    (MOBILENET_V3_STYLE, _mobilenet_v3_style),
+    (STAGED_STYLE, _staged),
+)
+
+
 def reference_network(
     name: str,
     input_size: int = 224,
@@ -116,15 +125,11 @@ def reference_network(
     def scale(width: int) -> int:
         return width if width_multiplier == 1 else L.nearest_multiple(width * width_multiplier)
 
-    if name in MOBILENET_V2_STYLE:
-        template = _mobilenet_v2_style(MOBILENET_V2_STYLE[name], scale, classes)
-    elif name in MOBILENET_V3_STYLE:
-        template = _mobilenet_v3_style(MOBILENET_V3_STYLE[name], scale, classes)
-    elif name in STAGED_STYLE:
-        template = _staged(STAGED_STYLE[name], scale, classes)
-    else:
-        raise SpaceError(f"unknown reference network {name!r}", expected=f"one of {', '.join(REFERENCE_NETWORKS)}")
-    return decode(change(template), (input_size, input_size, channels), {})
+    for style, build in _STYLES:
+        if name in style:
+            template = build(style[name], scale, classes)
+            return decode(change(template), (input_size, input_size, channels), {})
+    raise SpaceError(f"unknown reference network {name!r}", expected=f"one of {', '.join(REFERENCE_NETWORKS)}")
 
 
 def point(space: NetworkSpace, name: str) -> Architecture:
