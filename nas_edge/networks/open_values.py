@@ -90,16 +90,18 @@ class Scaled:
 
     Attributes:
         ratio: the factor, fixed or open.
-        rounding: `nearest` for expansions, `divisible` for squeeze layers.
+        rounding: `nearest` for expansions, `divisible` for squeeze layers, both to multiples of 8; `whole` to the
+            nearest integer, as MnasNet sizes its squeeze layers.
     """
 
     ratio: float | OneOf
-    rounding: Literal["nearest", "divisible"] = "nearest"
+    rounding: Literal["nearest", "divisible", "whole"] = "nearest"
 
     def resolve(self, channels: int, ratio: float) -> int:
         """The width for `channels` input channels."""
-        rule = nearest_multiple if self.rounding == "nearest" else make_divisible
-        return rule(channels * ratio)
+        if self.rounding == "divisible":
+            return make_divisible(channels * ratio)
+        return nearest_multiple(channels * ratio, 1 if self.rounding == "whole" else 8)
 
 
 @dataclass(frozen=True)

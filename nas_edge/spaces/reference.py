@@ -14,14 +14,16 @@ from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.layers import sequential
 from nas_edge.networks.template import decode
-from nas_edge.spaces import blocks
+from nas_edge.spaces import block_strings, blocks
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.spaces.proxylessnas import KERNELS, STRIDES
 from nas_edge.spaces.published import (
+    BLOCK_STRING_STYLE,
     MOBILENET_V2_STYLE,
     MOBILENET_V3_STYLE,
     REFERENCE_NETWORKS,
     STAGED_STYLE,
+    BlockStringStyle,
     MobileNetV2Style,
     MobileNetV3Style,
     Stage,
@@ -100,11 +102,17 @@ def _block(stage: Stage, first: bool, activation: L.ActivationName, scale: Calla
     )
 
 
+def _of_block_strings(model: BlockStringStyle, scale: Callable[[int], int], classes: int) -> L.Sequential:
+    network = block_strings.parse_all(model.blocks)
+    return block_strings.template(network, classes, model.dropout, scale, model.stem_width)
+
+
 # Networks by name, and what builds one of that style of: its description, how a width is scaled, and the classes.
 _STYLES: tuple[tuple[Mapping[str, Any], Callable[[Any, Callable[[int], int], int], L.Sequential]], ...] = (
     (MOBILENET_V2_STYLE, _mobilenet_v2_style),
     (MOBILENET_V3_STYLE, _mobilenet_v3_style),
     (STAGED_STYLE, _staged),
+    (BLOCK_STRING_STYLE, _of_block_strings),
 )
 
 

@@ -511,7 +511,8 @@ def _width(width: L.Width | None, in_channels: Tensor, env: _Environment) -> Ten
     if isinstance(width, L.Scaled):
         ratio = env.numbers[width.ratio.decision] if isinstance(width.ratio, L.OneOf) else width.ratio
         product = tf.cast(in_channels, tf.float64) * ratio
-        rounded = tf.maximum(8.0 * tf.floor(product / 8.0 + 0.5), 8.0)
+        divisor = 1.0 if width.rounding == "whole" else 8.0
+        rounded = tf.maximum(divisor * tf.floor(product / divisor + 0.5), divisor)
         if width.rounding == "divisible":
             rounded += tf.where(rounded < 0.9 * product, tf.constant(8.0, tf.float64), tf.constant(0.0, tf.float64))
         return tf.cast(rounded, tf.int32)
