@@ -92,16 +92,19 @@ class Scaled:
         ratio: the factor, fixed or open.
         rounding: `nearest` for expansions, `divisible` for squeeze layers, both to multiples of 8; `whole` to the
             nearest integer, as MnasNet sizes its squeeze layers.
+        per: what the channels are divided by, fixed or open, such as the expansion that made them.
     """
 
     ratio: float | OneOf
     rounding: Literal["nearest", "divisible", "whole"] = "nearest"
+    per: float | OneOf = 1.0
 
-    def resolve(self, channels: int, ratio: float) -> int:
-        """The width for `channels` input channels."""
+    def resolve(self, channels: int, number: Callable[[OneOf], float]) -> int:
+        """The width for `channels` input channels; `number` gives the number that an open choice takes."""
+        ratio, per = (number(one) if isinstance(one, OneOf) else one for one in (self.ratio, self.per))
         if self.rounding == "divisible":
-            return make_divisible(channels * ratio)
-        return nearest_multiple(channels * ratio, 1 if self.rounding == "whole" else 8)
+            return make_divisible(channels * ratio / per)
+        return nearest_multiple(channels * ratio / per, 1 if self.rounding == "whole" else 8)
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,10 @@ class GateChannels:
 Width: TypeAlias = int | OneOf | Scaled | GateChannels
 
 
-def open_number(width: Width | None) -> OneOf | None:
-    """The choice that a width depends on."""
-    value = width.ratio if isinstance(width, Scaled) else width
-    return value if isinstance(value, OneOf) else None
+def open_numbers(width: Width | None) -> list[OneOf]:
+    """The choices that a width depends on."""
+    values = (width.ratio, width.per) if isinstance(width, Scaled) else (width,)
+    return [value for value in values if isinstance(value, OneOf)]
 
 
 def resolve_width(
@@ -137,7 +140,7 @@ def resolve_width(
     if isinstance(width, OneOf):
         return int(number(width))
     if isinstance(width, Scaled):
-        return width.resolve(in_channels, number(width.ratio) if isinstance(width.ratio, OneOf) else width.ratio)
+        return width.resolve(in_channels, number)
     if isinstance(width, GateChannels):
         if gate_channels is None:
             raise ValueError("GateChannels may only stand inside a Gate")

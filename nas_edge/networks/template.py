@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import INPUT, GraphBuilder, NetworkSpec, Shape
-from nas_edge.networks.open_values import open_number, resolve_width
+from nas_edge.networks.open_values import open_numbers, resolve_width
 
 # A conjunction: the decision at each path must have chosen that index.
 Guard: TypeAlias = tuple[tuple[str, int], ...]
@@ -51,8 +51,7 @@ def occurrences(layer: L.Layer, guard: Guard = ()) -> list[Occurrence]:
             found += occurrences(choice, (*guard, (layer.decision, index)))
         return found
     if isinstance(layer, L.Primitive):
-        number = open_number(layer.width)
-        return [] if number is None else [Occurrence(number, guard)]
+        return [Occurrence(number, guard) for number in open_numbers(layer.width)]
     return []
 
 

@@ -25,7 +25,6 @@ from typing import Literal, TypeAlias
 
 from nas_edge.errors import SpaceError
 from nas_edge.networks import layers as L
-from nas_edge.networks.layers import sequential
 from nas_edge.spaces import blocks
 
 EXAMPLE = "r2_k3_s22_e6_i16_o24_se0.25_noskip"
@@ -160,12 +159,12 @@ def parse_all(texts: Sequence[str]) -> tuple[Block, ...]:
 
 # ---------------------------------------------------------------- layers of blocks
 
-# Makes a layer of what makes it for a kernel size: of one size, or a choice among several.
+# Makes a convolution of what makes it for a kernel size: of one size, or a choice among several.
 OverKernels: TypeAlias = Callable[[Callable[[int], L.Layer]], L.Layer]
 
 
 def layer(
-    expansion: int | None,
+    expansion: int | L.OneOf | None,
     filters: L.Width,
     strides: int,
     squeezed: float,
@@ -182,15 +181,19 @@ def layer(
         over_kernels: makes its convolution.
         gated: makes what stands for squeeze-and-excitation, given that.
     """
+    parts: dict[str, L.Layer] = {}
     if expansion is None:
-        convolution = over_kernels(lambda kernel: blocks.conv_norm(filters, "relu", kernel, strides))
-        return sequential(convolution=convolution, se=gated(blocks.squeeze_excite(L.Scaled(squeezed, "whole"))))
-    depthwise = over_kernels(lambda kernel: blocks.depthwise_norm(kernel, "relu", strides))
+        parts["conv"] = over_kernels(lambda kernel: L.Conv2D(filters, kernel, strides))
+    else:
+        if expansion != 1:
+            parts["expand"] = blocks.conv_norm(L.Scaled(expansion), "relu")
+        parts["depthwise"] = over_kernels(lambda kernel: L.DepthwiseConv2D(kernel, strides))
     # The gate sees the expanded filters.
-    gate = gated(blocks.squeeze_excite(L.Scaled(squeezed / expansion, "whole")))
-    if expansion == 1:
-        return sequential(depthwise=depthwise, se=gate, project=blocks.conv_norm(filters, None))
-    return blocks.bottleneck(filters, L.Scaled(expansion), depthwise, "relu", gate)
+    gate = blocks.squeeze_excite(L.Scaled(squeezed, "whole", per=1.0 if expansion is None else expansion))
+    parts |= {"norm": L.BatchNorm(), "act": L.Activation("relu"), "se": gated(gate)}
+    if expansion is not None:
+        parts["project"] = blocks.conv_norm(filters, None)
+    return L.Sequential(tuple(parts.items()))
 
 
 def shortcut(skip: Skip) -> L.Layer:

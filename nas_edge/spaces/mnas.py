@@ -1,10 +1,10 @@
 """The factorised hierarchical space of MnasNet: every block of a network decides for itself, for all of its layers.
 
 For each block of the network that is searched around, by default MobileNetV2: the side of the kernel,
-squeeze-and-excitation, the operator, the skip, the number of layers and the filters; 432 combinations where all of them
-differ. All layers of a block are alike, but for the first, which has the block's strides and no skip: its input and
-output differ. The paper does not say what a skip by pooling is; here it is the input pooled 3x3 on average, at strides
-of 1, so that it can be added in the same places as the input itself.
+squeeze-and-excitation, the operator and the expansion ratio of an inverted bottleneck, the skip, the number of layers
+and the filters; 432 combinations where all of them differ. All layers of a block are alike, but for the first, which has
+the block's strides and no skip: its input and output differ. The paper does not say what a skip by pooling is; here it
+is the input pooled 3x3 on average, at strides of 1, so that it can be added in the same places as the input itself.
 
 Source: MnasNet, arXiv:1807.11626; US11531861.
 """
@@ -37,7 +37,8 @@ MOBILENET_V2 = (
 # By label: what a block string has for it. In every list the last choice is the largest.
 KERNELS = {"k3": 3, "k5": 5}
 GATES = {"none": 0.0, "se": 0.25}
-OPS = {"conv": None, "separable": 1, "mbconv3": 3, "mbconv6": 6}
+RATIOS = (3, 6)
+CONV, SEPARABLE, BOTTLENECK = OPS = ("conv", "separable", "mbconv")
 SKIPS: tuple[Skip, ...] = ("none", "pool", "identity")
 MULTIPLIERS = (0.75, 1.0, 1.25)
 MORE_LAYERS = (-1, 0, 1)
@@ -83,11 +84,12 @@ class _Around:
 
     @property
     def decisions(self) -> list[Decision]:
-        """Kernel and gate before the operator that they are part of."""
+        """Kernel, gate and ratio before the operator that they are part of."""
         return [
             Decision(f"{self.path}.kernel", tuple(KERNELS), "op"),
             Decision(f"{self.path}.se", tuple(GATES), "op"),
-            Decision(f"{self.path}.op", tuple(OPS), "op"),
+            Decision(f"{self.path}.ratio", RATIOS, "filters"),
+            Decision(f"{self.path}.op", OPS, "op"),
             Decision(f"{self.path}.skip", SKIPS, "op"),
             Decision(f"{self.path}.layers", self.layers, "op"),
             Decision(f"{self.path}.filters", self.filters, "filters"),
@@ -109,7 +111,7 @@ class _Around:
 
     def _ops(self, strides: int) -> L.OneOf:
         filters = blocks.number(f"{self.path}.filters", self.filters)
-        made = (
+        made = tuple(
             block_strings.layer(
                 expansion,
                 filters,
@@ -118,9 +120,9 @@ class _Around:
                 lambda make: L.OneOf(f"{self.path}.kernel", tuple(map(make, KERNELS.values())), tuple(KERNELS)),
                 lambda gate: L.OneOf(f"{self.path}.se", (L.Identity(), gate), tuple(GATES)),
             )
-            for expansion in OPS.values()
+            for expansion in (None, 1, blocks.number(f"{self.path}.ratio", RATIOS))
         )
-        return L.OneOf(f"{self.path}.op", tuple(made), tuple(OPS))
+        return L.OneOf(f"{self.path}.op", made, OPS)
 
 
 class MnasSpace(NetworkSpace):
@@ -179,8 +181,10 @@ class MnasSpace(NetworkSpace):
         values: dict[str, int | float | str] = {}
         for around, block in zip(self._blocks, found, strict=True):
             paths = [decision.path for decision in around.decisions]
-            labels = (_label(KERNELS, block.kernel), _label(GATES, block.squeezed), _label(OPS, block.expansion))
-            values |= dict(zip(paths, (*labels, block.skip, block.layers, block.filters), strict=True))
+            labels = (_label(KERNELS, block.kernel), _label(GATES, block.squeezed))
+            op = {None: CONV, 1: SEPARABLE}.get(block.expansion, BOTTLENECK)
+            ratio = RATIOS[0] if block.expansion is None or op == SEPARABLE else block.expansion
+            values |= dict(zip(paths, (*labels, ratio, op, block.skip, block.layers, block.filters), strict=True))
         architecture = self.encode(values)
         # Strides, and what the stem makes, are not decided on.
         for block, made in zip(found, map(_without_idle_skip, self._network(architecture)), strict=True):
@@ -195,12 +199,12 @@ class MnasSpace(NetworkSpace):
         values = {decision.path: decision.choices[choice] for decision, choice in chosen}
         found: list[Block] = []
         for around in self._blocks:
-            kernel, gate, op, skip, layers, filters = (values[decision.path] for decision in around.decisions)
+            kernel, gate, ratio, op, skip, layers, filters = (values[one.path] for one in around.decisions)
             block = Block(
                 layers=int(layers),
                 kernel=KERNELS[str(kernel)],
                 strides=around.strides,
-                expansion=OPS[str(op)],
+                expansion={CONV: None, SEPARABLE: 1}.get(str(op), int(ratio)),
                 in_filters=found[-1].filters if found else self._stem,
                 filters=int(filters),
                 squeezed=GATES[str(gate)],
@@ -216,7 +220,7 @@ def mnas_space(settings: MnasSettings, classes: int, channels: int) -> MnasSpace
     return MnasSpace(around, settings.input_size, settings.width_multiplier, classes, channels)
 
 
-def _label(labels: dict[str, int] | dict[str, float] | dict[str, int | None], value: float | None) -> str:
+def _label(labels: dict[str, int] | dict[str, float], value: float) -> str:
     """The label of a value; the value itself, which no decision offers, where there is none."""
     return next((label for label, one in labels.items() if one == value), str(value))
 

@@ -509,8 +509,10 @@ def _width(width: L.Width | None, in_channels: Tensor, env: _Environment) -> Ten
     if isinstance(width, L.GateChannels):
         return env.gate_channels
     if isinstance(width, L.Scaled):
-        ratio = env.numbers[width.ratio.decision] if isinstance(width.ratio, L.OneOf) else width.ratio
-        product = tf.cast(in_channels, tf.float64) * ratio
+        ratio, per = (
+            env.numbers[one.decision] if isinstance(one, L.OneOf) else one for one in (width.ratio, width.per)
+        )
+        product = tf.cast(in_channels, tf.float64) * ratio / per
         divisor = 1.0 if width.rounding == "whole" else 8.0
         rounded = tf.maximum(divisor * tf.floor(product / divisor + 0.5), divisor)
         if width.rounding == "divisible":
@@ -567,7 +569,7 @@ def _form(layer: Any, decisions: list[str]) -> Hashable:
     if isinstance(layer, L.Gate):
         return ("Gate", _form(layer.body, decisions))
     if isinstance(layer, L.Scaled):
-        return ("scaled", _form(layer.ratio, decisions), layer.rounding)
+        return ("scaled", _form(layer.ratio, decisions), layer.rounding, _form(layer.per, decisions))
     if isinstance(layer, L.Primitive):
         values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
         return (type(layer), *(_form(value, decisions) for value in values))

@@ -35,12 +35,14 @@ def space_of(blocks: tuple[str, ...] = MOBILENET_V2, size: int = 224, width: flo
 
 def test_the_size_follows_from_what_blocks_offer() -> None:
     space = space_of()
-    sizes = [len(decision.choices) for decision in space.decisions]
-    by_block = [int(np.prod(sizes[start : start + 6])) for start in range(0, 42, 6)]
-    # One block has no fewer layers than one, nor three multiples of 8 near 16 filters.
-    assert by_block == [192, *5 * (432,), 288]
-    assert space.size == 192 * 432**5 * 288
-    assert space.distinct_size < space.size  # a block of one layer has no skip to decide on
+    assert len(space.decisions) == 7 * 7
+    # Kernel, gate and the operator, of which one has two ratios: 16 kinds of layers. One block has no fewer layers than
+    # one, nor three multiples of 8 near 16 filters; and a block of one layer has no skip to decide on.
+    skips_and_layers = [1 + 3, 1 + 3 + 3, *4 * (3 + 3 + 3,), 1 + 3]
+    filters = [2, 3, 3, 3, 3, 3, 3]
+    assert space.distinct_size == np.prod([16 * a * b for a, b in zip(skips_and_layers, filters, strict=True)])
+    assert 16 * skips_and_layers[2] * filters[2] == 432
+    assert space.size == 24 * 3 * 2 * 2 * (24 * 3 * 3 * 3) ** 5 * 24 * 3 * 2 * 3
 
 
 def test_mobilenet_v2_is_the_point_that_it_is_searched_around() -> None:
@@ -82,6 +84,7 @@ def test_architectures_are_written_as_block_strings_and_read_back(width: float) 
         (("r1_k3_s11_e1_i16_o8", TWO[1]), "expected r1_k3_s11_e1_i8_o8_noskip, received r1_k3_s11_e1_i16_o8_noskip"),
         (("r2_k3_s11_e1_i8_o8", TWO[1]), "mnas has no skip in the first layer of a block; received r2_k3_s11_e1_i8_o8"),
         ((TWO[0], "r4_k3_s22_e6_i8_o16"), r"block2.layers offers \(1, 2, 3\); received 4"),
+        ((TWO[0], "r2_k3_s22_e4_i8_o16"), r"block2.ratio offers \(3, 6\); received 4"),
         ((TWO[0], "r2_k7_s22_e6_i8_o16"), r"block2.kernel offers \('k3', 'k5'\); received '7'"),
         ((TWO[0], "r2_k3_s22_e6_i8_o16_se0.5"), r"block2.se offers \('none', 'se'\); received '0.5'"),
         ((TWO[0], "hello"), "'hello' is not a block string"),
