@@ -2,9 +2,9 @@
 
 For each block of the network that is searched around, by default MobileNetV2: the side of the kernel,
 squeeze-and-excitation, the operator and the expansion ratio of an inverted bottleneck, the skip, the number of layers
-and the filters; 432 combinations where all of them differ. All layers of a block are alike, but for the first, which has
-the block's strides and no skip: its input and output differ. The paper does not say what a skip by pooling is; here it
-is the input pooled 3x3 on average, at strides of 1, so that it can be added in the same places as the input itself.
+and the filters; 432 combinations where all of them differ. All layers of a block are alike, but for the first, which
+has the block's strides and no skip: its input and output differ. The paper does not say what a skip by pooling is; here
+it is the input pooled 3x3 on average, at strides of 1, so that it can be added in the same places as the input itself.
 
 Source: MnasNet, arXiv:1807.11626; US11531861.
 """
