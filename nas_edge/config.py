@@ -746,5 +746,6 @@ def _describe(part: Settings, prefix: str) -> list[str]:
         else:
             shown = plain[name]
             comment = f"  # {field.description}" if field.description else ""
-            lines.append(f"{prefix}{name}={yaml.safe_dump(shown, default_flow_style=True).splitlines()[0]}{comment}")
+            value_text = yaml.safe_dump(shown, default_flow_style=True, width=math.inf).splitlines()[0]
+            lines.append(f"{prefix}{name}={value_text}{comment}")
     return lines

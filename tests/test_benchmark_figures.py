@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import hybrid_search, latency_model, supernet_fidelity, target_hit, tasks, two_parts
+from benchmarks import hybrid_search, latency_model, relatives, supernet_fidelity, target_hit, tasks, two_parts
 from benchmarks.kept_results import KeptResults, settings_folder
 from benchmarks.search_vs_random import difference
 from device_agents.api import Measurement, Verdict
@@ -185,3 +185,18 @@ def test_a_busy_machine_is_not_kept_as_a_latency(tmp_path: Path) -> None:
     assert target_hit.timed_again(run, results, lambda folder: quiet).ok
     kept = target_hit.timed_again(run, KeptResults(tmp_path / "results.jsonl"), lambda folder: pytest.fail("is kept"))
     assert kept.samples_ms == quiet.samples_ms
+
+
+def test_published_numbers_of_the_relatives_come_out() -> None:
+    for name, system in relatives.SYSTEMS.items():
+        found = relatives.golden_figures(system.golden)
+        assert [row for row in found.values() if not row["pass"]] == [], name
+    off = relatives.golden_figures([relatives.Golden("off", 100.0, lambda: 103.0)])
+    assert off == {"off": {"found": 103.0, "published": 100.0, "pass": False}}
+
+
+def test_relatives_are_judged_all_together() -> None:
+    every = {name: {"pass": True} for name in relatives.SYSTEMS}
+    assert relatives.figures(every)["pass"] is True
+    assert relatives.figures({})["pass"] is None
+    assert relatives.figures({**every, next(iter(every)): {"pass": False}})["pass"] is False

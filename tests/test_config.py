@@ -137,7 +137,8 @@ def test_every_setting_of_measuring_has_a_meaning() -> None:
 
 
 def test_settings_are_listed_so_that_they_can_be_given_back() -> None:
-    config = load_config("demo", settings=["target.objectives=[{resource: macs, target: 1000000}]"])
+    settings = ["target.objectives=[{resource: macs, target: 1000000}]"]
+    config = load_config("demo", flags={"space.name": "mnas"}, settings=settings)  # which has a long one
     lines = [line.partition("  #")[0] for line in describe_settings(config).splitlines()]
     assert load_config(settings=lines) == config
 

@@ -78,6 +78,18 @@ def test_hard_is_never_above_soft_nor_above_the_quality(q: float, x: float) -> N
     assert hard(q, usage, LATENCY) <= min(q, soft(q, usage, LATENCY)) + 1e-12
 
 
+@given(accuracy=st.floats(0.01, 0.95), x=st.floats(0.05, 20))
+def test_in_mnasnets_soft_form_twice_the_latency_is_worth_five_percent_more_accuracy(accuracy: float, x: float) -> None:
+    once, twice = ({"latency_ms": factor * x * TARGET_MS} for factor in (1, 2))
+    assert soft(accuracy * 1.05, twice, LATENCY) == pytest.approx(soft(accuracy, once, LATENCY), rel=1e-3)
+
+
+@given(accuracy=st.floats(0.01, 0.95), x=st.floats(0.05, 20))
+def test_mnasnets_hard_form_leaves_the_accuracy_or_divides_it_by_the_latency(accuracy: float, x: float) -> None:
+    reward = hard(accuracy, {"latency_ms": x * TARGET_MS}, [Objective("latency_ms", TARGET_MS, beta=-1.0)])
+    assert reward == pytest.approx(accuracy if x <= 1 else accuracy / x)
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_a_latency_that_is_not_positive_is_refused(value: float) -> None:
     for reward in REWARDS.values():

@@ -61,10 +61,15 @@ def lint_space(space: NetworkSpace, hardware: Hardware, precision: Precision = "
     for architecture in covering_architectures(space):
         for layer, problem, runs in _problems(space.decode(architecture), hardware, precision):
             inside = [place for place in places if layer == place.path or layer.startswith(f"{place.path}.")]
-            place = max(inside, key=lambda one: len(one.path), default=None)
-            decision, choice, value = ("", None, "") if place is None else (place.decision, place.choice, place.label)
-            key = (decision, choice, problem.why if decision else layer, runs)
-            found.setdefault(key, ChoiceProblem(decision, choice, value, layer, problem.operator, problem.why, runs))
+            deepest = max((len(place.path) for place in inside), default=0)
+            # Several choices, where they have a layer in common.
+            brings: list[tuple[str, int | None, str]] = [
+                (place.decision, place.choice, place.label) for place in inside if len(place.path) == deepest
+            ]
+            for decision, choice, value in brings or [("", None, "")]:
+                key = (decision, choice, problem.why if decision else layer, runs)
+                one = ChoiceProblem(decision, choice, value, layer, problem.operator, problem.why, runs)
+                found.setdefault(key, one)
     return sorted(found.values(), key=lambda one: (one.runs, space.index.get(one.decision, -1), one.choice or 0))
 
 
@@ -174,7 +179,7 @@ def fit_space(space: NetworkSpace, hardware: Hardware, precision: Precision = "i
     fitting = _Fitting(hardware, kept)
     template = fitting.layer(space.template)
     decisions = [_narrowed(decision, kept) for decision in space.decisions]
-    fitted = NetworkSpace(space.name, template, decisions, space.input_shape, space.outputs)
+    fitted = space.with_template(template, decisions)
     left = [problem for problem in lint_space(fitted, hardware, precision) if not problem.runs]
     if left:
         where = f"{left[0].decision}={left[0].value}: " if left[0].decision else ""

@@ -26,6 +26,7 @@ from nas_edge.networks.primitives import Primitive as Primitive
 from nas_edge.networks.primitives.activation import Activation as Activation
 from nas_edge.networks.primitives.activation import ActivationName as ActivationName
 from nas_edge.networks.primitives.add import Add as Add
+from nas_edge.networks.primitives.average_pool import AveragePool as AveragePool
 from nas_edge.networks.primitives.batch_norm import BatchNorm as BatchNorm
 from nas_edge.networks.primitives.conv import Conv2D as Conv2D
 from nas_edge.networks.primitives.depthwise_conv import DepthwiseConv2D as DepthwiseConv2D
@@ -61,7 +62,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Residual:
-    """`shortcut(x) + body(x)`; with a `Zero` body it is the shortcut, which is nearly always the identity."""
+    """`shortcut(x) + body(x)`. With a `Zero` body it is the shortcut, nearly always the identity, and the reverse."""
 
     body: Layer
     shortcut: Layer = Identity()
@@ -69,7 +70,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class Zero:
-    """Nothing: the branch that stands for a skipped layer. Only inside a `Residual`."""
+    """Nothing: what stands for a skipped layer, or for no shortcut. Only inside a `Residual`."""
 
 
 Layer: TypeAlias = Primitive | Sequential | Residual | Gate | Identity | Zero | OneOf

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import INPUT, GraphBuilder, NetworkSpec, Shape
-from nas_edge.networks.open_values import open_number, resolve_width
+from nas_edge.networks.open_values import open_numbers, resolve_width
 
 # A conjunction: the decision at each path must have chosen that index.
 Guard: TypeAlias = tuple[tuple[str, int], ...]
@@ -51,8 +51,7 @@ def occurrences(layer: L.Layer, guard: Guard = ()) -> list[Occurrence]:
             found += occurrences(choice, (*guard, (layer.decision, index)))
         return found
     if isinstance(layer, L.Primitive):
-        number = open_number(layer.width)
-        return [] if number is None else [Occurrence(number, guard)]
+        return [Occurrence(number, guard) for number in open_numbers(layer.width)]
     return []
 
 
@@ -92,9 +91,11 @@ class _Decoder:
         if isinstance(layer, L.Residual):
             body = self.emit(layer.body, source, path)
             shortcut = self.emit(layer.shortcut, source, join(path, "shortcut"))
-            if shortcut is None:
-                raise ValueError(f"{path}: a shortcut cannot be Zero")
-            return shortcut if body is None else self._graph.add(join(path, "add"), L.Add(), shortcut, body)
+            if shortcut is None and body is None:
+                raise ValueError(f"{path}: body and shortcut cannot both be Zero")
+            if shortcut is None or body is None:
+                return shortcut or body
+            return self._graph.add(join(path, "add"), L.Add(), shortcut, body)
         if isinstance(layer, L.Gate):
             self._gate_channels.append(self._graph.shape(source)[-1])
             gate = self.emit(layer.body, source, path)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from nas_edge.errors import SpaceError
 from nas_edge.registry import Entry, Registry
-from nas_edge.spaces import mobilenet_v3_like, proxylessnas, table
+from nas_edge.spaces import mnas, mobilenet_v3_like, proxylessnas, table
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.settings import NetworkSpaceSettings, SpaceSettings
 
@@ -38,6 +38,7 @@ SPACES: Registry[SearchSpace] = Registry(
         "mobilenet-v3-like": network_space(
             mobilenet_v3_like.mobilenet_v3_like, mobilenet_v3_like.MobileNetV3LikeSettings
         ),
+        "mnas": Entry(mnas.MnasSettings, mnas.mnas_space),
         "table": Entry(table.TableSpaceSettings, table.table_space),
     },
     error=SpaceError,

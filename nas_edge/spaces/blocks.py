@@ -61,12 +61,16 @@ def depthwise_norm(kernel_size: int, activation: L.ActivationName, strides: int)
     return sequential(conv=L.DepthwiseConv2D(kernel_size, strides), norm=L.BatchNorm(), act=L.Activation(activation))
 
 
-def squeeze_excite() -> L.Gate:
-    """Squeeze to a quarter, excite, gate with a plain sigmoid (as the TuNAS code does)."""
+# To a quarter, as MobileNetV3 rounds it.
+QUARTER = L.Scaled(0.25, "divisible")
+
+
+def squeeze_excite(squeezed: L.Width = QUARTER) -> L.Gate:
+    """Squeeze, by default to a quarter, excite, gate with a plain sigmoid (as the TuNAS code does)."""
     return L.Gate(
         sequential(
             pool=L.GlobalAveragePool(),
-            reduce=L.Conv2D(L.Scaled(0.25, "divisible"), use_bias=True),
+            reduce=L.Conv2D(squeezed, use_bias=True),
             reduce_act=L.Activation("relu"),
             expand=L.Conv2D(L.GateChannels(), use_bias=True),
             expand_act=L.Activation("sigmoid"),

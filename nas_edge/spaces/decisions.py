@@ -24,6 +24,7 @@ from nas_edge.spaces.design import Design
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import Self
 
 Kind: TypeAlias = str
 
@@ -181,10 +182,11 @@ class SearchSpace(ABC):
         """
         children: dict[tuple[str, int] | None, list[Decision]] = {}
         for decision in self.decisions:
-            if len({guard[-1:] for guard in decision.guards}) > 1:
+            above = {guard[-1] if guard else None for guard in decision.guards}
+            if len({parent and parent[0] for parent in above}) > 1:
                 raise SpaceError(f"{self.name}: {decision.path} has several parents; distinct_size is not defined")
-            parent = decision.guards[0][-1] if decision.guards[0] else None
-            children.setdefault(parent, []).append(decision)
+            for parent in above:  # one decision, of which several choices may lead here
+                children.setdefault(parent, []).append(decision)
 
         def count(decision: Decision) -> int:
             return sum(
@@ -228,14 +230,18 @@ class NetworkSpace(SearchSpace):
         """Of every network of the space, without the batch."""
         return self.decode(Architecture((0,) * len(self.decisions))).output_shape
 
-    def with_template(self, template: L.Layer) -> NetworkSpace:
-        """The same space, its networks of another template with the same decisions.
+    def with_template(self, template: L.Layer, decisions: Sequence[Decision] | None = None) -> Self:
+        """The same space, its networks of another template.
+
+        Args:
+            template: see `NetworkSpace`.
+            decisions: likewise, with the paths that they have; None for those that there are.
 
         Raises:
             SpaceError: when decisions and template do not match.
         """
         other = copy.copy(self)
-        other.decisions = _with_guards(template, self.decisions)
+        other.decisions = _with_guards(template, self.decisions if decisions is None else decisions)
         other.template = template
         for cached in ("index", "output_shape"):
             other.__dict__.pop(cached, None)

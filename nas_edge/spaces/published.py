@@ -2,7 +2,8 @@
 
 MobileNetV2 arXiv:1801.04381, MnasNet arXiv:1807.11626, ProxylessNAS arXiv:1812.00332, MobileNetV3 arXiv:1905.02244,
 multi-hardware models arXiv:2008.08178, as encoded in the TuNAS and TensorFlow model-garden code. MobileNetV1
-arXiv:1704.04861. EfficientNet-EdgeTPU: tensorflow/tpu, `models/official/efficientnet/edgetpu`.
+arXiv:1704.04861. EfficientNet-EdgeTPU, MnasNet-A1 and -small: tensorflow/tpu, `models/official/efficientnet/edgetpu`
+and `models/official/mnasnet`.
 """
 
 from __future__ import annotations
@@ -226,4 +227,49 @@ STAGED_STYLE = {
 }
 
 
-REFERENCE_NETWORKS = (*MOBILENET_V2_STYLE, *MOBILENET_V3_STYLE, *STAGED_STYLE)
+@dataclass(frozen=True)
+class BlockStringStyle:
+    """A network of blocks as `block_strings.py` reads them, between a 3x3 stem of stride 2 and a pointwise head.
+
+    Attributes:
+        blocks: in order.
+        dropout: before the classifier.
+        stem_width: filters of the stem; None for those that the first block reads.
+    """
+
+    blocks: tuple[str, ...]
+    dropout: float
+    stem_width: int | None = None
+
+
+BLOCK_STRING_STYLE = {
+    "mnasnet-a1": BlockStringStyle(
+        blocks=(
+            "r1_k3_s11_e1_i32_o16_noskip",
+            "r2_k3_s22_e6_i16_o24",
+            "r3_k5_s22_e3_i24_o40_se0.25",
+            "r4_k3_s22_e6_i40_o80",
+            "r2_k3_s11_e6_i80_o112_se0.25",
+            "r3_k5_s22_e6_i112_o160_se0.25",
+            "r1_k3_s11_e6_i160_o320",
+        ),
+        dropout=0.2,
+    ),
+    "mnasnet-small": BlockStringStyle(
+        # The published code does not ask the string for what its stem makes.
+        stem_width=8,
+        blocks=(
+            "r1_k3_s11_e1_i16_o8",
+            "r1_k3_s22_e3_i8_o16",
+            "r2_k3_s22_e6_i16_o16",
+            "r4_k5_s22_e6_i16_o32_se0.25",
+            "r3_k3_s11_e6_i32_o32_se0.25",
+            "r3_k5_s22_e6_i32_o88_se0.25",
+            "r1_k3_s11_e6_i88_o144",
+        ),
+        dropout=0.0,
+    ),
+}
+
+
+REFERENCE_NETWORKS = (*MOBILENET_V2_STYLE, *MOBILENET_V3_STYLE, *STAGED_STYLE, *BLOCK_STRING_STYLE)

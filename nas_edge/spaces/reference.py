@@ -6,21 +6,24 @@ in `published.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from nas_edge.errors import SpaceError
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.layers import sequential
 from nas_edge.networks.template import decode
-from nas_edge.spaces import blocks
+from nas_edge.spaces import block_strings, blocks
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.spaces.proxylessnas import KERNELS, STRIDES
 from nas_edge.spaces.published import (
+    BLOCK_STRING_STYLE,
     MOBILENET_V2_STYLE,
     MOBILENET_V3_STYLE,
     REFERENCE_NETWORKS,
     STAGED_STYLE,
+    BlockStringStyle,
     MobileNetV2Style,
     MobileNetV3Style,
     Stage,
@@ -99,6 +102,20 @@ def _block(stage: Stage, first: bool, activation: L.ActivationName, scale: Calla
     )
 
 
+def _of_block_strings(model: BlockStringStyle, scale: Callable[[int], int], classes: int) -> L.Sequential:
+    network = block_strings.parse_all(model.blocks)
+    return block_strings.template(network, classes, model.dropout, scale, model.stem_width)
+
+
+# Networks by name, and what builds one of that style of: its description, how a width is scaled, and the classes.
+_STYLES: tuple[tuple[Mapping[str, Any], Callable[[Any, Callable[[int], int], int], L.Sequential]], ...] = (
+    (MOBILENET_V2_STYLE, _mobilenet_v2_style),
+    (MOBILENET_V3_STYLE, _mobilenet_v3_style),
+    (STAGED_STYLE, _staged),
+    (BLOCK_STRING_STYLE, _of_block_strings),
+)
+
+
 def reference_network(
     name: str,
     input_size: int = 224,
@@ -116,15 +133,11 @@ def reference_network(
     def scale(width: int) -> int:
         return width if width_multiplier == 1 else L.nearest_multiple(width * width_multiplier)
 
-    if name in MOBILENET_V2_STYLE:
-        template = _mobilenet_v2_style(MOBILENET_V2_STYLE[name], scale, classes)
-    elif name in MOBILENET_V3_STYLE:
-        template = _mobilenet_v3_style(MOBILENET_V3_STYLE[name], scale, classes)
-    elif name in STAGED_STYLE:
-        template = _staged(STAGED_STYLE[name], scale, classes)
-    else:
-        raise SpaceError(f"unknown reference network {name!r}", expected=f"one of {', '.join(REFERENCE_NETWORKS)}")
-    return decode(change(template), (input_size, input_size, channels), {})
+    for style, build in _STYLES:
+        if name in style:
+            template = build(style[name], scale, classes)
+            return decode(change(template), (input_size, input_size, channels), {})
+    raise SpaceError(f"unknown reference network {name!r}", expected=f"one of {', '.join(REFERENCE_NETWORKS)}")
 
 
 def point(space: NetworkSpace, name: str) -> Architecture:

@@ -1,0 +1,240 @@
+"""Block strings: networks of repeated layers as lines of text, for example `r2_k3_s22_e6_i16_o24_se0.25_noskip`.
+
+    r2      layers of the block; the first has its strides and reads what the block before makes
+    k3      side of the kernel
+    s22     strides of the first layer, vertical and horizontal
+    e6      expansion ratio of an inverted bottleneck; 1 for a separable convolution, which expands nothing
+    i16     filters that the block reads
+    o24     filters that each of its layers makes
+    se0.25  squeeze-and-excitation, to so large a share of the filters that a layer reads; without it, none
+    noskip  no residuals; without it, a layer that makes as many filters as it reads, at strides of 1, has one
+
+Two things have no published form, and the published reader refuses or misreads them: `conv` in place of `e` for full
+convolutions, gated by a share of the filters that they make; and `poolskip` for residuals whose shortcut is pooled.
+
+Source: tensorflow/tpu, `models/official/mnasnet/mnasnet_models.py`; MnasNet, arXiv:1807.11626.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+from nas_edge.errors import SpaceError
+from nas_edge.networks import layers as L
+from nas_edge.spaces import blocks
+
+EXAMPLE = "r2_k3_s22_e6_i16_o24_se0.25_noskip"
+HEAD_WIDTH = 1280
+POOL_SIZE = 3
+
+# Far beyond any published network: a string may come from anywhere.
+MOST_CHARACTERS = 100
+MOST_BLOCKS = 100
+_MOST = {"r": 100, "k": 31, "s": 99, "e": 100, "i": 100_000, "o": 100_000}
+_TOKEN = re.compile(r"([a-z]+)([0-9]+(?:\.[0-9]+)?)?")
+
+Skip: TypeAlias = Literal["none", "pool", "identity"]
+_SKIP_TEXTS: dict[Skip, str] = {"none": "_noskip", "pool": "_poolskip", "identity": ""}
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a block string says.
+
+    Attributes:
+        layers: how many there are.
+        kernel: side of the kernel.
+        strides: of the first layer.
+        expansion: ratio of the inverted bottleneck, 1 for a separable convolution; None for a full one.
+        in_filters: that the block reads.
+        filters: that each layer makes.
+        squeezed: share of the filters to which squeeze-and-excitation squeezes; 0 without it.
+        skip: the shortcut of layers that can have one.
+    """
+
+    layers: int
+    kernel: int
+    strides: int
+    expansion: int | None
+    in_filters: int
+    filters: int
+    squeezed: float = 0.0
+    skip: Skip = "identity"
+
+    def __str__(self) -> str:
+        """The block string."""
+        ratio = "conv" if self.expansion is None else f"e{self.expansion}"
+        text = f"r{self.layers}_k{self.kernel}_s{self.strides}{self.strides}_{ratio}_i{self.in_filters}_o{self.filters}"
+        gate = f"_se{self.squeezed:g}" if self.squeezed else ""
+        return f"{text}{gate}{_SKIP_TEXTS[self.skip]}"
+
+    @classmethod
+    def parse(cls, text: str) -> Block:
+        """Reads a block string.
+
+        Raises:
+            SpaceError: when it is none.
+        """
+        found = _tokens(text)
+        skips = [skip for skip, token in _SKIP_TEXTS.items() if token.removeprefix("_") in found]
+        if len(skips) > 1:
+            raise _error(text, "noskip and poolskip exclude each other")
+        if ("e" in found) == ("conv" in found):
+            raise _error(text, "it needs either e or conv")
+        vertical, horizontal = divmod(_integer(text, found, "s"), 10)
+        if vertical != horizontal or vertical == 0:
+            raise _error(text, "s needs two equal strides, as in s22")
+        squeezed = float(found.get("se", 0))
+        if "se" in found and not 0 < squeezed <= 1:
+            raise _error(text, "se needs a share above 0, up to 1")
+        kernel = _integer(text, found, "k")
+        if kernel % 2 == 0:
+            raise _error(text, "k needs an odd number")
+        return cls(
+            layers=_integer(text, found, "r"),
+            kernel=kernel,
+            strides=vertical,
+            expansion=None if "conv" in found else _integer(text, found, "e"),
+            in_filters=_integer(text, found, "i"),
+            filters=_integer(text, found, "o"),
+            squeezed=squeezed,
+            skip=skips[0] if skips else "identity",
+        )
+
+    def has_skip(self, number: int) -> bool:
+        """Whether a layer, numbered from 1, has a shortcut: its input and output have to be alike."""
+        alike = number > 1 or (self.strides == 1 and self.in_filters == self.filters)
+        return self.skip != "none" and alike
+
+
+def _tokens(text: str) -> dict[str, str]:
+    """What stands behind each name, which may be nothing."""
+    if len(text) > MOST_CHARACTERS:
+        raise _error(text, f"it has more than {MOST_CHARACTERS} characters")
+    found: dict[str, str] = {}
+    for token in text.split("_"):
+        match = _TOKEN.fullmatch(token)
+        if match is None or match[1] not in (*_MOST, "se", "conv", "noskip", "poolskip"):
+            raise _error(text, f"{token!r} has no meaning")
+        name, value = match[1], match[2] or ""
+        if name in found:
+            raise _error(text, f"{name} is given twice")
+        if bool(value) != (name in _MOST or name == "se"):
+            raise _error(text, f"{name} {'may not have' if value else 'needs'} a number")
+        found[name] = value
+    return found
+
+
+def _integer(text: str, found: dict[str, str], name: str) -> int:
+    if name not in found:
+        raise _error(text, f"{name} is missing")
+    if not found[name].isdecimal() or not 1 <= int(found[name]) <= _MOST[name]:
+        raise _error(text, f"{name} needs an integer from 1 to {_MOST[name]}")
+    return int(found[name])
+
+
+def _error(text: str, why: str) -> SpaceError:
+    shown = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
+    return SpaceError(f"{shown!r} is not a block string: {why}", expected=f"one such as {EXAMPLE}")
+
+
+def parse_all(texts: Sequence[str]) -> tuple[Block, ...]:
+    """Reads the blocks of a network.
+
+    Raises:
+        SpaceError: when one is no block string, or reads other filters than the one before it makes.
+    """
+    if not 1 <= len(texts) <= MOST_BLOCKS:
+        raise SpaceError(f"a network has 1 to {MOST_BLOCKS} blocks", received=f"{len(texts)}")
+    found = tuple(map(Block.parse, texts))
+    for before, after in pairwise(found):
+        if after.in_filters != before.filters:
+            raise SpaceError(f"the block {after} reads i{after.in_filters}, and {before} makes o{before.filters}")
+    return found
+
+
+# ---------------------------------------------------------------- layers of blocks
+
+# Makes a convolution of what makes it for a kernel size: of one size, or a choice among several.
+OverKernels: TypeAlias = Callable[[Callable[[int], L.Layer]], L.Layer]
+
+
+def layer(
+    expansion: int | L.OneOf | None,
+    filters: L.Width,
+    strides: int,
+    squeezed: float,
+    over_kernels: OverKernels,
+    gated: Callable[[L.Gate], L.Layer],
+) -> L.Sequential:
+    """A layer of a block, without its shortcut.
+
+    Args:
+        expansion: see `Block`.
+        filters: that it makes.
+        strides: in both directions.
+        squeezed: see `Block`; of a gate, wherever `gated` puts it.
+        over_kernels: makes its convolution.
+        gated: makes what stands for squeeze-and-excitation, given that.
+    """
+    parts: dict[str, L.Layer] = {}
+    if expansion is None:
+        parts["conv"] = over_kernels(lambda kernel: L.Conv2D(filters, kernel, strides))
+    else:
+        if expansion != 1:
+            parts["expand"] = blocks.conv_norm(L.Scaled(expansion), "relu")
+        parts["depthwise"] = over_kernels(lambda kernel: L.DepthwiseConv2D(kernel, strides))
+    # The gate sees the expanded filters.
+    gate = blocks.squeeze_excite(L.Scaled(squeezed, "whole", per=1.0 if expansion is None else expansion))
+    parts |= {"norm": L.BatchNorm(), "act": L.Activation("relu"), "se": gated(gate)}
+    if expansion is not None:
+        parts["project"] = blocks.conv_norm(filters, None)
+    return L.Sequential(tuple(parts.items()))
+
+
+def shortcut(skip: Skip) -> L.Layer:
+    """What is added to a layer: nothing, its input, or that pooled 3x3 at strides of 1."""
+    return {"none": L.Zero(), "pool": L.AveragePool(POOL_SIZE), "identity": L.Identity()}[skip]
+
+
+def template(
+    network: Sequence[Block],
+    classes: int,
+    dropout: float,
+    scale: Callable[[int], int] = lambda width: width,
+    stem_width: int | None = None,
+) -> L.Sequential:
+    """A network of blocks as published: a 3x3 stem of stride 2, the blocks, a head of 1,280 filters, a classifier.
+
+    Args:
+        network: its blocks.
+        classes: outputs.
+        dropout: before the classifier.
+        scale: gives the filters that stand for those of a string.
+        stem_width: filters of the stem; None for those that the first block reads.
+    """
+    stem = scale(stem_width or network[0].in_filters)
+    parts: dict[str, L.Layer] = {"stem": blocks.conv_norm(stem, "relu", 3, 2)}
+    for number, block in enumerate(_scaled(network, scale), start=1):
+        for i in range(1, block.layers + 1):
+            body = layer(
+                block.expansion,
+                block.filters,
+                block.strides if i == 1 else 1,
+                block.squeezed,
+                lambda make, kernel=block.kernel: make(kernel),  # type: ignore[misc]
+                lambda gate, block=block: gate if block.squeezed else L.Identity(),  # type: ignore[misc]
+            )
+            path = f"block{number}.layer{i}"
+            parts[path] = L.Residual(body, shortcut(block.skip)) if block.has_skip(i) else body
+    parts["head"] = blocks.conv_norm(scale(HEAD_WIDTH), "relu")
+    parts["pool"] = L.GlobalAveragePool()
+    return L.Sequential(tuple((parts | blocks.classifier(classes, dropout)).items()))
+
+
+def _scaled(network: Sequence[Block], scale: Callable[[int], int]) -> list[Block]:
+    return [replace(block, in_filters=scale(block.in_filters), filters=scale(block.filters)) for block in network]
