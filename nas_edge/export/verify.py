@@ -196,12 +196,12 @@ def file_quality(model: bytes, batches: Iterable[Batch], task: NetworkTask, thre
     if math.isfinite(value):
         bootstrapped = len(each) == count and task.bootstraps
         interval = (
-            bootstrap_interval(np.stack(each), task.quality) if bootstrapped else task.metric.interval(value, count)
+            bootstrap_interval(count, task.drawn_again(each)) if bootstrapped else task.metric.interval(value, count)
         )
     return FileQuality(
         value,
         np.concatenate(known) if known and len(known) == len(scores) else None,
-        np.sum(told, axis=0) if told and len(told) == len(parts) else None,
+        task.join_breakdowns(told) if told and len(told) == len(parts) else None,
         interval,
     )
 

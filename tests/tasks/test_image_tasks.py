@@ -208,9 +208,14 @@ def test_mean_iou_is_that_of_outputs_resized_to_the_masks() -> None:
 def test_an_interval_is_found_by_drawing_examples_again() -> None:
     correct = np.repeat([1.0, 0.0], [80, 20])
     statistics = np.stack([correct, np.ones(100)], axis=1)
-    low, high = bootstrap_interval(statistics, lambda total: float(total[0] / total[1])) or (None, None)
+
+    def share(times: Any) -> float:
+        total = times @ statistics
+        return float(total[0] / total[1])
+
+    low, high = bootstrap_interval(100, share) or (None, None)
     assert (low, high) == (pytest.approx(0.72, abs=0.02), pytest.approx(0.87, abs=0.02))  # 0.8 -+ 1.96 * 0.04
-    assert bootstrap_interval(statistics[:1], lambda total: 1.0) is None
+    assert bootstrap_interval(1, lambda times: 1.0) is None
 
 
 def test_networks_with_the_same_scores_do_not_differ() -> None:
