@@ -189,6 +189,8 @@ class BundleSection:
         snippet: Python lines that print what the array `outputs`, of one image, answers; `FOLDER` is the bundle's path.
         files: what goes into the bundle beside models and golden images, by name.
         manifest: what goes into the manifest.
+        android: further Kotlin sources of `example_android`, of its package, by source set and name, for example
+            `main/Decoding.kt` and `test/DecodingTest.kt`.
     """
 
     title: str
@@ -199,6 +201,7 @@ class BundleSection:
     snippet: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    android: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Task(ABC):
