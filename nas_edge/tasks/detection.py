@@ -62,6 +62,7 @@ class DetectionSettings(TaskSettings):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "data.source": "procedural:size=32,classes=4,difficulty=0.1,figures=3,train=1000,test=300",
+            "data.augmentation.crop_area": 1.0,
             "space.input_size": 32,
             "task.stride": 4,
         }

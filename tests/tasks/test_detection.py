@@ -54,7 +54,12 @@ def test_a_less_sure_box_of_the_same_class_is_left_out() -> None:
     np.testing.assert_allclose(overlaps(boxes[:1], boxes)[0], [1, 0.75, 0.75, 0.5, 0.5])
     labels = np.array([0, 0, 1, 0, 0])
     assert suppress(boxes, labels, 0.6, 100).tolist() == [0, 2, 3, 4]
-    assert suppress(boxes, labels, 0.75, 100).tolist() == [0, 1, 2, 4]  # the fourth has two thirds of the second
+    assert suppress(boxes, labels, 0.75, 100).tolist() == [0, 1, 2, 3, 4]
+    assert suppress(boxes[1:], labels[1:], 0.6, 100).tolist() == [
+        0,
+        1,
+        3,
+    ]  # of the fourth, two thirds are in the second
     assert suppress(boxes, labels, 0.6, 2).tolist() == [0, 2]
 
 

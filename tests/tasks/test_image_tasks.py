@@ -340,6 +340,8 @@ def test_values_and_masks_are_not_taught_by_images_that_no_longer_show_them(pres
     assert (values.shift, values.rotation_degrees, values.zoom, values.flip) == (0, 0, 0, False)
     assert (values.crop_area, values.randaugment) == (1, 0)
     assert changes("segmentation").randaugment == 0
+    boxes = changes("detection")
+    assert (boxes.randaugment, boxes.rotation_degrees, boxes.crop_area) == (0, 0, 1 if preset == "smoke" else 0.5)
     chosen = load_config(preset, flags={"task.name": "regression"}, settings=["data.augmentation.flip=true"])
     assert chosen.data.augmentation.flip
 
