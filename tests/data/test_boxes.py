@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from nas_edge.data.augmentation import Augmentation
@@ -243,3 +245,42 @@ def test_a_folder_must_have_annotations_of_boxes(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"instances_val\.json has boxes of '3', of which .* has none"):
         load(f"coco:{folder}", kind=BOXES)
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-2, 50) | st.floats() | st.text(max_size=3)
+ENTRY = st.dictionaries(
+    st.sampled_from(["id", "name", "image_id", "category_id", "bbox", "iscrowd"]),
+    SCALARS | st.lists(SCALARS, max_size=5),
+)
+
+
+@given(
+    name=st.sampled_from(["images", "categories", "annotations"]),
+    entries=st.lists(ENTRY | SCALARS, max_size=3) | SCALARS,
+    keeps=st.booleans(),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_annotations_hold_they_are_read_or_refused(
+    tmp_path: Path, name: str, entries: Any, keeps: bool
+) -> None:
+    folder = tmp_path / "set"
+    if not folder.exists():
+        coco(folder, train=annotations())
+    content = annotations()
+    # Entries of their own, or valid ones of which some fields are others.
+    if keeps and isinstance(entries, list):
+        pairs = zip(content[name], entries, strict=False)
+        entries = [{**valid, **(entry if isinstance(entry, dict) else {})} for valid, entry in pairs]
+    (folder / "annotations" / "instances_train.json").write_text(json.dumps({**content, name: entries}))
+    refused = ""
+    try:
+        found = load(f"coco:{folder}", kind=BOXES)
+    except DataError as error:
+        refused = str(error)
+    if refused:
+        assert len(refused.splitlines()) == 1
+        return
+    stored = found.labels[found.labels[..., CLASS] != NONE]
+    assert (stored[:, 1:3] < stored[:, 3:5]).all()
+    assert (stored[:, 1:3] >= 0).all()
+    assert (stored[:, 3:5] <= stored[:, 6:8]).all()
