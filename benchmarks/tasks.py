@@ -35,6 +35,7 @@ DATA = {
     "regression": "procedural:size=32,classes=4,difficulty=0.5",
     "embedding": "procedural:size=32,classes=8,difficulty=0.3",
     "segmentation": "procedural:size=32,classes=9,difficulty=0.3",
+    "detection": "procedural:size=32,classes=9,difficulty=0.3,figures=4",
 }
 QUICK_TASK, QUICK_DATA = "multi-label", "procedural:size=16,classes=4,difficulty=0.1,train=300,test=100"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-DATA_HELP = "digits, procedural, a folder of class folders, a .npz file, tfrecord:FOLDER or tfds:NAME."
+DATA_HELP = "digits, procedural, a folder of class folders, a .npz file, tfrecord:FOLDER, tfds:NAME or coco:FOLDER."
 DEVICE_HELP = "Where to measure; may be repeated for devices of one kind. See `nas-edge devices`."
 LATENCY_HELP = (
     "Where latencies of candidates come from: device (default), hybrid, model:FILE, table:FILE, sim:edgetpu, NAME:REST."
@@ -14,7 +14,9 @@ QUANTIZATION_HELP = (
     "aware trains with the roundings of int8; auto does so only where post-training costs more accuracy than "
     "export.accuracy_budget (default 0.01)."
 )
-TASK_HELP = "What networks are for: classification (default), multi-label, regression, embedding, segmentation."
+TASK_HELP = (
+    "What networks are for: classification (default), multi-label, regression, embedding, segmentation, detection."
+)
 RESUME_HELP = "Continue a stopped run."
 DELEGATE_HELP = (
     "cpu, none; on phones also gpu, nnapi (legacy), external:LIBRARY[,KEY=VALUE...]. These must take every operator; "

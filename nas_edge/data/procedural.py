@@ -52,6 +52,7 @@ class ProceduralSettings(Settings):
     train: int = Field(10_000, ge=2, le=_MAX_IMAGES, description="images to train with and to score on")
     test: int = Field(10_000, ge=2, le=_MAX_IMAGES, description="images to test with")
     seed: int = Field(0, ge=0, lt=2**31, description="of the images; those of another are others of the same classes")
+    figures: int = Field(1, ge=1, le=8, description="at most, of any class; several have boxes and masks only")
 
     @classmethod
     def parse(cls, text: str) -> ProceduralSettings:
@@ -89,7 +90,7 @@ class ProceduralSettings(Settings):
     @property
     def rules(self) -> Rules:
         """What determines every image."""
-        return Rules(self.size, self.classes, self.difficulty, self.seed)
+        return Rules(self.size, self.classes, self.difficulty, self.seed, self.figures)
 
     @property
     def parts(self) -> dict[Part, int]:
@@ -117,6 +118,8 @@ def load_procedural(text: str, processes: int | None = None, kind: TargetKind = 
         DataError: when there are no such images, or they cannot be kept.
     """
     settings = ProceduralSettings.parse(text)
+    if settings.figures > 1 and TARGETS[kind.name].of_one:
+        raise DataError(f"procedural: images of several figures have no {kind.name}", expected="figures=1")
     file = _file(settings, kind)
     with suppress(DataError):  # there is none, or it is damaged
         return _opened(file, kind)
@@ -149,7 +152,8 @@ def _opened(file: Path, kind: TargetKind) -> Dataset:
 
 def _file(settings: ProceduralSettings, kind: TargetKind = CLASSES) -> Path:
     targets = {} if kind is CLASSES else {"targets": kind.name}  # those of classes came first
-    key = json.dumps({**settings.model_dump(), "rendering": RENDERING, **targets}, sort_keys=True)
+    later = {"figures"} if settings.figures == 1 else set()  # so did images of one figure
+    key = json.dumps({**settings.model_dump(exclude=later), "rendering": RENDERING, **targets}, sort_keys=True)
     return cache_folder() / "procedural" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 
 

@@ -171,7 +171,7 @@ def write_bundle(
     files = _files(models, {**section.files, **(more_files or {})}) | golden | _measurements(models)
     texts = {README: bundle_readme, CARD: model_card}
     files |= {name: text(manifest, precision, section, metric).encode() for name, text in texts.items()}
-    _write(folder, files | example_files(manifest, precision, section.snippet), manifest)
+    _write(folder, files | example_files(manifest, precision, section), manifest)
     return verify_bundle(folder)
 
 

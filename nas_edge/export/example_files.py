@@ -6,6 +6,7 @@ and for `ModelFacts.kt`, which is written here.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,23 +14,31 @@ from typing import Any
 
 import numpy as np
 
+from nas_edge.errors import ExportError
+from nas_edge.tasks.base import BundleSection
+
 EXAMPLE, VERIFY, ANDROID = "example_python.py", "verify.py", "example_android"
-_FACTS = f"{ANDROID}/model/src/main/kotlin/ai/nasedge/example/ModelFacts.kt"
+_SOURCES = f"{ANDROID}/model/src/{{}}/kotlin/ai/nasedge/example/{{}}"
+_FACTS = _SOURCES.format("main", "ModelFacts.kt")
+_SOURCE = re.compile(r"(main|test|androidTest)/\w+\.kt")
 _ANSWER = "    print(outputs)  # replaced by the task's own lines\n"
 
 
-def example_files(manifest: Mapping[str, Any], precision: str, snippet: str) -> dict[str, bytes]:
+def example_files(manifest: Mapping[str, Any], precision: str, section: BundleSection) -> dict[str, bytes]:
     """Files by their names within a bundle.
 
     Args:
         manifest: of the bundle.
         precision: of the model that the examples run.
-        snippet: Python lines that print what the array `outputs` answers; `FOLDER` is the bundle's path.
+        section: what the task says, with its own lines of Python and sources in Kotlin.
+
+    Raises:
+        ExportError: for a source that has the name of another.
     """
     kept = Path(__file__).with_name("app_files")
     program = (kept / EXAMPLE).read_text(encoding="utf-8")
     assert program.count(_ANSWER) == 1
-    answer = textwrap.indent(snippet.rstrip("\n") + "\n", "    ")
+    answer = textwrap.indent(section.snippet.rstrip("\n") + "\n", "    ")
     files = {
         EXAMPLE: program.replace(_ANSWER, answer).encode(),
         VERIFY: (kept / VERIFY).read_bytes(),
@@ -38,6 +47,14 @@ def example_files(manifest: Mapping[str, Any], precision: str, snippet: str) -> 
     for path in sorted((kept / "android").rglob("*")):
         if path.is_file():
             files[f"{ANDROID}/{path.relative_to(kept / 'android').as_posix()}"] = path.read_bytes()
+    for name, content in section.android.items():
+        path_within = _SOURCES.format(*name.split("/", 1)) if _SOURCE.fullmatch(name) else ""
+        if not path_within or path_within in files:
+            raise ExportError(
+                f"invalid name of a task's Kotlin source: {name!r}",
+                expected="main/NAME.kt, test/NAME.kt or androidTest/NAME.kt, with a name of its own",
+            )
+        files[path_within] = content
     return files
 
 

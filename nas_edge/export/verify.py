@@ -188,7 +188,7 @@ def file_quality(model: bytes, batches: Iterable[Batch], task: NetworkTask, thre
     return FileQuality(
         score.value(),
         np.concatenate(known) if known and len(known) == len(scores) else None,
-        np.sum(told, axis=0) if told and len(told) == len(parts) else None,
+        task.join_breakdowns(told) if told and len(told) == len(parts) else None,
         score.interval(),
     )
 

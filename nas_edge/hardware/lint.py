@@ -128,6 +128,9 @@ def _places(layer: L.Layer, path: str) -> Iterator[_Place]:
     elif isinstance(layer, L.Residual):
         yield from _places(layer.body, path)
         yield from _places(layer.shortcut, join(path, "shortcut"))
+    elif isinstance(layer, L.Concatenate):
+        yield from _places(layer.first, join(path, "first"))
+        yield from _places(layer.second, join(path, "second"))
     elif isinstance(layer, L.OneOf):
         for index, choice in enumerate(layer.layers()):
             below = choice_path(path, layer, index)
@@ -263,6 +266,8 @@ class _Fitting:
             return L.Sequential(tuple((name, self.layer(part)) for name, part in layer.parts))
         if isinstance(layer, L.Residual):
             return L.Residual(self.layer(layer.body), self.layer(layer.shortcut))
+        if isinstance(layer, L.Concatenate):
+            return L.Concatenate(self.layer(layer.first), self.layer(layer.second))
         if isinstance(layer, L.Gate):
             if self._hardware.keeps_gates:
                 return L.Gate(self.layer(layer.body))

@@ -28,10 +28,12 @@ from nas_edge.networks.primitives.activation import ActivationName as Activation
 from nas_edge.networks.primitives.add import Add as Add
 from nas_edge.networks.primitives.average_pool import AveragePool as AveragePool
 from nas_edge.networks.primitives.batch_norm import BatchNorm as BatchNorm
+from nas_edge.networks.primitives.concat import Concat as Concat
 from nas_edge.networks.primitives.conv import Conv2D as Conv2D
 from nas_edge.networks.primitives.depthwise_conv import DepthwiseConv2D as DepthwiseConv2D
 from nas_edge.networks.primitives.dropout import Dropout as Dropout
 from nas_edge.networks.primitives.flatten import Flatten as Flatten
+from nas_edge.networks.primitives.flatten_places import FlattenPlaces as FlattenPlaces
 from nas_edge.networks.primitives.l2_normalize import L2Normalize as L2Normalize
 from nas_edge.networks.primitives.multiply import Multiply as Multiply
 from nas_edge.networks.primitives.path_dropout import PathDropout as PathDropout
@@ -69,11 +71,19 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class Concatenate:
+    """The rows of `first(x)` and then those of `second(x)`, which have as many columns and channels."""
+
+    first: Layer
+    second: Layer
+
+
+@dataclass(frozen=True)
 class Zero:
     """Nothing: what stands for a skipped layer, or for no shortcut. Only inside a `Residual`."""
 
 
-Layer: TypeAlias = Primitive | Sequential | Residual | Gate | Identity | Zero | OneOf
+Layer: TypeAlias = Primitive | Sequential | Residual | Concatenate | Gate | Identity | Zero | OneOf
 
 
 def sequential(**parts: Layer) -> Sequential:

@@ -43,6 +43,8 @@ def occurrences(layer: L.Layer, guard: Guard = ()) -> list[Occurrence]:
         return [found for _, part in layer.parts for found in occurrences(part, guard)]
     if isinstance(layer, L.Residual):
         return occurrences(layer.body, guard) + occurrences(layer.shortcut, guard)
+    if isinstance(layer, L.Concatenate):
+        return occurrences(layer.first, guard) + occurrences(layer.second, guard)
     if isinstance(layer, L.Gate):
         return occurrences(layer.body, guard)
     if isinstance(layer, L.OneOf):
@@ -96,6 +98,13 @@ class _Decoder:
             if shortcut is None or body is None:
                 return shortcut or body
             return self._graph.add(join(path, "add"), L.Add(), shortcut, body)
+        if isinstance(layer, L.Concatenate):
+            parts = {"first": layer.first, "second": layer.second}
+            made = [self.emit(part, source, join(path, name)) for name, part in parts.items()]
+            nodes = [name for name in made if name is not None]
+            if len(nodes) != len(made):
+                raise ValueError(f"{path}: a Zero layer may only stand directly inside a Residual")
+            return self._graph.add(join(path, "concat"), L.Concat(), *nodes)
         if isinstance(layer, L.Gate):
             self._gate_channels.append(self._graph.shape(source)[-1])
             gate = self.emit(layer.body, source, path)

@@ -220,6 +220,9 @@ class Supernet(keras.Model):  # type: ignore[misc]
         if isinstance(layer, L.Residual):
             self._find_widths(layer.body, channels, path, env, on, found)
             return self._find_widths(layer.shortcut, channels, join(path, "shortcut"), env, on, found)
+        if isinstance(layer, L.Concatenate):
+            self._find_widths(layer.first, channels, join(path, "first"), env, on, found)
+            return self._find_widths(layer.second, channels, join(path, "second"), env, on, found)
         if isinstance(layer, L.Gate):
             inner = dataclasses.replace(env, gate_channels=channels)
             self._find_widths(layer.body, channels, path, inner, on, found)
@@ -258,6 +261,10 @@ class Supernet(keras.Model):  # type: ignore[misc]
             return x
         if isinstance(layer, (L.Residual, L.OneOf)):
             return self._run_choice(layer, x, path, env)
+        if isinstance(layer, L.Concatenate):
+            first = self._run(layer.first, x, join(path, "first"), env)
+            second = self._run(layer.second, dataclasses.replace(x, penalty=first.penalty), join(path, "second"), env)
+            return dataclasses.replace(second, values=L.Concat().run((), first.values, second.values))
         if isinstance(layer, L.Gate):
             inner = _Environment(env.weights, env.numbers, env.masks, x.channels)
             gate = self._run(layer.body, x, path, inner)
@@ -465,6 +472,9 @@ def _build(layer: L.Layer, most: int, gate: int | None, path: str, leaves: dict[
     if isinstance(layer, L.Residual):
         _build(layer.body, most, gate, path, leaves, seed)
         return _build(layer.shortcut, most, gate, join(path, "shortcut"), leaves, seed)
+    if isinstance(layer, L.Concatenate):
+        _build(layer.first, most, gate, join(path, "first"), leaves, seed)
+        return _build(layer.second, most, gate, join(path, "second"), leaves, seed)
     if isinstance(layer, L.Gate):
         return _build(layer.body, most, most, path, leaves, seed)
     if isinstance(layer, L.OneOf):
@@ -531,6 +541,8 @@ def _channels(layer: L.Layer, channels: Tensor, env: _Environment) -> Tensor:
         return _channels(layer.layers()[0], channels, env)
     if isinstance(layer, L.Residual):
         return _channels(layer.shortcut, channels, env)
+    if isinstance(layer, L.Concatenate):
+        return _channels(layer.second, channels, env)
     return _width(layer.width, channels, env) if isinstance(layer, L.Primitive) else channels
 
 
@@ -544,6 +556,8 @@ def _most_shape(layer: L.Layer, shape: Shape) -> Shape:
         return _most_shape(layer.layers()[0], shape)
     if isinstance(layer, L.Residual):
         return _most_shape(layer.shortcut, shape)
+    if isinstance(layer, L.Concatenate):
+        return L.Concat().output_shape(_most_shape(layer.first, shape), _most_shape(layer.second, shape))
     if isinstance(layer, L.Primitive):
         return layer.with_width(resolve_width(layer.width, shape[-1], None, _largest)).output_shape(shape)
     return shape  # the others keep it
@@ -566,6 +580,8 @@ def _form(layer: Any, decisions: list[str]) -> Hashable:
         return tuple((name, _form(part, decisions)) for name, part in layer.parts)
     if isinstance(layer, L.Residual):
         return ("Residual", _form(layer.body, decisions), _form(layer.shortcut, decisions))
+    if isinstance(layer, L.Concatenate):
+        return ("Concatenate", _form(layer.first, decisions), _form(layer.second, decisions))
     if isinstance(layer, L.Gate):
         return ("Gate", _form(layer.body, decisions))
     if isinstance(layer, L.Scaled):

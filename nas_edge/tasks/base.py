@@ -189,6 +189,8 @@ class BundleSection:
         snippet: Python lines that print what the array `outputs`, of one image, answers; `FOLDER` is the bundle's path.
         files: what goes into the bundle beside models and golden images, by name.
         manifest: what goes into the manifest.
+        android: further Kotlin sources of `example_android`, of its package, by source set and name, for example
+            `main/Decoding.kt` and `test/DecodingTest.kt`.
     """
 
     title: str
@@ -199,6 +201,7 @@ class BundleSection:
     snippet: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    android: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -251,8 +254,8 @@ class NetworkTask(Task):
 
     Attributes:
         targets: what a batch's second array is.
-        bootstraps: whether the interval of a delivered file's metric is found by drawing test images again; only where
-            `statistics` are sums.
+        bootstraps: whether the interval of a delivered file's metric is found by drawing test images again; where
+            `statistics` are no sums, `drawn_again` has to say how.
     """
 
     delivers = True
@@ -329,6 +332,20 @@ class NetworkTask(Task):
     def quality(self, statistics: Array) -> float:
         """The metric's value, of joined `statistics`."""
 
+    def drawn_again(self, each: Sequence[Array]) -> Callable[[Array], float]:
+        """The metric of examples of which each counts several times, or not at all.
+
+        Args:
+            each: the `statistics` of each example.
+
+        Returns:
+            A function of how often each counts, whole numbers `[n]`.
+        """
+        import numpy as np
+
+        statistics = np.stack(each)
+        return lambda times: self.quality(times @ statistics)
+
     @abstractmethod
     def same_answer(self, first: Array, second: Array) -> float:
         """Share of examples, 0 to 1, for which an app would make the same of both outputs, float32 `[n, ...]`."""
@@ -354,19 +371,25 @@ class NetworkTask(Task):
         return None
 
     def breakdown(self, outputs: Array, targets: Array) -> Array | None:
-        """What a bundle says of a model beside the metric is worked out of; that of several batches is their sum.
+        """What a bundle says of a model beside the metric is worked out of.
 
         Args:
             outputs: float32 `[n, ...]`, of a file, dequantised; all of them numbers.
             targets: theirs.
 
         Returns:
-            An array of a fixed shape, such as a confusion matrix; None for nothing more to say.
+            An array of a fixed shape, such as a confusion matrix, or whatever `join_breakdowns` takes; None for nothing
+            more to say.
         """
         return None
 
+    def join_breakdowns(self, breakdowns: Sequence[Array]) -> Array:
+        """The breakdown of several batches as one: the sum, where nothing else is said."""
+        total: Array = sum(breakdowns[1:], start=breakdowns[0])
+        return total
+
     def describe_breakdown(self, total: Array, data: TaskData) -> Mapping[str, Any]:
-        """Entries of the manifest, JSON values by name, of summed `breakdown`.
+        """Entries of the manifest, JSON values by name, of joined `breakdown`.
 
         What is a mapping of mappings, for example `{"classes": {"cat": {"accuracy": 0.9, "images": 40}, ...}}`, becomes
         a table of the model card: of each its value in the metric, which comes first and may be None, and what else.

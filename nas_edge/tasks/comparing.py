@@ -13,12 +13,12 @@ _RESAMPLES = 1000
 _SHARE = 0.95
 
 
-def bootstrap_interval(statistics: Array, quality: Callable[[Array], float]) -> tuple[float, float] | None:
+def bootstrap_interval(count: int, quality: Callable[[Array], float]) -> tuple[float, float] | None:
     """95% interval of a metric, by how much it varies when examples are drawn again, with replacement.
 
     Args:
-        statistics: of each example, `[n, k]`; those of several add up.
-        quality: the metric's value, of summed statistics.
+        count: of examples.
+        quality: the metric's value, of how often each example counts, `[count]`; see `NetworkTask.drawn_again`.
 
     Returns:
         The interval, which contains the value itself; None for fewer than two examples, or where it cannot be computed.
@@ -26,15 +26,14 @@ def bootstrap_interval(statistics: Array, quality: Callable[[Array], float]) -> 
     Source: the percentile method of Efron, 1979, "Bootstrap methods: another look at the jackknife"; 1,000 samples,
     from a fixed seed, so that equal statistics have equal intervals.
     """
-    count = len(statistics)
     if count < 2:
         return None
     rng = np.random.default_rng(0)
     found = []
     for _ in range(_RESAMPLES):
         times = np.bincount(rng.integers(count, size=count), minlength=count)
-        found.append(quality(times @ statistics))
-    value, values = quality(statistics.sum(axis=0)), np.array(found)
+        found.append(quality(times))
+    value, values = quality(np.ones(count, np.int64)), np.array(found)
     if not (np.isfinite(values).all() and np.isfinite(value)):
         return None
     low, high = np.quantile(values, [(1 - _SHARE) / 2, (1 + _SHARE) / 2])
@@ -70,7 +69,7 @@ class ScoreWithInterval:
         if not math.isfinite(value):
             return None
         if self._task.bootstraps:
-            return bootstrap_interval(np.stack(self._each), self._task.quality)
+            return bootstrap_interval(self._count, self._task.drawn_again(self._each))
         return self._task.metric.interval(value, self._count)
 
 

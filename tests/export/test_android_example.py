@@ -10,6 +10,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,28 @@ from PIL import Image
 
 from nas_edge.data.dataset import EncodedImage
 from nas_edge.data.preprocessing import Preprocessing
+from nas_edge.errors import ExportError
 from nas_edge.export.bundle import DeliveredModel, write_bundle
 from nas_edge.export.convert import float32_tflite
+from nas_edge.export.example_files import example_files
 from nas_edge.networks.keras_model import keras_model
 from nas_edge.tasks.classification import ACCURACY, labels_section
+from nas_edge.tasks.detection_kotlin import kotlin_sources
 from tests.support.exported import LABELS, Exported, tiny_spec
 
 STUBS = Path(__file__).parents[1] / "support" / "kotlin_stubs"
+# Runs the test of what a detector's bundle has besides.
+DETECTIONS = """import ai.nasedge.example.DetectionsTest
+
+object RunDetections {
+    @JvmStatic
+    fun main(arguments: Array<String>) {
+        DetectionsTest().findsWhatThePythonProgramFinds()
+        println("found as in Python")
+    }
+}
+"""
+RULES = {"sides": [4, 2], "distance_scale": 4, "score_shift": 4.6, "least_score": 0.05, "overlap": 0.6, "most": 100}
 MODULE = "example_android/model/src"
 MAIN = f"{MODULE}/main/kotlin/ai/nasedge/example"
 
@@ -41,7 +57,7 @@ def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: P
         folder,
         models={"float32": DeliveredModel(float32)} | ({} if int8 is None else {"int8": DeliveredModel(int8)}),
         precision="float32" if int8 is None else "int8",
-        section=labels_section(LABELS),
+        section=replace(labels_section(LABELS), android=kotlin_sources(RULES)),
         metric=ACCURACY,
         preprocessing=preprocessing,
         golden_images=photographs,
@@ -60,7 +76,8 @@ def test_what_is_specific_to_the_model_is_generated(exported: Exported, tmp_path
     assert "Preprocessing(12, MEAN, STD, 0.875, true)" in facts
     assert re.search(r"OUTPUT_SCALE = [\d.e-]+f\n", facts)
     sources = sorted((folder / "example_android").rglob("*.kt"))
-    assert {path.name for path in sources} >= {"EdgeModel.kt", "Preprocessing.kt", "EdgeModelTest.kt"}
+    assert {path.name for path in sources} >= {"EdgeModel.kt", "Preprocessing.kt", "EdgeModelTest.kt", "Detections.kt"}
+    assert (folder / MODULE / "test/kotlin/ai/nasedge/example/DetectionsTest.kt") in sources
     for path in sources:
         text = path.read_text()
         assert text.count("{") == text.count("}"), path.name
@@ -79,6 +96,8 @@ def test_the_example_compiles_and_preprocesses_as_in_training(exported: Exported
         preprocessing = Preprocessing(12, 1, (120.0,), (60.0,))
         folder = bundle_of(exported.float32, exported.int8, tmp_path / "bundle", preprocessing)
     sources = [str(path) for path in (*STUBS.glob("*.kt"), *(folder / MODULE).rglob("*.kt"))]
+    (tmp_path / "RunDetections.kt").write_text(DETECTIONS)
+    sources.append(str(tmp_path / "RunDetections.kt"))
     program = tmp_path / "example.jar"
     built = subprocess.run(
         ["kotlinc", *sources, "-include-runtime", "-d", str(program)], capture_output=True, text=True, check=False
@@ -87,5 +106,22 @@ def test_the_example_compiles_and_preprocesses_as_in_training(exported: Exported
     run = ["java", f"-Dbundle={folder}", "-cp", str(program), "MainKt"]
     ran = subprocess.run(run, capture_output=True, text=True, check=False)
     assert ran.stdout == "preprocessed as recorded\n", ran.stderr
+    detects = ["java", "-cp", str(program), "RunDetections"]
+    ran = subprocess.run(detects, capture_output=True, text=True, check=False)
+    assert ran.stdout == "found as in Python\n", ran.stderr
     np.save(folder / "golden/0_input.npy", np.load(folder / "golden/0_input.npy") + np.float32(0.05))
     assert "image 0, value 0" in subprocess.run(run, capture_output=True, text=True, check=False).stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["Own.kt", "main/../Own.kt", "main/EdgeModel.kt", "main/Own.java", "test/PreprocessingTest.kt"]
+)
+def test_a_tasks_sources_have_plain_names_of_their_own(name: str) -> None:
+    manifest = {
+        "models": {"int8": {"file": "m", "tolerance": 1, "output": {"dtype": "int8", "scale": 1, "zero_point": 0}}},
+        "preprocessing": Preprocessing(12, 1, (120.0,), (60.0,)).manifest(),
+        "golden": [],
+    }
+    section = replace(labels_section(LABELS), android={name: b""})
+    with pytest.raises(ExportError, match="invalid name of a task's Kotlin source"):
+        example_files(manifest, "int8", section)

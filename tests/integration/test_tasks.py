@@ -22,6 +22,7 @@ SETTINGS = {
     "regression": (DRAWN,),
     "embedding": (),
     "segmentation": (DRAWN, "task.stride=2"),
+    "detection": (f"{DRAWN},figures=2", "task.stride=2", "task.width=16"),
 }
 SHORT = (
     "space.name=tiny",

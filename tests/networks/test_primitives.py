@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[Primitive, Shape]] = {
     "unit length": (L.L2Normalize(), (1, 1, 8)),
     "resize": (L.Resize(7, 6), (3, 3, 8)),
     "resize to the same size": (L.Resize(4, 4), (4, 4, 8)),
+    "places in a row": (L.FlattenPlaces(), (3, 4, 8)),
 }
 
 

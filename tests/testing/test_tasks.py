@@ -18,13 +18,16 @@ from nas_edge.testing import check_task
 from tests.support.brightness import Brightness, BrightnessSettings
 
 # On which a task is tried; the digits have classes only.
-SOURCES = dict.fromkeys(("multi-label", "regression", "segmentation"), "procedural:size=16,classes=4,train=80,test=40")
+DRAWN = "procedural:size=16,classes=4,train=80,test=40"
+SOURCES = {**dict.fromkeys(("multi-label", "regression", "segmentation"), DRAWN), "detection": f"{DRAWN},figures=2"}
+# Settings for images that small.
+SMALL = {"detection": {"name": "detection", "stride": 4}}
 
 
 @pytest.mark.parametrize("name", TASKS.entries)
 def test_the_packages_own_tasks_pass(name: str) -> None:
     data = DataSettings(source=SOURCES.get(name, "digits"))
-    check_task(lambda: TASKS.make(TASKS.settings(name)), data)
+    check_task(lambda: TASKS.make(TASKS.settings(SMALL.get(name, name))), data)
 
 
 def test_a_task_without_classes_passes() -> None:
@@ -152,6 +155,10 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "file name": (lambda: with_section(files={"../x": b""}), "plain name, received '../x'"),
     "file": (lambda: with_section(files={"x": "text"}), "x must be bytes, received str"),
     "statistics": (lambda: Broken(statistics=lambda o, t: np.array([0.5, 1.0])), "do not add up"),
+    "drawn again": (
+        lambda: Broken(bootstraps=True, drawn_again=lambda each: lambda times: 2.0),
+        "all count once have the metric 2.0 by `drawn_again`",
+    ),
     "statistics type": (lambda: Broken(statistics=lambda o, t: np.zeros((1, 2))), r"float64 \[k\]"),
     "same answer": (lambda: Broken(same_answer=lambda *_: 0.5), "of the same outputs must be 1"),
     "always the same": (lambda: Broken(same_answer=lambda *_: 1.0), "of opposite outputs"),
