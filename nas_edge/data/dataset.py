@@ -1,7 +1,8 @@
 """Examples as the rest of the project sees them, and the checks that every source of them shares.
 
-A source hands out images as they are stored: encoded files are decoded, cropped and resized by whoever makes batches
-(`loading.py`), so that a random crop is taken from the original.
+A source hands out examples as they are stored: encoded images are decoded, cropped and resized by whoever makes batches
+(`loading.py`), so that a random crop is taken from the original. What is stored is known to the source and to the
+preprocessing that goes with it; most are images.
 """
 
 from __future__ import annotations
@@ -50,17 +51,17 @@ StoredImage: TypeAlias = Pixels | EncodedImage
 StoredImages: TypeAlias = Pixels | Sequence[StoredImage]
 
 
-class Images(Protocol):
-    """Images as they are stored, read when asked for: an array `uint8 [n, height, width, channels]`, or files.
+class Stored(Protocol):
+    """Examples as they are stored, read when asked for; images are `uint8 [n, height, width, channels]`, or files.
 
     What Grain calls a random-access data source.
     """
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Number of examples."""
 
-    def __getitem__(self, index: int, /) -> StoredImage:
-        """One of them; may be asked for from several threads at once."""
+    def __getitem__(self, index: int, /) -> Any:
+        """One of them, a `StoredImage` if it is an image; may be asked for from several threads at once."""
 
 
 class Targets(Protocol):
@@ -110,10 +111,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and what a network is to answer for each.
+    """Examples and what a network is to answer for each.
 
     Attributes:
-        images: as they are stored, all of one or all of three channels.
+        images: the examples, as they are stored; images are all of one or all of three channels.
         labels: the task's targets, `[n, ...]`, an array or read on demand; of a classifier an array `int32 [n]`, from 0
             to the number of classes less one.
         class_names: one per class, label or value; none where there are no such.
@@ -125,7 +126,7 @@ class Dataset:
         target_view: makes a network's targets of stored ones where those change with the image; None where they do not.
     """
 
-    images: Images
+    images: Stored
     labels: Any
     class_names: tuple[str, ...] = ()
     test_start: int | None = None
@@ -155,8 +156,8 @@ class Dataset:
         first = self.images[0]
         return 1 if isinstance(first, np.ndarray) and first.shape[-1] == 1 else 3
 
-    def stored(self, indices: Indices) -> StoredImages:
-        """The images at `indices`, as they are stored."""
+    def stored(self, indices: Indices) -> Any:
+        """The examples at `indices`, as they are stored; of images, `StoredImages`."""
         if isinstance(self.images, np.ndarray):
             return self.images[indices]
         return [self.images[int(index)] for index in indices]
