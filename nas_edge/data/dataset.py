@@ -25,7 +25,7 @@ Indices: TypeAlias = NDArray[np.int64]  # [n]
 
 SUB_FOLDER = "sub-folder"
 NO_EXTENSION = "no extension"
-MISPLACED = "image outside the class folders"
+MISPLACED = "outside the class folders"
 
 # How many bad images, or types of ignored files, a message names before it only counts.
 _NAMED = 10
@@ -79,13 +79,15 @@ class LeftOut:
     """What a source holds and the dataset does not.
 
     Attributes:
-        ignored: number of entries that are not images in a class folder, by extension, or by `SUB_FOLDER`,
-            `NO_EXTENSION` or `MISPLACED`. Hidden files are not counted.
-        skipped: for each bad image that was skipped, which one it is and what is wrong with it.
+        ignored: number of entries that are not examples in a class folder, by extension, or by `SUB_FOLDER`,
+            `NO_EXTENSION` or what ends with `MISPLACED`. Hidden files are not counted.
+        skipped: for each bad example that was skipped, which one it is and what is wrong with it.
+        example: what one is called.
     """
 
     ignored: Mapping[str, int] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    example: str = "image"
 
     def lines(self) -> tuple[str, ...]:
         """What to tell the user, a line each; none when nothing was left out."""
@@ -97,11 +99,15 @@ class LeftOut:
                 named.append(f"other types ({sum(count for _, count in counts[_NAMED:]):,})")
             nouns = ("entry", "entries") if SUB_FOLDER in self.ignored else ("file", "files")
             total = sum(self.ignored.values())
-            says = f"{nouns[0]} that is not a usable image" if total == 1 else f"{nouns[1]} that are not usable images"
+            one, several = (
+                f"{nouns[0]} that is not a usable {self.example}",
+                f"{nouns[1]} that are not usable {self.example}s",
+            )
+            says = one if total == 1 else several
             lines.append(f"ignored {total:,} {says}: {', '.join(named)}")
         if self.skipped:
-            images = "1 bad image" if len(self.skipped) == 1 else f"{len(self.skipped):,} bad images"
-            lines.append(f"skipped {images}: {_first_of(self.skipped)}")
+            bad = f"bad {self.example}" if len(self.skipped) == 1 else f"bad {self.example}s"
+            lines.append(f"skipped {len(self.skipped):,} {bad}: {_first_of(self.skipped)}")
         return tuple(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -163,14 +169,17 @@ class Dataset:
         return [self.images[int(index)] for index in indices]
 
 
-def settle_bad(bad: Sequence[str], total: int, skip_bad: bool, where: str = "") -> tuple[str, ...]:
-    """Refuses bad images, all in one error, unless they are to be skipped.
+def settle_bad(
+    bad: Sequence[str], total: int, skip_bad: bool, where: str = "", example: str = "image"
+) -> tuple[str, ...]:
+    """Refuses bad examples, all in one error, unless they are to be skipped.
 
     Args:
-        bad: which image, and what is wrong with it, for each.
-        total: how many images were checked.
+        bad: which example, and what is wrong with it, for each.
+        total: how many were checked.
         skip_bad: whether to go on without them.
         where: the file they are in, where `bad` does not name it.
+        example: what one is called.
 
     Returns:
         `bad`, for `LeftOut.skipped`.
@@ -184,7 +193,7 @@ def settle_bad(bad: Sequence[str], total: int, skip_bad: bool, where: str = "") 
     if len(bad) == 1:
         raise BadImagesError(f"{begins}{bad[0]}", fix="replace or remove it, or skip it with --skip-bad")
     raise BadImagesError(
-        f"{begins}{len(bad):,} of {total:,} images cannot be used: {_first_of(bad)}",
+        f"{begins}{len(bad):,} of {total:,} {example}s cannot be used: {_first_of(bad)}",
         fix="replace or remove them, or skip them with --skip-bad",
     )
 

@@ -240,25 +240,40 @@ def standardize(
         DataError: when a channel is constant.
     """
     plain = to_unit_range(input_size, channels, crop, resize)
-    chosen = train[:: -(-len(train) // STATISTICS_IMAGES)]
-    total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    parts = [chosen[start : start + 256] for start in range(0, len(chosen), 256)]
-    for sums in in_threads(partial(_sums, dataset, plain), parts, workers):
-        total += sums[0]
-        squares += sums[1]
-    count = len(chosen) * input_size**2
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+    mean, std = moments(dataset, train, plain, workers)
     if not (std > 1e-3).all():
         raise DataError("the training images have a constant colour channel; check the data")
     return ImagePreprocessing(input_size, channels, tuple(mean.tolist()), tuple(std.tolist()), crop, resize)
 
 
-def _sums(dataset: Dataset, plain: ImagePreprocessing, indices: Indices) -> NDArray[np.float64]:
-    """Sums of the pixel values and of their squares, `[2, channels]`; exact, since the values are whole numbers."""
-    total, squares = np.zeros(plain.channels), np.zeros(plain.channels)
+def moments(
+    dataset: Dataset, train: Indices, plain: Preprocessing, workers: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation per channel of what `plain.fit` makes of training examples, `[channels]` each.
+
+    Args:
+        dataset: the examples.
+        train: indices of those to train with, of which at most `STATISTICS_IMAGES`, evenly spaced, are read.
+        plain: makes the values.
+        workers: threads that decode; they do not change the result.
+    """
+    height, width, channels = plain.shape
+    chosen = train[:: -(-len(train) // STATISTICS_IMAGES)]
+    total, squares = np.zeros(channels), np.zeros(channels)
+    parts = [chosen[start : start + 256] for start in range(0, len(chosen), 256)]
+    for sums in in_threads(partial(_sums, dataset, plain), parts, workers):
+        total += sums[0]
+        squares += sums[1]
+    count = len(chosen) * height * width
+    mean = total / count
+    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+
+
+def _sums(dataset: Dataset, plain: Preprocessing, indices: Indices) -> NDArray[np.float64]:
+    """Sums of the values and of their squares, `[2, channels]`; exact for pixels, which are whole numbers."""
+    total, squares = np.zeros(plain.shape[-1]), np.zeros(plain.shape[-1])
     for start in range(0, len(indices), 32):
-        pixels = plain.fit(dataset.stored(indices[start : start + 32])).astype(np.float64)
-        total += pixels.sum(axis=(0, 1, 2))
-        squares += np.square(pixels).sum(axis=(0, 1, 2))
+        values = plain.fit(dataset.stored(indices[start : start + 32])).astype(np.float64)
+        total += values.sum(axis=(0, 1, 2))
+        squares += np.square(values).sum(axis=(0, 1, 2))
     return np.stack([total, squares])
