@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from nas_edge.export.inputs.base import InputKind
 from nas_edge.export.inputs.image import IMAGE
+from nas_edge.export.inputs.log_mel import LOG_MEL
 
-INPUTS: Mapping[str, InputKind] = {"image": IMAGE}
+INPUTS: Mapping[str, InputKind] = {"image": IMAGE, "log-mel": LOG_MEL}
 
 __all__ = ["INPUTS", "InputKind"]

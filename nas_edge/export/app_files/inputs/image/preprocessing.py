@@ -1,4 +1,4 @@
-"""From an image file to the network's input, as in training. Requires NumPy and Pillow: `pip install numpy pillow`."""
+"""From an image file to the network's input, as in training. Requires NumPy and Pillow."""
 
 from __future__ import annotations
 
