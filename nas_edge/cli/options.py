@@ -14,7 +14,10 @@ QUANTIZATION_HELP = (
     "aware trains with the roundings of int8; auto does so only where post-training costs more accuracy than "
     "export.accuracy_budget (default 0.01)."
 )
-TASK_HELP = "What networks are for: classification (default), multi-label, regression, embedding, segmentation."
+TASK_HELP = (
+    "What networks are for: classification (default), multi-label, regression, embedding, segmentation, "
+    "keyword-spotting."
+)
 RESUME_HELP = "Continue a stopped run."
 DELEGATE_HELP = (
     "cpu, none; on phones also gpu, nnapi (legacy), external:LIBRARY[,KEY=VALUE...]. These must take every operator; "

@@ -211,9 +211,11 @@ class Task(ABC):
     Attributes:
         delivers: whether a run ends with a trained network; otherwise with the architecture that was found.
         metric: what quality is.
+        examples: what examples are called, several of them.
     """
 
     delivers: ClassVar[bool] = False
+    examples: ClassVar[str] = "images"
     metric: Metric
 
     def __init__(self, settings: TaskSettings) -> None:
@@ -235,13 +237,14 @@ class Task(ABC):
         """One line that lets a user see that this is the data they meant."""
         parts = data.split
         train, validation, test = (len(part) for part in (parts.train, parts.validation, parts.test))
+        every = f"{train + validation + test} {self.examples}{self.contents(data)}"
         return (
-            f"data {settings.source}: {train + validation + test} images{self.contents(data)}; {train} to train with, "
-            f"{validation} to score architectures, {test} to test"
+            f"data {settings.source}: {every}; {train} to train with, {validation} to score architectures, "
+            f"{test} to test"
         )
 
     def contents(self, data: TaskData) -> str:
-        """What the images are of, as it follows their number in `describe`: ` of 10 classes`; may be empty."""
+        """What the examples are of, as it follows their number in `describe`: ` of 10 classes`; may be empty."""
         return ""
 
 

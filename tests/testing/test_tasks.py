@@ -18,7 +18,10 @@ from nas_edge.testing import check_task
 from tests.support.brightness import Brightness, BrightnessSettings
 
 # On which a task is tried; the digits have classes only.
-SOURCES = dict.fromkeys(("multi-label", "regression", "segmentation"), "procedural:size=16,classes=4,train=80,test=40")
+SOURCES = {
+    **dict.fromkeys(("multi-label", "regression", "segmentation"), "procedural:size=16,classes=4,train=80,test=40"),
+    "keyword-spotting": "procedural:classes=4,train=80,test=40",
+}
 
 
 @pytest.mark.parametrize("name", TASKS.entries)
