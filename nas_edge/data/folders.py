@@ -267,7 +267,7 @@ def _refuse_empty(every: Sequence[_ClassFolder], why: str, left_out: LeftOut) ->
 
 def _class_folders(folder: Path, files: FileKind, ignored: Counter[str]) -> tuple[list[str], list[list[Path]]]:
     """Class names, and the class folders of each part: of all files, or of those to train, score and test with."""
-    found = [path for path in _sub_folders(folder, files, ignored) if path.name not in files.aside]
+    found = _sub_folders(folder, files, ignored)
     by_name = {path.name: path for path in found}
     given = [_only(folder, by_name, names, files) for names in (_TRAIN, _VALIDATION, _TEST)]
     named = [path for path in given if path is not None]
@@ -308,7 +308,7 @@ def _sub_folders(folder: Path, files: FileKind, ignored: Counter[str]) -> list[P
     """Class folders, in order; files beside them are counted in `ignored`."""
     found = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in (files.lists or ()):
+        if path.name.startswith(".") or path.name in (*files.aside, *(files.lists or ())):
             continue
         if path.is_dir():
             found.append(path)

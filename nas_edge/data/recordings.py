@@ -2,7 +2,7 @@
 
     FOLDER/yes/*.wav
     FOLDER/no/*.wav
-    FOLDER/_background_noise_/*.wav     noise to train with, of any length (optional)
+    FOLDER/_background_noise_/*.wav     noise to train with, of any length (optional; also in train/)
     FOLDER/validation_list.txt         `yes/0a7c2a8d_nohash_0.wav` in each line: to score architectures with (optional)
     FOLDER/testing_list.txt            likewise, to test with (optional)
 
@@ -75,7 +75,8 @@ def load_recordings(
         aside=(NOISE,),
         lists=_LISTS,
     )
-    return load_folder(folder, skip_bad, workers, files), _noises(folder / NOISE, sample_rate_hz)
+    noises = [noise for place in (folder, folder / "train") for noise in _noises(place / NOISE, sample_rate_hz)]
+    return load_folder(folder, skip_bad, workers, files), tuple(noises)
 
 
 def problem_with_recording(sample_rate_hz: int, path: Path, decode: bool = False) -> str:

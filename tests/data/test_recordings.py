@@ -132,6 +132,15 @@ def test_a_folder_has_a_class_in_each_sub_folder_and_noise(tmp_path: Path) -> No
     assert data.left_out.lines() == ("ignored 1 file that is not a usable recording: .md (1)",)
 
 
+def test_noise_may_be_beside_the_classes_to_train_with(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        folder_of(tmp_path / part, 2)
+        (tmp_path / part / "_background_noise_").mkdir()
+        (tmp_path / part / "_background_noise_" / "rain.wav").write_bytes(wav_file(tone(50), RATE))
+    data, noises = load(tmp_path)
+    assert (data.class_names, data.test_start, len(data), len(noises)) == (("no", "yes"), 4, 8, 1)
+
+
 def test_lists_say_what_is_scored_and_tested(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     (folder / "testing_list.txt").write_text("no/3.wav\nyes/1.wav\nmaybe/0.wav\n")
