@@ -206,7 +206,7 @@ def _as_listed(folder: Path, every: Sequence[_ClassFolder], lists: tuple[str, st
                 raise DataError(f"{folder / name} names no file of class {printable(found.folder.name)!r}; add some")
             part.append(_ClassFolder(found.folder, chosen, {}))
         parts.append(part)
-    taken = set().union(*named.values())
+    taken = set(chain.from_iterable(named.values()))
     rest = [[file for file in found.files if f"{found.folder.name}/{file}" not in taken] for found in every]
     for found, files in zip(every, rest, strict=True):
         if not files:
@@ -214,8 +214,8 @@ def _as_listed(folder: Path, every: Sequence[_ClassFolder], lists: tuple[str, st
                 f"{' and '.join(named)} of {folder} name every file of class {printable(found.folder.name)!r}; leave "
                 "some to train with"
             )
-    if twice := set.intersection(*named.values()) if len(named) > 1 else set():
-        raise DataError(f"{printable(min(twice))} is in {' and in '.join(named)} of {folder}; leave it in one of them")
+    if twice := sorted(line for line in taken if all(line in lines for lines in named.values()) and len(named) > 1):
+        raise DataError(f"{printable(twice[0])} is in {' and in '.join(named)} of {folder}; leave it in one of them")
     return [[_ClassFolder(found.folder, files, {}) for found, files in zip(every, rest, strict=True)], *parts]
 
 
