@@ -15,7 +15,8 @@ QUANTIZATION_HELP = (
     "export.accuracy_budget (default 0.01)."
 )
 TASK_HELP = (
-    "What networks are for: classification (default), multi-label, regression, embedding, segmentation, detection."
+    "What networks are for: classification (default), multi-label, regression, embedding, segmentation, detection, "
+    "keyword-spotting."
 )
 RESUME_HELP = "Continue a stopped run."
 DELEGATE_HELP = (

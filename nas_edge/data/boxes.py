@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_edge.data.augmentation import Augmentation, Draws, crop_box
-from nas_edge.data.preprocessing import Preprocessing
+from nas_edge.data.preprocessing import ImagePreprocessing
 from nas_edge.data.targets import NONE
 
 # Columns.
@@ -34,7 +34,7 @@ class BoxView:
     def __call__(
         self,
         boxes: NDArray[np.float32],
-        preprocessing: Preprocessing,
+        preprocessing: ImagePreprocessing,
         augmentation: Augmentation | None = None,
         draws: Draws | None = None,
     ) -> NDArray[np.float32]:
@@ -70,7 +70,10 @@ class BoxView:
 
 
 def _crops(
-    sizes: Sequence[Sequence[int]], preprocessing: Preprocessing, augmentation: Augmentation | None, draws: Draws | None
+    sizes: Sequence[Sequence[int]],
+    preprocessing: ImagePreprocessing,
+    augmentation: Augmentation | None,
+    draws: Draws | None,
 ) -> list[tuple[int, int, int, int]]:
     """What is cut out of each image of those widths and heights."""
     if augmentation is None or draws is None or augmentation.crop_area == 1:

@@ -1,7 +1,8 @@
 """The programs of a bundle: `example_python.py`, `verify.py` and the Kotlin module in `example_android/`.
 
-They are kept as files in `app_files/`, and are the same in every bundle, but for the lines that print a task's answer
-and for `ModelFacts.kt`, which is written here.
+They are kept as files in `app_files/`, and are the same in every bundle, but for the lines that print a task's answer,
+for `ModelFacts.kt`, which is written here, and for what makes inputs: `preprocessing.py` and its like in Kotlin are in
+`app_files/inputs/`, by kind of input.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from nas_edge.errors import ExportError
+from nas_edge.export.inputs import INPUTS
 from nas_edge.tasks.base import BundleSection
 
-EXAMPLE, VERIFY, ANDROID = "example_python.py", "verify.py", "example_android"
+EXAMPLE, PREPROCESSING, VERIFY, ANDROID = "example_python.py", "preprocessing.py", "verify.py", "example_android"
 _SOURCES = f"{ANDROID}/model/src/{{}}/kotlin/ai/nasedge/example/{{}}"
 _FACTS = _SOURCES.format("main", "ModelFacts.kt")
 _SOURCE = re.compile(r"(main|test|androidTest)/\w+\.kt")
@@ -39,14 +41,17 @@ def example_files(manifest: Mapping[str, Any], precision: str, section: BundleSe
     program = (kept / EXAMPLE).read_text(encoding="utf-8")
     assert program.count(_ANSWER) == 1
     answer = textwrap.indent(section.snippet.rstrip("\n") + "\n", "    ")
+    inputs = kept / "inputs" / manifest["preprocessing"]["kind"].replace("-", "_")
     files = {
         EXAMPLE: program.replace(_ANSWER, answer).encode(),
+        PREPROCESSING: (inputs / PREPROCESSING).read_bytes(),
         VERIFY: (kept / VERIFY).read_bytes(),
         _FACTS: _model_facts(manifest, precision).encode(),
     }
-    for path in sorted((kept / "android").rglob("*")):
-        if path.is_file():
-            files[f"{ANDROID}/{path.relative_to(kept / 'android').as_posix()}"] = path.read_bytes()
+    for folder in (kept / "android", inputs / "android"):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                files[f"{ANDROID}/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
     for name, content in section.android.items():
         path_within = _SOURCES.format(*name.split("/", 1)) if _SOURCE.fullmatch(name) else ""
         if not path_within or path_within in files:
@@ -61,7 +66,6 @@ def example_files(manifest: Mapping[str, Any], precision: str, section: BundleSe
 def _model_facts(manifest: Mapping[str, Any], precision: str) -> str:
     model, rules = manifest["models"][precision], manifest["preprocessing"]
     result = model["output"]
-    bicubic = "true" if rules["resize"].startswith("bicubic") else "false"
     mean, std = (", ".join(f"{float(value)!r}f" for value in rules[key]) for key in ("mean", "std"))
     return f"""package ai.nasedge.example
 
@@ -69,7 +73,7 @@ def _model_facts(manifest: Mapping[str, Any], precision: str) -> str:
 object ModelFacts {{
     const val FILE = "{model["file"]}"
     const val PRECISION = "{precision}"
-    const val GOLDEN_IMAGES = {len(manifest["golden"])}
+    const val GOLDEN_EXAMPLES = {len(manifest["golden"])}
 
     /** The largest difference of an output from the recorded one. */
     const val TOLERANCE = {float(model["tolerance"])!r}f
@@ -80,6 +84,6 @@ object ModelFacts {{
     val MEAN = floatArrayOf({mean})
     val STD = floatArrayOf({std})
 
-    fun preprocessing() = Preprocessing({rules["input_size"]}, MEAN, STD, {float(rules["crop_fraction"])!r}, {bicubic})
+    fun preprocessing() = {INPUTS[rules["kind"]].kotlin(rules)}
 }}
 """

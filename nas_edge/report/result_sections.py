@@ -79,7 +79,7 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
     table = make_table("delivered", "", columns, rows)
     says = [
         f"Each network was {_training(facts)} with the same recipe, converted, and measured on the device, interleaved "
-        f"with the others. Its test {metric} is that of exactly this file, on test images used in neither search nor "
+        f"with the others. Its test {metric} is that of exactly this file, on test examples used in neither search nor "
         "training."
     ]
     says += _training_options(facts, [network.name for network in result.rows])
@@ -167,12 +167,12 @@ def _training_options(facts: RunFacts, names: Sequence[str]) -> list[str]:
             says.append(f"Trainings started from {facts.warm_start.what}: {'; '.join(each)}.")
     if facts.teacher is not None:
         quality = facts.teacher.quality
-        known = "" if quality is None else f", whose {facts.metric.name} on validation images is "
+        known = "" if quality is None else f", whose {facts.metric.name} on validation examples is "
         known += "" if quality is None else facts.quality_text(quality)
         says.append(f"All learned from the largest network of the space as well{known}.")
     ended = [f"{name} {facts.early_stops[name]}" for name in names if name in facts.early_stops]
     if ended:
-        says.append(f"Trainings stop early by validation images: {'; '.join(ended)}.")
+        says.append(f"Trainings stop early by validation examples: {'; '.join(ended)}.")
     decay = getattr(facts.config.training, "ema_decay", None)
     if decay is not None:
         says.append(f"Weights are a moving average over the steps, with a decay of {decay:g}.")
@@ -226,8 +226,8 @@ def halving_section(facts: RunFacts) -> Section | None:
     ]
     both = " Those of the search and of the random baseline were treated alike." if len(facts.halving) > 1 else ""
     says = (
-        "Finalists were each trained on their own, without validation images, and the better half went on with twice "
-        f"the epochs. The columns after so many epochs are the {facts.metric.name} on all validation images.{both}",
+        "Finalists were each trained on their own, without validation examples, and the better half went on with twice "
+        f"the epochs. The columns after so many epochs are the {facts.metric.name} on all validation examples.{both}",
     )
     return Section("halving", "Trained finalists", says, tables=(make_table("halving", "", columns, rows),))
 

@@ -101,7 +101,7 @@ def table(result: RunResult, run: Path, metric: Metric) -> str:
     notes = []
     if result.test_images is not None:
         intervals = ", with 95% intervals" if any(row.accuracy_interval for row in result.rows) else ""
-        notes.append(f"{metric.name}: on {result.test_images} test images{intervals}")
+        notes.append(f"{metric.name}: on {result.test_images} test examples{intervals}")
     notes += [f"{precision} on {result.device}: {check}" for precision, check in result.on_device_check.items()]
     notes += [
         f"{precision} on {each.device}: {check}"

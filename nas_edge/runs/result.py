@@ -52,7 +52,7 @@ class ResultRow:
         name: what it is.
         architecture: its index string, or the published network's name.
         quality: on validation data, as the search scored it; None for a network from outside the space.
-        accuracy: on test images, in the task's metric, by precision; empty where nothing was trained.
+        accuracy: on test examples, in the task's metric, by precision; empty where nothing was trained.
         latency: measurements by precision; likewise.
         estimate_ms: what the search went by, where that was not the device.
         accuracy_interval: 95% intervals of `accuracy`, where they are known.
@@ -114,7 +114,7 @@ class OnDeviceQuality:
         value: of what the device answered; None where it answered nothing, or what is no number.
         here: of what this machine answers for the same images; likewise.
         interval: 95%, of `value`; None where that is not known.
-        images: test images that the device ran, a random sample unless they are all.
+        images: test examples that the device ran, a random sample unless they are all.
         test_images: of how many.
         seed: of the sample.
         seconds: that it took.
@@ -142,7 +142,7 @@ class OnDeviceQuality:
             return f"{self.metric} not tested there: {self.problem or 'the answers are no numbers'}"
         sample = f"all {self.images}" if self.images == self.test_images else f"{self.images} of {self.test_images}"
         ended = f" ({self.problem})" if self.problem else ""
-        return f"{self.metric} on {sample} test images {self.value:.4g} there, {self.here:.4g} here{ended}"
+        return f"{self.metric} on {sample} test examples {self.value:.4g} there, {self.here:.4g} here{ended}"
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> OnDeviceQuality:
@@ -181,8 +181,8 @@ class OnDeviceCheck:
         max_steps: the same in quantisation steps; None for a float output.
         same_answer: share of images, 0 to 1, with the same answer, such as the same most likely class.
         problem: why the device could not run the file; empty if it did.
-        quality: in the task's metric, on as many test images as there was time for; None where that was not asked for,
-            and on this machine, which has tested the file on all of them.
+        quality: in the task's metric, on as many test examples as there was time for; None where that was not asked
+            for, and on this machine, which has tested the file on all of them.
     """
 
     images: int
@@ -203,7 +203,7 @@ class OnDeviceCheck:
         tested = "" if self.quality is None else f"; {self.quality}"
         return (
             f"outputs {agreement} this machine's ({self.kernels} kernels): {apart}, same answer for "
-            f"{self.same_answer:.0%} of {self.images} images{tested}"
+            f"{self.same_answer:.0%} of {self.images} examples{tested}"
         )
 
     @classmethod
@@ -291,11 +291,11 @@ class Quantization:
 
     Attributes:
         method: `post-training`, or `aware`: from weights that were tuned with the roundings.
-        float_quality: of the float file on validation images, in the task's metric; None where nothing was compared.
+        float_quality: of the float file on validation examples, in the task's metric; None where nothing was compared.
         post_training_quality: the same of the file quantised after training.
         aware_quality: the same of the file of the tuned weights; None where it was not called for.
         budget: what quantisation might cost, in the metric.
-        images: validation images.
+        images: validation examples.
     """
 
     method: str
@@ -312,7 +312,7 @@ class Quantization:
             return line
         aware = "" if self.aware_quality is None else f", aware {self.aware_quality:{form}}"
         return (
-            f"{line}; {metric_name} on {self.images} validation images: float {self.float_quality:{form}}, "
+            f"{line}; {metric_name} on {self.images} validation examples: float {self.float_quality:{form}}, "
             f"post-training {self.post_training_quality:{form}}{aware} (budget {self.budget:{form}})"
         )
 

@@ -216,7 +216,7 @@ def make_space(
     Raises:
         SpaceError, ConfigError: when it cannot be made, or what remains of it cannot run on the hardware.
     """
-    return space_of(config, task.outputs(data), 3 if data is None else data.preprocessing.channels, say)
+    return space_of(config, task.outputs(data), 3 if data is None else data.preprocessing.shape[-1], say)
 
 
 def space_of(
@@ -241,13 +241,13 @@ def published_network(config: RunConfig, task: Task, data: TaskData | None) -> N
     settings = config.reference
     if settings is None or data is None:
         return None
-    with_task = head_of(task, (settings.input_size, settings.input_size, data.preprocessing.channels))
+    with_task = head_of(task, (settings.input_size, settings.input_size, data.preprocessing.shape[-1]))
     return reference_network(
         settings.reference_name,
         settings.input_size,
         settings.width_multiplier,
         task.outputs(data),
-        data.preprocessing.channels,
+        data.preprocessing.shape[-1],
         lambda template: fit_template(with_task(template), config.export.profile),
     )
 

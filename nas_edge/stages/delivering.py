@@ -62,8 +62,8 @@ _ROUNDING_SHARE = 0.05
 # Test images whose noise is told apart by layers.
 EXAMINED_IMAGES = 16
 
-# Test images that go into the bundle with what the models answer.
-GOLDEN_IMAGES = 4
+# Test examples that go into the bundle with what the models answer.
+GOLDEN_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -429,7 +429,7 @@ class Bundling:
             section=task.bundle_section(data),
             metric=task.metric,
             preprocessing=data.preprocessing,
-            golden_images=data.dataset.stored(data.split.test[:GOLDEN_IMAGES]),
+            golden_examples=data.dataset.stored(data.split.test[:GOLDEN_EXAMPLES]),
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),

@@ -17,7 +17,7 @@ from nas_edge.settings import ChoiceSettings
 if TYPE_CHECKING:
     import numpy as np
 
-    from nas_edge.data.augmentation import Augmentation
+    from nas_edge.data.augmentation import Changes
     from nas_edge.data.dataset import Dataset
     from nas_edge.data.loading import Batches
     from nas_edge.data.mixing import Mixing
@@ -52,13 +52,13 @@ class TaskSettings(ChoiceSettings):
 
 @dataclass(frozen=True)
 class TaskData:
-    """A dataset, how it is split, and how its images become inputs.
+    """A dataset, how it is split, and how its examples become inputs.
 
     Attributes:
         dataset: the examples as they are stored.
         split: which of them serve for what.
-        preprocessing: what a network sees of an image.
-        augmentation: of the images that are trained with.
+        preprocessing: what a network sees of an example.
+        augmentation: of the examples that are trained with.
         workers: threads that read and decode ahead; they change no batch.
         mixing: changes to whole batches that are trained with; None for none.
         processes: that read ahead in place of the threads, where batches are shuffled.
@@ -67,7 +67,7 @@ class TaskData:
     dataset: Dataset
     split: Split
     preprocessing: Preprocessing
-    augmentation: Augmentation
+    augmentation: Changes
     workers: int = 0
     mixing: Mixing | None = None
     processes: int = 0
@@ -85,8 +85,8 @@ class TaskData:
 
         return in_order(self.dataset, indices, batch_size, self.preprocessing, self.workers)
 
-    def pixels(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """What a network sees of images before normalising, `uint8 [n, size, size, channels]`."""
+    def pixels(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Array:
+        """What a network sees of examples before normalising; of images `uint8 [n, size, size, channels]`."""
         return self.preprocessing.fit(self.dataset.stored(indices))
 
     def shuffled(
@@ -186,8 +186,9 @@ class BundleSection:
         answer: what an app makes of the outputs, in a clause.
         output: what one output is called in a formula, for example `logit`.
         output_shape: of one example.
-        snippet: Python lines that print what the array `outputs`, of one image, answers; `FOLDER` is the bundle's path.
-        files: what goes into the bundle beside models and golden images, by name.
+        snippet: Python lines that print what the array `outputs`, of one example, answers; `FOLDER` is the bundle's
+            path.
+        files: what goes into the bundle beside models and golden examples, by name.
         manifest: what goes into the manifest.
         android: further Kotlin sources of `example_android`, of its package, by source set and name, for example
             `main/Decoding.kt` and `test/DecodingTest.kt`.
@@ -213,9 +214,11 @@ class Task(ABC):
     Attributes:
         delivers: whether a run ends with a trained network; otherwise with the architecture that was found.
         metric: what quality is.
+        examples: what examples are called, several of them.
     """
 
     delivers: ClassVar[bool] = False
+    examples: ClassVar[str] = "images"
     metric: Metric
 
     def __init__(self, settings: TaskSettings) -> None:
@@ -237,13 +240,14 @@ class Task(ABC):
         """One line that lets a user see that this is the data they meant."""
         parts = data.split
         train, validation, test = (len(part) for part in (parts.train, parts.validation, parts.test))
+        every = f"{train + validation + test} {self.examples}{self.contents(data)}"
         return (
-            f"data {settings.source}: {train + validation + test} images{self.contents(data)}; {train} to train with, "
-            f"{validation} to score architectures, {test} to test"
+            f"data {settings.source}: {every}; {train} to train with, {validation} to score architectures, "
+            f"{test} to test"
         )
 
     def contents(self, data: TaskData) -> str:
-        """What the images are of, as it follows their number in `describe`: ` of 10 classes`; may be empty."""
+        """What the examples are of, as it follows their number in `describe`: ` of 10 classes`; may be empty."""
         return ""
 
 

@@ -143,7 +143,7 @@ class Segmentation(NetworkTask):
 
     def bundle_section(self, data: TaskData) -> BundleSection:
         """See `NetworkTask`."""
-        labels, side = data.dataset.class_names, -(-data.preprocessing.input_size // self.settings.stride)
+        labels, side = data.dataset.class_names, -(-data.preprocessing.shape[0] // self.settings.stride)
         return BundleSection(
             title="segmentation model",
             says=f"tells which of {len(labels)} classes each of {side} x {side} pixels is of (`{LABELS}`, one per "

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from nas_edge.data.dataset import EncodedImage
-from nas_edge.data.preprocessing import Preprocessing
+from nas_edge.data.preprocessing import ImagePreprocessing
 from nas_edge.errors import ExportError
 from nas_edge.export.bundle import DeliveredModel, write_bundle
 from nas_edge.export.convert import float32_tflite
@@ -45,7 +45,7 @@ MODULE = "example_android/model/src"
 MAIN = f"{MODULE}/main/kotlin/ai/nasedge/example"
 
 
-def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: Preprocessing) -> Path:
+def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: ImagePreprocessing) -> Path:
     rng = np.random.default_rng(0)
     photographs = []
     for width, height in ((40, 31), (9, 14), (12, 12)):
@@ -60,7 +60,7 @@ def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: P
         section=replace(labels_section(LABELS), android=kotlin_sources(RULES)),
         metric=ACCURACY,
         preprocessing=preprocessing,
-        golden_images=photographs,
+        golden_examples=photographs,
         space="tiny",
         architecture="0:1",
         decisions={},
@@ -68,11 +68,11 @@ def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: P
 
 
 def test_what_is_specific_to_the_model_is_generated(exported: Exported, tmp_path: Path) -> None:
-    preprocessing = Preprocessing(12, 1, (127.5,), (60.0,), 0.875, "bicubic")
+    preprocessing = ImagePreprocessing(12, 1, (127.5,), (60.0,), 0.875, "bicubic")
     folder = bundle_of(exported.float32, exported.int8, tmp_path / "bundle", preprocessing)
     facts = (folder / MAIN / "ModelFacts.kt").read_text()
     assert 'const val FILE = "model_int8.tflite"' in facts
-    assert "const val GOLDEN_IMAGES = 3" in facts
+    assert "const val GOLDEN_EXAMPLES = 3" in facts
     assert "Preprocessing(12, MEAN, STD, 0.875, true)" in facts
     assert re.search(r"OUTPUT_SCALE = [\d.e-]+f\n", facts)
     sources = sorted((folder / "example_android").rglob("*.kt"))
@@ -89,11 +89,11 @@ def test_what_is_specific_to_the_model_is_generated(exported: Exported, tmp_path
 @pytest.mark.parametrize("colour", [False, True])
 def test_the_example_compiles_and_preprocesses_as_in_training(exported: Exported, tmp_path: Path, colour: bool) -> None:
     if colour:
-        preprocessing = Preprocessing(12, 3, (120.0, 110.0, 100.0), (60.0, 50.0, 40.0), 0.875, "bicubic")
+        preprocessing = ImagePreprocessing(12, 3, (120.0, 110.0, 100.0), (60.0, 50.0, 40.0), 0.875, "bicubic")
         model = float32_tflite(keras_model(tiny_spec(3), seed=1))
         folder = bundle_of(model, None, tmp_path / "bundle", preprocessing)
     else:
-        preprocessing = Preprocessing(12, 1, (120.0,), (60.0,))
+        preprocessing = ImagePreprocessing(12, 1, (120.0,), (60.0,))
         folder = bundle_of(exported.float32, exported.int8, tmp_path / "bundle", preprocessing)
     sources = [str(path) for path in (*STUBS.glob("*.kt"), *(folder / MODULE).rglob("*.kt"))]
     (tmp_path / "RunDetections.kt").write_text(DETECTIONS)
@@ -119,7 +119,7 @@ def test_the_example_compiles_and_preprocesses_as_in_training(exported: Exported
 def test_a_tasks_sources_have_plain_names_of_their_own(name: str) -> None:
     manifest = {
         "models": {"int8": {"file": "m", "tolerance": 1, "output": {"dtype": "int8", "scale": 1, "zero_point": 0}}},
-        "preprocessing": Preprocessing(12, 1, (120.0,), (60.0,)).manifest(),
+        "preprocessing": ImagePreprocessing(12, 1, (120.0,), (60.0,)).manifest(),
         "golden": [],
     }
     section = replace(labels_section(LABELS), android={name: b""})

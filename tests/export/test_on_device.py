@@ -109,7 +109,7 @@ def test_with_time_for_all_test_images_the_quality_there_is_the_one_here(file: b
     assert found.images == found.test_images == len(DATA.split.test)
     assert found.interval == TASK.metric.interval(whole, len(DATA.split.test))
     assert (found.device, found.runtime.split()[0], found.problem) == ("board", DEVICE.runtime, "")
-    assert f"accuracy on all {found.images} test images" in str(found)
+    assert f"accuracy on all {found.images} test examples" in str(found)
     assert OnDeviceQuality.from_json(json.loads(json.dumps(asdict(found)))) == found
 
 

@@ -103,7 +103,7 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, RunResult]) -> None:
     assert Measurement.from_json(found["rows"][0]["latency"]["int8"]) == result.rows[0].latency["int8"]
     table = result_text.table(result, folder, metric_of(Run.open(folder).config.task))
     assert "best of random" in table
-    assert f"accuracy: on {result.test_images} test images, with 95% intervals" in table
+    assert f"accuracy: on {result.test_images} test examples, with 95% intervals" in table
     _check_intervals_and_tests(folder, result)
 
 

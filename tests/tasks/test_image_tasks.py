@@ -141,7 +141,7 @@ def test_masks_are_changed_as_their_images_are() -> None:
     masks = (images[..., 0] > 127).astype(np.uint8)
     seen = to_unit_range(32, 1)
     augmentation = Augmentation(shift=0.2, rotation_degrees=20, zoom=0.2, flip=True, crop_area=0.6)
-    draws = augmentation.draw(6, 32, rng)
+    draws = augmentation.draw(6, seen, rng)
     changed = augmentation(images, draws, seen)[..., 0]
     followed = MaskView()(masks, seen, augmentation, draws)
     assert set(np.unique(followed)) == {0, 1, VOID}
@@ -322,7 +322,7 @@ def test_a_bundle_says_what_its_task_says(delivered: Any, tmp_path: Path) -> Non
         section=task.bundle_section(data),
         metric=task.metric,
         preprocessing=data.preprocessing,
-        golden_images=data.dataset.stored(data.split.test[:1]),
+        golden_examples=data.dataset.stored(data.split.test[:1]),
         space="tiny",
         architecture=str(ARCHITECTURE),
         decisions={},

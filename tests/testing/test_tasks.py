@@ -19,7 +19,11 @@ from tests.support.brightness import Brightness, BrightnessSettings
 
 # On which a task is tried; the digits have classes only.
 DRAWN = "procedural:size=16,classes=4,train=80,test=40"
-SOURCES = {**dict.fromkeys(("multi-label", "regression", "segmentation"), DRAWN), "detection": f"{DRAWN},figures=2"}
+SOURCES = {
+    **dict.fromkeys(("multi-label", "regression", "segmentation"), DRAWN),
+    "detection": f"{DRAWN},figures=2",
+    "keyword-spotting": "procedural:classes=4,train=80,test=40",
+}
 # Settings for images that small.
 SMALL = {"detection": {"name": "detection", "stride": 4}}
 
