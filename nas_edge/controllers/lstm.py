@@ -44,6 +44,7 @@ _ALIKE: dict[str, Any] = {
     "baseline_start": 0.0,
     "normalized": False,
     "final_factor": 1.0,
+    "lstm_factor": 1.0,
     "adam_epsilon": 1e-3,
 }
 # The settings that were published, by the space they were for.
@@ -79,8 +80,13 @@ class LstmSettings(ChoiceSettings):
         None, gt=0, description="at the end of the delay; None fits the length; published: 0.001, 0.0035"
     )
     final_factor: float = Field(10.0, gt=0, description="the last learning rate over the first; published: 1")
+    lstm_factor: float = Field(
+        0.015, gt=0, le=1, description="the rate of all other weights over that of the biases; published: 1"
+    )
     adam_epsilon: float = Field(1e-8, gt=0, description="published: 0.001")
-    entropy_weight: float = Field(0.0, ge=0, description="what an entropy of one nat is worth in reward; published: 1e-4")
+    entropy_weight: float = Field(
+        0.0, ge=0, description="what an entropy of one nat is worth in reward; published: 1e-4"
+    )
     baseline_momentum: float = Field(
         0.95, ge=0, lt=1, description="of the moving average that rewards are compared to; published: 0.99"
     )
@@ -91,11 +97,11 @@ class LstmSettings(ChoiceSettings):
     baseline_start: float | None = Field(
         None, description="where the moving average starts; None: at the first rewards; published: 0"
     )
-    normalized: bool = Field(
-        True, description="divide advantages by their moving root mean square; published: false"
-    )
+    normalized: bool = Field(True, description="divide advantages by their moving root mean square; published: false")
     skip_weight: float = Field(
-        0.8, ge=0, description="what the divergence of connections from skip_target costs in reward, where there are any"
+        0.8,
+        ge=0,
+        description="what the divergence of connections from skip_target costs in reward, where there are any",
     )
     skip_target: float = Field(0.4, gt=0, lt=1, description="share of possible connections that is aimed at")
 
@@ -137,6 +143,10 @@ class LstmController(Controller):
         space: where to search.
         settings: all of them.
         plan: of the search.
+
+    Attributes:
+        policy: what `weights` are of.
+        weights: None before the first proposal.
     """
 
     name = "lstm"
@@ -145,7 +155,7 @@ class LstmController(Controller):
         super().__init__(space)
         self._settings, self._plan = settings, plan
         constant = settings.tanh_constant
-        self._policy = RecurrentPolicy(
+        self.policy = RecurrentPolicy(
             space,
             settings.hidden,
             settings.shared,
@@ -155,8 +165,9 @@ class LstmController(Controller):
         self._base_learning_rate = settings.learning_rate or reinforce.default_base_rate(
             plan.total_steps - plan.delay_steps, plan.samples_per_step
         )
-        self._weights: FloatArray | None = None
-        self._v: FloatArray = np.zeros(self._policy.size)
+        self._factors = self.policy.factors(settings.lstm_factor)
+        self.weights: FloatArray | None = None
+        self._v: FloatArray = np.zeros(self.policy.size)
         self._count = 0
         self._baseline = Baseline(settings.baseline_momentum, settings.baseline, settings.baseline_start)
         self._square = MovingAverage()
@@ -169,15 +180,15 @@ class LstmController(Controller):
 
     def propose(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         """Draws from the policy."""
-        if self._weights is None:
-            self._weights = self._policy.initial(rng)
-        choices = self._drawn(self._weights, n, rng).choices
+        if self.weights is None:
+            self.weights = self.policy.initial(rng)
+        choices = self._drawn(self.weights, n, rng).choices
         return [Architecture(tuple(row)) for row in choices.tolist()]
 
     def update(self, outcomes: Sequence[Outcome], step: int) -> None:
         """One step of REINFORCE; see the class."""
         rate = self.learning_rate(step)
-        if self._weights is None or rate <= 0:
+        if self.weights is None or rate <= 0:
             return
         rewarded = self._baseline.rewarded(outcomes)
         if not rewarded:
@@ -187,17 +198,17 @@ class LstmController(Controller):
         active = np.array([proposal.active for proposal in proposals])
         counted = active & ~np.array([proposal.replaced for proposal in proposals])
         with _one_thread():
-            trace = self._policy.run(self._weights, len(choices), lambda i, pi: choices[:, i], active)
+            trace = self.policy.run(self.weights, len(choices), lambda i, pi: choices[:, i], active)
             rewards = np.array([reward for _, reward in rewarded])
             rewards += self._settings.entropy_weight * trace.entropy(counted)
             advantages = self._baseline.advantages(rewards)
             by_logits = self._by_logits(trace, counted, advantages, self._scale(advantages))
             self._entropy = float(trace.entropy(np.ones_like(active)).mean())
-            gradient = self._policy.gradient(self._weights, trace, by_logits)[None] / len(choices)
+            gradient = self.policy.gradient(self.weights, trace, by_logits)[None] / len(choices)
         self._v = reinforce.second_moment(self._v, gradient)
         self._count += 1
         direction = reinforce.adam_direction(self._v, self._count, gradient, epsilon=self._settings.adam_epsilon)
-        self._weights = self._weights + rate * direction
+        self.weights = self.weights + rate * self._factors * direction
 
     def _scale(self, advantages: FloatArray) -> float:
         """What everything in an update is divided by; takes the advantages into their moving mean square."""
@@ -206,9 +217,7 @@ class LstmController(Controller):
         self._square = self._square.update(float(np.mean(advantages**2)), self._settings.baseline_momentum)
         return float(np.sqrt(self._square.value or 0.0)) or 1.0
 
-    def _by_logits(
-        self, trace: Trace, counted: BoolArray, advantages: FloatArray, scale: float
-    ) -> list[FloatArray]:
+    def _by_logits(self, trace: Trace, counted: BoolArray, advantages: FloatArray, scale: float) -> list[FloatArray]:
         """The gradient, by the logits of each decision, of what is ascended."""
         settings = self._settings
         skips = [i for i, decision in enumerate(self.space.decisions) if decision.kind == SKIP]
@@ -226,17 +235,17 @@ class LstmController(Controller):
 
     def most_likely(self) -> Architecture:
         """The most likely choice of each decision, given those before it; the first of equals."""
-        if self._weights is None:
+        if self.weights is None:
             return self.space.canonical(Architecture((0,) * len(self.space.decisions)))
         with _one_thread():
-            trace = self._policy.run(self._weights, 1, lambda i, pi: pi.argmax(axis=1))
+            trace = self.policy.run(self.weights, 1, lambda i, pi: pi.argmax(axis=1))
         return self.space.canonical(Architecture(tuple(trace.choices[0].tolist())))
 
     def probabilities(self) -> dict[str, tuple[float, ...]]:
         """How likely each choice is, in the mean of a fixed number of draws; uniform before the first proposal."""
-        if self._weights is None:
+        if self.weights is None:
             return {d.path: (1.0 / len(d.choices),) * len(d.choices) for d in self.space.decisions}
-        pi = self._drawn(self._weights, _AVERAGED, np.random.default_rng(0)).pi
+        pi = self._drawn(self.weights, _AVERAGED, np.random.default_rng(0)).pi
         return {
             decision.path: tuple(rows.mean(axis=0).tolist())
             for decision, rows in zip(self.space.decisions, pi, strict=True)
@@ -261,11 +270,11 @@ class LstmController(Controller):
             return np.asarray(np.minimum(below.sum(axis=1), pi.shape[1] - 1))
 
         with _one_thread():
-            return self._policy.run(weights, n, decide)
+            return self.policy.run(weights, n, decide)
 
     def _learned(self) -> State:
         return {
-            "weights": None if self._weights is None else _as_text(self._weights),
+            "weights": None if self.weights is None else _as_text(self.weights),
             "v": _as_text(self._v),
             "count": self._count,
             "entropy": self._entropy,
@@ -274,7 +283,7 @@ class LstmController(Controller):
         }
 
     def _restore_learned(self, learned: Mapping[str, Any]) -> None:
-        self._weights = None if learned["weights"] is None else _of_text(learned["weights"])
+        self.weights = None if learned["weights"] is None else _of_text(learned["weights"])
         self._v = _of_text(learned["v"])
         self._count = int(learned["count"])
         self._baseline.restore(learned)

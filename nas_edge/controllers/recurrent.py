@@ -272,6 +272,14 @@ class RecurrentPolicy:
                 view[...] = 0.0
         return weights
 
+    def factors(self, factor: float) -> FloatArray:
+        """1 for each bias, and the factor for all other weights."""
+        factors = np.full(self.size, factor)
+        for name, view in self.views(factors).items():
+            if name.endswith(" bias"):
+                view[...] = 1.0
+        return factors
+
     def run(self, weights: FloatArray, count: int, decide: Decide, active: BoolArray | None = None) -> Trace:
         """Makes all decisions of so many architectures.
 
