@@ -8,11 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import hybrid_search, latency_model, relatives, supernet_fidelity, target_hit, tasks, two_parts
+from benchmarks import (
+    controllers,
+    hybrid_search,
+    latency_model,
+    relatives,
+    supernet_fidelity,
+    target_hit,
+    tasks,
+    two_parts,
+)
 from benchmarks.kept_results import KeptResults, settings_folder
 from benchmarks.search_vs_random import difference
 from device_agents.api import Measurement, Verdict
 from nas_edge.latency.models.accuracy import Accuracy
+from nas_edge.spaces.decisions import Architecture
 
 
 def test_kept_results_are_found_out_once(tmp_path: Path) -> None:
@@ -200,3 +210,32 @@ def test_relatives_are_judged_all_together() -> None:
     assert relatives.figures(every)["pass"] is True
     assert relatives.figures({})["pass"] is None
     assert relatives.figures({**every, next(iter(every)): {"pass": False}})["pass"] is False
+
+
+def test_the_best_operators_are_those_of_an_exhaustive_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controllers, "DECISIONS", 4)
+    problem = controllers.OperatorsProblem(3)
+    values = [problem.value(choices) for choices in np.ndindex((controllers.OPERATORS,) * 4)]
+    assert max(values) == pytest.approx(problem.most)
+    best = np.unravel_index(int(np.argmax(values)), (controllers.OPERATORS,) * 4)
+    assert problem.outcome(Architecture(tuple(map(int, best)))).reward == pytest.approx(problem.best)
+
+
+def test_a_curve_of_a_controller_is_the_same_again_and_ends_below_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(controllers.EVALUATIONS, "lstm", 100)
+    first, again = (controllers.curve("lstm", None, 0) for _ in range(2))
+    assert {**first, "seconds": 0} == {**again, "seconds": 0}
+    row = controllers.rows_of({"lstm": [first]})["lstm"]
+    assert row["evaluations"] == [20, 60, 100]
+    assert len(row["delivered"]) == len(row["seen"]) == 3
+    assert 0.4 < row["seen"][0] <= row["seen"][-1] <= 1.0
+    assert row["delivered"] == first["delivered"]
+
+
+@pytest.mark.parametrize(("surrogate", "lstm", "holds"), [(0.99, 0.98, True), (0.98, 0.98, False), (1.0, 0.97, False)])
+def test_what_is_claimed_of_controllers_is_judged_by_the_end_of_their_curves(
+    surrogate: float, lstm: float, holds: bool
+) -> None:
+    reached = {"surrogate": surrogate, "lstm": lstm, "reinforce": 0.98}
+    found = controllers.verdict({name: {"delivered": [0.5, share]} for name, share in reached.items()})
+    assert found["pass"] is holds
