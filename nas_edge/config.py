@@ -359,6 +359,8 @@ CHOICES: dict[tuple[str, ...], Registry[Any]] = {
     ("search", "quality"): QUALITY_SOURCES,
     ("training",): TRAINING_METHODS,
 }
+# Whose entries may have other defaults for the rest of the settings; those of later ones go before.
+CHANGE_DEFAULTS = (("task",),)
 
 
 Overrides: TypeAlias = dict[str, Any]
@@ -508,7 +510,7 @@ def load_config(
     for overrides in given:
         _expand_short_forms(overrides)
     if base is None:
-        given = [*_of_task(merged, given, preset), *given]
+        given = [*_of_chosen(merged, given, preset), *given]
     for overrides in given:
         _drop_of_others(merged, overrides)
         _merge(merged, overrides)
@@ -521,18 +523,21 @@ def load_config(
     return config
 
 
-def _of_task(merged: Overrides, given: Sequence[Overrides], preset: str | None) -> list[Overrides]:
-    """What the task that is asked for changes: of the defaults, and of a preset."""
-    names = [_at(overrides, ("task", TASKS.key)) for overrides in (merged, *given)]
-    chosen = [name for name in names if isinstance(name, str)]
-    if not chosen:
-        return []
-    try:
-        settings = TASKS.find(chosen[-1].partition(":")[0]).settings
-    except NasEdgeError:
-        return []  # validation will say so
-    assert issubclass(settings, TaskSettings)
-    return [_undotted(settings.defaults), _undotted(settings.presets.get(preset or "", {}))]
+def _of_chosen(merged: Overrides, given: Sequence[Overrides], preset: str | None) -> list[Overrides]:
+    """What the entries of tables that are asked for change: of the defaults, and of a preset."""
+    changes: list[Overrides] = []
+    for place in CHANGE_DEFAULTS:
+        registry = CHOICES[place]
+        names = [_at(overrides, (*place, registry.key)) for overrides in (merged, *given)]
+        chosen = [name for name in names if isinstance(name, str)]
+        if not chosen:
+            continue
+        try:
+            settings = registry.find(chosen[-1].partition(":")[0]).settings
+        except NasEdgeError:
+            continue  # validation will say so
+        changes += [_undotted(settings.defaults), _undotted(settings.presets.get(preset or "", {}))]
+    return changes
 
 
 def _check_targets(config: RunConfig) -> None:
