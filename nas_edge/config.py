@@ -26,6 +26,7 @@ from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.hardware import HARDWARE, Hardware
 from nas_edge.hardware.gate import listed
 from nas_edge.hardware.npu import VENDORS, check_target
+from nas_edge.joint import JOINTS, JointSettings
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
@@ -292,6 +293,7 @@ class RunConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**31)
     task: Annotated[TaskSettings, TASKS] = Field(default_factory=TASKS.default)
     space: Annotated[SpaceSettings, SPACES] = Field(default_factory=SPACES.default)
+    joint: Annotated[JointSettings, JOINTS] = Field(default_factory=JOINTS.default)
     data: DataSettings = DataSettings()
     device: DeviceConfig = DeviceConfig()
     latency: Annotated[LatencySettings, LATENCY_SOURCES] = Field(default_factory=LATENCY_SOURCES.default)
@@ -353,6 +355,7 @@ def check_data_named(config: RunConfig) -> None:
 CHOICES: dict[tuple[str, ...], Registry[Any]] = {
     ("task",): TASKS,
     ("space",): SPACES,
+    ("joint",): JOINTS,
     ("latency",): LATENCY_SOURCES,
     ("search",): METHODS,
     ("search", "controller"): CONTROLLERS,
@@ -360,7 +363,7 @@ CHOICES: dict[tuple[str, ...], Registry[Any]] = {
     ("training",): TRAINING_METHODS,
 }
 # Whose entries may have other defaults for the rest of the settings; those of later ones go before.
-CHANGE_DEFAULTS = (("task",),)
+CHANGE_DEFAULTS = (("task",), ("joint",))
 
 
 Overrides: TypeAlias = dict[str, Any]
@@ -520,6 +523,7 @@ def load_config(
         raise ConfigError(_one_line(error)) from None
     _check_targets(config)
     _check_delay(config)
+    _check_joint(config)
     return config
 
 
@@ -568,6 +572,19 @@ def _check_delay(config: RunConfig) -> None:
             f"{config.latency.text} are to save",
             fix=f"leave {setting.partition('=')[0]} out, or measure all (--latency device)",
         )
+
+
+def _check_joint(config: RunConfig) -> None:
+    """Refuses latencies that are the same whatever is decided beside the network."""
+    joint, latency = config.joint, config.latency
+    if not joint.widens or (latency.asks_device if joint.measured else not (latency.asks_device or latency.predicts)):
+        return
+    fix = "leave out --latency" if joint.measured else f"--latency {joint.defaults.get('latency.source', 'NAME')}"
+    raise ConfigError(
+        f"latencies from {latency.text} do not depend on what joint.kind={joint.kind} decides",
+        expected="the device" if joint.measured else "a simulator of it",
+        fix=fix,
+    )
 
 
 def _parse_yaml(text: str, where: str) -> Any:

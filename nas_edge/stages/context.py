@@ -15,6 +15,7 @@ from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError
 from nas_edge.hardware import HARDWARE
 from nas_edge.hardware.lint import fit_template, space_for
+from nas_edge.joint import joint_space
 from nas_edge.latency import LatencyContext, open_latency_source
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.latency.cache import MeasuringKey
@@ -205,7 +206,8 @@ def load_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | N
 def make_space(
     config: RunConfig, task: Task, data: TaskData | None, say: Callable[[str], object] = lambda line: None
 ) -> SearchSpace:
-    """The search space, with the data's outputs and channels, and without what `export.hardware` cannot run.
+    """The search space, with the data's outputs and channels, without what `export.hardware` cannot run, and with what
+    is searched jointly.
 
     Args:
         config: of the run.
@@ -230,7 +232,7 @@ def space_of(
     fitted, changes = space_for(space, hardware, precision)
     if changes:
         say(f"{space.name} for {config.export.hardware or precision}: {', '.join(changes)}")
-    return fitted
+    return joint_space(config.joint, fitted)
 
 
 def published_network(config: RunConfig, task: Task, data: TaskData | None) -> NetworkSpec | None:
