@@ -2,6 +2,7 @@
 
     none          nothing: the network alone
     accelerator   the accelerator that is to run it, simulated, see `accelerator.py`
+    deployment    how it is deployed on the device, measured, see `deployment.py`
 
 A new kind of this package is one file with its settings and a function that widens a space, and one line in `JOINTS`.
 Other packages add theirs by entry points of the group `nas_edge.joints`.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from nas_edge.errors import ConfigError
 from nas_edge.joint.accelerator import AcceleratorSettings, with_accelerators
+from nas_edge.joint.deployment import DeploymentSettings, with_deployments
 from nas_edge.joint.space import JointSettings, JointSpace
 from nas_edge.registry import Entry, Registry
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
@@ -22,6 +24,7 @@ JOINTS: Registry[SearchSpace] = Registry(
     {
         "none": Entry(JointSettings, lambda settings, space: space, "the network alone"),
         "accelerator": Entry(AcceleratorSettings, with_accelerators, "the accelerator that is to run it, simulated"),
+        "deployment": Entry(DeploymentSettings, with_deployments, "how it is deployed on the device, measured"),
     },
     made=SearchSpace,
 )
