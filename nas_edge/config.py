@@ -26,6 +26,7 @@ from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.hardware import HARDWARE, Hardware
 from nas_edge.hardware.gate import listed
 from nas_edge.hardware.npu import VENDORS, check_target
+from nas_edge.joint import JOINTS, JointSettings
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
@@ -292,6 +293,7 @@ class RunConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**31)
     task: Annotated[TaskSettings, TASKS] = Field(default_factory=TASKS.default)
     space: Annotated[SpaceSettings, SPACES] = Field(default_factory=SPACES.default)
+    joint: Annotated[JointSettings, JOINTS] = Field(default_factory=JOINTS.default)
     data: DataSettings = DataSettings()
     device: DeviceConfig = DeviceConfig()
     latency: Annotated[LatencySettings, LATENCY_SOURCES] = Field(default_factory=LATENCY_SOURCES.default)
@@ -353,12 +355,15 @@ def check_data_named(config: RunConfig) -> None:
 CHOICES: dict[tuple[str, ...], Registry[Any]] = {
     ("task",): TASKS,
     ("space",): SPACES,
+    ("joint",): JOINTS,
     ("latency",): LATENCY_SOURCES,
     ("search",): METHODS,
     ("search", "controller"): CONTROLLERS,
     ("search", "quality"): QUALITY_SOURCES,
     ("training",): TRAINING_METHODS,
 }
+# Whose entries may have other defaults for the rest of the settings; those of later ones go before.
+CHANGE_DEFAULTS = (("task",), ("joint",))
 
 
 Overrides: TypeAlias = dict[str, Any]
@@ -508,7 +513,7 @@ def load_config(
     for overrides in given:
         _expand_short_forms(overrides)
     if base is None:
-        given = [*_of_task(merged, given, preset), *given]
+        given = [*_of_chosen(merged, given, preset), *given]
     for overrides in given:
         _drop_of_others(merged, overrides)
         _merge(merged, overrides)
@@ -518,21 +523,25 @@ def load_config(
         raise ConfigError(_one_line(error)) from None
     _check_targets(config)
     _check_delay(config)
+    _check_joint(config)
     return config
 
 
-def _of_task(merged: Overrides, given: Sequence[Overrides], preset: str | None) -> list[Overrides]:
-    """What the task that is asked for changes: of the defaults, and of a preset."""
-    names = [_at(overrides, ("task", TASKS.key)) for overrides in (merged, *given)]
-    chosen = [name for name in names if isinstance(name, str)]
-    if not chosen:
-        return []
-    try:
-        settings = TASKS.find(chosen[-1].partition(":")[0]).settings
-    except NasEdgeError:
-        return []  # validation will say so
-    assert issubclass(settings, TaskSettings)
-    return [_undotted(settings.defaults), _undotted(settings.presets.get(preset or "", {}))]
+def _of_chosen(merged: Overrides, given: Sequence[Overrides], preset: str | None) -> list[Overrides]:
+    """What the entries of tables that are asked for change: of the defaults, and of a preset."""
+    changes: list[Overrides] = []
+    for place in CHANGE_DEFAULTS:
+        registry = CHOICES[place]
+        names = [_at(overrides, (*place, registry.key)) for overrides in (merged, *given)]
+        chosen = [name for name in names if isinstance(name, str)]
+        if not chosen:
+            continue
+        try:
+            settings = registry.find(chosen[-1].partition(":")[0]).settings
+        except NasEdgeError:
+            continue  # validation will say so
+        changes += [_undotted(settings.defaults), _undotted(settings.presets.get(preset or "", {}))]
+    return changes
 
 
 def _check_targets(config: RunConfig) -> None:
@@ -563,6 +572,19 @@ def _check_delay(config: RunConfig) -> None:
             f"{config.latency.text} are to save",
             fix=f"leave {setting.partition('=')[0]} out, or measure all (--latency device)",
         )
+
+
+def _check_joint(config: RunConfig) -> None:
+    """Refuses latencies that are the same whatever is decided beside the network."""
+    joint, latency = config.joint, config.latency
+    if not joint.widens or (latency.asks_device if joint.measured else not (latency.asks_device or latency.predicts)):
+        return
+    fix = "leave out --latency" if joint.measured else f"--latency {joint.defaults.get('latency.source', 'NAME')}"
+    raise ConfigError(
+        f"latencies from {latency.text} do not depend on what joint.kind={joint.kind} decides",
+        expected="the device" if joint.measured else "a simulator of it",
+        fix=fix,
+    )
 
 
 def _parse_yaml(text: str, where: str) -> Any:

@@ -52,6 +52,7 @@ from nas_edge.stages.delivering import (
     deliver,
     write_report,
 )
+from nas_edge.stages.deployed import as_deployed
 from nas_edge.stages.exporting import export_winner
 from nas_edge.stages.halving import best_trained
 from nas_edge.stages.scoring_front import score_front
@@ -218,6 +219,7 @@ def _stages(context: RunContext) -> RunResult:
         winner = best_trained(context, loop, "winner", select_finalists(context, loop, target_ms, trials))
         randoms = best_of_random(context, loop, target_ms, len(trials))
         rival = best_trained(context, loop, "best of random", randoms) if randoms else None
+        context = as_deployed(context, winner.architecture)
         if context.task.delivers:
             result = deliver(context, target_ms, winner, _contenders(context, loop, winner, rival))
         else:

@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 
 from nas_edge.errors import ConfigError
 
-Resource: TypeAlias = Literal["latency_ms", "macs", "parameters", "peak_memory_bytes"]
-Usage: TypeAlias = Mapping[str, float]  # what one network uses, by `Resource`
+Resource: TypeAlias = Literal["latency_ms", "macs", "parameters", "peak_memory_bytes", "relative_area", "energy_mj"]
+# What one network uses, by `Resource`; `relative_area` and `energy_mj` are said by simulators of accelerators only.
+Usage: TypeAlias = Mapping[str, float]
 
 Value = TypeVar("Value", float, NDArray[np.float64])
 

@@ -15,6 +15,7 @@ import pytest
 from device_agents.schemes import FAMILIES, PLUGINS
 from nas_edge import testing
 from nas_edge.controllers import CONTROLLERS
+from nas_edge.joint import JOINTS
 from nas_edge.latency import LATENCY_SOURCES
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.rewards import REWARDS
@@ -80,6 +81,7 @@ def table_members() -> dict[str, tuple[str, ...]]:
         "nas_edge/tasks": TASKS.entries,
         "nas_edge/training": [*TRAINING_METHODS.entries, *OPTIMIZERS],
         "nas_edge/spaces": SPACES.entries,
+        "nas_edge/joint": [name for name in JOINTS.entries if name != "none"],
         "nas_edge/rewards": REWARDS,
     }
     members: dict[str, tuple[str, ...]] = {}
@@ -212,7 +214,7 @@ def test_cycles_are_found() -> None:
 def test_the_readme_names_every_table_with_its_suite_and_page() -> None:
     rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| a ")]
     plugins = [table.plugins for table in (METHODS, CONTROLLERS, LATENCY_SOURCES, QUALITY_SOURCES, TASKS, SPACES)]
-    plugins += [TRAINING_METHODS.plugins, PLUGINS]
+    plugins += [TRAINING_METHODS.plugins, JOINTS.plugins, PLUGINS]
     for group in (one.group for one in plugins):
         assert any(f"`{group}`" in row for row in rows), group
     suites = {suite for row in rows for suite in re.findall("`(check_[a-z_]+)`", row)}

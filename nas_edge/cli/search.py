@@ -20,6 +20,7 @@ from nas_edge.cli.options import (
     DEVICE_HELP,
     HARDWARE_HELP,
     INIT_HELP,
+    JOINT_HELP,
     LATENCY_HELP,
     QUANTIZATION_HELP,
     RESUME_HELP,
@@ -83,6 +84,11 @@ FLAGS = (
         "--space",
         "space.name",
         {"metavar": "NAME", "shell_complete": completion.spaces, "help": "Search space; see `nas-edge spaces`."},
+    ),
+    Flag(
+        "--joint",
+        "joint.kind",
+        {"metavar": "NAME", "shell_complete": completion.joints, "help": JOINT_HELP},
     ),
     Flag("--data", "data.source", {"metavar": "SOURCE", "shell_complete": completion.data, "help": DATA_HELP}),
     Flag(
@@ -162,7 +168,11 @@ FLAGS = (
     Flag(
         "--method",
         "search.method",
-        {"metavar": "NAME", "shell_complete": completion.methods, "help": "one-shot (default) or multi-trial."},
+        {
+            "metavar": "NAME",
+            "shell_complete": completion.methods,
+            "help": "one-shot (default), multi-trial, alternating.",
+        },
     ),
     Flag(
         "--controller",

@@ -130,7 +130,9 @@ class CategoricalController(Controller):
 
         sizes = [len(decision.choices) for decision in space.decisions]
         self._splits = np.cumsum(sizes)[:-1]
-        self._theta: FloatArray = np.zeros(sum(sizes))
+        self._theta: FloatArray = np.concatenate(
+            [reinforce.starting_logits(len(d.choices), d.start) * temperature for d in space.decisions]
+        )
         self._v: FloatArray = np.zeros(sum(sizes))
         self._count = 0
         self._baseline = Baseline(momentum, baseline)

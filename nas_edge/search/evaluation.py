@@ -127,9 +127,11 @@ class Evaluator:
         """
         assert candidate.architecture is not None
         if answer is not None:
-            answer = self.latency.confirm(candidate, answer, self._reward_at(lambda: candidate.design, quality.value))
+            reward_at = self._reward_at(lambda: candidate.design, quality.value, answer.further)
+            answer = self.latency.confirm(candidate, answer, reward_at)
         adjusted = None if self._pooled is None else self._pooled.adjust(candidate.architecture, answer)
-        usage = self._usage(candidate.design, answer if adjusted is None else adjusted)
+        further = {} if answer is None else answer.further
+        usage = self._usage(candidate.design, answer if adjusted is None else adjusted, further)
         reward = None
         if usage is not None and quality.value is not None:
             reward = self._reward(quality.value, usage, self.objectives)
@@ -140,15 +142,17 @@ class Evaluator:
         if self._pooled is not None:
             self._pooled.take(trial.architecture, trial.latency)
         if trial.latency is not None:
-            of_trial = self._reward_at(lambda: self.space.build(trial.architecture), trial.quality)
+            of_trial = self._reward_at(
+                lambda: self.space.build(trial.architecture), trial.quality, trial.latency.further
+            )
             self.latency.take(trial.architecture, trial.latency, of_trial)
 
-    def _reward_at(self, design: Callable[[], Design], quality: float | None) -> RewardAt:
+    def _reward_at(self, design: Callable[[], Design], quality: float | None, further: Mapping[str, float]) -> RewardAt:
         """The reward of a design at any latency; nothing is computed before it is asked for."""
 
         @cache
         def usage() -> Mapping[str, float] | None:
-            return self._usage(design(), LatencyAnswer.estimated(LatencyKind.PREDICTED, 1.0))
+            return self._usage(design(), LatencyAnswer.estimated(LatencyKind.PREDICTED, 1.0), further)
 
         def reward_at(latency_ms: float) -> float | None:
             others = None if quality is None else usage()
@@ -159,23 +163,27 @@ class Evaluator:
 
         return reward_at
 
-    def _usage(self, design: Design, answer: LatencyAnswer | AdjustedLatency | None) -> dict[str, float] | None:
+    def _usage(
+        self, design: Design, answer: LatencyAnswer | AdjustedLatency | None, further: Mapping[str, float]
+    ) -> dict[str, float] | None:
         """Value of each resource that is aimed at, or None when one is not known or the candidate failed."""
         latency_ms = None if answer is None else answer.latency_ms
         timed = any(objective.resource == "latency_ms" for objective in self.objectives)
         # Where the reward goes without latency, one that the bench could not find out does not matter.
         if latency_ms is None and (timed or answer is None or answer.verdict in CANDIDATE_FAULTS):
             return None
-        values = {} if latency_ms is None else {"latency_ms": latency_ms}
+        values = dict(further) if latency_ms is None else {**further, "latency_ms": latency_ms}
         # Analysing a network takes longer than building it, so only where something is asked of it.
-        if design.network is not None and any(objective.resource != "latency_ms" for objective in self.objectives):
+        if design.network is not None and any(objective.resource not in values for objective in self.objectives):
             analysis = analyze(design.network, self._bytes_per_value)
             values["macs"] = float(analysis.macs)
             values["parameters"] = float(analysis.parameters)
             values["peak_memory_bytes"] = float(analysis.peak_memory_bytes)
         missing = [objective.resource for objective in self.objectives if objective.resource not in values]
         if missing:
-            raise ConfigError(f"{self.space.name} describes no networks, so there is no {missing[0]} to aim at")
+            if design.network is None:
+                raise ConfigError(f"{self.space.name} describes no networks, so there is no {missing[0]} to aim at")
+            raise ConfigError(f"{self.latency.name} says nothing of {missing[0]}, so there is none to aim at")
         return {objective.resource: values[objective.resource] for objective in self.objectives}
 
 

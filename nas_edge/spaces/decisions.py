@@ -12,7 +12,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -40,12 +40,14 @@ class Decision:
             may treat kinds differently, see `search.warmup`.
         guards: the decision matters when, for any of these conjunctions, each named decision chose that index; an
             empty conjunction means always.
+        start: index of the choice that a policy begins at, where one is known to be good; None where none is.
     """
 
     path: str
     choices: tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
     kind: Kind
     guards: tuple[Guard, ...] = ((),)
+    start: int | None = None
 
     @property
     def largest(self) -> int:
@@ -154,6 +156,10 @@ class SearchSpace(ABC):
         """The same network with every inactive decision set to 0."""
         active = self.active(architecture)
         return Architecture(tuple(c if on else 0 for c, on in zip(architecture.choices, active, strict=True)))
+
+    def of_network(self, architecture: Architecture) -> Architecture:
+        """The same for all architectures that have their network in common, and with it their quality."""
+        return architecture
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """An architecture drawn uniformly per decision."""
@@ -274,7 +280,7 @@ def _with_guards(template: L.Layer, decisions: Sequence[Decision]) -> tuple[Deci
         if decision.path not in guards and len(decision.choices) > 1:
             raise SpaceError(f"decision {decision.path!r} does not occur in the template")
     sizes = {decision.path: len(decision.choices) for decision in decisions}
-    return tuple(Decision(d.path, d.choices, d.kind, _weakest(guards.get(d.path, [()]), sizes)) for d in decisions)
+    return tuple(replace(d, guards=_weakest(guards.get(d.path, [()]), sizes)) for d in decisions)
 
 
 def _weakest(guards: list[Guard], sizes: Mapping[str, int]) -> tuple[Guard, ...]:

@@ -40,12 +40,7 @@ class TaskSettings(ChoiceSettings):
 
     Attributes:
         name: of the task.
-        defaults: other defaults for a run of the task, by dotted name.
-        presets: likewise, of what a preset sets, by its name: for example data to see it work with, in `smoke`.
     """
-
-    defaults: ClassVar[Mapping[str, Any]] = {}
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     name: str
 

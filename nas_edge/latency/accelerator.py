@@ -1,0 +1,126 @@
+"""Latencies of designs that name their accelerator, simulated: `accelerator`, for `--joint accelerator`.
+
+An answer of it is `simulated`, never `measured`, and says area and energy, too. It claims no device's milliseconds
+unless a calibration says that it orders networks as that device does, see `accelerators/calibration.py`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+
+from pydantic import Field
+
+from device_agents.api import Verdict
+from nas_edge.accelerators.calibration import Calibration, calibrate
+from nas_edge.accelerators.simulator import VERSION
+from nas_edge.errors import ConfigError
+from nas_edge.joint.accelerator import AcceleratorSpace
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
+from nas_edge.latency.model_file import SpaceRecord, read_model
+from nas_edge.latency.settings import LatencySettings
+from nas_edge.latency.source import Candidate, LatencySource, resolve
+from nas_edge.networks.precisions import Precision
+from nas_edge.spaces.decisions import SearchSpace
+
+
+class AcceleratorLatencySettings(LatencySettings):
+    """Settings of `accelerator`."""
+
+    source: str = "accelerator"
+    calibration: str | None = Field(
+        None,
+        min_length=1,
+        description="file of nas-edge latency fit with networks of the space, measured on a device like the baseline",
+    )
+
+    @property
+    def text(self) -> str:
+        """`accelerator`."""
+        return self.source
+
+
+class AcceleratorSource(LatencySource):
+    """Answers with what the simulator says.
+
+    Args:
+        space: says which accelerator a design names.
+        factor: what simulated latencies are multiplied with.
+        calibrated: to which device, and how well; None where milliseconds are those of no device.
+    """
+
+    def __init__(self, space: AcceleratorSpace, factor: float = 1.0, calibrated: str | None = None) -> None:
+        self._space, self._factor = space, factor
+        self._calibrated = calibrated or "not calibrated: its milliseconds are those of no device"
+
+    @property
+    def name(self) -> str:
+        """The simulator's name, and what its milliseconds are."""
+        return f"accelerator simulator {VERSION} ({self._calibrated})"
+
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
+        """See `LatencySource`; networks from outside the space run on the baseline."""
+        future: Future[LatencyAnswer] = Future()
+        resolve(future, self._simulate(candidate))
+        return future
+
+    def _simulate(self, candidate: Candidate) -> LatencyAnswer:
+        simulated = self._space.simulate(candidate.design)
+        usage = {name: float(values[0]) for name, values in simulated.usage.items()}
+        latency_ms = self._factor * usage.pop("latency_ms")
+        if usage["relative_area"] > self._space.max_area:
+            detail = f"the accelerator has an area of {usage['relative_area']:.3g}, above joint.max_area"
+            return LatencyAnswer.failed(LatencyKind.SIMULATED, Verdict.FALLBACK, detail)
+        return LatencyAnswer.estimated(LatencyKind.SIMULATED, latency_ms, further=usage)
+
+
+def open_accelerator(
+    settings: AcceleratorLatencySettings, space: SearchSpace, precision: Precision
+) -> AcceleratorSource:
+    """The simulator for a search.
+
+    Raises:
+        ConfigError: for a space whose designs name no accelerator, another precision than int8, or a calibration by
+            which the simulator may not claim milliseconds.
+    """
+    if not isinstance(space, AcceleratorSpace):
+        raise ConfigError(
+            f"latencies from the accelerator simulator require designs that name an accelerator, which those of "
+            f"{space.name} do not",
+            fix="--joint accelerator",
+        )
+    if precision != "int8":
+        raise ConfigError(
+            "the accelerator simulator times int8 networks only", received=precision, fix="--precision int8"
+        )
+    if settings.calibration is None:
+        return AcceleratorSource(space)
+    device, found = _calibration(Path(settings.calibration), space)
+    if found.refusal:
+        raise ConfigError(
+            f"latency.calibration={settings.calibration}: {found.refusal}",
+            fix="leave it out: designs are then compared, and no milliseconds claimed",
+        )
+    return AcceleratorSource(space, found.factor, f"calibrated to {device}: {found}")
+
+
+def _calibration(path: Path, space: AcceleratorSpace) -> tuple[str, Calibration]:
+    """The device of a file of latencies, and how its networks compare with what is simulated on the baseline."""
+    file, asked = read_model(path), SpaceRecord.of(space.networks)
+    told = file.provenance.space
+    if told is None or told.decisions != asked.decisions or told.input_shape != asked.input_shape:
+        raise ConfigError(
+            f"{path} has no latencies of networks of {space.networks.name} at this input size",
+            fix="fit it to a device with the space of the search: nas-edge latency fit",
+        )
+    if file.provenance.precision not in (None, "int8"):
+        raise ConfigError(
+            f"{path} has latencies of another precision", expected="int8", received=file.provenance.precision
+        )
+    simulated, measured = [], []
+    for one in file.measurements:
+        if one.latency_ms is not None and Verdict(one.verdict) in (Verdict.OK, Verdict.CORRECTED):
+            network = space.networks.build(space.networks.parse(one.architecture))
+            simulated.append(float(space.simulate(network).latency_ms[0]))
+            measured.append(one.latency_ms)
+    return file.provenance.device or path.name, calibrate(simulated, measured)
