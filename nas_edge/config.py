@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from device_agents.api import PRESETS as MEASURING_PRESETS
 from device_agents.api import BenchmarkSpec, Delegate, parse_cores
@@ -30,6 +30,7 @@ from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.registry import Registry, setting_path
+from nas_edge.resources import RESOURCES
 from nas_edge.rewards import Objective
 from nas_edge.search.finalists import FinalistsSettings
 from nas_edge.search.methods import METHODS
@@ -182,6 +183,12 @@ class MeasuringConfig(Settings):
         )
 
 
+def _of_a_resource(objective: Objective) -> Objective:
+    if objective.resource not in RESOURCES:
+        raise ValueError(f"expected a resource of {', '.join(RESOURCES)}")
+    return objective
+
+
 class TargetConfig(Settings):
     """What is asked of the winner."""
 
@@ -200,7 +207,9 @@ class TargetConfig(Settings):
         lt=0.5,
         description="share of a hard limit that a candidate must stay below; None: as its interval calls for",
     )
-    objectives: tuple[Objective, ...] = Field((), description="targets for other resources")
+    objectives: tuple[Annotated[Objective, AfterValidator(_of_a_resource)], ...] = Field(
+        (), description="targets for other resources"
+    )
 
 
 class ExportConfig(Settings):

@@ -24,19 +24,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_edge.errors import ConfigError
 
-Resource: TypeAlias = Literal["latency_ms", "macs", "parameters", "peak_memory_bytes"]
-Usage: TypeAlias = Mapping[str, float]  # what one network uses, by `Resource`
+Usage: TypeAlias = Mapping[str, float]  # what one network uses, by name of the resource, see `nas_edge.resources`
 
 Value = TypeVar("Value", float, NDArray[np.float64])
-
-RESOURCES: tuple[Resource, ...] = get_args(Resource)
 
 
 @dataclass(frozen=True)
@@ -44,21 +41,19 @@ class Objective:
     """A resource and how much of it a network should use.
 
     Attributes:
-        resource: which one; its unit is in its name.
+        resource: a name in `nas_edge.resources.RESOURCES`; its unit is in its name.
         target: the value aimed at, `T0`.
         beta: what a deviation costs. The default is that of the TuNAS code.
 
     Raises:
-        ConfigError: for an unknown resource, a target that is not positive or a beta that is not negative.
+        ConfigError: for a target that is not positive or a beta that is not negative.
     """
 
-    resource: Resource
+    resource: str
     target: float
     beta: float = -0.10
 
     def __post_init__(self) -> None:
-        if self.resource not in RESOURCES:
-            raise ConfigError(f"expected a resource of {', '.join(RESOURCES)}; received {self.resource!r}")
         if not (math.isfinite(self.target) and self.target > 0):
             raise ConfigError(f"the target of {self.resource} must be a positive number", received=f"{self.target}")
         if not (math.isfinite(self.beta) and self.beta < 0):

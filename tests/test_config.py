@@ -95,7 +95,7 @@ def test_a_run_configuration_can_be_read_back(tmp_path: Path) -> None:
         ("device.addresses=[]", "device.addresses"),
         ("device.addresses=3", "device.addresses.0"),
         ("search.filter_warmup_fraction=0.5", "delay_fraction"),
-        ("target.objectives=[{resource: joules, target: 1}]", "'latency_ms', 'macs'"),
+        ("target.objectives=[{resource: joules, target: 1}]", "target.objectives.0: expected a resource of latency_ms, macs"),
         ("colour=blue", "unknown setting 'colour'"),
         ("search={", "search"),
     ],

@@ -105,8 +105,3 @@ def test_a_target_that_is_not_positive_is_refused(target: float) -> None:
 def test_a_beta_that_would_reward_deviation_is_refused(beta: float) -> None:
     with pytest.raises(ConfigError, match="must be negative"):
         Objective("latency_ms", 84.0, beta)
-
-
-def test_an_unknown_resource_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected a resource of latency_ms"):
-        Objective("energy", 1.0)  # type: ignore[arg-type]

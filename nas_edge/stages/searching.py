@@ -18,7 +18,6 @@ from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.several import Part, SeveralSources
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
-from nas_edge.networks.precisions import PRECISIONS
 from nas_edge.rewards import Objective
 from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.methods import SearchContext, make_search
@@ -134,7 +133,7 @@ def make_loop(context: RunContext, latency: LatencySource, target_ms: float) -> 
         config.seed,
         pooled,
         evaluation_batch_size(context.space),
-        PRECISIONS[config.export.precision].activation_bytes,
+        config.export.precision,
     )
     return make_search(config.search, parts)
 
