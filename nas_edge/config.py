@@ -30,7 +30,7 @@ from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.registry import Registry, setting_path
-from nas_edge.resources import RESOURCES
+from nas_edge.resources import LATENCY, RESOURCES
 from nas_edge.rewards import Objective
 from nas_edge.search.finalists import FinalistsSettings
 from nas_edge.search.methods import METHODS
@@ -53,6 +53,9 @@ class DeviceConfig(Settings):
     threads: int = Field(1, description="threads of the TFLite runtime")
     cores: str | None = Field(None, description="big, little, ids (4-7) or a mask ('0xf0'); by default it chooses")
     delegate: str = Field("cpu", description="cpu, none; on phones also gpu, nnapi, external:LIBRARY[,KEY=VALUE...]")
+    energy: bool = Field(
+        False, description="measure the energy of an inference, too; an objective or limit of energy_mj asks for it"
+    )
     timing_inputs: int = Field(
         8,
         ge=0,
@@ -183,9 +186,13 @@ class MeasuringConfig(Settings):
         )
 
 
+def _check_resource(name: str) -> None:
+    if name not in RESOURCES:
+        raise ValueError(f"expected a resource of {', '.join(RESOURCES)}, received {name!r:.80}")
+
+
 def _of_a_resource(objective: Objective) -> Objective:
-    if objective.resource not in RESOURCES:
-        raise ValueError(f"expected a resource of {', '.join(RESOURCES)}")
+    _check_resource(objective.resource)
     return objective
 
 
@@ -208,8 +215,31 @@ class TargetConfig(Settings):
         description="share of a hard limit that a candidate must stay below; None: as its interval calls for",
     )
     objectives: tuple[Annotated[Objective, AfterValidator(_of_a_resource)], ...] = Field(
-        (), description="targets for other resources"
+        (), description=f"targets for other resources: {', '.join(RESOURCES)}"
     )
+    limits: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="the most of other resources that may be used, by name; hard, and in the reward with beta"
+    )
+
+    @field_validator("limits")
+    @classmethod
+    def _of_resources(cls, given: dict[str, float]) -> dict[str, float]:
+        for name in given:
+            _check_resource(name)
+            if RESOURCES[name] is LATENCY:
+                raise ValueError(f"{name} is limited by target.latency_ms (--target-ms) and target.limit")
+        return given
+
+    @property
+    def of_resources(self) -> tuple[Objective, ...]:
+        """What is aimed at beside the latency, and what is limited."""
+        limits = (Objective(name, most, self.beta, limit=True) for name, most in self.limits.items())
+        return (*self.objectives, *limits)
+
+    @property
+    def resource_limits(self) -> tuple[Objective, ...]:
+        """What is limited."""
+        return tuple(objective for objective in self.of_resources if objective.limit)
 
 
 class ExportConfig(Settings):
@@ -527,7 +557,27 @@ def load_config(
         raise ConfigError(_one_line(error)) from None
     _check_targets(config)
     _check_delay(config)
-    return config
+    return _with_resources(config)
+
+
+def _with_resources(config: RunConfig) -> RunConfig:
+    """The settings with those that the resources asked for take.
+
+    Raises:
+        ConfigError: when one is measured, and not every candidate is.
+    """
+    asked = {objective.resource: RESOURCES[objective.resource] for objective in config.target.of_resources}
+    for name, resource in asked.items():
+        if resource.measured and (not config.latency.asks_device or config.latency.measures_some):
+            raise ConfigError(
+                f"{name} is measured with the latency, which --latency {config.latency.text} does not measure of every "
+                "candidate",
+                fix="measure all (--latency device), or leave it out of the objectives and limits",
+            )
+    needed = {setting: value for resource in asked.values() for setting, value in resource.device_settings.items()}
+    if not needed:
+        return config
+    return config.model_copy(update={"device": config.device.model_copy(update=needed)})
 
 
 def _of_task(merged: Overrides, given: Sequence[Overrides], preset: str | None) -> list[Overrides]:

@@ -13,6 +13,8 @@
 `absolute` is the default of the search because one beta serves every task and target: its peak is on the target, so
 a search ends there, while the exponent forms trade quality for time at a rate that must be tuned per task.
 
+A limit is an objective that nothing is gained or lost by staying below: its x is max(x, 1) in every form.
+
 All forms work elementwise: of arrays of qualities and values of resources they are arrays of rewards.
 
 With no objective every form is `r = Q`, the unconstrained search. A candidate that could not be measured has no
@@ -44,6 +46,7 @@ class Objective:
         resource: a name in `nas_edge.resources.RESOURCES`; its unit is in its name.
         target: the value aimed at, `T0`.
         beta: what a deviation costs. The default is that of the TuNAS code.
+        limit: whether the target is the most that may be used, and using less is as good.
 
     Raises:
         ConfigError: for a target that is not positive or a beta that is not negative.
@@ -52,6 +55,7 @@ class Objective:
     resource: str
     target: float
     beta: float = -0.10
+    limit: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.target) and self.target > 0):
@@ -64,7 +68,7 @@ class Objective:
             )
 
     def ratio(self, usage: Mapping[str, Value]) -> Value:
-        """`x = T / T0`.
+        """`x = T / T0`; of a limit at least 1.
 
         Raises:
             ValueError: when the resource is missing or its value is not a positive number.
@@ -74,7 +78,12 @@ class Objective:
             raise ValueError(
                 f"expected a positive {self.resource}, received {value}; what was not measured has no reward"
             )
-        return value / self.target
+        ratio = value / self.target
+        return np.maximum(ratio, 1.0) if self.limit else ratio
+
+    def allows(self, usage: Usage | None) -> bool:
+        """Whether a network may be selected: it is known to keep to the limit, or this is none."""
+        return not self.limit or (usage is not None and usage.get(self.resource, math.inf) <= self.target)
 
 
 def absolute(quality: Value, usage: Mapping[str, Value], objectives: Sequence[Objective]) -> Value:

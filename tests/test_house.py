@@ -17,6 +17,7 @@ from nas_edge import testing
 from nas_edge.controllers import CONTROLLERS
 from nas_edge.latency import LATENCY_SOURCES
 from nas_edge.quality import QUALITY_SOURCES
+from nas_edge.resources import RESOURCES
 from nas_edge.rewards import REWARDS
 from nas_edge.search.methods import METHODS
 from nas_edge.spaces import SPACES
@@ -81,6 +82,7 @@ def table_members() -> dict[str, tuple[str, ...]]:
         "nas_edge/training": [*TRAINING_METHODS.entries, *OPTIMIZERS],
         "nas_edge/spaces": SPACES.entries,
         "nas_edge/rewards": REWARDS,
+        "nas_edge/resources": RESOURCES,
     }
     members: dict[str, tuple[str, ...]] = {}
     for home, names in tables.items():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_edge.errors import ConfigError
-from nas_edge.rewards import REWARDS, Objective, absolute, hard, soft
+from nas_edge.rewards import REWARDS, Objective, Reward, absolute, hard, soft
 
 TARGET_MS = 84.0
 LATENCY = [Objective("latency_ms", TARGET_MS, beta=-0.07)]
@@ -105,3 +105,14 @@ def test_a_target_that_is_not_positive_is_refused(target: float) -> None:
 def test_a_beta_that_would_reward_deviation_is_refused(beta: float) -> None:
     with pytest.raises(ConfigError, match="must be negative"):
         Objective("latency_ms", 84.0, beta)
+
+
+@pytest.mark.parametrize("reward", REWARDS.values())
+def test_below_a_limit_nothing_is_gained_or_lost(reward: Reward) -> None:
+    limit = [Objective("file_size_bytes", 100.0, -0.2, limit=True)]
+    assert reward(0.5, {"file_size_bytes": 10.0}, limit) == reward(0.5, {"file_size_bytes": 100.0}, limit) == 0.5
+    beyond = [reward(0.5, {"file_size_bytes": value}, limit) for value in (110.0, 150.0)]
+    assert 0.5 > beyond[0] > beyond[1]
+    assert limit[0].allows({"file_size_bytes": 100.0})
+    assert not limit[0].allows({"file_size_bytes": 100.1})
+    assert not limit[0].allows(None)
