@@ -805,5 +805,6 @@ def _describe(part: Settings, prefix: str) -> list[str]:
         else:
             shown = plain[name]
             comment = f"  # {field.description}" if field.description else ""
-            lines.append(f"{prefix}{name}={yaml.safe_dump(shown, default_flow_style=True).splitlines()[0]}{comment}")
+            text = yaml.safe_dump(shown, default_flow_style=True, width=MAX_SETTINGS_CHARACTERS).splitlines()[0]
+            lines.append(f"{prefix}{name}={text}{comment}")
     return lines

@@ -142,7 +142,8 @@ def test_every_setting_of_measuring_has_a_meaning() -> None:
 
 
 def test_settings_are_listed_so_that_they_can_be_given_back() -> None:
-    config = load_config("demo", settings=["target.objectives=[{resource: macs, target: 1000000}]"])
+    objectives = "[{resource: macs, target: 1000000}, {resource: parameters, target: 10000}]"
+    config = load_config("demo", settings=[f"target.objectives={objectives}"])
     lines = [line.partition("  #")[0] for line in describe_settings(config).splitlines()]
     assert load_config(settings=lines) == config
 
