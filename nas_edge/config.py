@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from device_agents.api import PRESETS as MEASURING_PRESETS
 from device_agents.api import BenchmarkSpec, Delegate, parse_cores
@@ -31,6 +31,7 @@ from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.registry import Registry, setting_path
+from nas_edge.resources import LATENCY, RESOURCES
 from nas_edge.rewards import Objective
 from nas_edge.search.finalists import FinalistsSettings
 from nas_edge.search.methods import METHODS
@@ -53,6 +54,9 @@ class DeviceConfig(Settings):
     threads: int = Field(1, description="threads of the TFLite runtime")
     cores: str | None = Field(None, description="big, little, ids (4-7) or a mask ('0xf0'); by default it chooses")
     delegate: str = Field("cpu", description="cpu, none; on phones also gpu, nnapi, external:LIBRARY[,KEY=VALUE...]")
+    energy: bool = Field(
+        False, description="measure the energy of an inference, too; an objective or limit of energy_mj asks for it"
+    )
     timing_inputs: int = Field(
         8,
         ge=0,
@@ -183,6 +187,16 @@ class MeasuringConfig(Settings):
         )
 
 
+def _check_resource(name: str) -> None:
+    if name not in RESOURCES:
+        raise ValueError(f"expected a resource of {', '.join(RESOURCES)}, received {name!r:.80}")
+
+
+def _of_a_resource(objective: Objective) -> Objective:
+    _check_resource(objective.resource)
+    return objective
+
+
 class TargetConfig(Settings):
     """What is asked of the winner."""
 
@@ -201,7 +215,32 @@ class TargetConfig(Settings):
         lt=0.5,
         description="share of a hard limit that a candidate must stay below; None: as its interval calls for",
     )
-    objectives: tuple[Objective, ...] = Field((), description="targets for other resources")
+    objectives: tuple[Annotated[Objective, AfterValidator(_of_a_resource)], ...] = Field(
+        (), description=f"targets for other resources: {', '.join(RESOURCES)}"
+    )
+    limits: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="the most of other resources that may be used, by name; hard, and in the reward with beta"
+    )
+
+    @field_validator("limits")
+    @classmethod
+    def _of_resources(cls, given: dict[str, float]) -> dict[str, float]:
+        for name in given:
+            _check_resource(name)
+            if RESOURCES[name] is LATENCY:
+                raise ValueError(f"{name} is limited by target.latency_ms (--target-ms) and target.limit")
+        return given
+
+    @property
+    def of_resources(self) -> tuple[Objective, ...]:
+        """What is aimed at beside the latency, and what is limited."""
+        limits = (Objective(name, most, self.beta, limit=True) for name, most in self.limits.items())
+        return (*self.objectives, *limits)
+
+    @property
+    def resource_limits(self) -> tuple[Objective, ...]:
+        """What is limited."""
+        return tuple(objective for objective in self.of_resources if objective.limit)
 
 
 class ExportConfig(Settings):
@@ -524,7 +563,28 @@ def load_config(
     _check_targets(config)
     _check_delay(config)
     _check_joint(config)
-    return config
+    return _with_resources(config)
+
+
+def _with_resources(config: RunConfig) -> RunConfig:
+    """The settings with those that the resources asked for take.
+
+    Raises:
+        ConfigError: when one is measured, and not every candidate is.
+    """
+    asked = {objective.resource: RESOURCES[objective.resource] for objective in config.target.of_resources}
+    measures_all = config.latency.asks_device and not config.latency.measures_some
+    for name, resource in asked.items():
+        if resource.measured and not measures_all and name not in config.latency.tells:
+            raise ConfigError(
+                f"{name} is measured with the latency, which --latency {config.latency.text} does not measure of every "
+                "candidate",
+                fix="measure all (--latency device), or leave it out of the objectives and limits",
+            )
+    needed = {setting: value for resource in asked.values() for setting, value in resource.device_settings.items()}
+    if not needed:
+        return config
+    return config.model_copy(update={"device": config.device.model_copy(update=needed)})
 
 
 def _of_chosen(merged: Overrides, given: Sequence[Overrides], preset: str | None) -> list[Overrides]:
@@ -768,6 +828,6 @@ def _describe(part: Settings, prefix: str) -> list[str]:
         else:
             shown = plain[name]
             comment = f"  # {field.description}" if field.description else ""
-            value_text = yaml.safe_dump(shown, default_flow_style=True, width=math.inf).splitlines()[0]
-            lines.append(f"{prefix}{name}={value_text}{comment}")
+            text = yaml.safe_dump(shown, default_flow_style=True, width=MAX_SETTINGS_CHARACTERS).splitlines()[0]
+            lines.append(f"{prefix}{name}={text}{comment}")
     return lines

@@ -18,6 +18,7 @@ from nas_edge.controllers import CONTROLLERS
 from nas_edge.joint import JOINTS
 from nas_edge.latency import LATENCY_SOURCES
 from nas_edge.quality import QUALITY_SOURCES
+from nas_edge.resources import RESOURCES
 from nas_edge.rewards import REWARDS
 from nas_edge.search.methods import METHODS
 from nas_edge.spaces import SPACES
@@ -83,6 +84,7 @@ def table_members() -> dict[str, tuple[str, ...]]:
         "nas_edge/spaces": SPACES.entries,
         "nas_edge/joint": [name for name in JOINTS.entries if name != "none"],
         "nas_edge/rewards": REWARDS,
+        "nas_edge/resources": RESOURCES,
     }
     members: dict[str, tuple[str, ...]] = {}
     for home, names in tables.items():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_edge.errors import ConfigError
-from nas_edge.rewards import REWARDS, Objective, absolute, hard, soft
+from nas_edge.rewards import REWARDS, Objective, Reward, absolute, hard, soft
 
 TARGET_MS = 84.0
 LATENCY = [Objective("latency_ms", TARGET_MS, beta=-0.07)]
@@ -119,6 +119,12 @@ def test_a_beta_that_would_reward_deviation_is_refused(beta: float) -> None:
         Objective("latency_ms", 84.0, beta)
 
 
-def test_an_unknown_resource_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected a resource of latency_ms"):
-        Objective("energy", 1.0)  # type: ignore[arg-type]
+@pytest.mark.parametrize("reward", REWARDS.values())
+def test_below_a_limit_nothing_is_gained_or_lost(reward: Reward) -> None:
+    limit = [Objective("file_size_bytes", 100.0, -0.2, limit=True)]
+    assert reward(0.5, {"file_size_bytes": 10.0}, limit) == reward(0.5, {"file_size_bytes": 100.0}, limit) == 0.5
+    beyond = [reward(0.5, {"file_size_bytes": value}, limit) for value in (110.0, 150.0)]
+    assert 0.5 > beyond[0] > beyond[1]
+    assert limit[0].allows({"file_size_bytes": 100.0})
+    assert not limit[0].allows({"file_size_bytes": 100.1})
+    assert not limit[0].allows(None)

@@ -112,7 +112,7 @@ def check_limit(result: RunResult) -> None:
     from nas_edge.runs.result import Outcome
 
     if not result.meets_limit:
-        missed = result.outcome is Outcome.MISSED
+        missed = result.limit_outcome is Outcome.MISSED
         raise (TargetMissedError if missed else TargetUnknownError)(result_text.limit_line(result))
 
 
@@ -120,7 +120,7 @@ def check_limits(results: Sequence[RunResult]) -> None:
     """As `check_limit`, of several: the worst of them decides."""
     from nas_edge.runs.result import Outcome
 
-    for result in sorted(results, key=lambda result: result.outcome is not Outcome.MISSED):
+    for result in sorted(results, key=lambda result: result.limit_outcome is not Outcome.MISSED):
         check_limit(result)
 
 

@@ -73,6 +73,18 @@ def _targets(text: str) -> tuple[float, ...]:
     return tuple(target_ms for _, target_ms in read_latencies_ms(text, "4 or 4,8,16"))
 
 
+def _uses(given: Sequence[str]) -> list[tuple[str, float]]:
+    """Resources and values of `RESOURCE=VALUE`; which resources there are, the settings know."""
+    found = []
+    for text in given:
+        name, _, number = text.partition("=")
+        try:
+            found.append((name.strip(), float(number)))
+        except ValueError:
+            raise click.UsageError(f"expected RESOURCE=VALUE, for example energy_mj=2; received {text!r}") from None
+    return found
+
+
 # Later ones override earlier ones, where several stand for the same setting.
 FLAGS = (
     Flag(
@@ -128,6 +140,24 @@ FLAGS = (
         "--limit",
         "target.limit",
         {"type": click.Choice(["hard", "none"]), "help": "Whether the winner may not exceed the target."},
+    ),
+    Flag(
+        "--objective",
+        lambda given: {"target.objectives": [{"resource": name, "target": value} for name, value in _uses(given)]},
+        {
+            "multiple": True,
+            "metavar": "RESOURCE=VALUE",
+            "help": "Aim at this use of another resource, too, for example energy_mj=2; may be repeated.",
+        },
+    ),
+    Flag(
+        "--at-most",
+        lambda given: {"target.limits": dict(_uses(given))},
+        {
+            "multiple": True,
+            "metavar": "RESOURCE=VALUE",
+            "help": "The most the winner may use, for example file_size_bytes=500000; may be repeated.",
+        },
     ),
     Flag(
         "--precision",

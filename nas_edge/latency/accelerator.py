@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -26,6 +27,8 @@ from nas_edge.spaces.decisions import SearchSpace
 
 class AcceleratorLatencySettings(LatencySettings):
     """Settings of `accelerator`."""
+
+    tells: ClassVar[tuple[str, ...]] = ("relative_area", "energy_mj")
 
     source: str = "accelerator"
     calibration: str | None = Field(

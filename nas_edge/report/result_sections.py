@@ -10,6 +10,7 @@ from nas_edge.formatting import ms_form
 from nas_edge.report import plots
 from nas_edge.report.content import Cell, ColumnSpec, Section, Table, make_table
 from nas_edge.report.reading import RunFacts, TrialFacts, series_of
+from nas_edge.resources import RESOURCES
 from nas_edge.runs.paired_result import PairedResult
 from nas_edge.runs.result import DeviceResult, LatencyEstimate, ResultRow, RunResult
 from nas_edge.text import origin_text
@@ -43,7 +44,8 @@ def _architectures(facts: RunFacts, result: RunResult) -> Section:
         f"{origin}The run ends with an architecture: no network was converted, measured or delivered. To rank networks "
         "on a device, search a space of networks with --device.",
     )
-    return Section("result", "Result", says, tables=(make_table("result", "", columns, rows),))
+    tables = (make_table("result", "", columns, rows), *_limit_tables(result))
+    return Section("result", "Result", says, tables=tables)
 
 
 def _delivered(facts: RunFacts, result: RunResult) -> Section:
@@ -92,8 +94,56 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
     names = [name for name in plots.SERIES if name in set(table.columns[1].values)]
     shown = sorted({str(row[2]) for row in rows})
     plot = plots.delivered(result.target_ms, form, f"test {metric}", facts.quality_form, names, shown)
-    tables = (table, _devices_table(result)) if result.further else (table,)
-    return Section("result", "Result", tuple(says), (plot,), tables)
+    tables = [table, *([_devices_table(result)] if result.further else []), *_resource_tables(result)]
+    return Section("result", "Result", tuple(says), (plot,), tuple(tables))
+
+
+def _resource_tables(result: RunResult) -> list[Table]:
+    """What each file uses of other resources than time, and what was asked of them."""
+    rows: list[tuple[Cell, ...]] = [
+        (network.name, precision, name, use.value, RESOURCES[name].unit or None, use.kind, use.note or None)
+        for network in result.rows
+        for precision, uses in network.resources.items()
+        for name, use in uses.items()
+        if name in RESOURCES
+    ]
+    columns: list[ColumnSpec] = [
+        ("name", "network", ""),
+        ("precision", "precision", ""),
+        ("resource", "resource", ""),
+        ("value", "value", ",.6g"),
+        ("unit", "unit", ""),
+        ("kind", "is", ""),
+        ("note", "of what, or why not available", ""),
+    ]
+    tables = [make_table("resources", "Other resources", columns, rows, brief=False)] if rows else []
+    return [*_limit_tables(result), *tables]
+
+
+def _limit_tables(result: RunResult) -> list[Table]:
+    """What was asked of other resources than time; none where nothing was."""
+    rows: list[tuple[Cell, ...]] = [
+        (
+            each.objective.resource,
+            "limit" if each.objective.limit else "target",
+            each.objective.target,
+            each.use.value,
+            RESOURCES[each.objective.resource].unit or None,
+            each.use.kind,
+            each.outcome.value,
+        )
+        for each in result.resources
+    ]
+    columns: list[ColumnSpec] = [
+        ("resource", "resource", ""),
+        ("aim", "is", ""),
+        ("target", "asked", ",.6g"),
+        ("value", "winner", ",.6g"),
+        ("unit", "unit", ""),
+        ("kind", "known as", ""),
+        ("outcome", "outcome", ""),
+    ]
+    return [make_table("limits", "Targets and limits of other resources", columns, rows)] if rows else []
 
 
 def _devices_table(result: RunResult) -> Table:

@@ -21,6 +21,7 @@ from nas_edge.controllers.base import Controller
 from nas_edge.joint.space import JointSpace
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.source import LatencySource
+from nas_edge.networks.precisions import Precision
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.quality.source import QualityContext, QualitySource
 from nas_edge.registry import Entry, Registry
@@ -50,7 +51,7 @@ class SearchContext:
         seed: of the run; every purpose has its own stream, see `seeds`.
         pooled: what steadies noisy latencies, see `Evaluator`.
         evaluation_batch_size: examples that are scored at once, where the settings leave that open.
-        bytes_per_value: of the networks' activations as they are delivered, see `networks.analysis`.
+        precision: that is delivered.
     """
 
     space: SearchSpace
@@ -61,7 +62,7 @@ class SearchContext:
     seed: int
     pooled: PooledLatency | None = None
     evaluation_batch_size: int = 256
-    bytes_per_value: int = 4
+    precision: Precision = "float32"
 
 
 def make_controller(
@@ -92,7 +93,7 @@ def _evaluator(quality: QualitySource, reward: Reward, context: SearchContext) -
         context.objectives,
         reward,
         context.pooled,
-        context.bytes_per_value,
+        context.precision,
     )
 
 

@@ -12,7 +12,7 @@ from nas_edge.latency.retry import BENCH_FAULTS
 from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION
 from nas_edge.search.finalists import find_finalists
 from nas_edge.search.loop import SearchLoop
-from nas_edge.search.selection import predicted_limit_ms, select
+from nas_edge.search.selection import Limits, predicted_limit_ms, select
 from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture
@@ -66,6 +66,7 @@ def select_finalists(
                 trials,
                 quality_drifts=context.config.search.quality_drifts,
                 finalists=finalists,
+                resources=target.resource_limits,
             )
     winner = selection.winner
     timed = "not timed"
@@ -93,6 +94,7 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
     if not context.config.search.random_baseline or (context.task.delivers and not context.config.export.compare):
         return ()
     wanted, sampled = max(1, context.config.finalists.trained), context.config.finalists.sampled
+    limits = Limits(target_ms, 0.0, context.config.target.resource_limits)
     rng = generator(context.config.seed, "random baseline")
     drawn = list(dict.fromkeys(loop.space.canonical(context.space.sample(rng)) for _ in range(count + sampled)))
     reporter, text = context.reporter, context.task.metric.text
@@ -111,7 +113,7 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
                 lambda missing: loop.evaluator.measure_all([by_quality[one] for one in missing], loop.step),
             )
             measured += len(trials)
-            meeting += [trial for trial in trials if trial.latency_ms is not None and trial.latency_ms <= target_ms]
+            meeting += [trial for trial in trials if limits.meets(trial)]
             meeting.sort(key=_quality, reverse=True)
             show(measured, f"quality {text(meeting[0].quality)}" if meeting else "")
             if len(meeting) >= wanted:

@@ -32,9 +32,11 @@ from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_sha
 from nas_edge.report.content import Column, Report, Table, text_of
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.write import to_csv
+from nas_edge.resources import ResourceUse
+from nas_edge.rewards import Objective
 from nas_edge.runs.example_scores import TEST_SCORES, ExampleScores, write_example_scores
 from nas_edge.runs.halving import HALVING, HalvingScore
-from nas_edge.runs.result import LatencyEstimate
+from nas_edge.runs.result import LatencyEstimate, ResourceResult
 from nas_edge.runs.run import SELECTION, Run
 from nas_edge.runs.stopped_early import EarlyStop, note_early_stop
 from nas_edge.runs.teacher import TeacherFacts, write_teacher
@@ -435,6 +437,27 @@ def test_the_text_tells_the_same(report: Report) -> None:
     assert "  stem    8 channels" in text
     assert "skipped" in text
     assert "nan" not in text
+
+
+def test_other_resources_stand_beside_the_latency_with_how_they_are_known(finished: Run) -> None:
+    facts = read_run(finished.folder)
+    assert facts.result is not None
+    size, energy = ResourceUse(84_000.0, "measured", "the TFLite file"), ResourceUse(None, "measured", "no counters")
+    uses = {"int8": {"file_size_bytes": size, "energy_mj": energy}}
+    winner = replace(facts.result.winner, resources=uses)
+    asked = (ResourceResult(Objective("file_size_bytes", 90_000.0, limit=True), size),)
+    result = replace(facts.result, rows=(winner, *facts.result.rows[1:]), resources=asked)
+    first, *others = facts.trials
+    trials = (replace(first, usage={"latency_ms": 1.0, "file_size_bytes": 84_100.0}), *others)
+    told = run_report(replace(facts, result=result, trials=trials))
+    assert column(told, "resources", "value") == [84_000.0, None]
+    assert column(told, "resources", "kind") == ["measured", "measured"]
+    assert column(told, "resources", "note") == ["the TFLite file", "no counters"]
+    assert column(told, "limits", "outcome") == ["met"]
+    assert column(told, "trials", "file_size_bytes")[:2] == [84_100.0, None]
+    keys = {each.key for table in told.tables if table.name == "trials" for each in table.columns}
+    assert "energy_mj" not in keys, "nothing was asked of it"
+    assert "met" in to_text(told)
 
 
 def test_tables_stand_beside_the_page(report: Report, tmp_path: Path) -> None:
