@@ -89,6 +89,8 @@ def _block(stage: Stage, first: bool, activation: L.ActivationName, scale: Calla
     depthwise = blocks.depthwise_norm(stage.kernel, activation, strides)
     if stage.block == "separable":
         return sequential(depthwise=depthwise, project=blocks.conv_norm(width, activation))
+    if stage.block == "inverted" and stage.ratio == 1:
+        return blocks.separable(width, depthwise)
     expanded: L.Width = L.Scaled(stage.ratio)
     if first and stage.expanded is not None:
         expanded = scale(stage.expanded)
