@@ -1,14 +1,14 @@
 """Templates: reading a tree of layers with open choices.
 
-`decode` turns a template and one choice per decision into a `NetworkSpec`; `occurrences` says where each decision
-stands and what must be chosen above it for it to matter. Nothing else interprets templates except the supernet,
-which runs all their architectures with one set of weights.
+`decode` turns a template and one choice per decision into a `NetworkSpec`, `resolve` into a template without open
+choices; `occurrences` says where each decision stands and what must be chosen above it for it to matter. Nothing else
+interprets templates except the supernet, which runs all their architectures with one set of weights, and `scaling`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nas_edge.networks import layers as L
@@ -66,6 +66,44 @@ def decode(template: L.Layer, input_shape: Shape, choices: Mapping[str, int]) ->
     builder = GraphBuilder(input_shape)
     _Decoder(builder, choices).emit(template, INPUT, "")
     return builder.build()
+
+
+def resolve(template: L.Layer, choices: Mapping[str, int]) -> L.Layer:
+    """A template without the open choices, of which `decode` makes the same network, names included.
+
+    Args:
+        template: of a network or of a space.
+        choices: choice index by decision path.
+
+    Raises:
+        KeyError: when a decision of the template has no choice.
+    """
+    if isinstance(template, L.Sequential):
+        return L.Sequential(tuple((name, resolve(part, choices)) for name, part in template.parts))
+    if isinstance(template, L.Residual):
+        body, shortcut = resolve(template.body, choices), resolve(template.shortcut, choices)
+        if not isinstance(body, L.Zero):
+            return L.Residual(body, shortcut)
+        return shortcut if isinstance(shortcut, L.Identity) else L.Sequential((("shortcut", shortcut),))
+    if isinstance(template, L.Gate):
+        return L.Gate(resolve(template.body, choices))
+    if isinstance(template, L.OneOf):
+        index = choices[template.decision]
+        chosen = resolve(template.layers()[index], choices)
+        if len(template.choices) == 1 or isinstance(chosen, (L.Zero, L.Identity)):
+            return chosen
+        return L.Sequential(((template.labels[index], chosen),))  # the alternative's path, see `choice_path`
+    if isinstance(template, L.Primitive):
+        number = open_number(template.width)
+        return template if number is None else _with_number(template, number.numbers()[choices[number.decision]])
+    return template
+
+
+def _with_number(layer: L.Primitive, value: float) -> L.Primitive:
+    """A layer whose width takes this value for its open number."""
+    assert layer.width_field is not None
+    width = replace(layer.width, ratio=value) if isinstance(layer.width, L.Scaled) else int(value)
+    return replace(layer, **{layer.width_field: width})
 
 
 class _Decoder:
