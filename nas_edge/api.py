@@ -289,6 +289,7 @@ def scale(
     *,
     settings: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
+    trained: int = 8,
     reporter: Reporter | None = None,
 ) -> tuple[Path, list[TargetResult]]:
     """Makes the network that a run delivered deeper, wider and finer, for a family of latencies on the device.
@@ -299,6 +300,7 @@ def scale(
         out: new folder for the family; None for `scaled` in the run. The same call continues what was stopped.
         settings: those that differ from the search, by dotted name; of training, export, device and measuring.
         assignments: see `configure`.
+        trained: how many candidates are trained briefly, over all targets.
         reporter: see `search`.
 
     Returns:
@@ -314,7 +316,7 @@ def scale(
         return configure(settings=settings, assignments=assignments, base=config)
 
     new = None if out is None else Path(out)
-    return scale_run(Path(run), targets_ms, new, change, reporter or Reporter())
+    return scale_run(Path(run), targets_ms, new, change, reporter or Reporter(), trained)
 
 
 def reselect(

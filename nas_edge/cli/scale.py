@@ -21,8 +21,17 @@ from nas_edge.cli.options import DEVICE_HELP, HARDWARE_HELP
 )
 @click.option("--hardware", metavar="NAME", shell_complete=completion.hardware, help=HARDWARE_HELP)
 @click.option("--limit", type=click.Choice(["hard", "none"]), help="Whether a network may not exceed its target.")
+@click.option(
+    "--candidates",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Networks that are trained briefly, over all targets.",
+)
 @settings_option("A setting of training, export, device or measuring; may be repeated.")
-def scale(run: Path, targets: str, out: Path | None, assignments: tuple[str, ...], **flags: Any) -> None:
+def scale(
+    run: Path, targets: str, out: Path | None, candidates: int, assignments: tuple[str, ...], **flags: Any
+) -> None:
     """Scales the network that RUN found to several latencies.
 
     Makes it deeper, wider and finer, or less so: measures some twenty untrained versions of it on the device, fits how
@@ -44,5 +53,5 @@ def scale(run: Path, targets: str, out: Path | None, assignments: tuple[str, ...
         "export.hardware": flags["hardware"],
         "target.limit": flags["limit"],
     }
-    _, results = api.scale(run, targets_ms, out, settings=named, assignments=assignments)
+    _, results = api.scale(run, targets_ms, out, settings=named, assignments=assignments, trained=candidates)
     print_results(results)

@@ -33,7 +33,7 @@ from nas_edge.runs.result import LatencyEstimate, RunResult, read_result
 from nas_edge.runs.run import CHANGEABLE, Run, RunFolderError, differing_settings
 from nas_edge.runs.targets import TargetGroup, TargetResult
 from nas_edge.scaling.grid import Grid, Scale
-from nas_edge.scaling.study import Study
+from nas_edge.scaling.study import TRAINED, Study
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES, NetworkSpaceSettings
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
@@ -54,6 +54,7 @@ def scale_run(
     out: Path | None,
     change: Callable[[RunConfig], RunConfig],
     reporter: Reporter,
+    trained: int = TRAINED,
 ) -> tuple[Path, list[TargetResult]]:
     """Scales the network that a run delivered to each of several latencies, and delivers these.
 
@@ -65,6 +66,7 @@ def scale_run(
         out: folder for the family; None for `scaled` in the run.
         change: returns the settings of the family, given those of the run; see `stages.choosing`.
         reporter: what the user sees.
+        trained: how many candidates are trained briefly, over all targets.
 
     Returns:
         The folder of the family, and what became of each target, in ascending order.
@@ -88,6 +90,7 @@ def scale_run(
     config = _settings(searched.config, task, data, found.winner.architecture, change, targets_ms)
     group = _open_group(out, config, targets_ms, reporter)
     listed = ",".join(f"{target_ms:g}" for target_ms in targets_ms)
+    given = (*given, *(() if trained == TRAINED else ("--candidates", trained)))
     again = command("scale", folder, "--target-ms", listed, *given)
     home = Run(group.folder)
     with ExitStack() as stack:
@@ -97,7 +100,7 @@ def scale_run(
         space = make_space(group.config, task, data)
         bench = stack.enter_context(open_bench(group.config, task, data, space))
         context = RunContext(home, group.config, task, data, space, bench, reporter, stop, again, group)
-        return group.folder, _Family(context, group).deliver()
+        return group.folder, _Family(context, group, trained).deliver()
 
 
 class _Family:
@@ -106,10 +109,11 @@ class _Family:
     Args:
         context: of the folder that they have in common.
         group: that folder.
+        trained: see `scale_run`.
     """
 
-    def __init__(self, context: RunContext, group: TargetGroup) -> None:
-        self._context, self._group = context, group
+    def __init__(self, context: RunContext, group: TargetGroup, trained: int) -> None:
+        self._context, self._group, self._trained = context, group, trained
         task, data = context.task, context.required_data
         self._grid = Grid(group.config, task.outputs(data), data.preprocessing.channels)
 
@@ -139,7 +143,8 @@ class _Family:
 
     def _study(self) -> dict[str, Any]:
         source = RetryingSource(self._context.bench.finalists_source)
-        return Study(self._context, self._grid, source, self._group.targets_ms, self._data_at).conclude()
+        targets_ms = self._group.targets_ms
+        return Study(self._context, self._grid, source, targets_ms, self._data_at, self._trained).conclude()
 
     def _result(self, target_ms: float, path: Path, member: _Member | str) -> TargetResult:
         if isinstance(member, str):

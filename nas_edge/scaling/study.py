@@ -47,7 +47,7 @@ from nas_edge.tasks.base import TaskData
 from nas_edge.text import answer_text, kind_suffix
 
 LATENCIES, QUALITIES, AGAIN = (f"stages/{name}.jsonl" for name in ("scaling", "scaling_quality", "scaling_again"))
-# Candidates that are trained, over all targets, and for one of them at most.
+# Candidates that are trained, over all targets by default, and for one of them at most.
 TRAINED, PER_TARGET = 8, 5
 # How often candidates are sought with what was measured before.
 _ROUNDS = 5
@@ -85,6 +85,7 @@ class Study:
         source: where latencies come from.
         targets_ms: ascending.
         data_at: the data at an input size.
+        trained: how many candidates are trained briefly, over all targets.
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class Study:
         source: LatencySource,
         targets_ms: Sequence[float],
         data_at: Callable[[int], TaskData],
+        trained: int = TRAINED,
     ) -> None:
+        self._per_target = max(1, min(PER_TARGET, trained // len(targets_ms)))
         self._context = replace(context, space=grid)
         self._grid, self._source, self._targets_ms, self._data_at = grid, source, tuple(targets_ms), data_at
         self._hard = context.config.target.limit == "hard"
@@ -205,7 +208,7 @@ class Study:
 
     def _frontier(self, measure: Measure, law: Law) -> list[Tried]:
         """Measures candidates for each target until enough of them are just below it."""
-        count = max(1, min(PER_TARGET, TRAINED // len(self._targets_ms)))
+        count = self._per_target
         tried: list[Tried] = []
         for _ in range(_ROUNDS):
             latencies_ms = law.latency_ms(self._points())
@@ -246,7 +249,10 @@ class Study:
         ]
 
     def _trained(self, tried: Sequence[Tried]) -> list[Tried]:
-        """The candidates with their qualities after a short training each."""
+        """The candidates with their qualities after a short training each; without, where none has a rival."""
+        targets_ms = [one.target_ms for one in tried]
+        if len(set(targets_ms)) == len(targets_ms):
+            return list(tried)
         context, wanted = self._context, list(dict.fromkeys(one.trial.architecture for one in tried))
         settings = context.config.training.to_compare(SHORT)
         how, found = recipe(context.config), dict[Architecture, float | None]()

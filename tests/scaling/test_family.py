@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import pytest
 from nas_edge import api
 from nas_edge.config import RunConfig, load_config
 from nas_edge.errors import ConfigError, InfeasibleError, RunError, SpaceError, StoppedError
-from nas_edge.latency.answer import LatencyKind
+from nas_edge.hardware.edgetpu_timing import EDGETPU_TIMING
+from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.retry import RetryingSource
-from nas_edge.latency.simulated import open_simulated
+from nas_edge.latency.roofline import estimate, network_work
+from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.report import group_report, to_text
@@ -22,6 +26,7 @@ from nas_edge.runs.result import LatencyEstimate, Outcome, ResultRow, RunResult
 from nas_edge.runs.run import Run
 from nas_edge.runs.targets import TargetGroup
 from nas_edge.scaling import family, study
+from nas_edge.scaling.grid import Grid
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import SearchSpace
 from nas_edge.stages.contender import Contender
@@ -33,10 +38,27 @@ from tests.support.reporters import Terminating
 TARGETS_MS = (1.0, 1.6, 2.2)
 
 
+class Roofline(LatencySource):
+    """The simulator of an Edge TPU, without a look at whether that runs each operator."""
+
+    name = "Edge TPU"
+
+    def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
+        future: Future[LatencyAnswer] = Future()
+        simulated = estimate(network_work(candidate.network), EDGETPU_TIMING, "usb")
+        future.set_result(LatencyAnswer.estimated(LatencyKind.SIMULATED, simulated.latency_ms))
+        return future
+
+
+@cache
+def grid_by(config: str, outputs: int, channels: int) -> Grid:
+    return Grid(RunConfig.model_validate_json(config), outputs, channels)
+
+
 @contextmanager
 def simulated(config: RunConfig, task: object, data: object, space: SearchSpace) -> Iterator[Bench]:
     """A bench without a device."""
-    yield Bench(None, open_simulated("edgetpu", space, "int8"), "int8")
+    yield Bench(None, Roofline(), "int8")
 
 
 def delivered(
@@ -44,12 +66,13 @@ def delivered(
     target_ms: float,
     winner: Trial,
     contenders: Sequence[Contender],
-    estimate: LatencyEstimate | None = None,
+    predicted: LatencyEstimate | None = None,
 ) -> RunResult:
     """In place of training, converting and measuring: the network takes what the simulator says."""
-    (answer,) = [context.bench.latency_source.submit(study.Candidate(context.space.build(winner.architecture)))]
-    row = ResultRow("winner", str(winner.architecture), winner.quality, {}, {"int8": timed(answer.result().latency_ms)})
-    return RunResult(target_ms, "int8", False, (row,), "a device", estimate)
+    answer = context.bench.latency_source.submit(Candidate(context.space.build(winner.architecture))).result()
+    assert answer.latency_ms is not None
+    row = ResultRow("winner", str(winner.architecture), winner.quality, {}, {"int8": timed(answer.latency_ms)})
+    return RunResult(target_ms, "int8", False, (row,), "a device", predicted)
 
 
 def quality(context: RunContext, network: NetworkSpec, weights: object) -> float:
@@ -60,6 +83,7 @@ def quality(context: RunContext, network: NetworkSpec, weights: object) -> float
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(family, "Grid", lambda config, *shape: grid_by(config.model_dump_json(), *shape))
     monkeypatch.setattr(family, "open_bench", simulated)
     monkeypatch.setattr(family, "deliver", delivered)
     monkeypatch.setattr(family, "start_tensorflow", lambda deterministic: None)
@@ -71,10 +95,8 @@ def found_run(folder: Path, **flags: Any) -> Path:
     """A finished run with a network."""
     chosen = {
         "space": SPACE,
-        "latency": "sim:edgetpu",
         "target.latency_ms": 1.0,
         "target.limit": "none",
-        "export.hardware": "edgetpu",
     }
     with Run.create(folder, load_config("smoke", flags=chosen | flags)) as run:
         row = ResultRow("winner", architecture(), 0.9, {}, {})
@@ -129,7 +151,7 @@ def test_a_family_is_found_stopped_and_continued(run: Path, tmp_path: Path, monk
     asked: list[object] = []
     submit = RetryingSource.submit
 
-    def counted(source: RetryingSource, candidate: study.Candidate) -> Any:
+    def counted(source: RetryingSource, candidate: Candidate) -> Any:
         asked.append(candidate)
         return submit(source, candidate)
 
@@ -151,7 +173,7 @@ def test_a_family_is_found_stopped_and_continued(run: Path, tmp_path: Path, monk
 def test_a_target_that_nothing_meets_keeps_no_other_from_being_met(run: Path, tmp_path: Path) -> None:
     _, (first, second) = api.scale(run, (0.01, 1.0), tmp_path / "out", reporter=Terminating("nothing", 0))
     assert isinstance(first.problem, InfeasibleError)
-    assert "no scaled network was found for 0.0100 ms" in str(first.problem)
+    assert "no scaled network was found for 0.01000 ms" in str(first.problem)
     assert second.result is not None
 
 
