@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import ceil
+from typing import TypeAlias
 
 from nas_edge.networks import layers as L
 from nas_edge.networks.template import join
 
 # A part of a network as it is scaled: its path, and what stands there.
-Unit = tuple[str, L.Layer]
+Unit: TypeAlias = tuple[str, L.Layer]
 
 
 def scaled(template: L.Layer, depth: float, width: float) -> L.Sequential:
@@ -97,7 +98,7 @@ def _deepened(layers: Sequence[Unit], depth: float) -> list[Unit]:
 
 
 def _without_strides(layer: L.Primitive) -> L.Primitive:
-    return replace(layer, strides=1) if getattr(layer, "strides", 1) != 1 else layer  # type: ignore[call-arg] # it has
+    return replace(layer, **{"strides": 1}) if getattr(layer, "strides", 1) != 1 else layer
 
 
 def _widened(layer: L.Layer, width: float) -> L.Layer:

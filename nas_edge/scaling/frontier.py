@@ -77,8 +77,8 @@ def maximal(feasible: BoolArray) -> BoolArray:
         beyond = np.flip(np.logical_or.accumulate(np.flip(beyond, axis), axis=axis), axis)
     dominated = np.zeros_like(feasible)
     for axis in range(beyond.ndim):
-        before = [slice(None)] * beyond.ndim
-        after = [slice(None)] * beyond.ndim
+        before: list[slice] = [slice(None)] * beyond.ndim
+        after: list[slice] = [slice(None)] * beyond.ndim
         before[axis], after[axis] = slice(None, -1), slice(1, None)
         dominated[tuple(before)] |= beyond[tuple(after)]
     return feasible & ~dominated

@@ -142,14 +142,16 @@ class Grid(SearchSpace):
     @cached_property
     def macs_growth(self) -> FloatArray:
         """The logarithm of about what a point multiplies the multiply-adds by, `[depths, widths, input sizes]`."""
-        return sum(self.points[..., i] / _POWERS[axis] for i, axis in enumerate(AXES))  # type: ignore[return-value]
+        growth: FloatArray = self.points @ np.array([1 / _POWERS[axis] for axis in AXES])
+        return growth
 
     @cached_property
     def parameters(self) -> FloatArray:
         """About how many parameters a point has, `[depths, widths, input sizes]`."""
         growth = self._growth(lambda analysis: analysis.parameters, dict.fromkeys(AXES, 1.0))
-        grown: FloatArray = np.exp(sum(np.meshgrid(*growth, indexing="ij")))
-        return grown * self.analysis(self.base).parameters
+        grown: FloatArray = np.exp(np.add.reduce(np.meshgrid(*growth, indexing="ij")))
+        parameters: FloatArray = grown * self.analysis(self.base).parameters
+        return parameters
 
     def _growth(self, cost: Callable[[Analysis], int], powers: dict[str, float]) -> tuple[FloatArray, ...]:
         found, of_base = [], cost(self.analysis(self.base))
@@ -206,10 +208,12 @@ def at(array: FloatArray, architectures: Sequence[Architecture]) -> FloatArray:
 def grows(grid: Grid) -> BoolArray:
     """The points that are nowhere less than the network that was found."""
     at_least = [np.arange(len(d.choices)) >= base for d, base in zip(grid.decisions, grid.base.choices, strict=True)]
-    return np.logical_and.reduce(np.meshgrid(*at_least, indexing="ij"))  # type: ignore[no-any-return]
+    found: BoolArray = np.logical_and.reduce(np.meshgrid(*at_least, indexing="ij"))
+    return found
 
 
 def shrinks(grid: Grid) -> BoolArray:
     """The points that are nowhere more."""
     at_most = [np.arange(len(d.choices)) <= base for d, base in zip(grid.decisions, grid.base.choices, strict=True)]
-    return np.logical_and.reduce(np.meshgrid(*at_most, indexing="ij"))  # type: ignore[no-any-return]
+    found: BoolArray = np.logical_and.reduce(np.meshgrid(*at_most, indexing="ij"))
+    return found
