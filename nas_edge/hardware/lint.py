@@ -259,7 +259,7 @@ class _Fitting:
         if isinstance(layer, L.Residual):
             return L.Residual(self.layer(layer.body), self.layer(layer.shortcut))
         if isinstance(layer, L.Gate):
-            if self._hardware.keeps_gates:
+            if self._hardware.keeps_gates or isinstance(layer.body, L.Activation):  # the latter is a swish
                 return L.Gate(self.layer(layer.body))
             self._count("without squeeze-and-excitation")
             return L.Identity()

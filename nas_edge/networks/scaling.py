@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from math import ceil
 from typing import TypeAlias
 
@@ -34,13 +35,13 @@ def scaled(template: L.Layer, depth: float, width: float) -> L.Sequential:
         width: factor of widths.
     """
     units = list(_units("", template))
-    blocks = list(_blocks(units))
+    blocks, taken = list(_blocks(units)), {path for path, _ in units}
     done, parts = 0, list[Unit]()
     for number, (start, end) in enumerate(blocks):
         parts += units[done:start]
         at_an_end = len(blocks) > 1 and number in (0, len(blocks) - 1)
         fixed = at_an_end and end - start == 1
-        layers = units[start:end] if fixed else _deepened(units[start:end], depth)
+        layers = units[start:end] if fixed else _deepened(units[start:end], depth, taken)
         parts += [(path, _widened(layer, width)) for path, layer in layers]
         done = end
     return L.Sequential((*parts, *units[done:]))
@@ -85,15 +86,18 @@ def _blocks(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
         yield start, len(units)
 
 
-def _deepened(layers: Sequence[Unit], depth: float) -> list[Unit]:
-    """The layers of a block, so many times as many."""
+def _deepened(layers: Sequence[Unit], depth: float, taken: set[str]) -> list[Unit]:
+    """The layers of a block, so many times as many; new ones get paths that are not taken yet."""
     wanted = max(1, ceil(round(depth * len(layers), 6)))  # 1.1 * 10 is more than 11 in floating point
     path, first = layers[0]
     repeated = layers[1:] or [(path, L.Residual(_each(first, _without_strides)))]
     added = []
     for i in range(wanted - len(layers)):
         name, layer = repeated[i % len(repeated)]
-        added.append((f"{name}_{i // len(repeated) + 2}", layer))
+        stem = name.rstrip("0123456789")
+        free = next(path for number in count(2) if (path := f"{stem}{number}") not in taken)
+        taken.add(free)
+        added.append((free, layer))
     return [*layers[:wanted], *added]
 
 

@@ -6,7 +6,7 @@ in `published.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nas_edge.errors import SpaceError
 from nas_edge.networks import layers as L
@@ -17,10 +17,12 @@ from nas_edge.spaces import blocks
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.spaces.proxylessnas import KERNELS, STRIDES
 from nas_edge.spaces.published import (
+    GATED_STYLE,
     MOBILENET_V2_STYLE,
     MOBILENET_V3_STYLE,
     REFERENCE_NETWORKS,
     STAGED_STYLE,
+    GatedBlock,
     MobileNetV2Style,
     MobileNetV3Style,
     Stage,
@@ -101,6 +103,23 @@ def _block(stage: Stage, first: bool, activation: L.ActivationName, scale: Calla
     )
 
 
+def _gated(model: Sequence[GatedBlock], scale: Callable[[int], int], classes: int) -> L.Sequential:
+    parts: dict[str, L.Layer] = {"stem": blocks.conv_norm(scale(32), "relu", 3, 2)}
+    for number, block in enumerate(model, start=1):
+        expanded, function = scale(block.expanded), block.activation
+        kernel, strides = {"inverted": (1, 1), "fused": (block.kernel, block.strides), "unfolded": (2, 2)}[block.block]
+        layers: dict[str, L.Layer] = {"expand": blocks.conv_norm(expanded, function, kernel, strides)}
+        if block.block != "fused":
+            layers["depthwise"] = blocks.depthwise_norm(block.kernel, function, block.strides)
+        layers["se"] = blocks.squeeze_excite(scale(block.squeezed), function)
+        layers["project"] = blocks.conv_norm(scale(block.width), None)
+        body = L.Sequential(tuple(layers.items()))
+        parts[f"layer{number}"] = L.Residual(body) if block.residual else body
+    parts["head"] = blocks.conv_norm(scale(1280), "relu")
+    parts["pool"] = L.GlobalAveragePool()
+    return L.Sequential(tuple((parts | blocks.classifier(classes, 0.2)).items()))
+
+
 def reference_network(
     name: str,
     input_size: int = 224,
@@ -124,6 +143,8 @@ def reference_network(
         template = _mobilenet_v3_style(MOBILENET_V3_STYLE[name], scale, classes)
     elif name in STAGED_STYLE:
         template = _staged(STAGED_STYLE[name], scale, classes)
+    elif name in GATED_STYLE:
+        template = _gated(GATED_STYLE[name], scale, classes)
     else:
         raise SpaceError(f"unknown reference network {name!r}", expected=f"one of {', '.join(REFERENCE_NETWORKS)}")
     return decode(change(template), (input_size, input_size, channels), {})

@@ -74,7 +74,7 @@ def test_stem_and_head_stay_and_layers_are_whole() -> None:
 
 def test_a_layer_without_residual_ones_is_repeated_without_its_stride() -> None:
     deeper = proxyless(2, 1)
-    added = {node.name: node for node in deeper.nodes if node.name.startswith("block3.layer1_2")}
+    added = {node.name: node for node in deeper.nodes if node.name.startswith("block3.layer2.")}
     shapes = {node.shape[:2] for node in added.values()}
     assert len(shapes) == 1
-    assert added["block3.layer1_2.add"].shape == deeper.shapes["block3.layer1.project.norm"]
+    assert added["block3.layer2.add"].shape == deeper.shapes["block3.layer1.project.norm"]

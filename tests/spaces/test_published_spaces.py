@@ -107,3 +107,17 @@ def test_efficientnet_edgetpu_costs_what_its_blocks_do(
     analysis = analyze(reference_network(f"efficientnet-edgetpu-{size}", input_size))
     assert analysis.parameters == parameters
     assert analysis.macs / 1e6 == pytest.approx(mega_macs, abs=0.05)
+
+
+def test_efficientnet_x_b0_is_made_of_its_published_blocks() -> None:
+    """Of the blocks in tensorflow/tpu, `efficientnet_x_builder.py`, which gives no counts: ours are those of the blocks."""
+    network = reference_network("efficientnet-x-b0", 224, 1.0, 1000)
+    analysis = analyze(network)
+    assert analysis.parameters == 7_584_104
+    assert analysis.macs / 1e6 == pytest.approx(920.4, abs=0.05)
+    widths = [node.shape for node in network.nodes if node.name.endswith("project.conv")]
+    assert widths[:4] == [(56, 56, 64), (56, 56, 24), (56, 56, 24), (28, 28, 40)]
+    assert widths[-1] == (7, 7, 320)
+    products = [node for node in network.nodes if type(node.layer).__name__ == "Multiply"]
+    # 16 gates; swish after the expansion and in the gate of each of the four fused blocks.
+    assert len(products) == 16 + 2 * 4
