@@ -84,6 +84,7 @@ def scale_run(
         raise RunFolderError(f"{folder} searched a table of results: there is no network to scale")
     if found is None:
         raise RunFolderError(f"{folder} is not finished", fix=f"to finish it: {command('search', '--resume', folder)}")
+    searched.config.search.connect_processes()
     data = same_data(searched.config, task, reporter)
     assert data is not None
     searched.check_data(data.dataset.to_json())

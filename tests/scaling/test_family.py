@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nas_edge import api
+from nas_edge import api, pipeline
 from nas_edge.config import RunConfig, load_config
 from nas_edge.errors import ConfigError, InfeasibleError, RunError, SpaceError, StoppedError
 from nas_edge.hardware.edgetpu_timing import EDGETPU_TIMING
@@ -86,6 +86,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(family, "Grid", lambda config, *shape: grid_by(config.model_dump_json(), *shape))
     monkeypatch.setattr(family, "open_bench", simulated)
     monkeypatch.setattr(family, "deliver", delivered)
+    monkeypatch.setattr(pipeline, "write_report", lambda run, reporter: None)  # of each network, which takes longest
     monkeypatch.setattr(family, "start_tensorflow", lambda deterministic: None)
     monkeypatch.setattr(study, "train", lambda *given: {})
     monkeypatch.setattr(study, "validation_quality", quality)
