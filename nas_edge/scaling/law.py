@@ -103,7 +103,7 @@ def fit(points: FloatArray, latencies_ms: Sequence[float]) -> Law:
         raise ValueError(f"a law of {len(terms)} coefficients takes {len(terms) + _SPARE} networks")
     target: FloatArray = np.log(np.asarray(latencies_ms, float))
     law = _fitted(terms, points, target)
-    products = list(combinations_with_replacement([column for column in varying if column < 3], 2))
+    products: list[Term] = list(combinations_with_replacement([column for column in varying if column < 3], 2))
     while law.error > MOST_ERROR and products and len(points) >= len(law.terms) + 1 + _SPARE:
         tried = [_fitted((*law.terms, product), points, target) for product in products]
         best = min(tried, key=lambda one: one.error)

@@ -58,7 +58,7 @@ def network_space_names() -> list[str]:
         name
         for name, entry in SPACES.entries.items()
         if issubclass(entry.settings, NetworkSpaceSettings)
-        and not any(field.is_required() for field in entry.settings.model_fields.values())
+        and not any(field.is_required() for key, field in entry.settings.model_fields.items() if key != SPACES.key)
     ]
 
 
