@@ -13,6 +13,7 @@ from benchmarks import (
     hybrid_search,
     latency_model,
     relatives,
+    scaling,
     supernet_fidelity,
     target_hit,
     tasks,
@@ -21,7 +22,10 @@ from benchmarks import (
 from benchmarks.kept_results import KeptResults, settings_folder
 from benchmarks.search_vs_random import difference
 from device_agents.api import Measurement, Verdict
+from nas_edge.errors import InfeasibleError
 from nas_edge.latency.models.accuracy import Accuracy
+from nas_edge.runs.result import ResultRow, RunResult
+from nas_edge.runs.targets import TargetResult
 from nas_edge.spaces.decisions import Architecture
 
 
@@ -239,3 +243,30 @@ def test_what_is_claimed_of_controllers_is_judged_by_the_end_of_their_curves(
     reached = {"surrogate": surrogate, "lstm": lstm, "reinforce": 0.98}
     found = controllers.verdict({name: {"delivered": [0.5, share]} for name, share in reached.items()})
     assert found["pass"] is holds
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "predicted_ms", "expected"),
+    [(3.9, 3.8, True), (3.7, 3.7, False), (4.1, 4.0, False), (3.9, 3.4, False)],
+)
+def test_a_scaled_network_is_to_be_just_below_its_target_and_as_predicted(
+    tmp_path: Path, latency_ms: float, predicted_ms: float, expected: bool
+) -> None:
+    measured = Measurement(Verdict.OK, samples_ms=(latency_ms,) * 20)
+    row = ResultRow("winner", "0:0", None, {}, {"int8": measured})
+    one = TargetResult(4.0, tmp_path, RunResult(4.0, "int8", True, (row,), "a device"))
+    told = {"depth": 1.2, "width": 1.5, "input_size": 64, "latency_ms": latency_ms, "predicted_ms": predicted_ms}
+    figures = scaling.member_row(one, told, KeptResults(None), again=False)
+    assert figures["pass"] is expected
+    assert figures["below"] == pytest.approx(1 - latency_ms / 4.0)
+    nothing = scaling.member_row(
+        TargetResult(4.0, tmp_path, None, InfeasibleError("too slow")), told, KeptResults(None), False
+    )
+    assert (nothing["pass"], nothing["problem"]) == (False, "too slow")
+
+
+def test_a_device_may_refute_that_scaling_differs() -> None:
+    assert scaling.per_mac_figures({"width": 0.5, "input_size": 1.0})["ratio"] == 2.0
+    alike = scaling.per_mac_figures({"width": 0.9, "input_size": 1.0})
+    assert alike["says"].startswith("this device refutes it")
+    assert scaling.per_mac_figures({"width": 0.9})["ratio"] is None

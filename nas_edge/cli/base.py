@@ -19,6 +19,7 @@ from nas_edge.terminal import printable
 
 if TYPE_CHECKING:
     from nas_edge.runs.result import RunResult
+    from nas_edge.runs.targets import TargetResult
 
 PATH: click.Path = click.Path(path_type=Path)
 
@@ -122,6 +123,31 @@ def check_limits(results: Sequence[RunResult]) -> None:
 
     for result in sorted(results, key=lambda result: result.limit_outcome is not Outcome.MISSED):
         check_limit(result)
+
+
+def print_result_table(result: RunResult, run: Path) -> None:
+    """Prints what a run came to."""
+    from nas_edge.report import result_text
+    from nas_edge.runs.run import Run
+    from nas_edge.tasks import metric_of
+
+    click.echo(result_text.table(result, run, metric_of(Run.open(run).config.task)))
+
+
+def print_results(results: Sequence[TargetResult]) -> None:
+    """Prints what became of each of several targets; the worst of it decides how the command ends."""
+    from nas_edge.formatting import ms_text
+
+    for number, each in enumerate(results):
+        click.echo(f"{'' if number == 0 else chr(10)}target {ms_text(each.target_ms)} ms: {each.folder}")
+        if each.result is None:
+            click.echo(f"{each.problem}")
+        else:
+            print_result_table(each.result, each.folder)
+    for each in results:
+        if each.problem is not None:
+            raise each.problem
+    check_limits([each.result for each in results if each.result is not None])
 
 
 def print_checks(checks: Sequence[Check], as_json: bool) -> int:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import PATH, Command, check_limit, check_limits, read_latencies_ms, settings_option
+from nas_edge.cli.base import (
+    PATH,
+    Command,
+    check_limit,
+    print_result_table,
+    print_results,
+    read_latencies_ms,
+    settings_option,
+)
 from nas_edge.cli.options import (
     CHARGED_HELP,
     COOL_HELP,
@@ -32,7 +40,6 @@ from nas_edge.networks.precisions import PRECISIONS
 if TYPE_CHECKING:
     from nas_edge.config import RunConfig
     from nas_edge.runs.result import RunResult
-    from nas_edge.several_targets import TargetResult
 
 
 @dataclass(frozen=True)
@@ -325,7 +332,7 @@ def _search(config: RunConfig, out: Path, targets_ms: Sequence[float]) -> None:
 
     try:
         if len(targets_ms) > 1:
-            _print_results(api.search_targets(out, targets_ms, config=config))
+            print_results(api.search_targets(out, targets_ms, config=config))
         else:
             _print_result(api.search(out, config=config), out)
     except KeyboardInterrupt:
@@ -339,35 +346,11 @@ def _resume(run: Path, configure: Callable[[RunConfig], RunConfig]) -> None:
     from nas_edge.runs.targets import is_group
 
     if is_group(run):
-        _print_results(api.resume_targets(run, change=configure))
+        print_results(api.resume_targets(run, change=configure))
     else:
         _print_result(api.resume(run, change=configure), run)
 
 
 def _print_result(result: RunResult, run: Path) -> None:
-    _print_table(result, run)
+    print_result_table(result, run)
     check_limit(result)
-
-
-def _print_table(result: RunResult, run: Path) -> None:
-    from nas_edge.report import result_text
-    from nas_edge.runs.run import Run
-    from nas_edge.tasks import metric_of
-
-    click.echo(result_text.table(result, run, metric_of(Run.open(run).config.task)))
-
-
-def _print_results(results: Sequence[TargetResult]) -> None:
-    """Prints what became of each of several targets; the worst of it decides how the command ends."""
-    from nas_edge.formatting import ms_text
-
-    for number, each in enumerate(results):
-        click.echo(f"{'' if number == 0 else chr(10)}target {ms_text(each.target_ms)} ms: {each.folder}")
-        if each.result is None:
-            click.echo(f"{each.problem}")
-        else:
-            _print_table(each.result, each.folder)
-    for each in results:
-        if each.problem is not None:
-            raise each.problem
-    check_limits([each.result for each in results if each.result is not None])

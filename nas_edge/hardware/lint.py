@@ -269,7 +269,7 @@ class _Fitting:
         if isinstance(layer, L.Concatenate):
             return L.Concatenate(self.layer(layer.first), self.layer(layer.second))
         if isinstance(layer, L.Gate):
-            if self._hardware.keeps_gates:
+            if self._hardware.keeps_gates or isinstance(layer.body, L.Activation):  # the latter is a swish
                 return L.Gate(self.layer(layer.body))
             self._count("without squeeze-and-excitation")
             return L.Identity()

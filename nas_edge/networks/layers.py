@@ -52,7 +52,7 @@ class Sequential:
 
 @dataclass(frozen=True)
 class Gate:
-    """`x * body(x)`, where the body ends in `[1, 1, channels]`."""
+    """`x * body(x)`, where the body ends in `[1, 1, channels]`, or in the shape of x, as in a swish."""
 
     body: Layer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -119,6 +119,16 @@ def open_numbers(width: Width | None) -> list[OneOf]:
     """The choices that a width depends on."""
     values = (width.ratio, width.per) if isinstance(width, Scaled) else (width,)
     return [value for value in values if isinstance(value, OneOf)]
+
+
+def closed_width(width: Width | None, number: Callable[[OneOf], float]) -> Width | None:
+    """The width with the numbers that its open choices take."""
+    if isinstance(width, OneOf):
+        return int(number(width))
+    if isinstance(width, Scaled):
+        ratio, per = (number(one) if isinstance(one, OneOf) else one for one in (width.ratio, width.per))
+        return replace(width, ratio=ratio, per=per)
+    return width
 
 
 def resolve_width(

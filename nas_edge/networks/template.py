@@ -1,19 +1,19 @@
 """Templates: reading a tree of layers with open choices.
 
-`decode` turns a template and one choice per decision into a `NetworkSpec`; `occurrences` says where each decision
-stands and what must be chosen above it for it to matter. Nothing else interprets templates except the supernet,
-which runs all their architectures with one set of weights.
+`decode` turns a template and one choice per decision into a `NetworkSpec`, `resolve` into a template without open
+choices; `occurrences` says where each decision stands and what must be chosen above it for it to matter. Nothing else
+interprets templates except the supernet, which runs all their architectures with one set of weights, and `scaling`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import INPUT, GraphBuilder, NetworkSpec, Shape
-from nas_edge.networks.open_values import open_numbers, resolve_width
+from nas_edge.networks.open_values import closed_width, open_numbers, resolve_width
 
 # A conjunction: the decision at each path must have chosen that index.
 Guard: TypeAlias = tuple[tuple[str, int], ...]
@@ -67,6 +67,41 @@ def decode(template: L.Layer, input_shape: Shape, choices: Mapping[str, int]) ->
     builder = GraphBuilder(input_shape)
     _Decoder(builder, choices).emit(template, INPUT, "")
     return builder.build()
+
+
+def resolve(template: L.Layer, choices: Mapping[str, int]) -> L.Layer:
+    """A template without the open choices, of which `decode` makes the same network, names included.
+
+    Args:
+        template: of a network or of a space.
+        choices: choice index by decision path.
+
+    Raises:
+        KeyError: when a decision of the template has no choice.
+    """
+    if isinstance(template, L.Sequential):
+        return L.Sequential(tuple((name, resolve(part, choices)) for name, part in template.parts))
+    if isinstance(template, L.Residual):
+        body, shortcut = resolve(template.body, choices), resolve(template.shortcut, choices)
+        if isinstance(shortcut, L.Zero):
+            return body
+        if not isinstance(body, L.Zero):
+            return L.Residual(body, shortcut)
+        return shortcut if isinstance(shortcut, L.Identity) else L.Sequential((("shortcut", shortcut),))
+    if isinstance(template, L.Concatenate):
+        return L.Concatenate(resolve(template.first, choices), resolve(template.second, choices))
+    if isinstance(template, L.Gate):
+        return L.Gate(resolve(template.body, choices))
+    if isinstance(template, L.OneOf):
+        index = choices[template.decision]
+        chosen = resolve(template.layers()[index], choices)
+        if len(template.choices) == 1 or isinstance(chosen, (L.Zero, L.Identity)):
+            return chosen
+        return L.Sequential(((template.labels[index], chosen),))  # the alternative's path, see `choice_path`
+    if isinstance(template, L.Primitive):
+        width = closed_width(template.width, lambda number: number.numbers()[choices[number.decision]])
+        return template if width == template.width else replace(template, **{str(template.width_field): width})
+    return template
 
 
 class _Decoder:

@@ -135,10 +135,19 @@ def _settings(choice: Choice, target_ms: float | None, change: Callable[[RunConf
     if not config.device.targets:
         flags["target.latency_ms"] = aimed_ms
     config = load_config(flags=flags, base=config)
-    if fixed := [path for path in differing_settings(base, config) if not path.startswith(_MAY_DIFFER)]:
+    check_delivery(base, config)
+    return config
+
+
+def check_delivery(searched: RunConfig, config: RunConfig) -> None:
+    """Refuses settings of a delivery that cannot differ from those of the search.
+
+    Raises:
+        ConfigError: when there are some.
+    """
+    if fixed := [path for path in differing_settings(searched, config) if not path.startswith(_MAY_DIFFER)]:
         may = ", ".join(f"{prefix}*" if prefix.endswith(".") else prefix for prefix in _MAY_DIFFER)
         raise ConfigError(f"{', '.join(fixed[:5])} cannot differ from the search; what may: {may}")
-    return config
 
 
 def deliver_choice(context: RunContext, choice: Choice) -> RunResult:

@@ -122,6 +122,7 @@ def deliver(
     target_ms: float,
     winner: Trial,
     contenders: Sequence[Contender],
+    estimate: LatencyEstimate | None = None,
 ) -> RunResult:
     """Trains, converts, measures and bundles.
 
@@ -130,6 +131,7 @@ def deliver(
         target_ms: what was asked for.
         winner: of the selection.
         contenders: the winner's network first, then what it is compared with.
+        estimate: what the winner was chosen by; None for what the run's latency source says of it.
 
     Raises:
         TrainingError, ExportError, RunError, DeviceError: see there.
@@ -152,7 +154,7 @@ def deliver(
     bundling = Bundling(
         config, task, context.space, data, bench.required_device, target_ms, tuple(further), reporter=context.reporter
     )
-    return bundling.write(bundle, winner.architecture, models, rows, bench.estimate(winner))
+    return bundling.write(bundle, winner.architecture, models, rows, estimate or bench.estimate(winner))
 
 
 def conclude(context: RunContext, target_ms: float, winner: Trial, rival: Trial | None) -> RunResult:

@@ -34,7 +34,7 @@ def select_finalists(
         UnreliableLatencyError: when none has a latency, and the bench is to blame.
     """
     target, reporter = context.config.target, context.reporter
-    with _kept(context, SELECTION) as kept, reporter.stage("selection", None) as show:
+    with kept_trials(context, SELECTION) as kept, reporter.stage("selection", None) as show:
         done = 0
 
         def shown(architectures: Sequence[Architecture]) -> Sequence[Trial]:
@@ -98,14 +98,17 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
     rng = generator(context.config.seed, "random baseline")
     drawn = list(dict.fromkeys(loop.space.canonical(context.space.sample(rng)) for _ in range(count + sampled)))
     reporter, text = context.reporter, context.task.metric.text
-    with _kept(context, RANDOM_SCORES) as kept, reporter.stage("scoring random architectures", len(drawn)) as show:
+    with (
+        kept_trials(context, RANDOM_SCORES) as kept,
+        reporter.stage("scoring random architectures", len(drawn)) as show,
+    ):
         scored: list[Trial] = []
         for some in _in_batches(drawn, TOGETHER):
             scored += kept(some, lambda missing: loop.evaluator.score_all(missing, loop.step))
             show(len(scored))
     by_quality = {trial.architecture: trial for trial in sorted(scored, key=_quality, reverse=True)}
     ranked = [architecture for architecture, trial in by_quality.items() if trial.quality is not None]
-    with _kept(context, RANDOM) as kept, reporter.stage("best of random", None) as show:
+    with kept_trials(context, RANDOM) as kept, reporter.stage("best of random", None) as show:
         measured, meeting = 0, list[Trial]()
         for some in _in_batches(ranked, MEASURED_TOGETHER):
             trials = kept(
@@ -130,7 +133,7 @@ def _quality(trial: Trial) -> float:
 
 
 @contextmanager
-def _kept(
+def kept_trials(
     context: RunContext, stage: str
 ) -> Iterator[Callable[[Sequence[Architecture], Callable[[Sequence[Architecture]], Sequence[Trial]]], list[Trial]]]:
     """Yields what scores and measures architectures outside the loop, in the way it is given.
