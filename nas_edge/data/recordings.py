@@ -125,13 +125,14 @@ def read_recording(sample_rate_hz: int, path: Path) -> Recording:
     if len(stored) != count * width * channels:
         raise DataError(f"{name} is cut off: it holds {len(stored)} of {count * width * channels} bytes of samples")
     samples = _decoded(stored, width).reshape(count, channels)
-    return samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    recording: Recording = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return recording
 
 
 def _decoded(stored: bytes, width: int) -> Recording:
     """PCM samples of so many bytes, -1 to 1."""
     if width == 1:  # without a sign, unlike the others
-        return (np.frombuffer(stored, np.uint8).astype(np.float32) - 128) / 128
+        return (np.frombuffer(stored, np.uint8) / np.float32(128) - 1).astype(np.float32)
     if width == 3:
         # As the upper bytes of four.
         padded = np.zeros((len(stored) // 3, 4), np.uint8)
