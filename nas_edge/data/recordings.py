@@ -125,19 +125,23 @@ def read_recording(sample_rate_hz: int, path: Path) -> Recording:
     if len(stored) != count * width * channels:
         raise DataError(f"{name} is cut off: it holds {len(stored)} of {count * width * channels} bytes of samples")
     samples = _decoded(stored, width).reshape(count, channels)
-    return samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    recording: Recording = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return recording
 
 
 def _decoded(stored: bytes, width: int) -> Recording:
     """PCM samples of so many bytes, -1 to 1."""
-    if width == 1:  # without a sign, unlike the others
-        return (np.frombuffer(stored, np.uint8).astype(np.float32) - 128) / 128
     if width == 3:
         # As the upper bytes of four.
         padded = np.zeros((len(stored) // 3, 4), np.uint8)
         padded[:, 1:] = np.frombuffer(stored, np.uint8).reshape(-1, 3)
         stored, width = padded.tobytes(), 4
-    return (np.frombuffer(stored, f"<i{width}") / 2.0 ** (8 * width - 1)).astype(np.float32)
+    if width == 1:  # without a sign, unlike the others
+        whole = np.frombuffer(stored, np.uint8) - 128.0
+    else:
+        whole = np.frombuffer(stored, f"<i{width}").astype(np.float64)
+    samples: Recording = (whole / 2.0 ** (8 * width - 1)).astype(np.float32)
+    return samples
 
 
 def wav_file(recording: Recording, sample_rate_hz: int) -> bytes:

@@ -109,7 +109,8 @@ class Sounds:
         noise = 10 ** ((-45 + 30 * difficulty * rng.uniform(0.5, 1)) / 20)
         loudness = 10 ** (rng.uniform(-14, -2) / 20)
         whole += np.float32(noise) * rng.standard_normal(length, np.float32)
-        return np.clip(np.float32(loudness) * whole, -1, 1)
+        recording: Recording = np.clip(np.float32(loudness) * whole, -1, 1)
+        return recording
 
     def _syllable(
         self, kind: int, length: int, pitch_hz: float, overtones: NDArray[np.float64], rng: np.random.Generator
@@ -124,5 +125,5 @@ class Sounds:
         hz = pitch_hz * 2 ** (octaves * np.linspace(-0.5, 0.5, length))
         phase = 2 * np.pi * np.cumsum(hz) / self.sample_rate_hz
         strengths = np.concatenate([[1.0], overtones])
-        tone: NDArray[np.float64] = strengths @ np.sin(phase * np.arange(1, 4)[:, None])
-        return envelope * tone / strengths.sum()
+        tone: NDArray[np.float64] = envelope * (strengths @ np.sin(phase * np.arange(1, 4)[:, None])) / strengths.sum()
+        return tone

@@ -10,15 +10,18 @@ import io
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from nas_edge.data.dataset import EncodedImage
-from nas_edge.data.preprocessing import ImagePreprocessing
+from nas_edge.data.log_mel import LogMel
+from nas_edge.data.preprocessing import ImagePreprocessing, Preprocessing
 from nas_edge.errors import ExportError
 from nas_edge.export.bundle import DeliveredModel, write_bundle
 from nas_edge.export.convert import float32_tflite
@@ -45,7 +48,7 @@ MODULE = "example_android/model/src"
 MAIN = f"{MODULE}/main/kotlin/ai/nasedge/example"
 
 
-def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: ImagePreprocessing) -> Path:
+def photographs_of(preprocessing: ImagePreprocessing) -> list[EncodedImage]:
     rng = np.random.default_rng(0)
     photographs = []
     for width, height in ((40, 31), (9, 14), (12, 12)):
@@ -53,6 +56,12 @@ def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: I
         pixels = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
         Image.fromarray(pixels[..., 0] if preprocessing.channels == 1 else pixels).save(stream, "PNG")
         photographs.append(EncodedImage(stream.getvalue(), "photograph"))
+    return photographs
+
+
+def bundle_of(
+    float32: bytes, int8: bytes | None, folder: Path, preprocessing: Preprocessing, examples: Sequence[Any]
+) -> Path:
     return write_bundle(
         folder,
         models={"float32": DeliveredModel(float32)} | ({} if int8 is None else {"int8": DeliveredModel(int8)}),
@@ -60,7 +69,7 @@ def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: I
         section=replace(labels_section(LABELS), android=kotlin_sources(RULES)),
         metric=ACCURACY,
         preprocessing=preprocessing,
-        golden_examples=photographs,
+        golden_examples=examples,
         space="tiny",
         architecture="0:1",
         decisions={},
@@ -69,7 +78,8 @@ def bundle_of(float32: bytes, int8: bytes | None, folder: Path, preprocessing: I
 
 def test_what_is_specific_to_the_model_is_generated(exported: Exported, tmp_path: Path) -> None:
     preprocessing = ImagePreprocessing(12, 1, (127.5,), (60.0,), 0.875, "bicubic")
-    folder = bundle_of(exported.float32, exported.int8, tmp_path / "bundle", preprocessing)
+    photographs = photographs_of(preprocessing)
+    folder = bundle_of(exported.float32, exported.int8, tmp_path / "bundle", preprocessing, photographs)
     facts = (folder / MAIN / "ModelFacts.kt").read_text()
     assert 'const val FILE = "model_int8.tflite"' in facts
     assert "const val GOLDEN_EXAMPLES = 3" in facts
@@ -86,15 +96,20 @@ def test_what_is_specific_to_the_model_is_generated(exported: Exported, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("kotlinc") is None, reason="no Kotlin compiler (Debian's package kotlin)")
-@pytest.mark.parametrize("colour", [False, True])
-def test_the_example_compiles_and_preprocesses_as_in_training(exported: Exported, tmp_path: Path, colour: bool) -> None:
-    if colour:
-        preprocessing = ImagePreprocessing(12, 3, (120.0, 110.0, 100.0), (60.0, 50.0, 40.0), 0.875, "bicubic")
-        model = float32_tflite(keras_model(tiny_spec(3), seed=1))
-        folder = bundle_of(model, None, tmp_path / "bundle", preprocessing)
+@pytest.mark.parametrize("kind", ["grey", "colour", "log-mel"])
+def test_the_example_compiles_and_preprocesses_as_in_training(exported: Exported, tmp_path: Path, kind: str) -> None:
+    folder, example = tmp_path / "bundle", "image"
+    if kind == "colour":
+        colour = ImagePreprocessing(12, 3, (120.0, 110.0, 100.0), (60.0, 50.0, 40.0), 0.875, "bicubic")
+        bundle_of(float32_tflite(keras_model(tiny_spec(3), seed=1)), None, folder, colour, photographs_of(colour))
+    elif kind == "grey":
+        grey = ImagePreprocessing(12, 1, (120.0,), (60.0,))
+        bundle_of(exported.float32, exported.int8, folder, grey, photographs_of(grey))
     else:
-        preprocessing = ImagePreprocessing(12, 1, (120.0,), (60.0,))
-        folder = bundle_of(exported.float32, exported.int8, tmp_path / "bundle", preprocessing)
+        example, rng = "recording", np.random.default_rng(0)
+        log_mel = LogMel(12, 4000, 2000, 160, 20.0, 2000.0, mean=(-50.0,), std=(12.0,))
+        recordings = [rng.normal(0, 0.1, samples).astype(np.float32) for samples in (1001, 2000, 3001)]
+        bundle_of(exported.float32, exported.int8, folder, log_mel, recordings)
     sources = [str(path) for path in (*STUBS.glob("*.kt"), *(folder / MODULE).rglob("*.kt"))]
     (tmp_path / "RunDetections.kt").write_text(DETECTIONS)
     sources.append(str(tmp_path / "RunDetections.kt"))
@@ -110,7 +125,7 @@ def test_the_example_compiles_and_preprocesses_as_in_training(exported: Exported
     ran = subprocess.run(detects, capture_output=True, text=True, check=False)
     assert ran.stdout == "found as in Python\n", ran.stderr
     np.save(folder / "golden/0_input.npy", np.load(folder / "golden/0_input.npy") + np.float32(0.05))
-    assert "image 0, value 0" in subprocess.run(run, capture_output=True, text=True, check=False).stderr
+    assert f"{example} 0, value 0" in subprocess.run(run, capture_output=True, text=True, check=False).stderr
 
 
 @pytest.mark.parametrize(

@@ -146,4 +146,4 @@ def run(folder: Path, tmp_path: Path, *command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    return done.stdout + done.stderr
+    return done.stdout

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from nas_edge.config import load_config
 from nas_edge.data.settings import DataSettings
 from nas_edge.tasks import TASKS
 from nas_edge.tasks.base import BundleSection, Metric, PairedTest, Targets, TaskData
@@ -19,10 +20,13 @@ from tests.support.brightness import Brightness, BrightnessSettings
 
 # On which a task is tried; the digits have classes only.
 DRAWN = "procedural:size=16,classes=4,train=80,test=40"
-SOURCES = {
-    **dict.fromkeys(("multi-label", "regression", "segmentation"), DRAWN),
-    "detection": f"{DRAWN},figures=2",
-    "keyword-spotting": "procedural:classes=4,train=80,test=40",
+DATA = {
+    **dict.fromkeys(("multi-label", "regression", "segmentation"), DataSettings(source=DRAWN)),
+    "detection": DataSettings(source=f"{DRAWN},figures=2"),
+    # Whose recordings are not changed as images are by default.
+    "keyword-spotting": load_config(
+        "smoke", flags={"task.name": "keyword-spotting", "data.source": "procedural:classes=4,train=80,test=40"}
+    ).data,
 }
 # Settings for images that small.
 SMALL = {"detection": {"name": "detection", "stride": 4}}
@@ -30,8 +34,7 @@ SMALL = {"detection": {"name": "detection", "stride": 4}}
 
 @pytest.mark.parametrize("name", TASKS.entries)
 def test_the_packages_own_tasks_pass(name: str) -> None:
-    data = DataSettings(source=SOURCES.get(name, "digits"))
-    check_task(lambda: TASKS.make(TASKS.settings(SMALL.get(name, name))), data)
+    check_task(lambda: TASKS.make(TASKS.settings(SMALL.get(name, name))), DATA.get(name))
 
 
 def test_a_task_without_classes_passes() -> None:
