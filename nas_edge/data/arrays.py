@@ -117,7 +117,8 @@ def load_npz(path: Path, skip_bad: bool, kind: TargetKind = CLASSES) -> Dataset:
         some_labels = kind.check(arrays[y], f"{y} of {path}")
         if len(finite) != len(some_labels):
             raise DataError(f"{path}: {x} has {len(finite)} images but {y} has {len(some_labels)} labels")
-        some_labels = kind.fit(some_labels, arrays[x].shape[1:3], path, y, x)
+        height, width = arrays[x].shape[1:3]
+        some_labels = kind.fit(some_labels, (height, width), path, y, x)
         bad += [f"image {i} of {x} holds values that are not finite (NaN or infinity)" for i in np.flatnonzero(~finite)]
         kept = None if finite.all() else np.flatnonzero(finite)
         parts.append((arrays[x], kept, where))

@@ -48,7 +48,7 @@ class BoxView:
             augmentation: of their images; None for none.
             draws: theirs, with an augmentation.
         """
-        crops = np.array(_crops(boxes[:, 0, SIZE].astype(int).tolist(), preprocessing, augmentation, draws), np.float64)
+        crops = _crops(boxes[:, 0, SIZE].astype(int).tolist(), preprocessing, augmentation, draws)
         begins, sides = np.tile(crops[:, None, :2], 2), np.tile(crops[:, None, 2:] - crops[:, None, :2], 2)
         whole = (boxes[..., BOX] - begins) / sides  # in sides of what is cut out
         inside = np.clip(whole, 0, 1)
@@ -74,12 +74,14 @@ def _crops(
     preprocessing: ImagePreprocessing,
     augmentation: Augmentation | None,
     draws: Draws | None,
-) -> list[tuple[int, int, int, int]]:
-    """What is cut out of each image of those widths and heights."""
+) -> NDArray[np.float64]:
+    """What is cut out of each image of those widths and heights, `[n, 4]`."""
     if augmentation is None or draws is None or augmentation.crop_area == 1:
-        return [preprocessing.centre(width, height) for width, height in sizes]
-    attempts = draws.crops.tolist()
-    return [crop_box(augmentation.crop_area, tried, *size) for tried, size in zip(attempts, sizes, strict=True)]
+        cut = [preprocessing.centre(width, height) for width, height in sizes]
+    else:
+        tried = draws.crops.tolist()
+        cut = [crop_box(augmentation.crop_area, one, *size) for one, size in zip(tried, sizes, strict=True)]
+    return np.array(cut, np.float64).reshape(-1, 4)
 
 
 def _moved(corners: NDArray[Any], draws: Draws, input_size: int) -> NDArray[Any]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,10 +191,8 @@ def _image(file: Path, where: str, entry: Mapping[str, Any]) -> _Image:
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         raise _wrong(file, where, "`file_name` must be a path within the folder of images", name)
     width, height = entry.get("width"), entry.get("height")
-    if not all(_is_integer(side) and 0 < side <= _LONGEST_SIDE for side in (width, height)):
+    if not (_is_side(width) and _is_side(height)):
         raise _wrong(file, where, f"expected `width` and `height` from 1 to {_LONGEST_SIDE} pixels", (width, height))
-    assert isinstance(width, int)
-    assert isinstance(height, int)
     return _Image(name, (width, height), [])
 
 
@@ -234,8 +232,12 @@ def _text(file: Path, where: str, entry: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_side(value: object) -> TypeGuard[int]:
+    return _is_integer(value) and 0 < value <= _LONGEST_SIDE
 
 
 def _is_finite(value: object) -> bool:

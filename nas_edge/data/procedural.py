@@ -162,7 +162,7 @@ def _opened(file: Path, kind: TargetKind) -> Dataset:
 
 def _file(settings: ProceduralSettings, kind: TargetKind = CLASSES) -> Path:
     targets = {} if kind is CLASSES else {"targets": kind.name}  # those of classes came first
-    later = {"figures"} if settings.figures == 1 else set()  # so did images of one figure
+    later: set[str] = {"figures"} if settings.figures == 1 else set()  # so did images of one figure
     key = json.dumps({**settings.model_dump(exclude=later), "rendering": RENDERING, **targets}, sort_keys=True)
     return cache_folder() / "procedural" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 

@@ -90,7 +90,7 @@ class Curves:
     """
 
     def __init__(self, rows: Array, images: Array) -> None:
-        self._classes = []
+        self._classes: list[tuple[int, Array, Array, Array, Array]] = []
         for label in np.unique(rows[:, 0]):
             mine = rows[:, 0] == label
             counts = mine & (rows[:, 1] == BOXES)
@@ -98,8 +98,8 @@ class Curves:
                 continue
             found = np.flatnonzero(mine & (rows[:, 1] != BOXES))
             found = found[np.argsort(-rows[found, 1], kind="stable")]
-            entry = rows[found, 2:].T.copy(), images[found], rows[counts, 2], images[counts]
-            self._classes.append((int(label), *entry))
+            outcome = rows[found, 2:].T.copy()
+            self._classes.append((int(label), outcome, images[found], rows[counts, 2], images[counts]))
 
     def by_class(self, times: Array) -> dict[int, Array]:
         """Average precision at each of `OVERLAPS`, by class, of those that have boxes.

@@ -65,6 +65,7 @@ class DetectionSettings(TaskSettings):
             "data.augmentation.crop_area": 1.0,
             "space.input_size": 32,
             "task.stride": 4,
+            "task.width": 32,
         }
     }
 

@@ -70,7 +70,7 @@ def suppress(boxes: Array, labels: Array, overlap: float, most: int) -> Array:
         overlap: the intersection over union that is allowed.
         most: boxes that are kept.
     """
-    kept = []
+    kept: list[Any] = []
     left = np.arange(len(boxes))
     while len(left) and len(kept) < most:
         first = left[0]

@@ -180,5 +180,5 @@ def test_a_head_looks_at_maps_of_several_strides_alike_in_space_and_supernet() -
     maps = [node.shape for node in network.nodes if node.name.endswith("outputs")]
     assert maps == [(8, 8, 6), (4, 4, 6), (2, 2, 6)]
     # Fewer maps where there is nothing left to make smaller.
-    assert with_head(deeper, task_of(stride=8, width=8)).output_shape == (4 + 1, 1, 6)
+    assert with_head(deeper, task_of(stride=4, width=8, levels=5)).output_shape == (16 + 4 + 1, 1, 6)
     check_supernet(lambda *_: found)

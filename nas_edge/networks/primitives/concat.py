@@ -45,6 +45,7 @@ class Concat(Primitive):
     def lower(self, graph: TFLiteGraph, node: Node) -> None:
         """`CONCATENATION`, whose int8 kernels want one scale for inputs and output."""
         sources = [graph.tensors[name] for name in node.inputs]
-        options = ("ConcatenationOptions", {"axis": _AXIS})
-        operator = graph.add("CONCATENATION", node, sources, options=options, fuses_activation=True)
+        operator = graph.add(
+            "CONCATENATION", node, sources, options=("ConcatenationOptions", {"axis": _AXIS}), fuses_activation=True
+        )
         graph.share_range(operator)
