@@ -198,7 +198,8 @@ def layer(
 
 def shortcut(skip: Skip) -> L.Layer:
     """What is added to a layer: nothing, its input, or that pooled 3x3 at strides of 1."""
-    return {"none": L.Zero(), "pool": L.AveragePool(POOL_SIZE), "identity": L.Identity()}[skip]
+    shortcuts: dict[Skip, L.Layer] = {"none": L.Zero(), "pool": L.AveragePool(POOL_SIZE), "identity": L.Identity()}
+    return shortcuts[skip]
 
 
 def template(
@@ -221,19 +222,23 @@ def template(
     parts: dict[str, L.Layer] = {"stem": blocks.conv_norm(stem, "relu", 3, 2)}
     for number, block in enumerate(_scaled(network, scale), start=1):
         for i in range(1, block.layers + 1):
-            body = layer(
-                block.expansion,
-                block.filters,
-                block.strides if i == 1 else 1,
-                block.squeezed,
-                lambda make, kernel=block.kernel: make(kernel),  # type: ignore[misc]
-                lambda gate, block=block: gate if block.squeezed else L.Identity(),  # type: ignore[misc]
-            )
+            body = _body(block, block.strides if i == 1 else 1)
             path = f"block{number}.layer{i}"
             parts[path] = L.Residual(body, shortcut(block.skip)) if block.has_skip(i) else body
     parts["head"] = blocks.conv_norm(scale(HEAD_WIDTH), "relu")
     parts["pool"] = L.GlobalAveragePool()
     return L.Sequential(tuple((parts | blocks.classifier(classes, dropout)).items()))
+
+
+def _body(block: Block, strides: int) -> L.Sequential:
+    return layer(
+        block.expansion,
+        block.filters,
+        strides,
+        block.squeezed,
+        lambda make: make(block.kernel),
+        lambda gate: gate if block.squeezed else L.Identity(),
+    )
 
 
 def _scaled(network: Sequence[Block], scale: Callable[[int], int]) -> list[Block]:

@@ -111,6 +111,7 @@ class _Around:
 
     def _ops(self, strides: int) -> L.OneOf:
         filters = blocks.number(f"{self.path}.filters", self.filters)
+        expansions: tuple[int | L.OneOf | None, ...] = (None, 1, blocks.number(f"{self.path}.ratio", RATIOS))
         made = tuple(
             block_strings.layer(
                 expansion,
@@ -120,7 +121,7 @@ class _Around:
                 lambda make: L.OneOf(f"{self.path}.kernel", tuple(map(make, KERNELS.values())), tuple(KERNELS)),
                 lambda gate: L.OneOf(f"{self.path}.se", (L.Identity(), gate), tuple(GATES)),
             )
-            for expansion in (None, 1, blocks.number(f"{self.path}.ratio", RATIOS))
+            for expansion in expansions
         )
         return L.OneOf(f"{self.path}.op", made, OPS)
 
@@ -184,7 +185,8 @@ class MnasSpace(NetworkSpace):
             labels = (_label(KERNELS, block.kernel), _label(GATES, block.squeezed))
             op = {None: CONV, 1: SEPARABLE}.get(block.expansion, BOTTLENECK)
             ratio = RATIOS[0] if block.expansion is None or op == SEPARABLE else block.expansion
-            values |= dict(zip(paths, (*labels, ratio, op, block.skip, block.layers, block.filters), strict=True))
+            chosen: tuple[int | str, ...] = (*labels, ratio, op, block.skip, block.layers, block.filters)
+            values |= dict(zip(paths, chosen, strict=True))
         architecture = self.encode(values)
         # Strides, and what the stem makes, are not decided on.
         for block, made in zip(found, map(_without_idle_skip, self._network(architecture)), strict=True):

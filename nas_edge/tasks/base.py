@@ -427,7 +427,7 @@ def with_head(space: SpaceT, task: Task) -> SpaceT:
     if not isinstance(space, NetworkSpace) or not isinstance(task, NetworkTask):
         return space
     template = head_of(task, space.input_shape)(space.template)
-    return space if template == space.template else space.with_template(template)  # type: ignore[return-value] # as it was
+    return space if template == space.template else space.with_template(template)
 
 
 class RunningScore:

@@ -72,8 +72,8 @@ def test_architectures_are_written_as_block_strings_and_read_back(width: float) 
         if width == 1.0:  # the head of other widths is scaled, too
             assert decode(template, space.input_shape, {}).fingerprint == space.decode(architecture).fingerprint
         longest = max(longest, len(texts))
-    # Where block 5 makes what it reads, its first layer stands apart, since it has no skip.
-    assert longest == (8 if width == 0.25 else 7)
+    # Where a block makes what it reads, at strides of 1, its first layer stands apart, since it has no skip.
+    assert (longest > 7) == (width == 0.25)
 
 
 @pytest.mark.parametrize(
