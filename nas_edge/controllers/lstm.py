@@ -162,7 +162,7 @@ class LstmController(Controller):
             Squashing(settings.temperature, constant and constant / settings.op_tanh_reduce),
             Squashing(settings.temperature, constant),
         )
-        # Adam's second moment is of the mean of a step's gradients, so its steps are of one size for any number of samples.
+        # Adam's second moment is of the mean of a step's gradients, so steps do not depend on how many samples there are.
         updates = plan.total_steps - plan.delay_steps
         self._base_learning_rate = settings.learning_rate or reinforce.default_base_rate(updates)
         self._factors = self.policy.factors(settings.lstm_factor)
