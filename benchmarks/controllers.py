@@ -35,7 +35,7 @@ from benchmarks.kept_results import BUILD, KeptResults, kept_folder
 from nas_edge.controllers import CONTROLLERS, Outcome, SearchPlan, as_proposed
 from nas_edge.controllers.lstm import PUBLISHED
 from nas_edge.errors import ConfigError
-from nas_edge.rewards import REWARDS
+from nas_edge.rewards import Value, absolute
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, Decision, SearchSpace
 from nas_edge.spaces.design import Design
@@ -134,16 +134,15 @@ class TableProblem(Problem):
         if quality is None or latency_ms is None:
             return Outcome(proposal, None)
         usage = {"latency_ms": latency_ms}
-        return Outcome(proposal, REWARDS["absolute"](quality, usage, self._objectives), quality, usage)
+        return Outcome(proposal, absolute(quality, usage, self._objectives), quality, usage)
 
     def plan(self, steps: int, samples: int) -> SearchPlan:
         """See `Problem`."""
-        reward = REWARDS["absolute"]
-        return SearchPlan(
-            steps,
-            samples_per_step=samples,
-            reward=lambda quality, usage: reward(quality, usage, self._objectives),
-        )
+
+        def reward(quality: Value, usage: Mapping[str, Value]) -> Value:
+            return absolute(quality, usage, self._objectives)
+
+        return SearchPlan(steps, samples_per_step=samples, reward=reward)
 
 
 def evaluations_of(name: str) -> int:
