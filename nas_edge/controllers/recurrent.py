@@ -332,7 +332,8 @@ class RecurrentPolicy:
             u = log.h @ w[f"{step.group} output"]
             bias = w.get(f"{step.group} bias")
             return [u if bias is None else u + bias]
-        log.attention = np.tanh(np.stack([trace.keys[j] for j in step.attended]) + log.h @ w["query"])
+        keys = np.stack([trace.keys[j] for j in step.attended])
+        log.attention = np.asarray(np.tanh(keys + log.h @ w["query"]))
         scores = (log.attention @ w["v"]).T  # [B, J]
         return [scores] if step.kind == INDEX else [np.stack([-q, q], axis=1) for q in scores.T]
 
