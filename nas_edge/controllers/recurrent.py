@@ -323,7 +323,8 @@ class RecurrentPolicy:
             if find_active and i in self._guards:
                 trace.active[:, i] = self._reached(i, trace.choices)
         if any(i in self._guards for i in step.decisions):
-            log.mask = trace.active[:, list(step.decisions)].any(axis=1, keepdims=True).astype(np.float64)
+            reached = trace.active[:, list(step.decisions)].any(axis=1, keepdims=True)
+            log.mask = np.asarray(reached, np.float64)
 
     def _outputs(self, step: Step, w: Views, trace: Trace) -> list[FloatArray]:
         """What a step's logits are made of, by decision."""
