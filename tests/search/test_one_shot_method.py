@@ -334,7 +334,12 @@ def test_the_controllers_rate_decides_how_far_its_logits_move() -> None:
 
 
 def test_the_recurrent_controller_goes_on_where_it_was_through_delay_and_warm_up() -> None:
-    settings = {"delay_fraction": 0.25, "op_warmup_fraction": 0.25, "filter_warmup_fraction": 0.5, "controller": "lstm"}
+    settings = {
+        "delay_fraction": 0.25,
+        "op_warmup_fraction": 0.25,
+        "filter_warmup_fraction": 0.25,
+        "controller": "lstm",
+    }
     whole, half = searching(**settings), searching(**settings)
     whole.run()
     for _ in range(4):
