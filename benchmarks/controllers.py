@@ -14,7 +14,7 @@ scored before they propose again; the policies 20 architectures at a time, the o
     python -m benchmarks.controllers [--quick] [--plot FILE]
 
 What the full form has found is kept in `build/benchmarks/controllers`, unless `--kept` names another folder, and not
-repeated. `--quick` takes one seed, and one of the tables.
+repeated. `--quick` takes one seed, and of the tables one, with a fifth of the evaluations.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from benchmarks.kept_results import BUILD, KeptResults, kept_folder
 from nas_edge.controllers import CONTROLLERS, Outcome, SearchPlan, as_proposed
 from nas_edge.controllers.lstm import PUBLISHED
 from nas_edge.errors import ConfigError
-from nas_edge.rewards import REWARDS
+from nas_edge.rewards import Value, absolute
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, Decision, SearchSpace
 from nas_edge.spaces.design import Design
@@ -134,16 +134,15 @@ class TableProblem(Problem):
         if quality is None or latency_ms is None:
             return Outcome(proposal, None)
         usage = {"latency_ms": latency_ms}
-        return Outcome(proposal, REWARDS["absolute"](quality, usage, self._objectives), quality, usage)
+        return Outcome(proposal, absolute(quality, usage, self._objectives), quality, usage)
 
     def plan(self, steps: int, samples: int) -> SearchPlan:
         """See `Problem`."""
-        reward = REWARDS["absolute"]
-        return SearchPlan(
-            steps,
-            samples_per_step=samples,
-            reward=lambda quality, usage: reward(quality, usage, self._objectives),
-        )
+
+        def reward(quality: Value, usage: Mapping[str, Value]) -> Value:
+            return absolute(quality, usage, self._objectives)
+
+        return SearchPlan(steps, samples_per_step=samples, reward=reward)
 
 
 def evaluations_of(name: str) -> int:
@@ -151,19 +150,34 @@ def evaluations_of(name: str) -> int:
     return EVALUATIONS.get(name.partition(":")[0], MANY)
 
 
-def curve(name: str, table: search_tables.Problem | None, seed: int) -> dict[str, Any]:
+def jobs_of(
+    names: Sequence[str], searched: Mapping[str, search_tables.Problem | None], seeds: Sequence[int], quick: bool
+) -> dict[tuple[str, str, int], tuple[str, Sequence[Any]]]:
+    """What is to be found out, by problem, controller and seed: the key that it is kept by, and the job."""
+    jobs: dict[tuple[str, str, int], tuple[str, Sequence[Any]]] = {}
+    for name in sorted(names, key=lambda name: name not in EVALUATIONS):  # those that take long first
+        for problem, table in searched.items():
+            evaluations = evaluations_of(name) // (5 if quick and table else 1)
+            for seed in seeds:
+                key = f"{name}, {table.key() if table else problem}, {evaluations}, seed {seed}"
+                jobs[problem, name, seed] = key, (curve, name, table, seed, evaluations)
+    return jobs
+
+
+def curve(name: str, table: search_tables.Problem | None, seed: int, evaluations: int) -> dict[str, Any]:
     """One search: rewards over the best there is.
 
     Args:
         name: of a controller, as a user writes it.
         table: what is searched; None: `OperatorsProblem`.
         seed: of the search, and of the problem.
+        evaluations: how many.
 
     Returns:
-        `delivered` and `seen`, by `POINTS`: of the most likely architecture, and the best so far; `seconds`.
+        `delivered` and `seen`, by `POINTS`: of the most likely architecture, and the best so far; `seconds_per_1000`.
     """
     problem: Problem = OperatorsProblem(seed) if table is None else TableProblem(table)
-    samples, evaluations = SAMPLES_PER_STEP.get(name, 1), evaluations_of(name)
+    samples = SAMPLES_PER_STEP.get(name, 1)
     plan = problem.plan(evaluations // samples, samples)
     controller = CONTROLLERS.make(CONTROLLERS.settings(name), problem.space, plan)
     rng, best = generator(seed, "controller"), 0.0
@@ -177,17 +191,17 @@ def curve(name: str, table: search_tables.Problem | None, seed: int) -> dict[str
             delivered = problem.outcome(controller.most_likely()).reward or 0.0
             found["delivered"].append(delivered / problem.best)
             found["seen"].append(best / problem.best)
-    return {**found, "seconds": time.process_time() - started_s}
+    return {**found, "seconds_per_1000": 1_000 * (time.process_time() - started_s) / evaluations}
 
 
 def rows_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Medians over the seeds of what `curve` returned, by controller."""
     return {
         name: {
-            "evaluations": [point for point in POINTS if point <= evaluations_of(name)],
+            "evaluations": POINTS[: len(curves[0]["delivered"])],
             "delivered": _medians([one["delivered"] for one in curves]),
             "seen": _medians([one["seen"] for one in curves]),
-            "seconds_per_1000": 1_000 * statistics.median(o["seconds"] for o in curves) / evaluations_of(name),
+            "seconds_per_1000": statistics.median(one["seconds_per_1000"] for one in curves),
         }
         for name, curves in found.items()
     }
@@ -287,17 +301,12 @@ def main() -> None:
     arguments = parser.parse_args()
     names, seeds = controllers(), range(QUICK_SEEDS if arguments.quick else SEEDS)
     searched = {OperatorsProblem.name: None, **{table.name: table for table in tables(arguments.quick)}}
-    keys = {
-        (problem, name, seed): f"{name}, {table.key() if table else problem}, {evaluations_of(name)}, seed {seed}"
-        for name in sorted(names, key=lambda name: name not in EVALUATIONS)  # those that take long first
-        for problem, table in searched.items()
-        for seed in seeds
-    }
+    jobs = jobs_of(names, searched, seeds, arguments.quick)
     with kept_folder("controllers", arguments.kept, arguments.quick) as folder:
         results = KeptResults(folder / "results.jsonl")
-        results.all({key: (curve, name, searched[problem], seed) for (problem, name, seed), key in keys.items()})
+        results.all(dict(jobs.values()))
     problems = {
-        problem: rows_of({name: [results[keys[problem, name, seed]] for seed in seeds] for name in names})
+        problem: rows_of({name: [results[jobs[problem, name, seed][0]] for seed in seeds] for name in names})
         for problem in searched
     }
     print(table_text(problems))

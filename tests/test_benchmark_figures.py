@@ -225,12 +225,11 @@ def test_the_best_operators_are_those_of_an_exhaustive_search(monkeypatch: pytes
     assert problem.outcome(Architecture(tuple(map(int, best)))).reward == pytest.approx(problem.best)
 
 
-def test_a_curve_of_a_controller_is_the_same_again_and_ends_below_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(controllers.EVALUATIONS, "lstm", 100)
-    first, again = (controllers.curve("lstm", None, 0) for _ in range(2))
-    assert {**first, "seconds": 0} == {**again, "seconds": 0}
+def test_a_curve_of_a_controller_is_the_same_again_and_ends_below_the_best() -> None:
+    first, again = (controllers.curve("lstm", None, 0, 100) for _ in range(2))
+    assert {**first, "seconds_per_1000": 0} == {**again, "seconds_per_1000": 0}
     row = controllers.rows_of({"lstm": [first]})["lstm"]
-    assert row["evaluations"] == [20, 60, 100]
+    assert row["evaluations"] == (20, 60, 100)
     assert len(row["delivered"]) == len(row["seen"]) == 3
     assert 0.4 < row["seen"][0] <= row["seen"][-1] <= 1.0
     assert row["delivered"] == first["delivered"]

@@ -61,7 +61,8 @@ class Baseline:
         mean = float(rewards.mean())
         self._average = self._average.update(mean, self._momentum)
         compared = self._average.value if self._taken == "before" else before
-        return rewards - (mean if compared is None else compared)
+        advantages: FloatArray = rewards - (mean if compared is None else compared)
+        return advantages
 
     def state(self) -> State:
         """Everything learned so far, as JSON values."""

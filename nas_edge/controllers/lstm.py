@@ -81,7 +81,7 @@ class LstmSettings(ChoiceSettings):
     )
     final_factor: float = Field(10.0, gt=0, description="the last learning rate over the first; published: 1")
     lstm_factor: float = Field(
-        0.015, gt=0, le=1, description="the rate of all other weights over that of the biases; published: 1"
+        0.01, gt=0, le=1, description="the rate of all other weights over that of the biases; published: 1"
     )
     adam_epsilon: float = Field(1e-8, gt=0, description="published: 0.001")
     entropy_weight: float = Field(
@@ -110,7 +110,7 @@ class LstmSettings(ChoiceSettings):
     def _published(cls, given: Any) -> Any:
         """Adds what was published; an unknown name is left to validation."""
         published = given.get("published") if isinstance(given, Mapping) else None
-        return {**PUBLISHED[published], **given} if published in PUBLISHED else given
+        return {**PUBLISHED[published], **given} if isinstance(published, str) and published in PUBLISHED else given
 
 
 def make_lstm(settings: LstmSettings, space: SearchSpace, plan: SearchPlan) -> LstmController:
@@ -162,9 +162,9 @@ class LstmController(Controller):
             Squashing(settings.temperature, constant and constant / settings.op_tanh_reduce),
             Squashing(settings.temperature, constant),
         )
-        self._base_learning_rate = settings.learning_rate or reinforce.default_base_rate(
-            plan.total_steps - plan.delay_steps, plan.samples_per_step
-        )
+        # Adam's second moment is of the mean of a step's gradients, so the number of samples makes no difference.
+        updates = plan.total_steps - plan.delay_steps
+        self._base_learning_rate = settings.learning_rate or reinforce.default_base_rate(updates)
         self._factors = self.policy.factors(settings.lstm_factor)
         self.weights: FloatArray | None = None
         self._v: FloatArray = np.zeros(self.policy.size)
@@ -302,7 +302,7 @@ def _of_text(text: str) -> FloatArray:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()  # type: ignore[no-any-return]
+    return ThreadpoolController()
 
 
 def _one_thread() -> Any:

@@ -164,14 +164,14 @@ class Squashing:
 
     def logits(self, u: FloatArray) -> FloatArray:
         """`u -> z`."""
-        scaled = u / self.temperature
-        return scaled if self.constant is None else self.constant * np.tanh(scaled)
+        scaled: FloatArray = u / self.temperature
+        return scaled if self.constant is None else np.asarray(self.constant * np.tanh(scaled))
 
     def slope(self, logits: FloatArray) -> FloatArray | float:
         """`dz / du`."""
         if self.constant is None:
             return 1.0 / self.temperature
-        return (self.constant - logits**2 / self.constant) / self.temperature
+        return np.asarray((self.constant - logits**2 / self.constant) / self.temperature)
 
 
 @dataclass
@@ -323,7 +323,8 @@ class RecurrentPolicy:
             if find_active and i in self._guards:
                 trace.active[:, i] = self._reached(i, trace.choices)
         if any(i in self._guards for i in step.decisions):
-            log.mask = trace.active[:, list(step.decisions)].any(axis=1, keepdims=True).astype(np.float64)
+            reached = trace.active[:, list(step.decisions)].any(axis=1, keepdims=True)
+            log.mask = np.asarray(reached, np.float64)
 
     def _outputs(self, step: Step, w: Views, trace: Trace) -> list[FloatArray]:
         """What a step's logits are made of, by decision."""
@@ -332,7 +333,8 @@ class RecurrentPolicy:
             u = log.h @ w[f"{step.group} output"]
             bias = w.get(f"{step.group} bias")
             return [u if bias is None else u + bias]
-        log.attention = np.tanh(np.stack([trace.keys[j] for j in step.attended]) + log.h @ w["query"])
+        keys = np.stack([trace.keys[j] for j in step.attended])
+        log.attention = np.asarray(np.tanh(keys + log.h @ w["query"]))
         scores = (log.attention @ w["v"]).T  # [B, J]
         return [scores] if step.kind == INDEX else [np.stack([-q, q], axis=1) for q in scores.T]
 
@@ -347,7 +349,7 @@ class RecurrentPolicy:
         if not step.decisions:
             return np.broadcast_to(w["start"], (len(trace.choices), self._hidden))
         if not step.kind:
-            return w[f"{step.group} embedding"][trace.choices[:, step.decisions[0]]]
+            return np.asarray(w[f"{step.group} embedding"][trace.choices[:, step.decisions[0]]])
         parts = [
             share[:, None] * trace.anchors[j] for share, j in zip(_shares(step, trace), step.attended, strict=True)
         ]
@@ -401,7 +403,7 @@ class RecurrentPolicy:
             g[f"{step.group} output"] += log.h.T @ du[0]
             if f"{step.group} bias" in g:
                 g[f"{step.group} bias"] += du[0].sum(axis=0)
-            return du[0] @ w[f"{step.group} output"].T
+            return np.asarray(du[0] @ w[f"{step.group} output"].T)
         assert log.attention is not None
         scores = du[0].T if step.kind == INDEX else np.stack([one[:, 1] - one[:, 0] for one in du])  # [J, B]
         g["v"] += np.einsum("jb,jbh->h", scores, log.attention)
@@ -410,7 +412,7 @@ class RecurrentPolicy:
             back.keys[j] += by_key
         query = inner.sum(axis=0)
         g["query"] += log.h.T @ query
-        return query @ w["query"].T
+        return np.asarray(query @ w["query"].T)
 
 
 class _Back:
@@ -492,7 +494,7 @@ def _softmax(logits: FloatArray) -> FloatArray:
 
 def _log(pi: FloatArray) -> FloatArray:
     """Logarithms of probabilities, some of which may have become 0."""
-    return np.log(np.maximum(pi, np.finfo(np.float64).tiny))
+    return np.asarray(np.log(np.maximum(pi, np.finfo(np.float64).tiny)))
 
 
 def _entropy(pi: FloatArray) -> FloatArray:

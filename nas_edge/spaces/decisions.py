@@ -36,8 +36,9 @@ class Decision:
     Attributes:
         path: unique name, for example `block2.layer1.kernel`.
         choices: what may be chosen: numbers for `filters`, labels for `op`.
-        kind: `filters` for widths and expansion ratios, `op` for a choice between layers, or another; a search method
-            may treat kinds differently, see `search.warmup`.
+        kind: `filters` for widths and expansion ratios, `op` for a choice between layers, `index` and `skip` for
+            connections from earlier blocks (`controllers/recurrent.py`), or another; a search method may treat kinds
+            differently, see `search.warmup`.
         guards: the decision matters when, for any of these conjunctions, each named decision chose that index; an
             empty conjunction means always.
         start: index of the choice that a policy begins at, where one is known to be good; None where none is.

@@ -33,7 +33,6 @@ from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.supernet.shared_weights import SharedWeights
 from nas_edge.supernet.supernet import one_hot_masks
 from nas_edge.tasks.base import TaskData
-from nas_edge.testing.problems import through_json
 from nas_edge.training.schedules import PowerOfCosine, cosine_with_warmup
 from tests.support.sources import FunctionSource, failed, timed
 from tests.support.spaces import tiny_space
@@ -331,20 +330,6 @@ def test_the_controllers_rate_decides_how_far_its_logits_move() -> None:
     np.testing.assert_allclose(fast.logits[KERNEL], 2 * slow.logits[KERNEL], 1e-6)
     # Adam's first step has the length of the rate.
     np.testing.assert_allclose(slow.logits[KERNEL], [0.05, -0.05], 1e-3)
-
-
-def test_the_recurrent_controller_goes_on_where_it_was_through_delay_and_warm_up() -> None:
-    settings = {"delay_fraction": 0.25, "op_warmup_fraction": 1.0, "filter_warmup_fraction": 1.0, "controller": "lstm"}
-    whole, half = searching(**settings), searching(**settings)
-    whole.run()
-    for _ in range(4):
-        half.take_step()
-    rest = searching(**settings)
-    rest.restore_arrays(half.arrays())
-    rest.restore(through_json(half.state()))
-    rest.run()
-    assert rest.state()["controller"] == whole.state()["controller"]
-    assert rest.state()["controller"]["learned"]["count"] == 6
 
 
 @pytest.mark.parametrize("when", ["learning", "always"])
