@@ -122,7 +122,7 @@ def _calibration(path: Path, space: AcceleratorSpace) -> tuple[str, Calibration]
         )
     simulated, measured = [], []
     for one in file.measurements:
-        if one.latency_ms is not None and Verdict(one.verdict) in (Verdict.OK, Verdict.CORRECTED):
+        if one.latency_ms is not None and one.verdict in (Verdict.OK.value, Verdict.CORRECTED.value):
             network = space.networks.build(space.networks.parse(one.architecture))
             simulated.append(float(space.simulate(network).latency_ms[0]))
             measured.append(one.latency_ms)
