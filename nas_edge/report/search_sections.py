@@ -335,7 +335,10 @@ def trials_table(facts: RunFacts) -> Table:
 def _resource_columns(trials: Sequence[TrialFacts]) -> list[Column]:
     """What candidates use of other resources than time, where the search aims at or limits it."""
     names = [name for name in RESOURCES if any(name in t.usage for t in trials) and RESOURCES[name] is not LATENCY]
-    return [Column(name, name.replace("_", " "), ",.6g", [t.usage.get(name) for t in trials]) for name in names]
+    return [
+        Column(name, f"{name.replace('_', ' ')}, {RESOURCES[name].kind}", ",.6g", [t.usage.get(name) for t in trials])
+        for name in names
+    ]
 
 
 def _is_adjusted(trial: TrialFacts) -> bool:

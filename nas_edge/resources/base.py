@@ -88,6 +88,7 @@ class Resource:
         summary: what it is, for people.
         unit: of its values; empty for numbers of things.
         use: what a network uses of it.
+        kind: how it is known where it is known, see `ResourceUse`; of the latency, the answer says.
         with_latency: whether it is known by the answer of the latency source only.
         measured: whether that has to be a measurement.
         device_settings: settings of `device` that it takes to be measured.
@@ -97,6 +98,7 @@ class Resource:
     summary: str
     unit: str
     use: Callable[[Used], ResourceUse]
+    kind: str = MEASURED
     with_latency: bool = False
     measured: bool = False
     device_settings: Mapping[str, bool] = field(default_factory=dict)
@@ -123,7 +125,7 @@ def computed(summary: str, unit: str, read: Callable[[Analysis], int]) -> Resour
             return ResourceUse(None, COMPUTED, "the space describes no networks")
         return ResourceUse(float(read(analysis)), COMPUTED)
 
-    return Resource(summary, unit, use)
+    return Resource(summary, unit, use, COMPUTED)
 
 
 def simulated_use(name: str) -> Callable[[Used], ResourceUse]:

@@ -205,7 +205,7 @@ def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path
     assert size.use.value == len(bundle.files["model_float32.tflite"])
     assert memory.use.value == result.winner.latency["float32"].peak_memory_bytes
     assert (size.outcome, memory.outcome) == (Outcome.MET, Outcome.MET)
-    assert bundle.manifest["resources"]["float32"]["file_size_bytes"]["value"] == size.use.value
+    assert bundle.manifest["details"]["resources"]["float32"]["file_size_bytes"]["value"] == size.use.value
     assert read_result(Run.open(tmp_path / "run")) == result
 
 

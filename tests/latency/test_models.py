@@ -102,10 +102,12 @@ def test_an_operator_that_was_never_measured_takes_the_rates_of_its_group_and_wi
     assert found.relative_error[1] > found.relative_error[0] == table.error
 
 
-def test_parts_add_up_to_the_latency() -> None:
-    table = FITTED["operators"]
-    assert table is not None
-    assert math.fsum(table.parts_ms(SUBJECTS[0]).values()) == pytest.approx(table.predict(SUBJECTS[:1]).latency_ms[0])
+@pytest.mark.parametrize("kind", ["operators", "features"])
+def test_parts_add_up_to_the_latency(kind: str) -> None:
+    model = FITTED[kind]
+    assert model is not None
+    assert math.fsum(model.parts_ms(SUBJECTS[0]).values()) == pytest.approx(model.predict(SUBJECTS[:1]).latency_ms[0])
+    assert model.parts_ms(Subject(None, {})).get("CONV_2D 1x1") is None
 
 
 def test_a_linear_device_is_recovered_to_the_bit_of_noise_there_is() -> None:
