@@ -65,6 +65,7 @@ NAMING = {
     ("nas_edge/runs/migration.py", "reinforce"),
     # How much a limit binds, which is none of the rewards.
     ("nas_edge/config.py", "hard"),
+    ("nas_edge/scaling/study.py", "hard"),
     ("nas_edge/stages/delivering.py", "hard"),
     ("nas_edge/stages/selecting.py", "hard"),
     # The state of a phone in adb's own list, which is no latency source.

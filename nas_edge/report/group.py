@@ -72,9 +72,9 @@ def _law(study: Mapping[str, Any]) -> list[str]:
 def _members(group: TargetGroup, study: Mapping[str, Any]) -> Table:
     """Predicted against measured, of what was delivered."""
     delivered_ms: dict[float, float | None] = {}
-    for target_ms, path in group.runs():
+    for asked_ms, path in group.runs():
         result = read_result(Run.open(path)) if (path / "config.json").exists() else None
-        delivered_ms[target_ms] = None if result is None else result.latency_ms
+        delivered_ms[asked_ms] = None if result is None else result.latency_ms
     columns = (
         ("target_ms", "target, ms", ".4g"),
         *_SCALE_COLUMNS,

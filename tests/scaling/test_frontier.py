@@ -66,6 +66,7 @@ def test_steps_are_those_that_make_a_difference(grid: Grid) -> None:
         assert len(set(np.round(factors, 9))) == len(decision.choices)
         assert list(factors) == sorted(factors)
         assert factors[grid.base.choices[grid.index[decision.path]]] == 0
+    assert grid.parameters[grid.base.choices] == grid.analysis(grid.base).parameters
     assert grid.factors[2] == pytest.approx(np.log(np.array(pixels) / 64), abs=0.05)
 
 
