@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_edge.data.dataset import Dataset, LeftOut, check_class_names, settle_bad
-from nas_edge.data.folders import FolderImages
-from nas_edge.data.image_files import problem_with_file, upright_size
+from nas_edge.data.folders import FolderFiles
+from nas_edge.data.image_files import problem_with_file, read_whole, upright_size
 from nas_edge.data.targets import MOST_BOXES, NONE
 from nas_edge.data.threads import in_threads
 from nas_edge.errors import DataError
@@ -103,7 +103,10 @@ def load_coco(folder: Path, skip_bad: bool = False, workers: int = 0) -> Dataset
             raise DataError(f"{printable(str(part.file))} has no images that can be used")
     ends = np.cumsum([len(images) for images in kept]).tolist()
     return Dataset(
-        FolderImages((part.folder, [image.name for image in images]) for part, images in zip(parts, kept, strict=True)),
+        FolderFiles(
+            ((part.folder, [image.name for image in images]) for part, images in zip(parts, kept, strict=True)),
+            read_whole,
+        ),
         _boxes(parts, kept, names),
         tuple(names),
         ends[-2] if len(ends) > 1 else None,

@@ -45,9 +45,9 @@ class AcceleratorSpace(JointSpace):
         super().__init__("accelerator", networks, _decisions())
         self.max_area = max_area
 
-    def with_template(self, template: L.Layer) -> AcceleratorSpace:
+    def with_template(self, template: L.Layer, decisions: Sequence[Decision] | None = None) -> AcceleratorSpace:
         """See `NetworkSpace`."""
-        return AcceleratorSpace(self.networks.with_template(template), self.max_area)
+        return AcceleratorSpace(self.networks_with(template, decisions), self.max_area)
 
     @property
     def first_beside(self) -> tuple[int, ...]:

@@ -40,9 +40,15 @@ class JointSpace(NetworkSpace):
         self.kind, self.networks, self.beside = kind, networks, tuple(beside)
         self.template, self.input_shape, self.outputs = networks.template, networks.input_shape, networks.outputs
 
-    def with_template(self, template: L.Layer) -> JointSpace:
+    def with_template(self, template: L.Layer, decisions: Sequence[Decision] | None = None) -> JointSpace:
         """See `NetworkSpace`."""
-        return JointSpace(self.kind, self.networks.with_template(template), self.beside)
+        return JointSpace(self.kind, self.networks_with(template, decisions), self.beside)
+
+    def networks_with(self, template: L.Layer, decisions: Sequence[Decision] | None) -> NetworkSpace:
+        """See `with_template`; the networks' space alone, of the decisions that are theirs."""
+        beside = {decision.path for decision in self.beside}
+        theirs = None if decisions is None else [d for d in decisions if d.path not in beside]
+        return self.networks.with_template(template, theirs)
 
     def build(self, architecture: Architecture) -> Design:
         """See `SearchSpace`; a network with the chosen values beside it."""

@@ -116,7 +116,7 @@ class _Family:
     def __init__(self, context: RunContext, group: TargetGroup, trained: int) -> None:
         self._context, self._group, self._trained = context, group, trained
         task, data = context.task, context.required_data
-        self._grid = Grid(group.config, task.outputs(data), data.preprocessing.channels)
+        self._grid = Grid(group.config, task.outputs(data), data.preprocessing.shape[2])
 
         @cache
         def data_at(input_size: int) -> TaskData:
@@ -244,7 +244,7 @@ def _settings(
     # Named in the space as it is without what some hardware cannot run, which keeps values and not their places.
     chosen = space.parse(architecture).choices
     values = {d.path: d.choices[choice] for d, choice in zip(space.decisions, chosen, strict=True)}
-    whole = SPACES.make(searched.space, task.outputs(data), data.preprocessing.channels)
+    whole = SPACES.make(searched.space, task.outputs(data), data.preprocessing.shape[2])
     flags: dict[str, Any] = {
         "space": {
             "name": "scaled",

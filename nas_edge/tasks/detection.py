@@ -306,7 +306,7 @@ class Detection(NetworkTask):
     def bundle_section(self, data: TaskData) -> BundleSection:
         """See `NetworkTask`."""
         names = data.dataset.class_names
-        sides = self._sides(self._first_side(data.preprocessing.input_size))
+        sides = self._sides(self._first_side(data.preprocessing.shape[0]))
         rules, places = self._rules(sides), sum(side**2 for side in sides)
         maps = ", ".join(f"{side} x {side}" for side in sides)
         return BundleSection(
