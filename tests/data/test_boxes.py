@@ -109,7 +109,7 @@ def test_boxes_are_changed_as_their_images_are(changes: Any) -> None:
     images, boxes = framed([(96, 64), (64, 96), (80, 80), (100, 50)] * 5, rng)
     seen = to_unit_range(size, 1, crop=0.9)
     augmentation = None if changes is None else Augmentation(**changes)
-    draws = None if augmentation is None else augmentation.draw(len(images), size, rng)
+    draws = None if augmentation is None else augmentation.draw(len(images), seen, rng)
     pixels = seen.fit(images) if augmentation is None or draws is None else augmentation(images, draws, seen)
     found = BoxView()(boxes, seen, augmentation, draws)
     assert found.shape == (20, 2, 6)

@@ -11,7 +11,7 @@ import pytest
 from device_agents.api import Verdict
 from nas_edge.accelerators.simulator import simulate
 from nas_edge.accelerators.space import PARAMETERS, accelerators
-from nas_edge.errors import ConfigError
+from nas_edge.errors import ConfigError, RunError
 from nas_edge.joint.accelerator import AcceleratorSpace
 from nas_edge.latency import LATENCY_SOURCES, LatencyContext, open_latency_source
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
@@ -80,7 +80,7 @@ def test_a_source_that_says_nothing_of_a_resource_is_named() -> None:
     sim = LATENCY_SOURCES.settings("sim:edgetpu")
     source = open_latency_source(sim, LatencyContext(space, "int8", None))  # type: ignore[arg-type]
     evaluator = Evaluator(space, quality, source, [Objective("relative_area", 1.0)], REWARDS["absolute"])
-    with pytest.raises(ConfigError, match="says nothing of relative_area"):
+    with pytest.raises(RunError, match=r"relative_area of a candidate .* the latency source says nothing of it"):
         evaluator.evaluate(Architecture((0, 0, 0)), 0)
 
 
