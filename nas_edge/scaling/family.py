@@ -262,16 +262,21 @@ def _settings(
 
 
 def _check(config: RunConfig) -> None:
-    """Refuses settings with which no network can be scaled."""
+    """Refuses settings that scaled networks do not support."""
+    if config.joint.widens:
+        raise ConfigError(
+            f"networks of a joint search (joint.kind={config.joint.kind}) cannot be scaled",
+            fix="scale the network of a search without --joint",
+        )
     if config.device.targets:
-        raise ConfigError("scaling takes devices of one model; this run has several (device.targets)")
+        raise ConfigError("scaling requires devices of one model; this run has several (device.targets)")
     if config.training.teacher is not None:
         raise ConfigError(
-            f"training.method={config.training.method} learns from a network of one input size",
+            f"training.method={config.training.method} does not fit scaled networks: its teacher has a single input size",
             fix="choose another, for example --set training.method=standard",
         )
     if config.training.epochs == 0:
-        raise ConfigError("scaled networks have no shared weights to start from", fix="give training.epochs a number")
+        raise ConfigError("scaled networks have no shared weights to start from", fix="set training.epochs to 1 or more")
 
 
 def _open_group(out: Path, config: RunConfig, targets_ms: Sequence[float], reporter: Reporter) -> TargetGroup:
