@@ -17,10 +17,11 @@ from nas_edge.errors import ConfigError, InfeasibleError, RunError, SpaceError, 
 from nas_edge.hardware.edgetpu_timing import EDGETPU_TIMING
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.retry import RetryingSource
-from nas_edge.latency.roofline import estimate, network_work
+from nas_edge.latency.roofline import estimate
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
 from nas_edge.networks.graph import NetworkSpec
+from nas_edge.networks.work import network_work
 from nas_edge.report import group_report, to_text
 from nas_edge.runs.result import LatencyEstimate, Outcome, ResultRow, RunResult
 from nas_edge.runs.run import Run
