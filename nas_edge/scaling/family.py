@@ -272,11 +272,13 @@ def _check(config: RunConfig) -> None:
         raise ConfigError("scaling requires devices of one model; this run has several (device.targets)")
     if config.training.teacher is not None:
         raise ConfigError(
-            f"training.method={config.training.method} does not fit scaled networks: its teacher has a single input size",
+            f"training.method={config.training.method} cannot train them: its teacher has a single input size",
             fix="choose another, for example --set training.method=standard",
         )
     if config.training.epochs == 0:
-        raise ConfigError("scaled networks have no shared weights to start from", fix="set training.epochs to 1 or more")
+        raise ConfigError(
+            "scaled networks have no shared weights to start from", fix="set training.epochs to 1 or more"
+        )
 
 
 def _open_group(out: Path, config: RunConfig, targets_ms: Sequence[float], reporter: Reporter) -> TargetGroup:

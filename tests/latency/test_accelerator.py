@@ -85,7 +85,7 @@ def test_a_source_that_says_nothing_of_a_resource_is_named() -> None:
 
 
 def test_designs_without_an_accelerator_are_refused() -> None:
-    with pytest.raises(ConfigError, match="require designs that name an accelerator"):
+    with pytest.raises(ConfigError, match="require designs with an accelerator"):
         opened(NETWORKS)
     with pytest.raises(ConfigError, match="int8 networks only"):
         opened(precision="float32")
@@ -122,7 +122,7 @@ def test_a_calibrated_simulator_claims_the_devices_milliseconds(tmp_path: Path) 
     ("file", "expected"),
     [
         ({"count": 29}, "29 measured networks are too few"),
-        ({"count": 30, "order": -1}, "does not order networks as the device does"),
+        ({"count": 30, "order": -1}, "does not rank networks as the device does"),
         ({"count": 1, "space": flat_space(layers=4)}, "no latencies of networks of proxylessnas"),
         ({"count": 30, "precision": "float32"}, "latencies of another precision"),
     ],
