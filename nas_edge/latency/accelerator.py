@@ -88,8 +88,8 @@ def open_accelerator(
     """
     if not isinstance(space, AcceleratorSpace):
         raise ConfigError(
-            f"latencies from the accelerator simulator require designs with an accelerator, which {space.name} does not "
-            "have",
+            f"latencies from the accelerator simulator require designs with an accelerator, which {space.name} does "
+            "not have",
             fix="--joint accelerator",
         )
     if precision != "int8":
@@ -108,7 +108,7 @@ def open_accelerator(
 
 
 def _calibration(path: Path, space: AcceleratorSpace) -> tuple[str, Calibration]:
-    """The device of a file of latencies, and how these compare with latencies simulated on the baseline."""
+    """The device of a latency file, and how its latencies compare with those simulated on the baseline."""
     file, asked = read_model(path), SpaceRecord.of(space.networks)
     told = file.provenance.space
     if told is None or told.decisions != asked.decisions or told.input_shape != asked.input_shape:
