@@ -565,11 +565,17 @@ def _with_resources(config: RunConfig) -> RunConfig:
     """The settings with those that measuring the requested resources takes.
 
     Raises:
-        ConfigError: when a resource has to be measured but not every candidate is.
+        ConfigError: when not every candidate is measured but a resource has to be, or the latency source does not
+            report it.
     """
     asked = {objective.resource: RESOURCES[objective.resource] for objective in config.target.of_resources}
     measures_all = config.latency.asks_device and not config.latency.measures_some
     for name, resource in asked.items():
+        if not resource.of_networks and name not in config.latency.tells:
+            raise ConfigError(
+                f"{name} is not reported by --latency {config.latency.text}",
+                fix="use a latency source that reports it, or leave it out of the objectives and limits",
+            )
         if resource.measured and not measures_all and name not in config.latency.tells:
             raise ConfigError(
                 f"{name} is measured together with the latency, but --latency {config.latency.text} does not measure "

@@ -220,7 +220,11 @@ def test_limits_of_resources_are_settings_and_energy_asks_the_device_for_itself(
             ["target.limits={energy_mj: 1}", "latency=model:x.json", "target.latency_ms=1"],
             "energy_mj is measured together with the latency, but --latency model:x.json does not",
         ),
-        (["target.limits={resident_memory_bytes: 1}", "latency=hybrid"], "which --latency hybrid does not"),
+        (["target.limits={resident_memory_bytes: 1}", "latency=hybrid"], "but --latency hybrid does not"),
+        (
+            ["target.objectives=[{resource: relative_area, target: 1}]"],
+            "relative_area is not reported by --latency device",
+        ),
     ],
 )
 def test_a_resource_that_cannot_be_had_is_refused(settings: list[str], problem: str) -> None:

@@ -28,7 +28,7 @@ BAND = 0.05
 
 
 def direction(family: str) -> FloatArray:
-    """The direction of growth of a published family: a unit vector of logarithms of depth, width and input size, `[3]`."""
+    """The direction in which a published family grows: a unit vector, logarithms of depth, width and input size."""
     first, *_, last = SCALED_FAMILIES[family]
     grown = np.array(
         [

@@ -11,7 +11,7 @@ import pytest
 from device_agents.api import Verdict
 from nas_edge.accelerators.simulator import simulate
 from nas_edge.accelerators.space import PARAMETERS, accelerators
-from nas_edge.errors import ConfigError
+from nas_edge.errors import ConfigError, RunError
 from nas_edge.joint.accelerator import AcceleratorSpace
 from nas_edge.latency import LATENCY_SOURCES, LatencyContext, open_latency_source
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
@@ -74,13 +74,13 @@ def test_a_reward_goes_by_three_resources() -> None:
     assert trial.reward == REWARDS["soft"](0.5, trial.usage, objectives)
 
 
-def test_a_source_that_says_nothing_of_a_resource_is_named() -> None:
+def test_a_resource_that_the_source_does_not_report_is_named() -> None:
     quality = FunctionQuality("constant", lambda candidate: Quality(0.5))
     space = nested_space()
     sim = LATENCY_SOURCES.settings("sim:edgetpu")
     source = open_latency_source(sim, LatencyContext(space, "int8", None))  # type: ignore[arg-type]
     evaluator = Evaluator(space, quality, source, [Objective("relative_area", 1.0)], REWARDS["absolute"])
-    with pytest.raises(ConfigError, match="says nothing of relative_area"):
+    with pytest.raises(RunError, match="relative_area of a candidate is not available: the latency source does not"):
         evaluator.evaluate(Architecture((0, 0, 0)), 0)
 
 

@@ -134,7 +134,7 @@ def test_a_family_is_found_stopped_and_continued(run: Path, tmp_path: Path, monk
     assert macs == sorted(macs)
     page = to_text(group_report(TargetGroup.open(folder)), 200)
     assert "Predicted against measured" in page
-    assert "the device computes more in the same time" in page
+    assert "the device gets more done in the same time" in page
     assert (folder / "index.html").exists()
 
     calls = 0
