@@ -23,9 +23,9 @@ def fastest_within(simulated: Simulated, objectives: Sequence[Objective]) -> int
     Returns:
         Its index.
     """
-    usage = simulated.usage
+    usage = simulated.other_usage
     excess = np.ones(len(simulated.latency_ms))
     for objective in objectives:
-        if objective.resource != "latency_ms" and objective.resource in usage:
+        if objective.resource in usage:
             excess = np.maximum(excess, objective.ratio(usage))
     return int(np.lexsort((simulated.latency_ms, excess))[0])

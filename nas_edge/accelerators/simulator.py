@@ -54,9 +54,9 @@ class Simulated:
     energy_mj: FloatArray
 
     @property
-    def usage(self) -> dict[str, FloatArray]:
-        """By the name of the resource, see `nas_edge.rewards`."""
-        return {"latency_ms": self.latency_ms, "relative_area": self.area, "energy_mj": self.energy_mj}
+    def other_usage(self) -> dict[str, FloatArray]:
+        """Resources other than time by name, see `nas_edge.resources`."""
+        return {"relative_area": self.area, "energy_mj": self.energy_mj}
 
 
 def simulate(network: NetworkSpec, on: Accelerators) -> Simulated:

@@ -69,12 +69,13 @@ class AcceleratorSource(LatencySource):
 
     def _simulate(self, candidate: Candidate) -> LatencyAnswer:
         simulated = self._space.simulate(candidate.design)
-        usage = {name: float(values[0]) for name, values in simulated.usage.items()}
-        latency_ms = self._factor * usage.pop("latency_ms")
-        if usage["relative_area"] > self._space.max_area:
-            detail = f"the accelerator has an area of {usage['relative_area']:.3g}, above joint.max_area"
+        area = float(simulated.area[0])
+        if area > self._space.max_area:
+            detail = f"the accelerator has an area of {area:.3g}, above joint.max_area"
             return LatencyAnswer.failed(LatencyKind.SIMULATED, Verdict.FALLBACK, detail)
-        return LatencyAnswer.estimated(LatencyKind.SIMULATED, latency_ms, further=usage)
+        latency_ms = self._factor * float(simulated.latency_ms[0])
+        further = {name: float(values[0]) for name, values in simulated.other_usage.items()}
+        return LatencyAnswer.estimated(LatencyKind.SIMULATED, latency_ms, further=further)
 
 
 def open_accelerator(
