@@ -118,7 +118,7 @@ def per_mac_figures(per_mac: Mapping[str, float]) -> dict[str, Any]:
         return {"ratio": None, "says": "width or input size alone could not be timed"}
     ratio = max(width, input_size) / min(width, input_size)
     differs = f"latency per multiply-add differs by a factor of {ratio:.2f} between width and input size"
-    return {"ratio": ratio, "says": differs if ratio >= PER_MAC else f"fixed factors would do on this device: {differs}"}
+    return {"ratio": ratio, "says": differs if ratio >= PER_MAC else f"fixed factors would do here: {differs}"}
 
 
 def family_figures(folder: Path, settings: Mapping[str, Any], targets: Sequence[float], trained: int) -> dict[str, Any]:
