@@ -159,9 +159,9 @@ def test_lists_say_what_is_scored_and_tested(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "because"),
     [
-        (b"no/0.wav\n", "names no file of class 'yes'"),
+        (b"no/0.wav\n", "lists no file of class 'yes'"),
         (b"yes/0.wav\nno/0.wav\nno/1.wav\nno/2.wav\nno/3.wav\n", "every file of class 'no'; leave some to train"),
-        (b"no/3.wav\nyes/0.wav\n", r"no/3\.wav is in validation_list\.txt and in testing_list\.txt"),
+        (b"no/3.wav\nyes/0.wav\n", r"no/3\.wav is in both validation_list\.txt and testing_list\.txt"),
         (b"\xff\xfe\n", "cannot be read as lines of text"),
     ],
 )
