@@ -160,7 +160,7 @@ def test_lists_say_what_is_scored_and_tested(tmp_path: Path) -> None:
     ("content", "because"),
     [
         (b"no/0.wav\n", "lists no file of class 'yes'"),
-        (b"yes/0.wav\nno/0.wav\nno/1.wav\nno/2.wav\nno/3.wav\n", "every file of class 'no'; leave some to train"),
+        (b"yes/0.wav\nno/0.wav\nno/1.wav\nno/2.wav\nno/3.wav\n", "every file of class 'no'; leave some for training"),
         (b"no/3.wav\nyes/0.wav\n", r"no/3\.wav is in both validation_list\.txt and testing_list\.txt"),
         (b"\xff\xfe\n", "cannot be read as lines of text"),
     ],
