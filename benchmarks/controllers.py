@@ -1,20 +1,20 @@
-"""Claim: model-guided search comes within 1% of the best in 300 evaluations, and an LSTM as far as independent choices.
+"""Claim: model-guided search comes within 1% of the best in 300 evaluations, and an LSTM matches independent choices.
 
-Reward against evaluations for every controller of the table, as a search of the product would have it: of the
-architecture that would be delivered, the controller's most likely one, over the best reward there is. Problems:
+Reward by number of evaluations for every controller of the table: that of the architecture a search would deliver, the
+controller's most likely one, as a share of the best possible reward. Problems:
 
-    operators        12 decisions among 6 operators: a value of U(0, 1) for each choice, and one of U(0, 0.5) for each
-                     pair of neighbours. Another one for each seed; the best is found by dynamic programming
+    operators        12 decisions among 6 operators: a value from U(0, 1) for each choice, and one from U(0, 0.5) for
+                     each pair of neighbours. Each seed is another problem; the best is found by dynamic programming
     NAS-Bench-201    accuracy on CIFAR-100 under three latency targets of a Pixel 3 and a Pixel 2, in `NAS_EDGE_DATA`
 
-`surrogate` and Optuna's sampler, whose proposals cost more the more they know, get 300 evaluations, all others 4,000.
-`lstm:enas-macro` and `lstm:enas-micro` are the LSTM with the settings that were published. All get what they proposed
-scored before they propose again; the policies 20 architectures at a time, the others one.
+`surrogate` and Optuna's sampler, whose proposals take longer the more they have seen, get 300 evaluations, all others
+4,000. `lstm:enas-macro` and `lstm:enas-micro` are the LSTM with published settings. Proposals are scored before the
+next ones are made: 20 architectures at a time for the policies, one for the others.
 
     python -m benchmarks.controllers [--quick] [--plot FILE]
 
-What the full form has found is kept in `build/benchmarks/controllers`, unless `--kept` names another folder, and not
-repeated. `--quick` takes one seed, and of the tables one, with a fifth of the evaluations.
+Results of the full form are kept in `build/benchmarks/controllers`, or in the folder of `--kept`, and not repeated.
+`--quick` runs one seed, and only one of the tables, with a fifth of the evaluations.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SEEDS, QUICK_SEEDS = 10, 1
 FEW, MANY = 300, 4_000
 EVALUATIONS = {"surrogate": FEW, "optuna": FEW}  # others: MANY
 SAMPLES_PER_STEP = dict.fromkeys(("reinforce", "lstm", *(f"lstm:{one}" for one in PUBLISHED)), 20)  # others: 1
-# Where a curve has its points.
+# Numbers of evaluations at which curves have points.
 POINTS = (20, 60, 100, 200, 300, 500, 1_000, 1_500, 2_000, 2_500, 3_000, 3_500, 4_000)
 PRINTED = (100, 300, 1_000, 4_000)
 TARGET_SURROGATE = 0.99
@@ -52,11 +52,11 @@ DECISIONS, OPERATORS = 12, 6
 
 
 class Problem(ABC):
-    """What is searched.
+    """A problem to search.
 
     Attributes:
         name: of all its instances.
-        space: where.
+        space: the search space.
         best: the highest reward.
     """
 
@@ -66,15 +66,15 @@ class Problem(ABC):
 
     @abstractmethod
     def outcome(self, architecture: Architecture) -> Outcome:
-        """How an architecture does."""
+        """The outcome of an architecture."""
 
     def plan(self, steps: int, samples: int) -> SearchPlan:
-        """What a controller is told of the search."""
+        """The plan of a search."""
         return SearchPlan(steps, samples_per_step=samples)
 
 
 class _Operators(SearchSpace):
-    """Decisions alone."""
+    """Decisions without networks."""
 
     def build(self, architecture: Architecture) -> Design:
         return Design(None, self.describe(architecture))
@@ -99,17 +99,17 @@ class OperatorsProblem(Problem):
         for values, pairs in zip(self._values[1:], self._pairs, strict=True):
             best = (best[:, None] + pairs).max(axis=0) + values
         self.most = float(best.max())
-        # Rewards are shares of the most: published settings are made for rewards up to 1.
+        # Rewards are shares of the highest value: published settings are made for rewards up to 1.
         self.best = 1.0
 
     def value(self, choices: Sequence[int]) -> float:
-        """The sum of all that these choices are worth."""
+        """The sum of the values of these choices and of their pairs."""
         row = np.array(choices)
         values = self._values[np.arange(DECISIONS), row].sum()
         return float(values + self._pairs[np.arange(DECISIONS - 1), row[:-1], row[1:]].sum())
 
     def outcome(self, architecture: Architecture) -> Outcome:
-        """See `Problem`; the reward is all that is known."""
+        """See `Problem`; only the reward is known."""
         return Outcome(as_proposed(self.space, architecture), self.value(architecture.choices) / self.most)
 
 
@@ -146,14 +146,14 @@ class TableProblem(Problem):
 
 
 def evaluations_of(name: str) -> int:
-    """How many a controller gets."""
+    """How many evaluations a controller gets."""
     return EVALUATIONS.get(name.partition(":")[0], MANY)
 
 
 def jobs_of(
     names: Sequence[str], searched: Mapping[str, search_tables.Problem | None], seeds: Sequence[int], quick: bool
 ) -> dict[tuple[str, str, int], tuple[str, Sequence[Any]]]:
-    """What is to be found out, by problem, controller and seed: the key that it is kept by, and the job."""
+    """The jobs by problem, controller and seed: the key under which a result is kept, and the job."""
     jobs: dict[tuple[str, str, int], tuple[str, Sequence[Any]]] = {}
     for name in sorted(names, key=lambda name: name not in EVALUATIONS):  # those that take long first
         for problem, table in searched.items():
@@ -165,7 +165,7 @@ def jobs_of(
 
 
 def curve(name: str, table: search_tables.Problem | None, seed: int, evaluations: int) -> dict[str, Any]:
-    """One search: rewards over the best there is.
+    """One search: rewards as shares of the best.
 
     Args:
         name: of a controller, as a user writes it.
@@ -212,7 +212,7 @@ def _medians(rows: Sequence[Sequence[float]]) -> list[float]:
 
 
 def verdict(operators: Mapping[str, Any]) -> dict[str, Any]:
-    """What is claimed of the problem `operators`, and whether it holds."""
+    """The figures of the claim on the problem `operators`, and whether it holds."""
     reached = {name: row["delivered"][-1] for name, row in operators.items()}
     return {
         "surrogate": reached["surrogate"],
@@ -270,7 +270,7 @@ def plot(problems: Mapping[str, Mapping[str, Any]], file: Path) -> None:
 
 
 def controllers() -> list[str]:
-    """All of the table that can be made here, and what is compared with them."""
+    """All controllers of the table that can be made here, and the published settings of `lstm`."""
     usable = []
     for name in [*CONTROLLERS.entries, *(f"lstm:{one}" for one in PUBLISHED)]:
         try:
@@ -287,7 +287,7 @@ def tables(quick: bool) -> list[search_tables.Problem]:
     found = search_tables.nasbench201()
     missing = next((table.file for table in found if not Path(table.file).exists()), None)
     if missing is not None:
-        print(f"tables are left out: {missing} is not there; set NAS_EDGE_DATA to the data folder")
+        print(f"tables are left out: {missing} does not exist; set NAS_EDGE_DATA to the data folder")
         return []
     return found[: 1 if quick else None]
 

@@ -1,14 +1,14 @@
-"""Claim: what is searched along with a network is found: the accelerator by enumeration, the deployment by measuring.
+"""Claim: joint search finds good accelerators by enumeration, and good deployments by measurement.
 
-    best       of all 50,000 accelerators with the baseline's area, the best for MnasNet-A1 is 32% faster than the
-               baseline, by the simulator; its gates are left out, as in the figures that this reproduces
+    best       in simulation, the best of all 50,000 accelerators within the baseline's area is 32% faster on
+               MnasNet-A1 than the baseline; gates are left out, as in the figures that this reproduces
     alternate  at equal samples, alternating search ends with a better network than a search on the baseline, for each
-               seed; what a policy over both finds is told beside it
+               seed; the result of a policy over both is reported beside it
     deploy     on this host, three quarters as many measurements as there are configurations (threads, delegate,
-               precision) find one within 5% of the fastest, as measuring all of them side by side says
+               precision) find one within 5% of the fastest, as determined by measuring all of them interleaved
 
-Nothing is trained: the quality of a network in `alternate` is a TOY, a function of its size, and says nothing of real
-accuracy. Latencies of `best` and `alternate` are simulated, and those of no device.
+Nothing is trained: the quality of a network in `alternate` is a TOY, a function of its size, and says nothing about
+real accuracy. Latencies of `best` and `alternate` are simulated, and not those of any device.
 
     python -m benchmarks.joint [--quick]
 
@@ -59,7 +59,7 @@ SEEDS = range(3)
 SAMPLES, QUICK_SAMPLES = 3_200, 640  # of each search
 ROUNDS = 2
 TARGET = Objective("latency_ms", 0.15)
-# The published figure, and how far from it a figure with three digits may be.
+# The published figure, and the tolerance for it.
 FASTER, DIGITS = 0.32, 0.005
 WITHIN = 0.05
 
@@ -95,13 +95,13 @@ def best_accelerator() -> dict[str, Any]:
 
 
 def toy_quality(network: NetworkSpec) -> float:
-    """A stand-in for accuracy: three points for twice the work, and one for twice the parameters."""
+    """A stand-in for accuracy: 3 points more for twice the multiply-adds, 1 for twice the parameters."""
     size = analyze(network)
     return 0.75 + 0.03 * math.log2(size.macs / 300e6) + 0.01 * math.log2(size.parameters / 4e6)
 
 
 def accelerator_searches(seed: int, samples: int, space: AcceleratorSpace) -> dict[str, float | None]:
-    """The best toy quality within target and area, by each of three searches of as many samples."""
+    """The best toy quality within target and area, by each of three searches of equally many samples."""
     latency = AcceleratorSource(space)
     quality = FunctionQuality("toy", lambda candidate: Quality(toy_quality(candidate.network)))
     task = Tabular(TabularSettings())
@@ -142,7 +142,7 @@ def _best_quality(trials: list[Trial]) -> float | None:
 
 
 def alternating_against_fixed(samples: int) -> dict[str, Any]:
-    """What alternating search gains over the baseline accelerator."""
+    """What alternating search gains over a search on the baseline accelerator."""
     space = AcceleratorSpace(find_space("mobilenet-v3-like")(224, 1.0, 1000, 3))
     rows: list[dict[str, Any]] = []
     for seed in SEEDS:
@@ -163,7 +163,7 @@ def deployment_space(network: NetworkSpec, settings: DeploymentSettings) -> Join
 
 
 def deployments(quick: bool) -> dict[str, Any]:
-    """What a search of deployments finds on this host, beside all of them."""
+    """What a search of deployments finds on this host, compared with all of them."""
     precisions = ("int8", "float32") if quick else ("int8", "float32", "float16", "dynamic")
     joint = DeploymentSettings(threads=(1, 2), delegate=("cpu", "none"), precision=precisions)
     network = reference_network("mobilenet-v2", 96, 0.35, 10)
@@ -201,7 +201,7 @@ def _deployment_search(space: JointSpace, device: DeviceSource, steps: int) -> S
 
 
 def enumerate_deployments(space: JointSpace, device: LatencySource) -> dict[str, float]:
-    """The latency of each configuration that could be measured, in ms by architecture, all side by side."""
+    """The latency in ms of each configuration that could be measured, by architecture; all measured interleaved."""
     architectures = [Architecture(tuple(row)) for row in Points(space).every().tolist()]
     candidates = [Candidate(space.build(architecture), architecture) for architecture in architectures]
     asked = [(str(candidate.architecture), device.submit(candidate)) for candidate in candidates]

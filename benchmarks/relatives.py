@@ -1,12 +1,12 @@
-"""Claim: every relative of the method that nas_edge offers works end to end on this host.
+"""Claim: related published systems that nas_edge offers work end to end on this host.
 
-For each system the published numbers come out again; a smoke search with it, by the command line, delivers a network in
-less than two minutes; and every operator of the delivered file is in its hardware profile.
+For each system, the published numbers are reproduced; a smoke search with it, from the command line, delivers a network
+in less than two minutes; and every operator of the delivered file is in its hardware profile.
 
     python -m benchmarks.relatives [--quick] [--system NAME ...]
 
-`--quick` makes the first search of each system, otherwise all are made. There is no verdict of some systems only. A
-further system is an entry of `SYSTEMS`.
+`--quick` runs only the first search of each system. There is a verdict only if all systems are run. To add a system,
+add an entry to `SYSTEMS`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Golden:
     """A published number.
 
     Attributes:
-        name: what it is of.
+        name: what is counted.
         published: the number.
-        find: what it comes to here.
-        within: how far off that may be, as a share of it.
+        find: computes the number here.
+        within: relative tolerance.
     """
 
     name: str
@@ -59,12 +59,12 @@ def costs(network: str, parameters: float, macs: float) -> tuple[Golden, Golden]
 
 @dataclass(frozen=True)
 class System:
-    """One relative of the method.
+    """One related system.
 
     Attributes:
-        golden: what was published of it.
-        searches: by name, what follows `nas-edge search --preset smoke`; the first is the quick form's.
-        hardware: in whose profile the operators of the delivered file have to be.
+        golden: published numbers.
+        searches: arguments after `nas-edge search --preset smoke`, by name; the quick form runs the first.
+        hardware: the profile that must have all operators of the delivered file.
     """
 
     golden: tuple[Golden, ...]
@@ -91,7 +91,7 @@ SYSTEMS = {
 
 
 def golden_figures(golden: Sequence[Golden]) -> dict[str, Any]:
-    """What each published number comes to, and whether it is that."""
+    """Each published number with the one computed here, and whether they agree."""
     rows: dict[str, Any] = {}
     for one in golden:
         found = one.find()
@@ -101,14 +101,14 @@ def golden_figures(golden: Sequence[Golden]) -> dict[str, Any]:
 
 
 def search_figures(arguments: Sequence[str], hardware: str, folder: Path) -> dict[str, Any]:
-    """One search by the command line: how long it took, and what of the delivered file does not fit.
+    """One search from the command line: its duration, and problems of the delivered file.
 
     Args:
         arguments: see `System.searches`.
         hardware: see `System.hardware`.
         folder: new, for the run.
     """
-    # What the limit comes to is no question of this benchmark.
+    # Whether a limit is met is not the subject of this benchmark.
     command = ["search", "--preset", "smoke", *arguments, "--limit", "none", "--out", str(folder)]
     began_s = time.monotonic()
     done = subprocess.run(
@@ -122,7 +122,7 @@ def search_figures(arguments: Sequence[str], hardware: str, folder: Path) -> dic
     file = folder / "bundle" / "model_int8.tflite"
     if done.returncode or not file.is_file():
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        return {**row, "pass": False, "reason": said[0] if said else "it said nothing"}
+        return {**row, "pass": False, "reason": said[0] if said else "no output"}
     try:
         check = check_file(file.read_bytes(), HARDWARE[hardware])
     except NasEdgeError as error:
@@ -132,7 +132,7 @@ def search_figures(arguments: Sequence[str], hardware: str, folder: Path) -> dic
 
 
 def system_figures(system: System, quick: bool, folder: Path) -> dict[str, Any]:
-    """All that is claimed of one system."""
+    """The figures of one system."""
     golden = golden_figures(system.golden)
     searches = {
         name: search_figures(arguments, system.hardware, folder / name)
@@ -143,7 +143,7 @@ def system_figures(system: System, quick: bool, folder: Path) -> dict[str, Any]:
 
 
 def figures(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The last line: a verdict where every system was asked."""
+    """The last line: a verdict if every system was run."""
     found = {"benchmark": "relatives", "systems": dict(systems), "target_s": MOST_S}
     failed = [name for name, of_system in systems.items() if not of_system["pass"]]
     if failed:

@@ -1,20 +1,20 @@
-"""Claim: one network that a search found becomes a family for three latencies, each of them closely met.
+"""Claim: one network that a search found is scaled to three latencies, and meets each closely.
 
-One search on this host, of which the network is scaled to three targets (`nas-edge scale`): up to six times the latency
-of the network that was found. Of each of the family
+The network of a search on this host is scaled to three targets (`nas-edge scale`), up to six times its own latency. For
+each network of the family
 
     delivered   its quiet latency, as finally measured, is 0 to 5% below its target, and the 95% interval not above it
-    predicted   what the fitted law said of it, before it was measured, is within 10% of what was measured then
+    predicted   the scaling law's prediction, from before it was measured, is within 10% of the measurement
 
-Beside it, whether the idea holds here at all: latency per multiply-add, where width alone makes more of them, and where
-input size alone does, differ by a factor of at least 1.5; if they do not, this device refutes that scaling has to be
-found out on it, and the benchmark says so. (Li et al., CVPR 2021, arXiv:2102.05610.)
+Also reported is whether the idea holds on this device: latency per multiply-add should differ by a factor of at least
+1.5 between multiply-adds added by width alone and by input size alone. If it does not, fixed factors would do on this
+device, and the benchmark says so. (Li et al., CVPR 2021, arXiv:2102.05610.)
 
     python -m benchmarks.scaling [--quick] [--kept FOLDER]
 
-The search and the family are kept in `build/benchmarks/scaling`, unless another folder is named, and go on where they
-were stopped. `--quick` takes a short search and two targets, timed in a hurry: it does all that the full form does, and
-allows no verdict.
+The search and the family are kept in `build/benchmarks/scaling`, or in the folder of `--kept`, and continue where they
+were stopped. `--quick` takes a short search and two targets with rough timings: it runs all steps of the full form, but
+gives no verdict.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from benchmarks.target_hit import BUSY, DELIVERED_HOST, HURRIED, timed_again
 if TYPE_CHECKING:
     from nas_edge.runs.targets import TargetResult
 
-# Of the latency of the network that was found.
+# As multiples of the latency of the network that was found.
 TARGETS, QUICK_TARGETS = (1.5, 3.0, 6.0), (1.0, 2.0)
 PREDICTED, PER_MAC = 0.10, 1.5
 
@@ -49,7 +49,7 @@ HOST: dict[str, Any] = {
     "export.compare": False,
     "finalists.front": 0,
 }
-# Without shared weights, whose compiling takes longer than all else.
+# Without shared weights, whose compilation would take longer than everything else.
 QUICK_HOST: dict[str, Any] = {
     "data.source": "digits",
     "space.name": "proxylessnas",
@@ -69,7 +69,7 @@ QUICK_HOST: dict[str, Any] = {
 
 
 def found_ms(folder: Path, settings: Mapping[str, Any]) -> float | None:
-    """Quiet latency of the network that a search finds; None where this host is too busy to tell."""
+    """Quiet latency of the network that a search finds; None if this host is too busy."""
     from nas_edge.api import resume, search
     from nas_edge.runs.result import read_result
     from nas_edge.runs.run import Run
@@ -86,9 +86,9 @@ def member_row(one: TargetResult, told: Mapping[str, Any], results: KeptResults,
 
     Args:
         one: what was delivered.
-        told: what the study says of it.
-        results: keeps what is timed again.
-        again: whether to time it again where it was timed while this host was busy.
+        told: its entry in the study.
+        results: keeps repeated timings.
+        again: whether to repeat timings that were made while this host was busy.
     """
     measured = None if one.result is None else one.result.measurement
     if again and measured is not None and not measured.ok:
@@ -112,17 +112,17 @@ def member_row(one: TargetResult, told: Mapping[str, Any], results: KeptResults,
 
 
 def per_mac_figures(per_mac: Mapping[str, float]) -> dict[str, Any]:
-    """Whether latency follows multiply-adds in another way by width than by input size."""
+    """Whether latency depends on multiply-adds differently by width and by input size."""
     width, input_size = per_mac.get("width"), per_mac.get("input_size")
     if width is None or input_size is None:
         return {"ratio": None, "says": "width or input size alone could not be timed"}
     ratio = max(width, input_size) / min(width, input_size)
     differs = f"latency per multiply-add differs by a factor of {ratio:.2f} between width and input size"
-    return {"ratio": ratio, "says": differs if ratio >= PER_MAC else f"this device refutes it: {differs}"}
+    return {"ratio": ratio, "says": differs if ratio >= PER_MAC else f"fixed factors would do here: {differs}"}
 
 
 def family_figures(folder: Path, settings: Mapping[str, Any], targets: Sequence[float], trained: int) -> dict[str, Any]:
-    """Searches and scales, or goes on with that."""
+    """Searches and scales, or continues to."""
     from nas_edge.api import scale
     from nas_edge.runs.run import Run
 

@@ -258,9 +258,9 @@ class Measurement:
         busy_s: Seconds in which the device warmed up or timed, over all attempts.
         peak_memory_bytes: Approximate growth of resident memory while the model was
             loaded and run, in bytes.
-        energy_mj: Energy of one inference, in millijoules, if asked for and available: of all that `energy_note` names,
-            whatever else it did meanwhile; of several visits the median.
-        energy_note: What that is the energy of; or why it is not known although it was asked for.
+        energy_mj: Energy of one inference in millijoules, if requested and available; it covers all that `energy_note`
+            names, whatever else that did meanwhile. The median of several visits.
+        energy_note: What the energy covers; or why it is not known although it was requested.
         profile: Times of single operators, if asked for and available.
         profile_note: Why there is no profile although one was asked for.
         attempts: How often the model was measured.

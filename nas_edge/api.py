@@ -262,7 +262,7 @@ def deliver(
         out: new folder for the delivery, itself a run; None for one in the run. The same call continues what was
             stopped.
         target_ms: a hard limit for its latency, in ms; None for none.
-        settings: those that differ from the search, by dotted name; of training, export, device and measuring.
+        settings: those that differ from the search, by dotted name; of training, export, device and measurement.
         assignments: see `configure`.
         reporter: see `search`.
 
@@ -292,22 +292,22 @@ def scale(
     trained: int = 8,
     reporter: Reporter | None = None,
 ) -> tuple[Path, list[TargetResult]]:
-    """Makes the network that a run delivered deeper, wider and finer, for a family of latencies on the device.
+    """Scales depth, width and input size of the network that a run delivered, to several latencies on the device.
 
     Args:
         run: its folder; it has to be finished.
         targets_ms: latencies to meet.
-        out: new folder for the family; None for `scaled` in the run. The same call continues what was stopped.
-        settings: those that differ from the search, by dotted name; of training, export, device and measuring.
+        out: new folder for the family; None for `scaled` in the run. The same call continues after a stop.
+        settings: those that differ from the search, by dotted name; of training, export, device and measurement.
         assignments: see `configure`.
         trained: how many candidates are trained briefly, over all targets.
         reporter: see `search`.
 
     Returns:
-        The folder of the family, with a run for each target, and what became of each, in ascending order.
+        The folder of the family, with a run for each target, and the result of each, in ascending order of targets.
 
     Raises:
-        ConfigError, SpaceError: when the network or the settings are not such that it can be scaled.
+        ConfigError, SpaceError: when the network cannot be scaled with these settings.
         RunError, DeviceError: when the run folder or the device fails.
     """
     from nas_edge.scaling.family import scale_run

@@ -31,7 +31,7 @@ from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.registry import Registry, setting_path
-from nas_edge.resources import LATENCY, RESOURCES
+from nas_edge.resources import LATENCY, RESOURCES, check_resource
 from nas_edge.rewards import Objective
 from nas_edge.search.finalists import FinalistsSettings
 from nas_edge.search.methods import METHODS
@@ -55,7 +55,7 @@ class DeviceConfig(Settings):
     cores: str | None = Field(None, description="big, little, ids (4-7) or a mask ('0xf0'); by default it chooses")
     delegate: str = Field("cpu", description="cpu, none; on phones also gpu, nnapi, external:LIBRARY[,KEY=VALUE...]")
     energy: bool = Field(
-        False, description="measure the energy of an inference, too; an objective or limit of energy_mj asks for it"
+        False, description="also measure the energy per inference; an objective or limit of energy_mj turns it on"
     )
     timing_inputs: int = Field(
         8,
@@ -187,13 +187,8 @@ class MeasuringConfig(Settings):
         )
 
 
-def _check_resource(name: str) -> None:
-    if name not in RESOURCES:
-        raise ValueError(f"expected a resource of {', '.join(RESOURCES)}, received {name!r:.80}")
-
-
 def _of_a_resource(objective: Objective) -> Objective:
-    _check_resource(objective.resource)
+    check_resource(objective.resource)
     return objective
 
 
@@ -219,27 +214,27 @@ class TargetConfig(Settings):
         (), description=f"targets for other resources: {', '.join(RESOURCES)}"
     )
     limits: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        {}, description="the most of other resources that may be used, by name; hard, and in the reward with beta"
+        {}, description="largest allowed values of other resources, by name; hard, and in the reward with target.beta"
     )
 
     @field_validator("limits")
     @classmethod
     def _of_resources(cls, given: dict[str, float]) -> dict[str, float]:
         for name in given:
-            _check_resource(name)
+            check_resource(name)
             if RESOURCES[name] is LATENCY:
                 raise ValueError(f"{name} is limited by target.latency_ms (--target-ms) and target.limit")
         return given
 
     @property
     def of_resources(self) -> tuple[Objective, ...]:
-        """What is aimed at beside the latency, and what is limited."""
+        """The objectives beside the latency, limits included."""
         limits = (Objective(name, most, self.beta, limit=True) for name, most in self.limits.items())
         return (*self.objectives, *limits)
 
     @property
     def resource_limits(self) -> tuple[Objective, ...]:
-        """What is limited."""
+        """The limits of other resources."""
         return tuple(objective for objective in self.of_resources if objective.limit)
 
 
@@ -401,7 +396,7 @@ CHOICES: dict[tuple[str, ...], Registry[Any]] = {
     ("search", "quality"): QUALITY_SOURCES,
     ("training",): TRAINING_METHODS,
 }
-# Whose entries may have other defaults for the rest of the settings; those of later ones go before.
+# Tables whose entries may change defaults of other settings; later tables take precedence.
 CHANGE_DEFAULTS = (("task",), ("joint",))
 
 
@@ -567,18 +562,24 @@ def load_config(
 
 
 def _with_resources(config: RunConfig) -> RunConfig:
-    """The settings with those that the resources asked for take.
+    """The settings with those that measuring the requested resources takes.
 
     Raises:
-        ConfigError: when one is measured, and not every candidate is.
+        ConfigError: when not every candidate is measured but a resource has to be, or the latency source does not
+            report it.
     """
     asked = {objective.resource: RESOURCES[objective.resource] for objective in config.target.of_resources}
     measures_all = config.latency.asks_device and not config.latency.measures_some
     for name, resource in asked.items():
+        if not resource.of_networks and name not in config.latency.tells:
+            raise ConfigError(
+                f"{name} is not reported by --latency {config.latency.text}",
+                fix="use a latency source that reports it, or leave it out of the objectives and limits",
+            )
         if resource.measured and not measures_all and name not in config.latency.tells:
             raise ConfigError(
-                f"{name} is measured with the latency, which --latency {config.latency.text} does not measure of every "
-                "candidate",
+                f"{name} is measured together with the latency, but --latency {config.latency.text} does not measure "
+                "every candidate",
                 fix="measure all (--latency device), or leave it out of the objectives and limits",
             )
     needed = {setting: value for resource in asked.values() for setting, value in resource.device_settings.items()}
@@ -588,7 +589,7 @@ def _with_resources(config: RunConfig) -> RunConfig:
 
 
 def _of_chosen(merged: Overrides, given: Sequence[Overrides], preset: str | None) -> list[Overrides]:
-    """What the entries of tables that are asked for change: of the defaults, and of a preset."""
+    """What the chosen entries of tables change in the defaults and in a preset."""
     changes: list[Overrides] = []
     for place in CHANGE_DEFAULTS:
         registry = CHOICES[place]
@@ -635,7 +636,7 @@ def _check_delay(config: RunConfig) -> None:
 
 
 def _check_joint(config: RunConfig) -> None:
-    """Refuses latencies that are the same whatever is decided beside the network."""
+    """Refuses latencies that do not depend on what is decided beside the network."""
     joint, latency = config.joint, config.latency
     if not joint.widens or (latency.asks_device if joint.measured else not (latency.asks_device or latency.predicts)):
         return

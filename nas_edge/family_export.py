@@ -56,7 +56,7 @@ def export_family(
     named = [(name, *run) for name, run in zip(member_names(group.targets_ms), group.runs(), strict=True)]
     without = [target_ms for _, target_ms, path in named if not _has_result(path)]
     if len(without) == len(named):
-        again = command("search", "--resume", folder) if group.searches else "the nas-edge scale that began it"
+        again = command("search", "--resume", folder) if group.searches else "the nas-edge scale command that began it"
         raise RunFolderError(f"{folder} has no network for any target yet", fix=f"to finish it: {again}")
     found: dict[str, RunResult] = {}
     with new_folder(out) as temporary:

@@ -14,7 +14,7 @@
 a search ends there, while the exponent forms trade quality for time at a rate that must be tuned per task. MnasNet's
 rates are -0.07 of the soft form, by which twice the time is worth 5% more accuracy, and -1 of the hard one.
 
-A limit is an objective that nothing is gained or lost by staying below: its x is max(x, 1) in every form.
+Staying below a limit (`Objective.limit`) neither gains nor costs anything: its x is max(x, 1) in every form.
 
 All forms work elementwise: of arrays of qualities and values of resources they are arrays of rewards.
 
@@ -47,7 +47,7 @@ class Objective:
         resource: a name in `nas_edge.resources.RESOURCES`; its unit is in its name.
         target: the value aimed at, `T0`.
         beta: what a deviation costs. The default is that of the TuNAS code.
-        limit: whether the target is the most that may be used, and using less is as good.
+        limit: whether the target is a limit: using less is as good, and using more is not allowed.
 
     Raises:
         ConfigError: for a target that is not positive or a beta that is not negative.
@@ -83,7 +83,7 @@ class Objective:
         return np.maximum(ratio, 1.0) if self.limit else ratio
 
     def allows(self, usage: Usage | None) -> bool:
-        """Whether a network may be selected: it is known to keep to the limit, or this is none."""
+        """Whether a network may be selected: it is known to meet the limit, or this is not a limit."""
         return not self.limit or (usage is not None and usage.get(self.resource, math.inf) <= self.target)
 
 

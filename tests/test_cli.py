@@ -44,7 +44,7 @@ def one_line(text: str) -> str:
         (["--target-ms", "0"], "--target-ms expects latencies"),
         (["--target-ms", "soon"], "soon"),
         (["--at-most", "file_size_bytes"], "expected RESOURCE=VALUE, for example energy_mj=2"),
-        (["--objective", "joules=2"], "expected a resource of latency_ms"),
+        (["--objective", "joules=2"], "expected one of the resources latency_ms"),
         (["--steps", "-3"], "-3"),
         (["--data", "/nowhere/at/all"], "/nowhere/at/all"),
         (["--data", ""], "data.source may not be empty"),

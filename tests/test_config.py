@@ -99,7 +99,7 @@ def test_a_run_configuration_can_be_read_back(tmp_path: Path) -> None:
         ("search.filter_warmup_fraction=0.5", "delay_fraction"),
         (
             "target.objectives=[{resource: joules, target: 1}]",
-            "target.objectives.0: expected a resource of latency_ms, macs",
+            "target.objectives.0: expected one of the resources latency_ms, macs",
         ),
         ("colour=blue", "unknown setting 'colour'"),
         ("search={", "search"),
@@ -213,14 +213,18 @@ def test_limits_of_resources_are_settings_and_energy_asks_the_device_for_itself(
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        (["target.limits={joules: 1}"], "target.limits: expected a resource of latency_ms, macs"),
+        (["target.limits={joules: 1}"], "target.limits: expected one of the resources latency_ms, macs"),
         (["target.limits={latency_ms: 5}"], "target.limits: latency_ms is limited by target.latency_ms"),
         (["target.limits={macs: 0}"], "target.limits.macs: input should be greater than 0"),
         (
             ["target.limits={energy_mj: 1}", "latency=model:x.json", "target.latency_ms=1"],
-            "energy_mj is measured with the latency, which --latency model:x.json does not",
+            "energy_mj is measured together with the latency, but --latency model:x.json does not",
         ),
-        (["target.limits={resident_memory_bytes: 1}", "latency=hybrid"], "which --latency hybrid does not"),
+        (["target.limits={resident_memory_bytes: 1}", "latency=hybrid"], "but --latency hybrid does not"),
+        (
+            ["target.objectives=[{resource: relative_area, target: 1}]"],
+            "relative_area is not reported by --latency device",
+        ),
     ],
 )
 def test_a_resource_that_cannot_be_had_is_refused(settings: list[str], problem: str) -> None:

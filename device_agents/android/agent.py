@@ -853,7 +853,7 @@ def _assembled(
 
 
 def _with_energy(measurement: Measurement, processes: Sequence[ProcessReport]) -> Measurement:
-    """The measurement with the energy of a run, if that was asked for: of several processes the median."""
+    """The measurement with the energy of a run, if requested: the median over processes."""
     energies_mj: list[float] = []
     note = ""
     for process in processes:

@@ -85,7 +85,7 @@ class Errand:
         result: The file the tool writes its numbers to, "" if it cannot.
         look: What is read of the phone's state first.
         begin_within_s: No process but the first begins later than so many seconds; 0 for no limit.
-        power: The file to which the phone's power is written while the tool runs; "" where nobody asks for it.
+        power: The file to which samples of the battery are written while the tool runs; "" if not requested.
     """
 
     folder: str
@@ -210,7 +210,7 @@ class ProcessReport:
         report: What it printed.
         exit_code: How it ended.
         took_s: How long it ran in all, in seconds; None if not known.
-        power: What the phone's power was meanwhile, see `energy.read_power`; None where nobody asked for it.
+        power: Samples of the battery during the run, see `energy.read_power`; None if not requested.
     """
 
     report: ToolReport

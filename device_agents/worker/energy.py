@@ -1,9 +1,9 @@
-"""Energy that the CPU takes, by the counters of Linux's powercap (RAPL; Intel, and AMD since Linux 5.8).
+"""Energy of the CPU, from the counters of Linux's powercap (RAPL; Intel, and AMD since Linux 5.8).
 
     /sys/class/powercap/intel-rapl:0/{name, energy_uj, max_energy_range_uj}    a package; intel-rapl:0:1 is part of it
 
-`energy_uj` counts microjoules of the whole package, whatever program takes them, and begins again at 0 beyond
-`max_energy_range_uj`. Since Linux 5.10 only root may read it, because it tells secrets (CVE-2020-8694).
+`energy_uj` counts microjoules of the whole package, whichever program uses them, and wraps around to 0 after
+`max_energy_range_uj`. Since Linux 5.10 only root may read it, because it leaks secrets (CVE-2020-8694).
 
 Source: Linux, Documentation/power/powercap/powercap.rst.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from .system import ROOT
 
 _FOLDER = "sys/class/powercap"
-SOURCE = "of the CPU's packages as a whole, by RAPL"
+SOURCE = "of all CPU packages, from RAPL"
 
 
 class EnergyMeter:
@@ -25,19 +25,19 @@ class EnergyMeter:
 
     Args:
         root: Where /sys is.
-        accelerator: Whether models run on something that the CPU's counters know nothing of.
+        accelerator: Whether models run on something that the CPU's counters do not cover.
 
     Attributes:
-        note: What is counted; or why nothing is.
+        note: What is counted; or why it cannot be.
     """
 
     def __init__(self, root: Path = ROOT, accelerator: bool = False) -> None:
         self._counters: list[tuple[Path, int]] = []
         self.note = SOURCE
         if accelerator:
-            self.note = "the CPU's counters do not count the accelerator"
+            self.note = "the CPU's energy counters do not cover the accelerator"
             return
-        # Others at this level count the same once more: psys the whole board, intel-rapl-mmio the package.
+        # Other zones at this level would count the same again: psys the whole board, intel-rapl-mmio the package.
         zones = [zone for zone in sorted((root / _FOLDER).glob("intel-rapl:*")) if re.fullmatch(r".*:\d+", zone.name)]
         packages = [zone for zone in zones if zone.name.count(":") == 1 and _text(zone / "name").startswith("package")]
         if not packages:
@@ -48,26 +48,26 @@ class EnergyMeter:
             largest = _text(zone / "max_energy_range_uj")
             if problem or not largest.isdigit():
                 shown = "/" + file.relative_to(root).as_posix()
-                why = problem or "it does not say at which number it begins again"
-                self.note = f"{shown}: {why}; to let all users read it until the next start: sudo chmod a+r {shown}"
+                why = problem or "its max_energy_range_uj cannot be read"
+                self.note = f"{shown}: {why}; to let all users read it until the next reboot: sudo chmod a+r {shown}"
                 self._counters = []
                 return
             self._counters.append((file, int(largest)))
 
     def read(self) -> list[int] | None:
-        """Returns the present counts in microjoules, None where there are none."""
+        """Returns the current counts in microjoules, None if there are none."""
         texts = [_text(file) for file, _ in self._counters]
         return [int(text) for text in texts] if texts and all(text.isdigit() for text in texts) else None
 
     def since(self, before: list[int] | None) -> float | None:
-        """Returns the millijoules taken since an earlier reading, None where that is not known."""
+        """Returns the millijoules used since an earlier reading, None if that is not known."""
         now = self.read()
         if before is None or now is None:
             return None
         spent_uj = 0
         for (_, largest), was, is_ in zip(self._counters, before, now):
             spent_uj += is_ - was if is_ >= was else is_ - was + largest
-        # A virtual machine may have counters that stand still.
+        # The counters of a virtual machine may stand still.
         return spent_uj / 1e3 if spent_uj > 0 else None
 
 

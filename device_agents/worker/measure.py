@@ -43,7 +43,7 @@ class Outcome:
         waited_s: Seconds in which this process was runnable but had no core; of a visit only.
         busy_s: Seconds spent in the first inference, warming up and timing.
         energy_mj: Energy of one timed run, in millijoules.
-        energy_note: See `EnergyMeter.note`; "" where it was not asked for.
+        energy_note: See `EnergyMeter.note`; "" if not requested.
         before: `system.snapshot` just before timing.
         after: The same just after.
     """
@@ -219,7 +219,7 @@ def time_runs(model: FedModel, spec: BenchmarkSpec, samples_ms: list[float]) -> 
 
 @contextmanager
 def metered(meter: EnergyMeter | None, outcome: Outcome) -> Iterator[None]:
-    """Notes the energy of a run in the outcome, the mean over those timed in the block; without a meter nothing."""
+    """Records the mean energy of the runs timed in the block in the outcome; without a meter, nothing."""
     before = None if meter is None else meter.read()
     yield
     if meter is None:

@@ -131,7 +131,7 @@ class BenchmarkSpec:
         inputs: Digest of the examples that a model is run on in turns, see `DeviceAgent.take_examples`; "" for random
             values, which also stand in where the examples are not of the model's input shape.
         profile_ops: Ask for times of single operators.
-        energy: Ask for the energy of an inference, the reading of which may disturb a little.
+        energy: Measure the energy of an inference as well; reading it may disturb the timing a little.
         patience_s: How long to wait, in all, for a device that is disturbed as a whole to be quiet again, in seconds.
         timeout_s: Wall-clock limit of one attempt, loading included, in seconds.
         memory_limit_bytes: Memory one candidate may allocate, in bytes.
@@ -225,7 +225,7 @@ class BenchmarkSpec:
         """Returns the settings as a JSON object."""
         result: dict[str, Any] = {"schema": SCHEMA_VERSION}
         result.update({name: getattr(self, name) for name in _FIELDS})
-        if not self.energy:  # as settings were when nobody could ask for it
+        if not self.energy:  # as in specs from before it existed
             del result["energy"]
         result["cores"] = None if self.cores is None else list(self.cores)
         result["input_shapes"] = {name: list(shape) for name, shape in self.input_shapes}

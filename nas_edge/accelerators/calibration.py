@@ -1,8 +1,8 @@
-"""Whether the simulator orders networks as a device does that exists; before that it claims no milliseconds.
+"""Whether the simulator ranks networks as a real device does; without that it claims no milliseconds.
 
-Of networks that were measured on the device, and simulated on the accelerator that comes nearest to it, the ranks have
-to agree: Spearman's correlation of at least 0.8 over at least 30 networks. Simulated latencies then become milliseconds
-of that device by one factor, the median of measured over simulated.
+Networks are measured on the device and simulated on the baseline accelerator. Their ranks have to agree: Spearman's
+correlation of at least 0.8 over at least 30 networks. One factor, the median of measured over simulated, then turns
+simulated latencies into milliseconds of that device.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Calibration:
     """How simulated and measured latencies compare.
 
     Attributes:
-        networks: that were compared.
-        spearman: correlation of their ranks; None where all measured, or all simulated latencies are equal.
-        factor: measured over simulated, median; what a simulated latency is multiplied with.
+        networks: how many were compared.
+        spearman: correlation of their ranks; None if all measured or all simulated latencies are equal.
+        factor: median of measured over simulated latencies; simulated latencies are multiplied by it.
     """
 
     networks: int
@@ -34,11 +34,11 @@ class Calibration:
     def refusal(self) -> str:
         """Why no milliseconds may be claimed; empty when they may."""
         if self.networks < MIN_NETWORKS:
-            return f"{self.networks} measured networks are too few to calibrate with: expected {MIN_NETWORKS} or more"
+            return f"{self.networks} measured networks are too few for a calibration: expected {MIN_NETWORKS} or more"
         if self.spearman is None or self.spearman < MIN_SPEARMAN:
-            found = "none, since all are alike" if self.spearman is None else f"{self.spearman:.2f}"
+            found = "undefined, since all are equal" if self.spearman is None else f"{self.spearman:.2f}"
             return (
-                f"the simulator does not order networks as the device does: Spearman's correlation of {self.networks} "
+                f"the simulator does not rank networks as the device does: Spearman's correlation over {self.networks} "
                 f"networks is {found}, expected {MIN_SPEARMAN} or more"
             )
         return ""
@@ -54,10 +54,12 @@ def calibrate(simulated_ms: Sequence[float], measured_ms: Sequence[float]) -> Ca
     """Compares latencies of the same networks, in the same order.
 
     Raises:
-        ValueError: when they are not as many, or one is not a positive number.
+        ValueError: when their numbers differ, or a latency is not a positive number.
     """
     if len(simulated_ms) != len(measured_ms):
-        raise ValueError(f"expected as many, received {len(simulated_ms)} simulated and {len(measured_ms)} measured")
+        raise ValueError(
+            f"expected as many simulated as measured latencies, received {len(simulated_ms)} and {len(measured_ms)}"
+        )
     if bad := [value for value in (*simulated_ms, *measured_ms) if not 0 < value < math.inf]:
         raise ValueError(f"expected positive latencies, received {bad[0]}")
     if not simulated_ms:

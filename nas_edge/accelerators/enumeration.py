@@ -1,4 +1,4 @@
-"""The best of all accelerators for one network, by asking the simulator about each: 50,000 take well under a second."""
+"""The best of all accelerators for one network, by simulating each: 50,000 take well under a second."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from nas_edge.rewards import Objective
 
 
 def fastest_within(simulated: Simulated, objectives: Sequence[Objective]) -> int:
-    """The fastest of those that meet the targets of all other resources that the simulator tells of.
+    """The fastest accelerator that meets the targets of all other simulated resources.
 
-    A search lets the network use the time that this gains; a reward that peaks on the target would see no gain in a
-    faster accelerator. Where none meets the targets, those that miss them least count.
+    A reward that peaks at the target would see no gain in a faster accelerator; the search spends the time gained on a
+    better network. If no accelerator meets the targets, the fastest of those that miss them least.
 
     Args:
-        simulated: a network on accelerators side by side.
-        objectives: resources with targets; latency, and what the accelerator has no part in, is passed over.
+        simulated: a network on several accelerators.
+        objectives: resources with targets; latency, and resources that the simulator does not give, are ignored.
 
     Returns:
-        Its position.
+        Its index.
     """
-    usage = simulated.beside_latency
+    usage = simulated.other_usage
     excess = np.ones(len(simulated.latency_ms))
     for objective in objectives:
         if objective.resource in usage:

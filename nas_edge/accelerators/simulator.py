@@ -9,14 +9,14 @@
     cycles of a convolution = min of two mappings, co * px being X*L * Y*S or X*S * Y*L,
                               of ceil(C / co) * ceil(P / px) * ceil(K / 4)
     cycles of a depthwise one = ceil(C / (X*S)) * ceil(P / Y) * K      no channels to sum over, so one lane has work
-    times, for register files too small: 1 + 0.05 * (clip(w / R, 1, 4) - 1)
+    times, if the register files are too small: 1 + 0.05 * (clip(w / R, 1, 4) - 1)
     bytes from memory = w * max(0, 1 - 0.75 * M / W) + max(0, activations in and out - M / 4)
     time = sum over operators of max(cycles / 0.8 GHz, bytes / B) + 1 us
     energy = 1 pJ per multiply-accumulate + 6 pJ per byte of kernels and activations + 150 pJ per byte from memory
 
 Only operators with a kernel are counted. The form is the project's, in the spirit of the simulators behind NAHAS
-(arXiv:2102.08619, patent US20240005129A1); its constants are plausible, the energies placeholders. It orders designs;
-milliseconds of it are those of no device before `calibration.py` says so.
+(arXiv:2102.08619, patent US20240005129A1); its constants are plausible, the energies are placeholders. It ranks
+designs; its milliseconds are not those of any device unless `calibration.py` says so.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nas_edge.accelerators.space import MACS_PER_UNIT, Accelerators, FloatArray
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.work import OperatorWork, network_work
 
-# It goes up with every change that changes a figure: no run is continued then.
+# Incremented with every change of a figure, after which no run is continued.
 VERSION = 1
 
 _CLOCK_HZ = 0.8e9
@@ -41,11 +41,11 @@ _MAC_PJ, _LOCAL_PJ, _MEMORY_PJ = 1.0, 6.0, 150.0
 
 @dataclass(frozen=True)
 class Simulated:
-    """What a network takes on accelerators side by side.
+    """Latency, area and energy of a network on several accelerators.
 
     Attributes:
         latency_ms: of one inference `[n]`.
-        area: over that of the baseline `[n]`; the same for any network.
+        area: relative to the baseline's `[n]`; the same for any network.
         energy_mj: of one inference `[n]`, millijoules.
     """
 
@@ -54,18 +54,18 @@ class Simulated:
     energy_mj: FloatArray
 
     @property
-    def beside_latency(self) -> dict[str, FloatArray]:
-        """By the name of the resource, see `nas_edge.resources`."""
+    def other_usage(self) -> dict[str, FloatArray]:
+        """Resources other than time by name, see `nas_edge.resources`."""
         return {"relative_area": self.area, "energy_mj": self.energy_mj}
 
 
 def simulate(network: NetworkSpec, on: Accelerators) -> Simulated:
-    """A network, as it is in its int8 TFLite file, on each accelerator."""
+    """Simulates a network, as in its int8 TFLite file, on each accelerator."""
     return simulate_work(network_work(network), on)
 
 
 def simulate_work(works: Sequence[OperatorWork], on: Accelerators) -> Simulated:
-    """As `simulate`, of the operators of a network."""
+    """As `simulate`, given the operators of a network."""
     works = [work for work in works if work.channels]
     kernel_bytes = [work.summed * work.channels for work in works]
     missing = np.maximum(0.0, 1.0 - 0.75 * on.memory_bytes / max(1, sum(kernel_bytes)))

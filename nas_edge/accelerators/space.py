@@ -1,9 +1,9 @@
-"""What may be chosen of an accelerator: processing elements of lanes of SIMD units, their memories, and the I/O.
+"""The parameters of an accelerator: processing elements of lanes of SIMD units, their memories, and the I/O.
 
 Source: NAHAS, patent US20240005129A1, arXiv:2102.08619, whose space has 50,000 accelerators. The values of each
-parameter are UNVERIFIED: they were noted from memory, and not compared with the paper. What speaks for them: they make
-50,000, and the baseline's 16,384 multiply-accumulates per cycle at 0.8 GHz are the 26 TOPS that the paper gives it. Of
-the baseline, the bandwidth is assumed.
+parameter are UNVERIFIED: they were written down from memory and not compared with the paper. Two checks hold: they make
+50,000 combinations, and the baseline's 16,384 multiply-accumulates per cycle at 0.8 GHz are the 26 TOPS of the paper.
+The baseline's bandwidth is assumed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One thing that may be chosen.
+    """One parameter of an accelerator.
 
     Attributes:
         values: its choices, ascending.
-        baseline: that of the accelerator others are compared with.
+        baseline: its value in the accelerator that others are compared with.
     """
 
     values: tuple[int, ...] | tuple[float, ...]
@@ -49,7 +49,7 @@ MACS_PER_UNIT = 4
 
 @dataclass(frozen=True)
 class Accelerators:
-    """Accelerators side by side: arrays `[n]`, one value per accelerator, named and in units as in `PARAMETERS`."""
+    """Several accelerators: arrays `[n]`, one value per accelerator, with names and units of `PARAMETERS`."""
 
     pes_x: FloatArray
     pes_y: FloatArray
@@ -84,9 +84,9 @@ class Accelerators:
 
     @property
     def area(self) -> FloatArray:
-        """Area over that of the baseline `[n]`.
+        """Area relative to the baseline's `[n]`.
 
-        Rounded far below any difference between two accelerators, so that one of exactly the baseline's area has 1.
+        Rounded to far less than any difference between two accelerators, so that an area equal to the baseline's is 1.
         """
         return np.round(
             0.40 * self.macs_per_cycle / 16_384
@@ -99,7 +99,7 @@ class Accelerators:
 
 
 def accelerators(values: Sequence[Mapping[str, int | float | str]]) -> Accelerators:
-    """Accelerators of the values of their parameters.
+    """Accelerators from the values of their parameters.
 
     Raises:
         SpaceError: when a parameter is missing, or its value is not a positive number.
@@ -120,7 +120,7 @@ def baseline() -> dict[str, int | float]:
 
 
 def choices_of(position: int) -> tuple[int, ...]:
-    """The index of the choice of each parameter, in the order of `PARAMETERS`, of one in `all_accelerators`."""
+    """The index of each parameter's choice, in the order of `PARAMETERS`, for a position in `all_accelerators`."""
     return tuple(int(index) for index in np.unravel_index(position, _sizes()))
 
 

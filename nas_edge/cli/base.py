@@ -126,7 +126,7 @@ def check_limits(results: Sequence[RunResult]) -> None:
 
 
 def print_result_table(result: RunResult, run: Path) -> None:
-    """Prints what a run came to."""
+    """Prints the result of a run."""
     from nas_edge.report import result_text
     from nas_edge.runs.run import Run
     from nas_edge.tasks import metric_of
@@ -135,7 +135,7 @@ def print_result_table(result: RunResult, run: Path) -> None:
 
 
 def print_results(results: Sequence[TargetResult]) -> None:
-    """Prints what became of each of several targets; the worst of it decides how the command ends."""
+    """Prints the result for each of several targets; the worst one decides the exit code."""
     from nas_edge.formatting import ms_text
 
     for number, each in enumerate(results):

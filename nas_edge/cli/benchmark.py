@@ -53,7 +53,7 @@ _DURATIONS = ", ".join(f"{name} {p.min_duration_s:g} to {p.max_duration_s:g} s" 
 @click.option("--out", type=PATH, help="New file for that format; the table is printed as well.")
 @click.option("--compare", "baseline", type=PATH, help="A file written with --format json.")
 @click.option("--profile-ops", is_flag=True, help="Also times operators; csv: into OUT.ops.csv.")
-@click.option("--energy", is_flag=True, help="Also measures the energy of an inference, where the device tells it.")
+@click.option("--energy", is_flag=True, help="Also measure the energy per inference, where the device reports it.")
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME=N,N...", help="Replaces an input's shape.")
 @click.option("--delegate", metavar="NAME", default="cpu", show_default=True, help=DELEGATE_HELP)
 @click.option("--require-delegate", is_flag=True, help="Fail models of which the delegate takes over no operator.")

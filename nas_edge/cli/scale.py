@@ -14,7 +14,9 @@ from nas_edge.cli.options import DEVICE_HELP, HARDWARE_HELP
 
 @click.command(cls=Command)
 @click.argument("run", type=PATH, shell_complete=completion.runs)
-@click.option("--target-ms", "targets", required=True, metavar="MS[,MS...]", help="Latencies to meet, a network each.")
+@click.option(
+    "--target-ms", "targets", required=True, metavar="MS[,MS...]", help="Latencies to meet, one network each."
+)
 @click.option("--out", type=PATH, help="New folder for the family; default: RUN/scaled.")
 @click.option(
     "--device", "devices", multiple=True, metavar="ADDRESS", shell_complete=completion.devices, help=DEVICE_HELP
@@ -26,17 +28,17 @@ from nas_edge.cli.options import DEVICE_HELP, HARDWARE_HELP
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
-    help="Networks that are trained briefly, over all targets.",
+    help="Networks to train briefly, over all targets.",
 )
-@settings_option("A setting of training, export, device or measuring; may be repeated.")
+@settings_option("A setting of training, export, device or measurement; may be repeated.")
 def scale(
     run: Path, targets: str, out: Path | None, candidates: int, assignments: tuple[str, ...], **flags: Any
 ) -> None:
     """Scales the network that RUN found to several latencies.
 
-    Makes it deeper, wider and finer, or less so: measures some twenty untrained versions of it on the device, fits how
-    latency follows depth, width and input size, trains the candidates for each target briefly, and delivers the best,
-    as a run of its own in OUT. The same command again continues what was stopped.
+    Changes its depth, width and input size: measures some twenty untrained versions of it on the device, fits how
+    latency depends on the three, trains the candidates for each target briefly, and delivers the best as a run of its
+    own in OUT. Repeat the command to continue after a stop.
 
     Exit codes are those of `nas-edge search` for several targets.
 

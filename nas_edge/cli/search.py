@@ -30,6 +30,7 @@ from nas_edge.cli.options import (
     INIT_HELP,
     JOINT_HELP,
     LATENCY_HELP,
+    METHOD_HELP,
     QUANTIZATION_HELP,
     RESUME_HELP,
     TASK_HELP,
@@ -81,7 +82,7 @@ def _targets(text: str) -> tuple[float, ...]:
 
 
 def _uses(given: Sequence[str]) -> list[tuple[str, float]]:
-    """Resources and values of `RESOURCE=VALUE`; which resources there are, the settings know."""
+    """Resources and values from `RESOURCE=VALUE`; the settings check which resources exist."""
     found = []
     for text in given:
         name, _, number = text.partition("=")
@@ -154,7 +155,7 @@ FLAGS = (
         {
             "multiple": True,
             "metavar": "RESOURCE=VALUE",
-            "help": "Aim at this use of another resource, too, for example energy_mj=2; may be repeated.",
+            "help": "Also aim at this value of another resource, for example energy_mj=2; may be repeated.",
         },
     ),
     Flag(
@@ -163,7 +164,7 @@ FLAGS = (
         {
             "multiple": True,
             "metavar": "RESOURCE=VALUE",
-            "help": "The most the winner may use, for example file_size_bytes=500000; may be repeated.",
+            "help": "Limit another resource, for example file_size_bytes=500000; may be repeated.",
         },
     ),
     Flag(
@@ -205,11 +206,7 @@ FLAGS = (
     Flag(
         "--method",
         "search.method",
-        {
-            "metavar": "NAME",
-            "shell_complete": completion.methods,
-            "help": "one-shot (default), multi-trial, alternating.",
-        },
+        {"metavar": "NAME", "shell_complete": completion.methods, "help": METHOD_HELP},
     ),
     Flag(
         "--controller",

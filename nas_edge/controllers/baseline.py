@@ -1,17 +1,16 @@
-"""What rewards are compared with by controllers that learn by REINFORCE, and what a failed candidate is given.
+"""The baseline of controllers that learn by REINFORCE, and the reward of failed candidates.
 
 **The baseline** is a moving average of rewards. With `"before"` it takes in the current rewards before it is
-subtracted, as in the codes of TuNAS and ENAS. A reward is then compared partly with itself: with one sample per step
-the first advantage is exactly 0 and the next ones are shrunk (the second by half), which published searches with many
-samples per step hardly felt but a search with one device does. With `"after"` rewards are compared with earlier steps
-only, so the gradient is unbiased for any number of samples; the very first step, having no past, is compared with its
-own mean.
+subtracted, as in the code of TuNAS and ENAS. A reward is then compared partly with itself: with one sample per step,
+the first advantage is exactly 0 and the next ones are shrunk (the second by half), which is negligible with many
+samples per step, as in published searches, but not with one device. With `"after"`, rewards are compared with earlier
+steps only, so the gradient is unbiased for any number of samples; the first step is compared with its own mean.
 
 **A candidate that failed** has no reward, yet must become less likely, or a search would go on proposing what the
-device cannot run. It is given the lowest reward measured in the last `1 / (1 - momentum)` updates, the baseline's own
-memory: as bad as the worst network of late, on the scale the search is on now. (The worst of the whole run would
-compare a late candidate with an untrained supernet.) It enters the baseline like any reward. While nothing was measured
-yet there is nothing to compare with, and it is left out.
+device cannot run. It gets the lowest reward of the last `1 / (1 - momentum)` updates, the baseline's own memory: as bad
+as the worst recent network, on the current scale. (The worst of the whole run would compare a late candidate with an
+untrained supernet.) It enters the baseline like any reward. Before anything was measured, failed candidates are left
+out.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ Taken: TypeAlias = Literal["before", "after"]
 
 
 class Baseline:
-    """See the module.
+    """A moving average of rewards; see the module.
 
     Args:
         momentum: of the moving average.
-        taken: whether it takes a step's rewards in before or after they are compared.
-        start: where it starts; None: at the first rewards.
+        taken: whether a step's rewards enter it before or after they are compared.
+        start: its first value; None: the first rewards.
     """
 
     def __init__(self, momentum: float, taken: Taken, start: float | None = None) -> None:
@@ -46,7 +45,7 @@ class Baseline:
         return self._average.value
 
     def rewarded(self, outcomes: Sequence[Outcome]) -> list[tuple[Outcome, float]]:
-        """Outcomes with a reward, failed candidates getting the lowest of late."""
+        """Outcomes with their rewards; failed candidates get the lowest recent one."""
         measured = [outcome.reward for outcome in outcomes if outcome.reward is not None]
         if measured:
             self._lowest.append(min(measured))
@@ -56,7 +55,7 @@ class Baseline:
         return [(outcome, lowest if outcome.reward is None else outcome.reward) for outcome in outcomes]
 
     def advantages(self, rewards: FloatArray) -> FloatArray:
-        """A step's rewards less what they are compared with; takes them into the moving average."""
+        """A step's rewards minus the baseline; adds them to the moving average."""
         before = self._average.value
         mean = float(rewards.mean())
         self._average = self._average.update(mean, self._momentum)

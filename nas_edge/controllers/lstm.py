@@ -1,4 +1,4 @@
-"""The recurrent controller of ENAS: an LSTM whose every decision may depend on all before it, learned with REINFORCE.
+"""The recurrent controller of ENAS: an LSTM whose decisions depend on those before, trained with REINFORCE.
 
 Source: Pham, Guan, Zoph, Le, Dean, "Efficient Neural Architecture Search via Parameter Sharing", ICML 2018,
 arXiv:1802.03268; patents US10984319B2, US20210232929A1; its authors' code. The mathematics is in `recurrent.py`.
@@ -33,7 +33,7 @@ from nas_edge.controllers.reinforce import FloatArray, MovingAverage
 from nas_edge.settings import ChoiceSettings, one_of
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
-# The architectures that probabilities are the mean of, always the same draws.
+# Architectures over which probabilities are averaged; the draws are always the same.
 _AVERAGED = 32
 
 _ALIKE: dict[str, Any] = {
@@ -47,7 +47,7 @@ _ALIKE: dict[str, Any] = {
     "lstm_factor": 1.0,
     "adam_epsilon": 1e-3,
 }
-# The settings that were published, by the space they were for.
+# Published settings, by the space they were for.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "enas-macro": {**_ALIKE, "learning_rate": 1e-3, "tanh_constant": 1.5, "op_tanh_reduce": 1.0},
     "enas-micro": {**_ALIKE, "learning_rate": 3.5e-3, "tanh_constant": 1.1, "op_tanh_reduce": 2.5, "skip_weight": 0.0},
@@ -55,19 +55,19 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 class LstmSettings(ChoiceSettings):
-    """The settings of the recurrent controller; `lstm:enas-macro` is short for those that were published."""
+    """Settings of the recurrent controller; `lstm:enas-macro` is short for published ones."""
 
     text_field: ClassVar[str] = "published"
 
     name: Literal["lstm"] = "lstm"
     published: Annotated[str | None, one_of(PUBLISHED)] = Field(
-        None, description=f"takes what was published for all settings that are not given: {', '.join(PUBLISHED)}"
+        None, description=f"use published values for all settings not given: {', '.join(PUBLISHED)}"
     )
     hidden: int = Field(64, ge=1, le=1024, description="width of the LSTM and of embeddings")
     shared: bool = Field(
         False,
-        description="decisions of the same kind and choices share embeddings and output weights; published: true. "
-        "Without, each has its own, and a bias",
+        description="decisions of the same kind and choices share embeddings and output weights (published: true); "
+        "otherwise each has its own, and a bias",
     )
     temperature: float = Field(1.0, gt=0, description="divides the logits; published: 5 in the paper, 1 in the code")
     tanh_constant: float | None = Field(
@@ -77,38 +77,36 @@ class LstmSettings(ChoiceSettings):
         1.0, gt=0, description="divides tanh_constant, but not for connections; published: 2.5 for enas-micro"
     )
     learning_rate: float | None = Field(
-        None, gt=0, description="at the end of the delay; None fits the length; published: 0.001, 0.0035"
+        None, gt=0, description="at the end of the delay; null: from the number of steps; published: 0.001, 0.0035"
     )
-    final_factor: float = Field(10.0, gt=0, description="the last learning rate over the first; published: 1")
+    final_factor: float = Field(10.0, gt=0, description="ratio of the last learning rate to the first; published: 1")
     lstm_factor: float = Field(
-        0.01, gt=0, le=1, description="the rate of all other weights over that of the biases; published: 1"
+        0.01, gt=0, le=1, description="learning rate of all other weights relative to that of the biases; published: 1"
     )
     adam_epsilon: float = Field(1e-8, gt=0, description="published: 0.001")
-    entropy_weight: float = Field(
-        0.0, ge=0, description="what an entropy of one nat is worth in reward; published: 1e-4"
-    )
+    entropy_weight: float = Field(0.0, ge=0, description="reward per nat of entropy; published: 1e-4")
     baseline_momentum: float = Field(
         0.95, ge=0, lt=1, description="of the moving average that rewards are compared to; published: 0.99"
     )
     baseline: Taken = Field(
         "after",
-        description="whether the moving average takes a reward in before or after it is compared; published: before",
+        description="whether a reward enters the moving average before or after it is compared; published: before",
     )
     baseline_start: float | None = Field(
-        None, description="where the moving average starts; None: at the first rewards; published: 0"
+        None, description="where the moving average starts; null: at the first rewards; published: 0"
     )
     normalized: bool = Field(True, description="divide advantages by their moving root mean square; published: false")
     skip_weight: float = Field(
         0.8,
         ge=0,
-        description="what the divergence of connections from skip_target costs in reward, where there are any",
+        description="reward that each nat of divergence of connections from skip_target costs, if there are any",
     )
-    skip_target: float = Field(0.4, gt=0, lt=1, description="share of possible connections that is aimed at")
+    skip_target: float = Field(0.4, gt=0, lt=1, description="desired share of possible connections")
 
     @model_validator(mode="before")
     @classmethod
     def _published(cls, given: Any) -> Any:
-        """Adds what was published; an unknown name is left to validation."""
+        """Adds published settings; an unknown name is left to validation."""
         published = given.get("published") if isinstance(given, Mapping) else None
         return {**PUBLISHED[published], **given} if isinstance(published, str) and published in PUBLISHED else given
 
@@ -125,19 +123,19 @@ class LstmController(Controller):
 
     1. advantages are rewards minus the baseline (`baseline.py`), a reward including `entropy_weight` times the entropy
        of the decisions that were reached;
-    2. what is ascended is the mean of advantage times log-probability, plus `entropy_weight` times the entropy, minus
+    2. the objective is the mean of advantage times log-probability, plus `entropy_weight` times the entropy, minus
        `skip_weight` times the divergence of connections from `skip_target`, all divided by the moving root mean square
-       of the advantages where these are normalised;
+       of the advantages if these are normalised;
     3. the weights move by the scheduled learning rate along Adam's direction.
 
-    As with the categorical policy, a decision that is not reached and one that warm-up replaced count nothing. What is
-    decided after one that was replaced is taken as decided given what was run.
+    As with the categorical policy, decisions that are not reached and those that warm-up replaced do not count.
+    Decisions after a replaced one are conditioned on what was run.
 
-    The entropy's gradient is exact: through the reward for how decisions lead to others, and direct. The published code
-    has the former alone, and its divergence of connections is of the sigmoid of a logit, where the probability is that
-    of twice the logit; here it is of the probability.
+    The gradient of the entropy is exact: its effect on later decisions enters through the reward, the rest directly.
+    The published code has the former only, and takes its divergence of connections from the sigmoid of a logit,
+    although the probability is that of twice the logit; here it is taken from the probability.
 
-    Weights are drawn when it first proposes. What it is told before is not learned from: it was not its doing.
+    Weights are drawn at the first proposal. Outcomes from before it are ignored, since they are not its own.
 
     Args:
         space: where to search.
@@ -145,7 +143,7 @@ class LstmController(Controller):
         plan: of the search.
 
     Attributes:
-        policy: what `weights` are of.
+        policy: the network that `weights` belong to.
         weights: None before the first proposal.
     """
 
@@ -162,7 +160,7 @@ class LstmController(Controller):
             Squashing(settings.temperature, constant and constant / settings.op_tanh_reduce),
             Squashing(settings.temperature, constant),
         )
-        # Adam's second moment is of the mean of a step's gradients, so the number of samples makes no difference.
+        # Adam's second moment is that of a step's mean gradient, so the number of samples makes no difference.
         updates = plan.total_steps - plan.delay_steps
         self._base_learning_rate = settings.learning_rate or reinforce.default_base_rate(updates)
         self._factors = self.policy.factors(settings.lstm_factor)
@@ -211,14 +209,14 @@ class LstmController(Controller):
         self.weights = self.weights + rate * self._factors * direction
 
     def _scale(self, advantages: FloatArray) -> float:
-        """What everything in an update is divided by; takes the advantages into their moving mean square."""
+        """The divisor of an update; adds the advantages to their moving mean square."""
         if not self._settings.normalized:
             return 1.0
         self._square = self._square.update(float(np.mean(advantages**2)), self._settings.baseline_momentum)
         return float(np.sqrt(self._square.value or 0.0)) or 1.0
 
     def _by_logits(self, trace: Trace, counted: BoolArray, advantages: FloatArray, scale: float) -> list[FloatArray]:
-        """The gradient, by the logits of each decision, of what is ascended."""
+        """The gradient of the objective with respect to the logits of each decision."""
         settings = self._settings
         skips = [i for i, decision in enumerate(self.space.decisions) if decision.kind == SKIP]
         blocks = {self.space.decisions[i].path.rpartition(".")[0] for i in skips}
@@ -242,7 +240,7 @@ class LstmController(Controller):
         return self.space.canonical(Architecture(tuple(trace.choices[0].tolist())))
 
     def probabilities(self) -> dict[str, tuple[float, ...]]:
-        """How likely each choice is, in the mean of a fixed number of draws; uniform before the first proposal."""
+        """The probability of each choice, averaged over a fixed number of draws; uniform before the first proposal."""
         if self.weights is None:
             return {d.path: (1.0 / len(d.choices),) * len(d.choices) for d in self.space.decisions}
         pi = self._drawn(self.weights, _AVERAGED, np.random.default_rng(0)).pi
@@ -252,9 +250,9 @@ class LstmController(Controller):
         }
 
     def entropy(self) -> float:
-        """Sum over all decisions of the entropy given those before, in the mean of what was learned from last, in nats.
+        """Sum over all decisions of their conditional entropies in nats, averaged over the last update's outcomes.
 
-        That is the entropy of the policy before the update; that of `probabilities` would be higher, where decisions
+        That is the entropy of the policy before the update; that of `probabilities` would be higher where decisions
         depend on others.
         """
         if self._entropy is None:
@@ -292,7 +290,7 @@ class LstmController(Controller):
 
 
 def _as_text(array: FloatArray) -> str:
-    """A hundred thousand numbers, in a tenth of the time and half of the space that JSON's own take."""
+    """Base64: for a hundred thousand numbers, a tenth of the time and half of the space of a JSON list."""
     return base64.b64encode(array.astype("<f8").tobytes()).decode("ascii")
 
 
@@ -306,5 +304,5 @@ def _libraries() -> ThreadpoolController:
 
 
 def _one_thread() -> Any:
-    """With several threads, results would depend on how many cores a machine has, and small matrices take longer."""
+    """With several threads, results would depend on the number of cores, and small matrices would be slower."""
     return _libraries().limit(limits=1, user_api="blas")

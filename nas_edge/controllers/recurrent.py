@@ -4,23 +4,24 @@
 
     Symbol    Name here    Meaning                                                            Shape
     x         x            input of a step: `start`, an embedding, or what attention chose    [B, H]
-    h, c      h, c         what the LSTM hands on                                             [B, H]
+    h, c      h, c         state of the LSTM                                                  [B, H]
     W         lstm         `[x, h] @ W` is the four gates: input, forget, output, candidate   [2H, 4H]
-    a_j       anchors      output of the step at which earlier block j was complete           [B, H]
+    a_j       anchors      output of the step that completed the earlier block j              [B, H]
     q_j       scores       `v . tanh(a_j @ keys + h @ query)`                                 [B, J]
     u         u            `h @ output (+ bias)`; of attention, the q_j                       [B, n]
     z         logits       `u / T`, then `constant * tanh(u / T)`                             [B, n]
     pi        pi           softmax(z)                                                         [B, n]
 
-`B` architectures go side by side. **Decisions are made parents first**, so that it is known whether one is reached. One
-that is not leaves no trace: it is drawn, since a search method may run it nevertheless, and the LSTM goes on as if it
-had not been there. So the probability of a network does not depend on what was drawn for layers that it does not have.
+`B` architectures are processed as a batch. **Parents are decided first**, so that it is known whether a decision is
+reached. One that is not is drawn nevertheless, since a search method may run it, but leaves the LSTM's state unchanged.
+So the probability of a network does not depend on what was drawn for layers that it does not have.
 
 **Connections.** A decision of kind `index` chooses one of several earlier blocks, which its choices name, and one of
 kind `skip` whether there is a connection from the block that its second choice names. A block is all decisions whose
-paths have the same beginning, up to the last dot. Both are decided by attention to the earlier blocks' anchors, and
-the next input is the chosen anchor; after connections, which one step decides all at once, their sum over one more
-than their number. A name of no earlier block stands for an input of the cell, whose anchor is zero.
+paths agree up to the last dot. Both kinds are decided by attention to the earlier blocks' anchors. After an `index`,
+the next input is the chosen anchor; all `skip` decisions of a block are made in one step, after which the next input is
+the sum of the chosen anchors divided by one more than their number. A name that is not an earlier block stands for an
+input of the cell, whose anchor is zero.
 
 Source: Pham, Guan, Zoph, Le, Dean, "Efficient Neural Architecture Search via Parameter Sharing", ICML 2018,
 arXiv:1802.03268; steps and attention as in its authors' code, `micro_controller.py` and `general_controller.py`.
@@ -43,7 +44,7 @@ from nas_edge.spaces.decisions import Decision, SearchSpace
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 Views: TypeAlias = dict[str, FloatArray]
-# Takes a decision's position and its probabilities `[B, n]`; returns a choice of each row, `[B]`.
+# Takes a decision's position and its probabilities `[B, n]`; returns a choice for each row, `[B]`.
 Decide: TypeAlias = Callable[[int, FloatArray], IntArray]
 
 # Kinds of decisions that are made by attention to earlier blocks.
@@ -52,7 +53,7 @@ INDEX, SKIP = "index", "skip"
 _INITIAL = 0.1
 
 
-# ---------------------------------------------------------------- what is decided when
+# ---------------------------------------------------------------- steps
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ class Step:
     """One step of the LSTM.
 
     Attributes:
-        decisions: positions of what its output decides: one, all connections into a block, or none where it makes an
-            anchor alone.
+        decisions: positions of the decisions made from its output: one, all connections into a block, or none if the
+            step only makes an anchor.
         kind: `index`, `skip`, or "" for a choice from logits of its own.
-        group: of the weights of a choice.
-        attended: numbers of the anchors that the choices of an `index`, or its connections, are from.
-        anchor: number of the anchor that its output is; None for none.
+        group: name of the weights of a choice.
+        attended: numbers of the anchors that choices or connections refer to.
+        anchor: number of the anchor that its output becomes; None for none.
         is_input: whether that anchor is an input of the cell: attended to like others, but zero.
     """
 
@@ -78,11 +79,11 @@ class Step:
 
 
 def steps_of(space: SearchSpace, shared: bool) -> list[Step]:
-    """The steps that decide all of a space; a decision without an alternative needs none.
+    """The steps that make all decisions of a space; a decision with a single choice needs none.
 
     Args:
-        space: what is decided.
-        shared: whether decisions of the same kind and choices have their weights in common.
+        space: the space.
+        shared: whether decisions of the same kind and choices share weights.
     """
     order = [i for i in _parents_first(space) if len(space.decisions[i].choices) > 1]
     last = {_block(space.decisions[i]): i for i in order}
@@ -111,7 +112,7 @@ def steps_of(space: SearchSpace, shared: bool) -> list[Step]:
 
 
 def _parents_first(space: SearchSpace) -> list[int]:
-    """The space's order, but each decision after those that its guards name."""
+    """Positions in the space's order, except that decisions follow those that their guards name."""
     order: dict[int, None] = {}
 
     def add(position: int) -> None:
@@ -131,14 +132,14 @@ def _block(decision: Decision) -> str:
 
 
 def _sources(decision: Decision) -> tuple[str, ...]:
-    """What a decision may connect to."""
+    """The blocks that a decision may connect to."""
     if decision.kind == SKIP:
         return (str(decision.choices[1]),)
     return tuple(map(str, decision.choices)) if decision.kind == INDEX else ()
 
 
 def _at_once(space: SearchSpace, order: Sequence[int]) -> list[tuple[int, ...]]:
-    """What is decided at once: connections into the same block, and else each decision on its own."""
+    """Decisions made in one step: all connections into a block together, every other decision on its own."""
 
     def key(position: int) -> tuple[str, int]:
         decision = space.decisions[position]
@@ -176,7 +177,7 @@ class Squashing:
 
 @dataclass
 class _Log:
-    """What the gradient of a step needs."""
+    """The values of a step that its gradient needs."""
 
     joined: FloatArray  # [x, h] before it
     gates: FloatArray
@@ -184,7 +185,7 @@ class _Log:
     c_squashed: FloatArray
     h: FloatArray
     c: FloatArray
-    mask: FloatArray | None = None  # rows that it happened in, [B, 1]; None: all
+    mask: FloatArray | None = None  # 1 in rows that take the step, [B, 1]; None: all do
     logits: list[FloatArray] = field(default_factory=list)
     attention: FloatArray | None = None  # tanh(...), [J, B, H]
 
@@ -219,17 +220,17 @@ class Trace:
 
 
 class RecurrentPolicy:
-    """The LSTM of a space; its weights are handed in, all in one array.
+    """The LSTM of a space; its weights are passed to each method as one array.
 
     Args:
-        space: what is decided.
+        space: the space.
         hidden: width of the LSTM.
-        shared: see `steps_of`; without, each decision has embeddings, output weights and a bias of its own.
+        shared: see `steps_of`; if false, each decision has embeddings, output weights and a bias of its own.
         squashing: of the logits of choices.
-        attention: likewise of what attention decides.
+        attention: of the logits of attention.
 
     Attributes:
-        size: how many weights there are.
+        size: number of weights.
     """
 
     def __init__(
@@ -257,7 +258,7 @@ class RecurrentPolicy:
         self.size = sum(map(math.prod, shapes.values()))
 
     def views(self, weights: FloatArray) -> Views:
-        """Each weight by name; what is written there is written to the array."""
+        """Each weight by name, as a view into the array."""
         views, start = {}, 0
         for name, shape in self._shapes.items():
             views[name] = weights[start : start + math.prod(shape)].reshape(shape)
@@ -265,7 +266,7 @@ class RecurrentPolicy:
         return views
 
     def initial(self, rng: np.random.Generator) -> FloatArray:
-        """Weights to start with: uniform, biases 0."""
+        """Initial weights: uniform, biases 0."""
         weights = rng.uniform(-_INITIAL, _INITIAL, self.size)
         for name, view in self.views(weights).items():
             if name.endswith(" bias"):
@@ -273,7 +274,7 @@ class RecurrentPolicy:
         return weights
 
     def factors(self, factor: float) -> FloatArray:
-        """1 for each bias, and the factor for all other weights."""
+        """Factors of the learning rate: 1 for biases, the given one for all other weights."""
         factors = np.full(self.size, factor)
         for name, view in self.views(factors).items():
             if name.endswith(" bias"):
@@ -281,13 +282,13 @@ class RecurrentPolicy:
         return factors
 
     def run(self, weights: FloatArray, count: int, decide: Decide, active: BoolArray | None = None) -> Trace:
-        """Makes all decisions of so many architectures.
+        """Makes all decisions of a batch of architectures.
 
         Args:
-            weights: all of them, `[size]`.
-            count: `B`.
+            weights: all weights, `[size]`.
+            count: number of architectures, `B`.
             decide: makes one decision.
-            active: whether each is reached, `[B, decisions]`; None finds out from the choices.
+            active: whether each decision is reached, `[B, decisions]`; None: determined from the choices.
         """
         w, decisions = self.views(weights), self._space.decisions
         trace = Trace(
@@ -327,7 +328,7 @@ class RecurrentPolicy:
             log.mask = np.asarray(reached, np.float64)
 
     def _outputs(self, step: Step, w: Views, trace: Trace) -> list[FloatArray]:
-        """What a step's logits are made of, by decision."""
+        """The outputs that become a step's logits, by decision."""
         log = trace.logs[-1]
         if not step.kind:
             u = log.h @ w[f"{step.group} output"]
@@ -345,7 +346,7 @@ class RecurrentPolicy:
         return reached
 
     def _next_input(self, step: Step, w: Views, trace: Trace) -> FloatArray:
-        """What the step after this one gets."""
+        """The input of the step after this one."""
         if not step.decisions:
             return np.broadcast_to(w["start"], (len(trace.choices), self._hidden))
         if not step.kind:
@@ -356,12 +357,12 @@ class RecurrentPolicy:
         return np.asarray(np.sum(parts, axis=0))
 
     def gradient(self, weights: FloatArray, trace: Trace, by_logits: Sequence[FloatArray]) -> FloatArray:
-        """The gradient by all weights of what has these gradients by the logits, `[size]`.
+        """Backpropagates gradients with respect to the logits to all weights, `[size]`.
 
         Args:
-            weights: all of them.
+            weights: all weights.
             trace: of `run` with these weights.
-            by_logits: by decision, `[B, n]`; what comes out is summed over the architectures.
+            by_logits: for each decision, `[B, n]`; the result is summed over the architectures.
         """
         w, gradient = self.views(weights), np.zeros(self.size)
         g, back = self.views(gradient), _Back(len(trace.choices), self._hidden, len(trace.anchors))
@@ -378,13 +379,13 @@ class RecurrentPolicy:
             if past is not None:
                 back.onward = tuple(new + kept for new, kept in zip(back.onward, past, strict=True))
         g["start"] += back.onward[0].sum(axis=0)
-        # One product of all steps is quicker than one of each.
+        # One product over all steps is faster than one per step.
         joined = np.concatenate([log.joined for log in reversed(trace.logs)])
         g["lstm"][...] = joined.T @ np.concatenate(back.gates)
         return gradient
 
     def _back_to_input(self, step: Step, trace: Trace, g: Views, back: _Back, dx: FloatArray) -> None:
-        """From the next step's input to what it was made of."""
+        """Backpropagates from the next step's input to its sources."""
         if not step.decisions:
             g["start"] += dx.sum(axis=0)
         elif not step.kind:
@@ -396,7 +397,7 @@ class RecurrentPolicy:
     def _back_to_output(
         self, step: Step, w: Views, g: Views, log: _Log, back: _Back, by_logits: Sequence[FloatArray]
     ) -> FloatArray:
-        """From a step's logits to its output `h`."""
+        """Backpropagates from a step's logits to its output `h`."""
         slope = self._squashing[step.kind].slope
         du = [by_logits[i] * slope(logits) for i, logits in zip(step.decisions, log.logits, strict=True)]
         if not step.kind:
@@ -416,12 +417,12 @@ class RecurrentPolicy:
 
 
 class _Back:
-    """Gradients on their way back.
+    """Gradients during backpropagation.
 
     Attributes:
-        onward: by the `x`, `h` and `c` that a step handed on.
-        anchors, keys: by each anchor and its key.
-        gates: by the gates of each step, the last first.
+        onward: with respect to the `x`, `h` and `c` that a step passes on.
+        anchors, keys: with respect to each anchor and its key.
+        gates: with respect to the gates of each step, the last first.
     """
 
     def __init__(self, count: int, hidden: int, anchors: int) -> None:
@@ -431,14 +432,14 @@ class _Back:
         self.gates: list[FloatArray] = []
 
     def split(self, mask: FloatArray | None) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...] | None]:
-        """What goes into a step, and what goes past it, in rows that it did not happen in."""
+        """The gradients that go through a step and, for rows that skip it, those that go past it."""
         if mask is None:
             return self.onward, None
         return tuple(one * mask for one in self.onward), tuple(one * (1.0 - mask) for one in self.onward)
 
 
 def _shares(step: Step, trace: Trace) -> list[FloatArray]:
-    """How much of each anchor that is attended to is in the next input, `[B]`."""
+    """The weight of each attended anchor in the next input, `[B]`."""
     if step.kind == INDEX:
         chosen = trace.choices[:, step.decisions[0]]
         return [(chosen == j).astype(np.float64) for j in range(len(step.attended))]
@@ -470,7 +471,7 @@ def _cell(lstm: FloatArray, x: FloatArray, h: FloatArray, c: FloatArray) -> _Log
 def _cell_back(
     lstm: FloatArray, gates: list[FloatArray], log: _Log, dh: FloatArray, dc: FloatArray
 ) -> tuple[FloatArray, ...]:
-    """Gradients by `x`, `h` and `c` before the step; adds that by the gates to `gates`."""
+    """Gradients with respect to `x`, `h` and `c` before the step; appends that of the gates to `gates`."""
     i, f, o, candidate = _quarters(log.gates)
     dc = dc + dh * o * (1.0 - log.c_squashed**2)
     by_gates = np.concatenate(
@@ -502,22 +503,22 @@ def _entropy(pi: FloatArray) -> FloatArray:
     return np.asarray(-(pi * _log(pi)).sum(axis=1))
 
 
-# ---------------------------------------------------------------- what is learned by
+# ---------------------------------------------------------------- gradients with respect to logits
 
 
 def by_logits_of_log_prob(pi: FloatArray, choices: IntArray) -> FloatArray:
-    """Gradient of `log pi[c]` by the logits: `onehot(c) - pi`, `[B, n]`."""
+    """Gradient of `log pi[c]` with respect to the logits: `onehot(c) - pi`, `[B, n]`."""
     gradient = -pi
     gradient[np.arange(len(pi)), choices] += 1.0
     return gradient
 
 
 def by_logits_of_entropy(pi: FloatArray) -> FloatArray:
-    """Gradient of the entropy by the logits: `-pi * (log pi + H)`, `[B, n]`."""
+    """Gradient of the entropy with respect to the logits: `-pi * (log pi + H)`, `[B, n]`."""
     return np.asarray(-pi * (_log(pi) + _entropy(pi)[:, None]))
 
 
 def by_logits_of_divergence(pi: FloatArray, target: FloatArray) -> FloatArray:
-    """Gradient of `KL(pi || target)` by the logits: `pi * (log(pi / target) - KL)`, `[B, n]`."""
+    """Gradient of `KL(pi || target)` with respect to the logits: `pi * (log(pi / target) - KL)`, `[B, n]`."""
     ratio = _log(pi) - np.log(target)
     return np.asarray(pi * (ratio - (pi * ratio).sum(axis=1, keepdims=True)))

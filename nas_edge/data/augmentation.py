@@ -34,7 +34,7 @@ class Changes(Protocol):
     """Random changes to training examples, each on its own."""
 
     def draw(self, n: int, preprocessing: Preprocessing, rng: np.random.Generator, /) -> Any:
-        """Draws all that is random about `n` examples; at a slice of it are the draws of some of them."""
+        """Makes all random draws for `n` examples; slices of the result are the draws for some of them."""
 
     def __call__(self, examples: Any, draws: Any, preprocessing: Any, /) -> NDArray[Any]:
         """Changed copies of stored examples, as `Preprocessing.fit` gives them."""

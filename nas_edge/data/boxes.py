@@ -1,12 +1,12 @@
-"""Boxes around objects as a network's targets: cut, resized and changed as their images are.
+"""Boxes around objects as targets: cropped, resized and augmented as their images are.
 
 A target is an array of a fixed number of rows, one per box. Images with fewer boxes have rows of the class `NONE`.
 
     given    class, left, top, right, bottom, ignored                    in pixels of the image
     stored   the same, and the image's width and height
-    seen     class, left, top, right, bottom, ignored                    in sides of the network's input, 0 to 1
+    seen     class, left, top, right, bottom, ignored                    in fractions of the network's input, 0 to 1
 
-What is `ignored` (1, else 0) neither teaches nor counts: crowds, and objects of which the network sees too little.
+Boxes that are `ignored` (1, else 0) are neither trained on nor counted: crowds, and objects that are mostly outside.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from nas_edge.data.targets import NONE
 # Columns.
 CLASS, BOX, IGNORED, SIZE = 0, slice(1, 5), 5, slice(6, 8)
 
-# Objects of which less is seen neither teach nor count, as a share of the box's area.
+# Objects of which a smaller share of the box's area is visible are ignored.
 LEAST_SEEN = 0.25
 
 
 class BoxView:
-    """Boxes float32 `[n, boxes, 8]` as they are stored, as `[n, boxes, 6]` of what a network sees."""
+    """Turns stored boxes, float32 `[n, boxes, 8]`, into those that a network sees, `[n, boxes, 6]`."""
 
     def __call__(
         self,
@@ -38,19 +38,19 @@ class BoxView:
         augmentation: Augmentation | None = None,
         draws: Draws | None = None,
     ) -> NDArray[np.float32]:
-        """Boxes as they are seen.
+        """Boxes as the network sees them.
 
-        A box that is turned becomes the one around its corners.
+        A rotated box becomes the upright box around its corners.
 
         Args:
-            boxes: as they are stored.
+            boxes: stored boxes.
             preprocessing: of their images.
             augmentation: of their images; None for none.
-            draws: theirs, with an augmentation.
+            draws: the augmentation's draws.
         """
         crops = _crops(boxes[:, 0, SIZE].astype(int).tolist(), preprocessing, augmentation, draws)
         begins, sides = np.tile(crops[:, None, :2], 2), np.tile(crops[:, None, 2:] - crops[:, None, :2], 2)
-        whole = (boxes[..., BOX] - begins) / sides  # in sides of what is cut out
+        whole = (boxes[..., BOX] - begins) / sides  # in fractions of the crop
         inside = np.clip(whole, 0, 1)
         share = _share(inside, whole)
         if augmentation is not None and draws is not None:
@@ -75,7 +75,7 @@ def _crops(
     augmentation: Augmentation | None,
     draws: Draws | None,
 ) -> NDArray[np.float64]:
-    """What is cut out of each image of those widths and heights, `[n, 4]`."""
+    """The crop of each image, given widths and heights, `[n, 4]`."""
     if augmentation is None or draws is None or augmentation.crop_area == 1:
         cut = [preprocessing.centre(width, height) for width, height in sizes]
     else:
@@ -85,7 +85,7 @@ def _crops(
 
 
 def _moved(corners: NDArray[Any], draws: Draws, input_size: int) -> NDArray[Any]:
-    """Where corners come to be by what `Augmentation` does to images, which says where each pixel is read from."""
+    """Where `Augmentation` moves corners: the inverse of its map, which says where each pixel is read from."""
     shape = (len(corners), 1, 1)
     cos, sin = ((draws.scale * part(draws.angle)).reshape(shape) for part in (np.cos, np.sin))
     across = corners[..., 0] - 0.5 - draws.right.reshape(shape) / input_size
@@ -97,7 +97,7 @@ def _moved(corners: NDArray[Any], draws: Draws, input_size: int) -> NDArray[Any]
 
 
 def _share(inside: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
-    """Of the area of boxes."""
+    """The share of the area of `whole` boxes that is `inside`."""
     areas = [(one[..., 2] - one[..., 0]) * (one[..., 3] - one[..., 1]) for one in (inside, whole)]
     share: NDArray[Any] = areas[0] / np.maximum(areas[1], 1e-12)
     return share

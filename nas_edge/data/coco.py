@@ -3,14 +3,14 @@
     FOLDER/annotations/instances_train2017.json     FOLDER/train2017/*.jpg
     FOLDER/annotations/instances_val2017.json       FOLDER/val2017/*.jpg
 
-Each `instances_NAME.json` is of the images in the folder NAME, which begins with `train`, `val` or `test`. Only the
-first is required; as in `folders.py`, `val` alone is what is tested on.
+Each `instances_NAME.json` annotates the images in the folder NAME, which begins with `train`, `val` or `test`. Only the
+first is required; as in `folders.py`, `val` is tested on if there is no `test`.
 
-Of a file are read `images` (`id`, `file_name`, `width`, `height`), `categories` (`id`, `name`) and `annotations`
-(`image_id`, `category_id`, `bbox` as left, top, width and height in pixels, `iscrowd`). Crowds neither teach nor count.
+Read are `images` (`id`, `file_name`, `width`, `height`), `categories` (`id`, `name`) and `annotations` (`image_id`,
+`category_id`, `bbox` as left, top, width and height in pixels, `iscrowd`). Crowds are neither trained on nor counted.
 Boxes without area are left out, and so are categories that no training image has. Images without boxes are kept.
 
-The files come from anywhere, so whatever is wrong with them is one line that names the file and the entry.
+The files may come from anywhere, so any problem is one line that names the file and the entry.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from nas_edge.terminal import printable
 _FILES = "instances_*.json"
 _PARTS = ("train", "val", "test")
 
-# No image has more pixels on a side.
+# The largest side of an image, in pixels.
 _LONGEST_SIDE = 65_535
 
 # Files that one thread checks at a time.
@@ -53,7 +53,7 @@ class _Image:
     Attributes:
         name: of its file, with slashes, within the part's folder.
         size: width and height in pixels.
-        boxes: of each the category's number in the file, left, top, right, bottom and whether it is a crowd.
+        boxes: for each, the category's id in the file, left, top, right, bottom and whether it is a crowd.
     """
 
     name: str
@@ -63,7 +63,7 @@ class _Image:
 
 @dataclass(frozen=True)
 class _Part:
-    """What is trained, scored or tested with.
+    """One part of the data: to train with, to score with or to test with.
 
     Attributes:
         file: with the annotations.
@@ -100,7 +100,7 @@ def load_coco(folder: Path, skip_bad: bool = False, workers: int = 0) -> Dataset
     skipped = settle_bad(bad, sum(len(part.images) for part in parts), skip_bad)
     for part, images in zip(parts, kept, strict=True):
         if not images:
-            raise DataError(f"{printable(str(part.file))} has no images that can be used")
+            raise DataError(f"{printable(str(part.file))} has no usable images")
     ends = np.cumsum([len(images) for images in kept]).tolist()
     return Dataset(
         FolderFiles(
@@ -116,7 +116,7 @@ def load_coco(folder: Path, skip_bad: bool = False, workers: int = 0) -> Dataset
 
 
 def _annotation_files(folder: Path) -> list[Path]:
-    """The file of each part, to train with first."""
+    """The annotation file of each part, beginning with the training part."""
     within = folder / "annotations"
     try:
         found = sorted(within.glob(_FILES))
@@ -141,7 +141,9 @@ def _annotation_files(folder: Path) -> list[Path]:
 
 def _read(file: Path, folder: Path) -> _Part:
     if not folder.is_dir():
-        raise DataError(f"{printable(str(file))} is of the images in {printable(str(folder))}, which is not a folder")
+        raise DataError(
+            f"{printable(str(file))} annotates images in {printable(str(folder))}, which is not a directory"
+        )
     try:
         with open_regular(file) as stream:
             content = json.load(stream)
@@ -181,7 +183,7 @@ def _by_id(file: Path, name: str, entries: Any) -> dict[int, tuple[str, dict[str
         where = f"{name}[{place}]"
         number = entry.get("id") if isinstance(entry, dict) else None
         if not _is_integer(number):
-            raise _wrong(file, where, "expected an object with a whole number as `id`", entry)
+            raise _wrong(file, where, "expected an object with an integer `id`", entry)
         if number in found:
             raise _wrong(file, where, f"has the same `id` as {found[number][0]}", number)
         found[number] = where, entry
@@ -224,14 +226,14 @@ def _take_box(file: Path, where: str, entry: Any, images: Mapping[int, _Image], 
     if left >= right or top >= bottom:
         return
     if len(image.boxes) == MOST_BOXES:
-        raise _wrong(file, where, f"its image has more boxes than {MOST_BOXES}", image.name)
+        raise _wrong(file, where, f"its image has more than {MOST_BOXES} boxes", image.name)
     image.boxes.append((entry["category_id"], left, top, right, bottom, bool(crowd)))
 
 
 def _text(file: Path, where: str, entry: Mapping[str, Any], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
-        raise _wrong(file, where, f"expected a text as `{key}`", value)
+        raise _wrong(file, where, f"expected a non-empty string as `{key}`", value)
     return value
 
 
@@ -251,12 +253,12 @@ def _is_finite(value: object) -> bool:
 
 
 def _class_names(parts: Sequence[_Part]) -> list[str]:
-    """The categories that training images have, in the order of their numbers."""
+    """The names of the categories in training images, in the order of their ids."""
     train, *others = parts
     taught = {box[0] for image in train.images for box in image.boxes if not box[5]}
     names = [train.categories[number] for number in sorted(taught)]
     if not names:
-        raise DataError(f"{printable(str(train.file))} has no boxes to learn from")
+        raise DataError(f"{printable(str(train.file))} has no boxes to train on")
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise DataError(f"{printable(str(train.file))} has two categories called {printable(repeated)!r}; rename one")
@@ -264,14 +266,14 @@ def _class_names(parts: Sequence[_Part]) -> list[str]:
         used = {part.categories[box[0]] for image in part.images for box in image.boxes}
         if used - set(names):
             raise DataError(
-                f"{printable(str(part.file))} has boxes of {printable(min(used - set(names)))!r}, of which "
+                f"{printable(str(part.file))} has boxes of {printable(min(used - set(names)))!r}, but "
                 f"{printable(str(train.file))} has none"
             )
     return names
 
 
 def _boxes(parts: Sequence[_Part], kept: Sequence[Sequence[_Image]], names: Sequence[str]) -> NDArray[np.float32]:
-    """All boxes as `boxes.py` stores them."""
+    """All boxes in the stored form of `boxes.py`."""
     numbers = {name: number for number, name in enumerate(names)}
     most = max((len(image.boxes) for images in kept for image in images), default=0)
     stored = np.zeros((sum(map(len, kept)), max(1, most), 8), np.float32)
@@ -280,7 +282,7 @@ def _boxes(parts: Sequence[_Part], kept: Sequence[Sequence[_Image]], names: Sequ
     for part, images in zip(parts, kept, strict=True):
         for image, row in zip(images, rows, strict=False):
             row[:, 6:] = image.size
-            # A category that only crowds have is none to learn.
+            # Categories that occur only as crowds are not learned.
             boxes = [(numbers.get(part.categories[box[0]], NONE), *box[1:]) for box in image.boxes]
             if boxes:
                 row[: len(boxes), :6] = boxes
@@ -288,7 +290,7 @@ def _boxes(parts: Sequence[_Part], kept: Sequence[Sequence[_Image]], names: Sequ
 
 
 def _problems(part: _Part, decode: bool, workers: int) -> list[str]:
-    """What is wrong with each image; empty texts for nothing."""
+    """What is wrong with each image; empty if nothing is."""
     starts = range(0, len(part.images), _CHECKED_TOGETHER)
     together = [part.images[start : start + _CHECKED_TOGETHER] for start in starts]
     return list(chain.from_iterable(in_threads(partial(_problems_of, part.folder, decode), together, workers)))

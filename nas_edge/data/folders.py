@@ -1,4 +1,4 @@
-"""Files in one folder per class, or in train/, val/ and test/ holding those; images, or what else a `FileKind` says.
+"""Files in one folder per class, or in train/, val/ and test/ holding those; images, or another `FileKind`.
 
     FOLDER/cat/*.jpg          FOLDER/train/cat/*.jpg
     FOLDER/dog/*.png          FOLDER/val/cat/*.jpg      or valid/, validation/
@@ -51,19 +51,19 @@ _CHECKED_TOGETHER = 64
 
 @dataclass(frozen=True)
 class FileKind:
-    """What kind of files are looked for.
+    """The kind of files to look for.
 
     Attributes:
-        example: what is in one of them, for example `image`.
+        example: what a file contains, such as `image`.
         suffixes: of their names, in lower case.
-        supported: the formats that are read, as messages name them.
+        supported: the formats that are read, for messages.
         problem: what is wrong with a file, naming it, empty if nothing is; with True it decodes the whole file.
-        examiners: name what `problem` looks at, without and with decoding, with its version; findings of one depth do
-            not stand for the other.
+        examiners: name what `problem` examines, without and with decoding, with its version; findings of one depth are
+            not used for the other.
         read: reads a file.
         aside: names of folders beside the class folders that hold something else.
         lists: text files beside the class folders that name files, `CLASS/FILE` in each line: those of the validation
-            part and those of the test part. What they do not name is to train with.
+            part and those of the test part. All other files are for training.
     """
 
     example: str
@@ -192,9 +192,9 @@ def load_folder(folder: Path, skip_bad: bool = False, workers: int = 0, files: F
 
 
 def _as_listed(folder: Path, every: Sequence[_ClassFolder], lists: tuple[str, str]) -> list[list[_ClassFolder]]:
-    """The parts to train, score and test with, as far as there are lists; see `FileKind.lists`.
+    """The parts to train, score and test with, given by the lists that exist; see `FileKind.lists`.
 
-    Lines about files that are not there are passed over: a folder may hold some of a data set's classes.
+    Lines about missing files are ignored, since a folder may hold only some classes of a data set.
     """
     named = {name: _lines(folder / name) for name in lists if (folder / name).exists()}
     parts = []
@@ -203,7 +203,7 @@ def _as_listed(folder: Path, every: Sequence[_ClassFolder], lists: tuple[str, st
         for found in every:
             chosen = [file for file in found.files if f"{found.folder.name}/{file}" in lines]
             if not chosen:
-                raise DataError(f"{folder / name} names no file of class {printable(found.folder.name)!r}; add some")
+                raise DataError(f"{folder / name} lists no file of class {printable(found.folder.name)!r}; add some")
             part.append(_ClassFolder(found.folder, chosen, {}))
         parts.append(part)
     taken = set(chain.from_iterable(named.values()))
@@ -211,11 +211,11 @@ def _as_listed(folder: Path, every: Sequence[_ClassFolder], lists: tuple[str, st
     for found, files in zip(every, rest, strict=True):
         if not files:
             raise DataError(
-                f"{' and '.join(named)} of {folder} name every file of class {printable(found.folder.name)!r}; leave "
-                "some to train with"
+                f"{' and '.join(named)} of {folder} list every file of class {printable(found.folder.name)!r}; leave "
+                "some for training"
             )
     if twice := sorted(line for line in taken if all(line in lines for lines in named.values()) and len(named) > 1):
-        raise DataError(f"{printable(twice[0])} is in {' and in '.join(named)} of {folder}; leave it in one of them")
+        raise DataError(f"{printable(twice[0])} is in both {' and '.join(named)} of {folder}; keep it in one of them")
     return [[_ClassFolder(found.folder, files, {}) for found, files in zip(every, rest, strict=True)], *parts]
 
 

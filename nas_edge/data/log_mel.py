@@ -2,18 +2,17 @@
 
     samples --cut or padded to a clip--> --frames, Hann window, FFT--> power --mel bands, dB--> --(dB - mean) / std-->
 
-All of it is told by the bundle's manifest, and done again by its `preprocessing.py` and its Kotlin example:
+The bundle's manifest describes all of it, and its `preprocessing.py` and its Kotlin example do the same:
 
-- The clip is the middle of a longer recording; a shorter one is padded with silence on both sides alike.
+- The clip is the middle of a longer recording; a shorter one is padded equally with silence on both sides.
 - As many frames as the input is high, evenly spaced: frame i begins at sample `i * (clip - window) // (frames - 1)`.
 - Power is `|FFT(frame * window)|^2 / sum(window)^2`, with samples from -1 to 1 and the periodic Hann window.
-- Mel bands, as many as the input is wide: triangles, with corners evenly spaced in `2595 * log10(1 + hz / 700)`, 1 at
-  the middle one. The FFT is the smallest power of two, no shorter than the window, that gives each band a frequency.
+- Mel bands, as many as the input is wide: triangles with corners evenly spaced in `2595 * log10(1 + hz / 700)` and a
+  peak of 1. The FFT length is the smallest power of two, no shorter than the window, that gives each band a frequency.
 - dB is `10 * log10(power)`, at least `floor_db`.
 
-It is not part of the network: TensorFlow's converter leaves the Fourier transform (`RFFT2D`) in float, and squares too,
-where everything is to be int8; and int8 has not the range of power, so that what it computes is noise. See
-`docs/tasks.md`.
+It is not part of the network: in int8 files, TensorFlow's converter leaves the Fourier transform (`RFFT2D`) and squares
+in float; and int8 lacks the dynamic range of power, so that its values would be noise. See `docs/tasks.md`.
 
 Source of the mel scale and the triangles: the HTK Book, section 5.4.
 """
@@ -33,7 +32,7 @@ from nas_edge.errors import ConfigError
 
 Recording: TypeAlias = NDArray[np.float32]  # [samples], -1 to 1, of one channel
 
-# More than this the FFT is not lengthened for narrow bands.
+# The longest FFT, for long windows or narrow bands.
 _LONGEST_FFT = 2**16
 
 
@@ -44,13 +43,13 @@ class LogMel(Preprocessing):
     Attributes:
         input_size: number of frames, and of mel bands.
         sample_rate_hz: of the recordings.
-        clip_samples: how much of a recording is seen.
+        clip_samples: length of the part of a recording that is used.
         window_samples: length of a frame.
-        low_hz: where the lowest band begins.
-        high_hz: where the highest band ends.
-        floor_db: the least value there is, relative to full scale.
+        low_hz: lower edge of the lowest band.
+        high_hz: upper edge of the highest band.
+        floor_db: smallest value, relative to full scale.
         mean: of the values in dB.
-        std: likewise.
+        std: of the values in dB.
     """
 
     kind = "log-mel"
@@ -71,6 +70,13 @@ class LogMel(Preprocessing):
                 f"expected an input of at least 2 frames, and windows no longer than the clip; received "
                 f"{self.input_size} frames and windows of {self.window_samples} samples of {self.clip_samples}"
             )
+        if self.window_samples > _LONGEST_FFT:
+            raise ConfigError(
+                "the window is too long",
+                expected=f"at most {_LONGEST_FFT} samples",
+                received=f"{self.window_samples}",
+                fix="set task.window_ms to a smaller number",
+            )
         if not 0 <= self.low_hz < self.high_hz <= self.sample_rate_hz / 2:
             raise ConfigError(
                 f"mel bands must lie within 0 to {self.sample_rate_hz / 2:g} Hz, half the sample rate; received "
@@ -90,7 +96,7 @@ class LogMel(Preprocessing):
 
     @cached_property
     def _frames(self) -> NDArray[np.int64]:
-        """Which samples each frame is of, `[frames, window]`."""
+        """Indices of the samples of each frame, `[frames, window]`."""
         starts = np.arange(self.input_size) * (self.clip_samples - self.window_samples) // (self.input_size - 1)
         return starts[:, None] + np.arange(self.window_samples)
 
@@ -99,7 +105,7 @@ class LogMel(Preprocessing):
         """Weights of the frequencies in each mel band, `[fft / 2 + 1, bands]`.
 
         Raises:
-            ConfigError: where bands are so narrow that a reasonable FFT has no frequency in one.
+            ConfigError: if a band is so narrow that even the longest FFT has no frequency in it.
         """
         low, high = (2595 * np.log10(1 + hz / 700) for hz in (self.low_hz, self.high_hz))
         corners = 700 * (10 ** (np.linspace(low, high, self.input_size + 2) / 2595) - 1)
@@ -123,7 +129,7 @@ class LogMel(Preprocessing):
         return 2 * (len(self.bands) - 1)
 
     def clip(self, recording: Recording) -> Recording:
-        """The part of a recording that is seen, float32 `[clip_samples]`."""
+        """The middle of a recording, float32 `[clip_samples]`."""
         clip = np.zeros(self.clip_samples, np.float32)
         more = len(recording) - self.clip_samples
         if more >= 0:
@@ -140,7 +146,7 @@ class LogMel(Preprocessing):
         return values
 
     def spectrogram(self, clip: Recording) -> NDArray[np.float64]:
-        """That of a clip in dB, `[frames, mel bands]`."""
+        """The spectrogram of a clip in dB, `[frames, mel bands]`."""
         frames = clip[self._frames] * self._window
         power = np.square(np.abs(np.fft.rfft(frames, self.fft_samples))) / np.square(self._window.sum())
         floor = 10 ** (self.floor_db / 10)
@@ -171,12 +177,12 @@ class LogMel(Preprocessing):
 
 @dataclass(frozen=True)
 class RecordingDraws:
-    """All that is random about some recordings, `[n]` each.
+    """The random draws for some recordings, `[n]` each.
 
     Attributes:
-        shift: samples by which a clip is later.
+        shift: samples by which a clip is delayed.
         noise: which noise, 0 to 1, and which part of it, 0 to 1, `[n, 2]`.
-        volume: of the noise, a factor; 0 for none.
+        volume: factor of the noise; 0 for none.
     """
 
     shift: NDArray[np.int64]
@@ -184,19 +190,19 @@ class RecordingDraws:
     volume: NDArray[np.float64]
 
     def __getitem__(self, part: slice) -> RecordingDraws:
-        """Those of some of the recordings."""
+        """The draws for some of the recordings."""
         return RecordingDraws(self.shift[part], self.noise[part], self.volume[part])
 
 
 @dataclass(frozen=True)
 class RecordingChanges:
-    """Random changes to recordings that are trained with: they begin sooner or later, and noise is added.
+    """Augmentation of training recordings: shifts in time, and added noise.
 
     Attributes:
-        shift: by up to this fraction of the clip; what is moved in is silence.
-        noises: recordings of noise, of the same rate.
-        noise_volume: greatest factor that noise is multiplied with.
-        noise_share: of the recordings that get noise.
+        shift: largest shift, as a fraction of the clip; the gap is silence.
+        noises: recordings of noise, at the same sample rate.
+        noise_volume: largest factor of the noise.
+        noise_share: share of recordings that get noise.
 
     Source: Warden, 2018 (arXiv:1804.03209), and TensorFlow's example `speech_commands`.
     """

@@ -47,13 +47,15 @@ _UNFINISHED, _SURELY_STOPPED_S = ".part", 86_400.0
 
 
 class DrawnSettings(Settings):
-    """What may follow `procedural:`, whatever is drawn."""
+    """Settings after `procedural:` for all kinds of examples."""
 
     classes: int = Field(16, ge=2)
     difficulty: float = Field(0.5, ge=0, le=1)
     train: int = Field(10_000, ge=2, le=_MAX_IMAGES, description="examples to train with and to score on")
     test: int = Field(10_000, ge=2, le=_MAX_IMAGES, description="examples to test with")
-    seed: int = Field(0, ge=0, lt=2**31, description="of the examples; those of another are others of the same classes")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="of the examples; another seed gives other examples of the same classes"
+    )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -90,12 +92,14 @@ class DrawnSettings(Settings):
 
 
 class ProceduralSettings(DrawnSettings):
-    """Images."""
+    """Settings of images."""
 
     size: int = Field(48, ge=16, le=512, description="side of the square images, pixels")
     classes: int = Field(16, ge=2, le=rendering.MOST_CLASSES)
     difficulty: float = Field(0.5, ge=0, le=1, description="distortion, clutter, occlusion, noise; low contrast")
-    figures: int = Field(1, ge=1, le=8, description="at most, of any class; several have boxes and masks only")
+    figures: int = Field(
+        1, ge=1, le=8, description="largest number per image; with several, targets are masks and boxes only"
+    )
 
     @property
     def rules(self) -> Rules:

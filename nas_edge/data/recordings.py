@@ -1,13 +1,13 @@
-"""Recordings of sounds with a class each: WAV files in one folder per class, or what `procedural` draws.
+"""Recordings with one class each: WAV files in one folder per class, or `procedural` ones.
 
     FOLDER/yes/*.wav
     FOLDER/no/*.wav
-    FOLDER/_background_noise_/*.wav     noise to train with, of any length (optional; also in train/)
-    FOLDER/validation_list.txt         `yes/0a7c2a8d_nohash_0.wav` in each line: to score architectures with (optional)
-    FOLDER/testing_list.txt            likewise, to test with (optional)
+    FOLDER/_background_noise_/*.wav     noise for training, of any length (optional; also in train/)
+    FOLDER/validation_list.txt         `yes/0a7c2a8d_nohash_0.wav` in each line: these score architectures (optional)
+    FOLDER/testing_list.txt            likewise, these are tested on (optional)
 
 That is the layout of Speech Commands (Warden, 2018, arXiv:1804.03209). The parts may be folders instead, see
-`folders.py`. Files hold whole numbers (PCM) of 8, 16, 24 or 32 bits; several channels are averaged.
+`folders.py`. Files hold PCM samples of 8, 16, 24 or 32 bits; channels are averaged.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def load_recordings(
 
     Args:
         source: a folder, see the top of this file, or `procedural[:NAME=VALUE,...]`, see `sounds.py`.
-        sample_rate_hz: which all files must have.
-        clip_samples: length of what is drawn.
-        skip_bad: leaves out bad files, instead of refusing the data.
+        sample_rate_hz: required of all files.
+        clip_samples: length of procedural recordings.
+        skip_bad: leaves out bad files, instead of refusing the data; files of noise must be usable all the same.
         workers: threads that check files.
 
     Returns:
@@ -80,7 +80,7 @@ def load_recordings(
 
 
 def problem_with_recording(sample_rate_hz: int, path: Path, decode: bool = False) -> str:
-    """What is wrong with a WAV file, naming it; empty if nothing is. It is always read as a whole."""
+    """What is wrong with a WAV file, naming it; empty if nothing is. The whole file is read in any case."""
     try:
         read_recording(sample_rate_hz, path)
     except DataError as error:
@@ -92,7 +92,7 @@ def read_recording(sample_rate_hz: int, path: Path) -> Recording:
     """Reads a WAV file.
 
     Args:
-        sample_rate_hz: which it must have.
+        sample_rate_hz: required of the file.
         path: of the file.
 
     Returns:
@@ -130,13 +130,13 @@ def read_recording(sample_rate_hz: int, path: Path) -> Recording:
 
 
 def _decoded(stored: bytes, width: int) -> Recording:
-    """PCM samples of so many bytes, -1 to 1."""
+    """PCM samples of `width` bytes each, scaled to -1 to 1."""
     if width == 3:
         # As the upper bytes of four.
         padded = np.zeros((len(stored) // 3, 4), np.uint8)
         padded[:, 1:] = np.frombuffer(stored, np.uint8).reshape(-1, 3)
         stored, width = padded.tobytes(), 4
-    if width == 1:  # without a sign, unlike the others
+    if width == 1:  # unsigned, unlike the others
         whole = np.frombuffer(stored, np.uint8) - 128.0
     else:
         whole = np.frombuffer(stored, f"<i{width}").astype(np.float64)
@@ -145,7 +145,7 @@ def _decoded(stored: bytes, width: int) -> Recording:
 
 
 def wav_file(recording: Recording, sample_rate_hz: int) -> bytes:
-    """The content of a WAV file of 16 bits and one channel."""
+    """The content of a 16-bit WAV file of one channel."""
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
         file.setnchannels(1)
@@ -156,9 +156,10 @@ def wav_file(recording: Recording, sample_rate_hz: int) -> bytes:
 
 
 def _noises(folder: Path, sample_rate_hz: int) -> tuple[Recording, ...]:
-    """Every recording of noise, in the order of their names."""
+    """All recordings of noise, in the order of their names; hidden files are left out."""
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise DataError(f"cannot list {printable(str(folder))}: {error.strerror or error}") from error
+    files = [path for path in paths if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")]
     return tuple(read_recording(sample_rate_hz, path) for path in files)

@@ -52,7 +52,7 @@ class Rules:
         classes: how many there are, 2 to `MOST_CLASSES`.
         difficulty: 0 to 1.
         seed: of the images; classes do not depend on it.
-        figures: how many there are at most. One is large, and what is to be recognised; several are smaller.
+        figures: largest number per image. A single one is large and is what is to be recognised; several are smaller.
     """
 
     size: int
@@ -169,7 +169,7 @@ MOST_CLASSES = len(_OUTLINES) * len(_PATTERNS)
 # Half of the side of a figure among several, in halves of the image's side.
 _SMALLER = 0.25, 0.5
 
-# Figures of which a smaller share of the pixels is seen are ignored.
+# Figures of which a smaller share of the pixels is visible are ignored.
 _LEAST_SEEN = 0.25
 
 
@@ -260,7 +260,7 @@ class _Canvas:
         self._rng, self._size, self._difficulty = rng, rules.size, rules.difficulty
         self._known = _parts(rules.classes)
         self._outlines = np.zeros((self._size, self._size), np.uint8)
-        # Which figure is seen in each pixel, counted from 1; of each its outline, and how many pixels it has.
+        # The figure visible in each pixel, counted from 1; for each figure its outline and number of pixels.
         self._figures = np.zeros((self._size, self._size), np.uint8)
         self._drawn: list[tuple[int, int]] = []
         self._contrast = 0.7 - 0.3 * self._difficulty

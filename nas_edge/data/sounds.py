@@ -1,9 +1,9 @@
-"""`procedural[:NAME=VALUE,...]` of recordings: words of three syllables each, made by rule.
+"""`procedural[:NAME=VALUE,...]` for recordings: synthetic words of three syllables each.
 
-A syllable is a tone that rises, falls or stays, or a hiss; which three follow each other is the class. Any two of them
-tell the third. Pitch, pace, loudness, overtones, place in the clip and noise are drawn and say nothing of the class.
+A syllable is a tone that rises, falls or stays, or a hiss; the sequence of three is the class. Any two determine
+the third. Pitch, pace, loudness, overtones, position in the clip and noise are random and independent of the class.
 
-A recording follows from the settings, its part and its number, and is made when it is asked for.
+A recording follows from the settings, its part and its number, and is made on demand.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from nas_edge.data.procedural import DrawnSettings
 SYLLABLES = ("rise", "fall", "stay", "hiss")
 MOST_CLASSES = len(SYLLABLES) ** 2
 
-# Changes whenever a recording does.
+# Incremented with every change of the recordings.
 _RULES = 1
 
 
 class SoundSettings(DrawnSettings):
-    """What may follow `procedural:` where recordings are wanted."""
+    """Settings after `procedural:` for recordings."""
 
     classes: int = Field(8, ge=2, le=MOST_CLASSES)
     difficulty: float = Field(0.5, ge=0, le=1, description="noise; tones that change little; varying pace")
@@ -37,7 +37,7 @@ class SoundSettings(DrawnSettings):
 
 
 class SoundsDataset(Dataset):
-    """Recordings made by rule; a run records by which version of the rules."""
+    """Synthetic recordings; a run records the version of the rules that made them."""
 
     def to_json(self) -> dict[str, Any]:
         """See `Dataset`."""
@@ -45,7 +45,7 @@ class SoundsDataset(Dataset):
 
 
 def load_sounds(text: str, sample_rate_hz: int, clip_samples: int) -> Dataset:
-    """Recordings, of which none is made yet.
+    """A dataset of synthetic recordings, which are made on demand.
 
     Args:
         text: settings, see `SoundSettings`; "" for their defaults.
@@ -53,7 +53,7 @@ def load_sounds(text: str, sample_rate_hz: int, clip_samples: int) -> Dataset:
         clip_samples: their length.
 
     Raises:
-        DataError: when there are no such recordings.
+        DataError: for invalid settings.
     """
     settings = SoundSettings.parse(text)
     words = _words(settings.classes)
@@ -71,11 +71,11 @@ def _words(classes: int) -> list[tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class Sounds:
-    """Recordings, made when asked for.
+    """Recordings, made on demand.
 
     Attributes:
-        settings: what they are like.
-        sample_rate_hz: theirs.
+        settings: of the recordings.
+        sample_rate_hz: of the recordings.
         clip_samples: their length.
     """
 
@@ -95,7 +95,7 @@ class Sounds:
         return self._spoken(word, rng)
 
     def _spoken(self, word: tuple[int, int, int], rng: np.random.Generator) -> Recording:
-        """A word as one speaker says it once."""
+        """One utterance of a word by a random speaker."""
         length, difficulty = self.clip_samples, self.settings.difficulty
         pitch_hz = self.sample_rate_hz * 0.02 * 2 ** rng.uniform(0, 1.5)
         pace = 1 + 0.4 * difficulty * rng.uniform(-1, 0.5)

@@ -27,7 +27,7 @@ VOID = 255
 # The class of a row that holds no box.
 NONE = -1
 
-# Boxes of one image; every image takes as many rows as the one with the most.
+# Largest number of boxes in one image; every image has as many rows as the one with the most.
 MOST_BOXES = 1000
 
 
@@ -46,8 +46,8 @@ class TargetKind:
         check: checks an array of them, named by its second argument, and brings it to the kind's type.
         count: how many classes, labels or values there are in a checked array.
         check_all: checks a whole training part with its names, or None, named by its third argument.
-        fit: brings checked targets to images of a height and width: what a file, of that path, calls y and x.
-        join: makes one array of those of several parts.
+        fit: adapts checked targets to images of a height and width; the path and the names of y and x are for messages.
+        join: joins the arrays of several parts.
     """
 
     name: str
@@ -172,7 +172,7 @@ def _check_boxes(array: NDArray[Any], where: str) -> NDArray[np.float32]:
 
 
 def _fit_boxes(array: NDArray[Any], size: tuple[int, int], path: object, y: str, x: str) -> NDArray[Any]:
-    """Boxes as they are stored: cut at the edges of their images, with the images' width and height."""
+    """Boxes in their stored form: clipped to their images, with the images' width and height."""
     height, width = size
     boxes = np.zeros((*array.shape[:2], 8), np.float32)
     boxes[..., :6], boxes[..., 6:] = array, (width, height)
@@ -194,7 +194,7 @@ def _join_boxes(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def with_rows(boxes: NDArray[Any], rows: int) -> NDArray[Any]:
-    """Boxes `[n, boxes, columns]` with so many rows for each image; the sizes of images stay in every row."""
+    """Boxes `[n, boxes, columns]`, padded to `rows` per image; every row keeps the image's size."""
     more = np.zeros((len(boxes), rows - boxes.shape[1], boxes.shape[2]), boxes.dtype)
     more[..., 0], more[..., 6:] = NONE, boxes[:, :1, 6:]
     return np.concatenate([boxes, more], axis=1)
@@ -215,7 +215,7 @@ def _check_box_classes(array: NDArray[Any], names: Sequence[str] | None, where: 
     missing = next((i for i, label in enumerate([*taught, classes]) if label != i), classes)
     if missing < classes:
         label = names[missing] if names else missing
-        raise DataError(f"{where}: no box has the class {label!r}, so it cannot be learned; leave it out")
+        raise DataError(f"{where}: no box has the class {label!r}, so it cannot be learned; leave the class out")
 
 
 def _number_of_classes(array: NDArray[Any]) -> int:

@@ -1,8 +1,8 @@
 """The programs of a bundle: `example_python.py`, `verify.py` and the Kotlin module in `example_android/`.
 
-They are kept as files in `app_files/`, and are the same in every bundle, but for the lines that print a task's answer,
-for `ModelFacts.kt`, which is written here, and for what makes inputs: `preprocessing.py` and its like in Kotlin are in
-`app_files/inputs/`, by kind of input.
+They are kept as files in `app_files/`, and are the same in every bundle, except for the lines that print a task's
+answer, `ModelFacts.kt`, which is written here, and the code that makes inputs: `preprocessing.py` and its Kotlin
+counterpart are in `app_files/inputs/`, by kind of input.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def example_files(manifest: Mapping[str, Any], precision: str, section: BundleSe
         section: what the task says, with its own lines of Python and sources in Kotlin.
 
     Raises:
-        ExportError: for a source that has the name of another.
+        ExportError: for a source with an invalid name, or that of another file.
     """
     kept = Path(__file__).with_name("app_files")
     program = (kept / EXAMPLE).read_text(encoding="utf-8")

@@ -112,11 +112,11 @@ def _gate(operator: OperatorInfo) -> str:
 
 
 def _pools_all_pixels(operator: OperatorInfo) -> str:
-    """Pooling that leaves the image as large as it is."""
+    """Pooling that keeps the image's size."""
     pools = operator.name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")
     if not pools or operator.inputs[0].shape[1:3] != operator.output_shape[1:3]:
         return ""
-    return "pools at strides of 1, which networks made for the Edge TPU leave out"
+    return "pools at stride 1, which networks made for the Edge TPU leave out"
 
 
 def _compiled(model: bytes) -> HardwareFiles:

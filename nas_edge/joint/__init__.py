@@ -4,8 +4,8 @@
     accelerator   the accelerator that is to run it, simulated, see `accelerator.py`
     deployment    how it is deployed on the device, measured, see `deployment.py`
 
-A new kind of this package is one file with its settings and a function that widens a space, and one line in `JOINTS`.
-Other packages add theirs by entry points of the group `nas_edge.joints`.
+A new kind is one file with its settings and a function that extends a space, and one line in `JOINTS`. Other packages
+add theirs by entry points of the group `nas_edge.joints`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ JOINTS: Registry[SearchSpace] = Registry(
 
 
 def joint_space(settings: JointSettings, space: SearchSpace) -> SearchSpace:
-    """The space with what is searched jointly.
+    """The space, extended by what is searched jointly.
 
     Raises:
         ConfigError: for a space without networks.

@@ -30,7 +30,7 @@ class AcceleratorSettings(JointSettings):
     defaults: ClassVar[Mapping[str, Any]] = {"latency.source": "accelerator", "search.method": "alternating"}
 
     kind: str = "accelerator"
-    max_area: float = Field(1.0, gt=0, description="largest area of an accelerator, over that of the baseline")
+    max_area: float = Field(1.0, gt=0, description="largest area of an accelerator, relative to the baseline's")
 
 
 class AcceleratorSpace(JointSpace):
@@ -38,7 +38,7 @@ class AcceleratorSpace(JointSpace):
 
     Args:
         networks: the space of networks.
-        max_area: largest area, over that of the baseline.
+        max_area: largest area, relative to the baseline's.
     """
 
     def __init__(self, networks: NetworkSpace, max_area: float = 1.0) -> None:
@@ -51,18 +51,18 @@ class AcceleratorSpace(JointSpace):
 
     @property
     def first_beside(self) -> tuple[int, ...]:
-        """See `alternating`: the baseline, or where that is too large, the smallest accelerator."""
+        """See `alternating`: the baseline or, if that is too large, the smallest accelerator."""
         start = tuple(decision.start or 0 for decision in self.beside)
         fits = self.accelerator_of(Design(None, self.extras(start))).area[0] <= self.max_area
         return start if fits else (0,) * len(self.beside)
 
     def best_beside(self, network: NetworkSpec, objectives: Sequence[Objective]) -> tuple[int, ...]:
-        """See `alternating`: the fastest of all accelerators, within the targets of other resources."""
+        """See `alternating`: the fastest of all accelerators within the targets of other resources."""
         largest = Objective("relative_area", self.max_area)
         return choices_of(fastest_within(simulate(network, all_accelerators()), [*objectives, largest]))
 
     def accelerator_of(self, design: Design) -> Accelerators:
-        """The one accelerator that a design names; the baseline where it names none, as that of a reference network."""
+        """The accelerator that a design specifies; the baseline for designs without one, such as reference networks."""
         chosen = {name: design.extras.get(f"{_PREFIX}{name}", p.baseline) for name, p in PARAMETERS.items()}
         return accelerators([chosen])
 

@@ -1,7 +1,7 @@
 """How a network is deployed, searched along with it and measured: threads, delegate, cores, precision.
 
-The best network for one thread is not the best for four, nor that of int8 the best in float32. The configurations here
-are those that a device really has, in contrast to `accelerator.py`.
+The best network for one thread is not the best for four, nor is the best in int8 the best in float32. In contrast to
+`accelerator.py`, the configurations are those of a real device.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SETTINGS = {
 
 
 class DeploymentSettings(JointSettings):
-    """Settings of `deployment`: the choices of each decision. What has none is as in the rest of the settings."""
+    """Settings of `deployment`: the choices of each decision. An empty one leaves it to the run's other settings."""
 
     widens: ClassVar[bool] = True
     measured: ClassVar[bool] = True
@@ -41,7 +41,7 @@ class DeploymentSettings(JointSettings):
     delegate: tuple[str, ...] = Field(("cpu", "none"), description="as device.delegate")
     cores: tuple[str, ...] = Field((), description="as device.cores: big, little, ids or a mask; empty: not searched")
     precision: tuple[Annotated[str, one_of(PRECISIONS)], ...] = Field(
-        ("int8", "float32"), description="of the network; its quality is that of the float network in either case"
+        ("int8", "float32"), description="of the network; qualities are those of the float network in any case"
     )
 
     @field_validator("threads", "delegate", "cores", "precision", mode="before")
@@ -63,7 +63,7 @@ class DeploymentSettings(JointSettings):
         except SpecError as error:
             raise ValueError(in_one_line(error.what, error.expected)) from None
         if len(set(given)) != len(given):
-            raise ValueError("a choice is given twice")
+            raise ValueError("the same choice is given twice")
         return given
 
 
@@ -78,7 +78,7 @@ def with_deployments(settings: DeploymentSettings, space: NetworkSpace) -> Joint
     if all(len(decision.choices) == 1 for decision in beside):
         raise ConfigError(
             "a joint search of deployments has nothing to choose between",
-            fix="give a setting of joint several values, for example joint.threads=[1,2], or leave out --joint",
+            fix="set several values, for example joint.threads=[1,2], or leave out --joint",
         )
     return JointSpace("deployment", space, beside)
 

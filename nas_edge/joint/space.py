@@ -16,7 +16,7 @@ class JointSettings(ChoiceSettings):
 
     Attributes:
         widens: whether anything is searched beside the network.
-        measured: whether the run's device tells what it is worth; if not, the device knows nothing of it.
+        measured: whether latencies measured on the run's device depend on it.
     """
 
     widens: ClassVar[bool] = False
@@ -29,7 +29,7 @@ class JointSpace(NetworkSpace):
     """A space of networks with more decisions, which come last and change no network.
 
     Args:
-        kind: of what is decided beside the networks.
+        kind: of the joint search, see `JOINTS`.
         networks: the space of networks.
         beside: the further decisions; a design has their values as its extras, by path.
     """
@@ -45,7 +45,7 @@ class JointSpace(NetworkSpace):
         return JointSpace(self.kind, self.networks_with(template, decisions), self.beside)
 
     def networks_with(self, template: L.Layer, decisions: Sequence[Decision] | None) -> NetworkSpace:
-        """See `with_template`; the networks' space alone, of the decisions that are theirs."""
+        """See `with_template`; the space of the networks alone, with their decisions only."""
         beside = {decision.path for decision in self.beside}
         theirs = None if decisions is None else [d for d in decisions if d.path not in beside]
         return self.networks.with_template(template, theirs)
@@ -56,7 +56,7 @@ class JointSpace(NetworkSpace):
         return Design(self.decode(architecture), self.extras(beside))
 
     def extras(self, beside: Sequence[int]) -> dict[str, Extra]:
-        """The values of choices of what is beside the network."""
+        """The values that choices of the further decisions stand for."""
         return {decision.path: decision.choices[c] for decision, c in zip(self.beside, beside, strict=True)}
 
     def of_network(self, architecture: Architecture) -> Architecture:

@@ -1,7 +1,7 @@
-"""Latencies of designs that name their accelerator, simulated: `accelerator`, for `--joint accelerator`.
+"""Simulated latencies of designs that specify their accelerator: `accelerator`, for `--joint accelerator`.
 
-An answer of it is `simulated`, never `measured`, and says area and energy, too. It claims no device's milliseconds
-unless a calibration says that it orders networks as that device does, see `accelerators/calibration.py`.
+Its answers are `simulated`, never `measured`, and include area and energy. It claims no device's milliseconds unless a
+calibration shows that it ranks networks as that device does, see `accelerators/calibration.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AcceleratorLatencySettings(LatencySettings):
     calibration: str | None = Field(
         None,
         min_length=1,
-        description="file of nas-edge latency fit with networks of the space, measured on a device like the baseline",
+        description="file of nas-edge latency fit for the space, measured on a device like the baseline",
     )
 
     @property
@@ -44,17 +44,17 @@ class AcceleratorLatencySettings(LatencySettings):
 
 
 class AcceleratorSource(LatencySource):
-    """Answers with what the simulator says.
+    """Answers with simulated latencies.
 
     Args:
-        space: says which accelerator a design names.
-        factor: what simulated latencies are multiplied with.
-        calibrated: to which device, and how well; None where milliseconds are those of no device.
+        space: knows the accelerator of each design.
+        factor: that simulated latencies are multiplied by.
+        calibrated: to which device, and how well; None without a calibration.
     """
 
     def __init__(self, space: AcceleratorSpace, factor: float = 1.0, calibrated: str | None = None) -> None:
         self._space, self._factor = space, factor
-        self._calibrated = calibrated or "not calibrated: its milliseconds are those of no device"
+        self._calibrated = calibrated or "not calibrated: its milliseconds are not those of any device"
 
     @property
     def name(self) -> str:
@@ -73,8 +73,8 @@ class AcceleratorSource(LatencySource):
         if area > self._space.max_area:
             detail = f"the accelerator has an area of {area:.3g}, above joint.max_area"
             return LatencyAnswer.failed(LatencyKind.SIMULATED, Verdict.FALLBACK, detail)
-        further = {name: float(values[0]) for name, values in simulated.beside_latency.items()}
         latency_ms = self._factor * float(simulated.latency_ms[0])
+        further = {name: float(values[0]) for name, values in simulated.other_usage.items()}
         return LatencyAnswer.estimated(LatencyKind.SIMULATED, latency_ms, further=further)
 
 
@@ -84,13 +84,13 @@ def open_accelerator(
     """The simulator for a search.
 
     Raises:
-        ConfigError: for a space whose designs name no accelerator, another precision than int8, or a calibration by
-            which the simulator may not claim milliseconds.
+        ConfigError: for a space whose designs have no accelerator, another precision than int8, or a calibration that
+            does not allow the simulator to claim milliseconds.
     """
     if not isinstance(space, AcceleratorSpace):
         raise ConfigError(
-            f"latencies from the accelerator simulator require designs that name an accelerator, which those of "
-            f"{space.name} do not",
+            f"latencies from the accelerator simulator require designs with an accelerator, which {space.name} does "
+            "not have",
             fix="--joint accelerator",
         )
     if precision != "int8":
@@ -103,19 +103,19 @@ def open_accelerator(
     if found.refusal:
         raise ConfigError(
             f"latency.calibration={settings.calibration}: {found.refusal}",
-            fix="leave it out: designs are then compared, and no milliseconds claimed",
+            fix="leave it out: designs are then compared without claiming milliseconds",
         )
     return AcceleratorSource(space, found.factor, f"calibrated to {device}: {found}")
 
 
 def _calibration(path: Path, space: AcceleratorSpace) -> tuple[str, Calibration]:
-    """The device of a file of latencies, and how its networks compare with what is simulated on the baseline."""
+    """The device of a latency file, and how its latencies compare with those simulated on the baseline."""
     file, asked = read_model(path), SpaceRecord.of(space.networks)
     told = file.provenance.space
     if told is None or told.decisions != asked.decisions or told.input_shape != asked.input_shape:
         raise ConfigError(
             f"{path} has no latencies of networks of {space.networks.name} at this input size",
-            fix="fit it to a device with the space of the search: nas-edge latency fit",
+            fix="run nas-edge latency fit on the device with the space of the search",
         )
     if file.provenance.precision not in (None, "int8"):
         raise ConfigError(

@@ -66,8 +66,7 @@ class LatencyAnswer:
         measurement: samples, statistics and conditions of what was measured; None for all else.
         parts: of a latency on several devices, what was said on each, in their order, see `latency.several`; then
             `estimate_ms` is what they come to, also where they were measured.
-        further: what else the source says of the candidate, by resource, see `nas_edge.rewards`: a simulator knows more
-            than a latency.
+        further: other resources of the candidate, by name, see `nas_edge.resources`; simulators report them.
     """
 
     kind: LatencyKind

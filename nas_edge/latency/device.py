@@ -37,7 +37,7 @@ class DeviceSource(LatencySource):
         spec: how to measure.
         settings: of the pool; how long it waits for a device that is away, for example.
         reference: a network of the kind that is measured, which tells how quiet the devices are; None for none.
-        measuring: in which precision a design is measured, and how, where designs decide that; None measures all alike.
+        measuring: precision and spec for a design, if designs decide these; None: the same for all.
 
     Raises:
         ConfigError: when the devices differ; they are closed then.

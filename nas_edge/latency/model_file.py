@@ -114,7 +114,7 @@ class MeasuredNetwork(_Part):
 
 
 class MeasuredOperator(_Part):
-    """An operator that was measured on its own, in a network that has nothing else.
+    """An operator that was measured on its own, in a network of nothing else.
 
     Attributes:
         operator: text form, see `OperatorShape`.
@@ -141,8 +141,7 @@ class ModelFile(_Part):
             compare with, `macs`.
         noise_floor: of two measurements of the same network, if any was measured twice.
         measurements: what the model was made of.
-        isolated: operators that were measured on their own, whether the model was fitted to them or not, which
-            `accuracy` tells.
+        isolated: operators that were measured on their own, whether or not the model was fitted to them.
     """
 
     format: Literal["nas_edge latency model"] = "nas_edge latency model"

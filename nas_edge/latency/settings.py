@@ -23,7 +23,7 @@ class LatencySettings(ChoiceSettings):
             stands in for that very device.
         predicts: whether a model answers, and nothing is measured.
         measures_some: whether it predicts some latencies and measures others.
-        tells: resources that its answers say something of beside the latency, measured or not.
+        tells: resources that its answers report beside the latency, measured or not.
         source: its name.
     """
 

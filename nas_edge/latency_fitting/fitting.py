@@ -345,7 +345,7 @@ def _fitted(
 
 
 def _shown_as(name: str, chosen: ChosenModel) -> str:
-    """What another model is called beside the chosen one, which has the name of its kind."""
+    """The name of another model beside the chosen one, which is called by its kind."""
     if name.removesuffix(WITH_ISOLATED) != chosen.model.kind:
         return name
     return f"{chosen.model.kind} {'with' if name.endswith(WITH_ISOLATED) else 'without'} isolated"

@@ -107,8 +107,8 @@ def _isolated(file: ModelFile) -> Section:
         ("entry_ms", "in a network, ms", ".4g"),
     ]
     says = (
-        "Operators that were measured on their own, with what it takes to run a network of one operator, and what the "
-        "model says that they take in a network.",
+        "Operators that were measured on their own, including the overhead of a network of one operator, and their "
+        "time in a network according to the model.",
     )
     tables = (make_table("isolated", "", columns, rows, brief=False),) if rows else ()
     return Section("isolated", "Operators on their own", says, tables=tables)

@@ -8,8 +8,8 @@ the variance of every network's latency is known before it is measured (Gaussian
 falls with each that is chosen. The rest is drawn at random, in case the prior is wrong. What is held out is drawn from
 the space and never fitted to; it is measured in between, so that a device that drifts, drifts for all.
 
-Operators that always occur together are told apart by no network, so some are measured on their own: those by which the
-variances of all networks fall most, as far as is known by then. They come on top, and their time counts.
+No network tells apart operators that always occur together, so some are measured on their own: those that reduce the
+variances of all networks most. They do not count as networks, but their time counts.
 
 Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, section 2.2; Gonzalez, "Clustering to
 minimize the maximum intercluster distance", 1985, for the spread.
@@ -170,7 +170,7 @@ class Sampler:
         return places
 
     def isolated(self, count: int, observations: Sequence[Observation]) -> list[OperatorShape]:
-        """The next operators to measure on their own; none before there are enough observations to go by."""
+        """The next operators to measure on their own; none until there are enough observations."""
         picked: list[OperatorShape] = []
         while len(picked) < count and len(observations) >= 2 * _FITTED:
             known = self._known(observations)
@@ -184,7 +184,7 @@ class Sampler:
         return picked
 
     def _can_stand_alone(self, operator: OperatorShape) -> bool:
-        """Whether an operator may be measured on its own, and was not."""
+        """Whether an operator can be measured on its own and has not been."""
         if operator not in self._isolated and isolated_network(operator) is None:
             self._isolated[operator] = False
         return operator not in self._isolated
@@ -201,7 +201,7 @@ class Sampler:
         return places
 
     def _known(self, observations: Sequence[Observation]) -> _Known:
-        """What is known by what was chosen so far, see the top of this file."""
+        """What is known from what was chosen so far, see the top of this file."""
         rates = fit_rates(observations)
         counts = [subject.operators or Counter() for subject in self.population]
         operators = list(dict.fromkeys(operator for counter in counts for operator in counter))
@@ -219,12 +219,12 @@ class Sampler:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is left to find out.
+    """The remaining uncertainty.
 
     Attributes:
-        covariance: of the latencies of all networks, relatively, `[n, n]`.
+        covariance: of the relative latencies of all networks, `[n, n]`.
         operators: that occur in them.
-        gains: by how much the variances of all networks together fall by measuring each operator on its own.
+        gains: reduction of the total variance of all networks by measuring each operator on its own.
     """
 
     covariance: FloatArray

@@ -52,9 +52,9 @@ def summary_rows(file: ModelFile) -> Rows:
 def _isolated_text(file: ModelFile) -> str:
     known = sum(one.verdict in ("ok", "corrected") for one in file.isolated)
     used = isinstance(file.model, OperatorTable) and file.model.isolated_bias_ms is not None
-    bias = f"; overhead of one alone {ms_text(file.model.isolated_bias_ms)} ms" if used else ""
-    fitted = "fitted to" if used else "not fitted to: networks that were left out are predicted better without"
-    return f"{len(file.isolated)} measured, {known} with a latency to rely on, {fitted}{bias}"
+    bias = f"; overhead of a single operator {ms_text(file.model.isolated_bias_ms)} ms" if used else ""
+    fitted = "used in the fit" if used else "not used in the fit, since held-out networks are predicted better without"
+    return f"{len(file.isolated)} measured, {known} reliably; {fitted}{bias}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class IsolatedCost:
     Attributes:
         operator: as `OperatorShape` is written.
         alone_ms: measured.
-        entry_ms: what the model says that it takes in a network; None where it does not tell.
+        entry_ms: its time in a network according to the model; None if the model does not say.
     """
 
     operator: str
@@ -73,7 +73,7 @@ class IsolatedCost:
 
 
 def isolated_costs(file: ModelFile) -> list[IsolatedCost]:
-    """Operators that were measured on their own, the dearest first."""
+    """Operators that were measured on their own, the slowest first."""
     known = [(one.operator, one.latency_ms) for one in file.isolated if one.verdict in ("ok", "corrected")]
     found = [
         IsolatedCost(operator, ms, file.model.operator_ms(parse_operator(operator)))
@@ -84,7 +84,7 @@ def isolated_costs(file: ModelFile) -> list[IsolatedCost]:
 
 
 def isolated_rows(file: ModelFile) -> Rows:
-    """The dearest of these; empty where none was measured."""
+    """The slowest of these; empty if none was measured."""
     rows = [
         (ms_text(one.alone_ms), "-" if one.entry_ms is None else ms_text(one.entry_ms), one.operator)
         for one in isolated_costs(file)[:10]

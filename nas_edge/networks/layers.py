@@ -52,7 +52,7 @@ class Sequential:
 
 @dataclass(frozen=True)
 class Gate:
-    """`x * body(x)`, where the body ends in `[1, 1, channels]`, or in the shape of x, as in a swish."""
+    """`x * body(x)`, where the body's output is `[1, 1, channels]` or, as in a swish, has the shape of x."""
 
     body: Layer
 
@@ -64,7 +64,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Residual:
-    """`shortcut(x) + body(x)`. With a `Zero` body it is the shortcut, nearly always the identity, and the reverse."""
+    """`shortcut(x) + body(x)`. If either is `Zero`, it is the other; the shortcut is nearly always the identity."""
 
     body: Layer
     shortcut: Layer = Identity()
@@ -72,7 +72,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class Concatenate:
-    """The rows of `first(x)` and then those of `second(x)`, which have as many columns and channels."""
+    """The rows of `first(x)` followed by those of `second(x)`, which have equally many columns and channels."""
 
     first: Layer
     second: Layer
@@ -80,7 +80,7 @@ class Concatenate:
 
 @dataclass(frozen=True)
 class Zero:
-    """Nothing: what stands for a skipped layer, or for no shortcut. Only inside a `Residual`."""
+    """Nothing: stands for a skipped layer or a missing shortcut. Only inside a `Residual`."""
 
 
 Layer: TypeAlias = Primitive | Sequential | Residual | Concatenate | Gate | Identity | Zero | OneOf

@@ -48,7 +48,7 @@ class OneOf:
                 raise ValueError(f"{self.decision}: different choices have the label {self.labels[first]!r}")
 
     def alternatives(self) -> tuple[tuple[int, ...], ...]:
-        """The choices' indices, those of one label together, in the order of their first."""
+        """Indices of the choices, grouped by label, in order of first occurrence."""
         of_label: dict[str, list[int]] = {}
         for index, label in enumerate(self.labels):
             of_label.setdefault(label, []).append(index)
@@ -100,7 +100,7 @@ class Scaled:
     per: float | OneOf = 1.0
 
     def resolve(self, channels: int, number: Callable[[OneOf], float]) -> int:
-        """The width for `channels` input channels; `number` gives the number that an open choice takes."""
+        """The width for `channels` input channels; `number` gives the value of an open choice."""
         ratio, per = (number(one) if isinstance(one, OneOf) else one for one in (self.ratio, self.per))
         if self.rounding == "divisible":
             return make_divisible(channels * ratio / per)
@@ -122,7 +122,7 @@ def open_numbers(width: Width | None) -> list[OneOf]:
 
 
 def closed_width(width: Width | None, number: Callable[[OneOf], float]) -> Width | None:
-    """The width with the numbers that its open choices take."""
+    """The width with its open choices replaced by their values."""
     if isinstance(width, OneOf):
         return int(number(width))
     if isinstance(width, Scaled):

@@ -2,11 +2,11 @@
 
     stem, [block 1], block 2 ... block n-1, [block n], head        a block is a first layer and residual layers after it
 
-    depth   every block gets ceil(depth * layers) layers; what is added repeats its residual layers in turn
-    width   every width inside of the blocks times so much, rounded to a multiple of 8, never down by more than 10%
+    depth   every block gets ceil(depth * layers) layers; added layers repeat its residual layers in turn
+    width   every width inside the blocks is multiplied, and rounded to a multiple of 8, never down by more than 10%
 
-Stem and head stay as they are, and so does the number of layers of a first or last block that has a single one, which
-is the rule of EfficientNet-Lite. Expanded widths that are given as a ratio follow from the widths that they read.
+Stem and head stay as they are, and a first or last block of a single layer keeps it, which is the rule of
+EfficientNet-Lite. Expanded widths that are given as a ratio follow from the widths that they read.
 
 Source: Tan and Le, 2019 (arXiv:1905.11946); for Lite, tensorflow/tpu, `models/official/efficientnet/lite`.
 """
@@ -22,7 +22,7 @@ from typing import TypeAlias
 from nas_edge.networks import layers as L
 from nas_edge.networks.template import join
 
-# A part of a network as it is scaled: its path, and what stands there.
+# A part of a network that is scaled as a unit: its path and its layer.
 Unit: TypeAlias = tuple[str, L.Layer]
 
 
@@ -48,7 +48,7 @@ def scaled(template: L.Layer, depth: float, width: float) -> L.Sequential:
 
 
 def _units(path: str, layer: L.Layer) -> Iterator[Unit]:
-    """Layers in the order they are applied, each one with its path: operations, and blocks' layers as a whole."""
+    """Layers in order of application with their paths: single operations, and layers of blocks as a whole."""
     if isinstance(layer, L.Identity):
         return
     holds_layers = isinstance(layer, L.Sequential) and any(_is_layer(part) for _, part in layer.parts)
@@ -60,7 +60,7 @@ def _units(path: str, layer: L.Layer) -> Iterator[Unit]:
 
 
 def _is_layer(layer: L.Layer) -> bool:
-    """Whether it is a layer of a block, which is made of several operations, or holds one."""
+    """Whether it is, or holds, a layer of a block: one made of several operations."""
     if isinstance(layer, L.Sequential) and len(layer.parts) == 1:
         return _is_layer(layer.parts[0][1])
     if isinstance(layer, L.Sequential):
@@ -87,7 +87,7 @@ def _blocks(units: Sequence[Unit]) -> Iterator[tuple[int, int]]:
 
 
 def _deepened(layers: Sequence[Unit], depth: float, taken: set[str]) -> list[Unit]:
-    """The layers of a block, so many times as many; new ones get paths that are not taken yet."""
+    """The layers of a block, their number multiplied; new ones get paths that are not taken yet."""
     wanted = max(1, ceil(round(depth * len(layers), 6)))  # 1.1 * 10 is more than 11 in floating point
     path, first = layers[0]
     repeated = layers[1:] or [(path, L.Residual(_each(first, _without_strides)))]

@@ -70,7 +70,7 @@ def decode(template: L.Layer, input_shape: Shape, choices: Mapping[str, int]) ->
 
 
 def resolve(template: L.Layer, choices: Mapping[str, int]) -> L.Layer:
-    """A template without the open choices, of which `decode` makes the same network, names included.
+    """A template without open choices, from which `decode` makes the same network, names included.
 
     Args:
         template: of a network or of a space.

@@ -91,7 +91,7 @@ class TFLiteGraph:
     Attributes:
         operators: in the order of execution.
         tensors: the tensor that holds each node's output.
-        shared_ranges: of tensors that must have the range of another, which is written later, that one.
+        shared_ranges: for tensors that must have the range of another one, written later: that tensor.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -187,18 +187,18 @@ class TFLiteGraph:
         self.tensors[node.name] = operator.output
 
     def share_range(self, operator: Operator) -> None:
-        """Gives all that `operator` reads the range of its output, as the converter does for one common scale.
+        """Gives all inputs of `operator` the range of its output, as the converter does for one common scale.
 
         Raises:
-            ValueError: where what it reads has a scale of its own, or something else reads that, too.
+            ValueError: if an input has a scale of its own, or is read by another operator, too.
         """
         for tensor in operator.inputs:
             while True:
                 writer = self._writers.get(tensor)
                 if writer is None or isinstance(writer.int8_scale, tuple) or self._readers[tensor] != 1:
                     raise ValueError(
-                        f"{operator.output.name}: {tensor.name} cannot share the scale of the whole; it has a scale of "
-                        "its own, or something else reads it"
+                        f"{tensor.name} cannot share the scale of {operator.output.name}: it has a scale of its own, "
+                        "or another operator reads it"
                     )
                 self.shared_ranges[tensor] = operator.output
                 if writer.int8_scale != "input":
@@ -206,7 +206,7 @@ class TFLiteGraph:
                 tensor = writer.inputs[0]
 
     def range_of(self, tensor: Tensor) -> str:
-        """The name of the tensor whose range is that of another."""
+        """The name of the tensor whose range applies to `tensor`."""
         while tensor in self.shared_ranges:
             tensor = self.shared_ranges[tensor]
         return tensor.name

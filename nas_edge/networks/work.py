@@ -1,4 +1,4 @@
-"""What the operators of a network ask of the hardware that runs them: what analytic latency models are made of."""
+"""The work of a network's operators, on which analytic latency models are based."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _BIAS_BYTES = 4
 
 @dataclass(frozen=True)
 class OperatorWork:
-    """What an int8 operator asks of the hardware.
+    """The work of an int8 operator.
 
     Attributes:
         kind: its name in TFLite's schema.
-        activation_bytes: what it reads and writes.
-        parameter_bytes: kernel and bias.
-        pixels: where the kernel is applied; 0 without one.
-        summed: values that make an output; of a depthwise convolution the taps of its kernel.
+        activation_bytes: read and written.
+        parameter_bytes: of kernel and bias.
+        pixels: number of positions of the kernel; 0 without one.
+        summed: number of products per output value; for a depthwise convolution, the taps of its kernel.
         channels: of the output.
     """
 

@@ -1,5 +1,6 @@
-"""The report of runs for several targets: side by side and, where they are scaled versions of one network, how they
-came about. The study may come from anywhere, so what is missing or odd in it is left out.
+"""The report of runs for several targets: a comparison and, for scaled versions of one network, the study behind them.
+
+The study may come from anywhere, so what is missing or malformed in it is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _AXES = {"depth": "depth", "width": "width", "input_size": "input size"}
 
 
 def group_report(group: TargetGroup) -> Report:
-    """The runs of a group that are there.
+    """The report of those runs of a group that have begun.
 
     Raises:
         RunError: when one cannot be read.
@@ -33,21 +34,24 @@ def group_report(group: TargetGroup) -> Report:
 
 
 def _scaling(group: TargetGroup, study: Mapping[str, Any]) -> Section:
-    says = ["Each network is the one that was found, made deeper, wider and finer for its target. ", *_law(study)]
+    says = [
+        "Each network is the one that was found, scaled in depth, width and input size to its target.",
+        *_law(study),
+    ]
     per_mac = study.get("per_mac")
     if isinstance(per_mac, Mapping):
         told = [f"{_AXES[axis]} {value:.2f}" for axis, value in per_mac.items() if axis in _AXES and _number(value)]
         if told:
             says.append(
-                "Latency per multiply-add, as a factor, once an axis alone has made these four times as many (below 1: "
-                f"the device computes more in the same time): {', '.join(told)}."
+                "Factor of latency per multiply-add when one axis alone makes four times as many multiply-adds (below "
+                f"1: the device gets more done in the same time): {', '.join(told)}."
             )
     says += [one["problem"] for one in _listed(study, "members") if isinstance(one.get("problem"), str)]
     tables = (
         _members(group, study),
         _networks("scaling_candidates", "Candidates, trained briefly", study, "candidates"),
     )
-    sample = _networks("scaling_sample", "Untrained networks that the law was fitted to first", study, "sample")
+    sample = _networks("scaling_sample", "Untrained networks of the sample", study, "sample")
     return Section("scaling", "Scaling", tuple(says), tables=(*tables, sample))
 
 
@@ -64,13 +68,13 @@ def _law(study: Mapping[str, Any]) -> list[str]:
     if error is None or networks is None:
         return []
     return [
-        f"ln(latency) = constant {' '.join(terms)}, each as a factor of the network that was found, measured by the "
-        f"multiply-adds. Fitted to {networks:.0f} networks; {error:.1%} off at those that are left out of it."
+        f"ln(latency) = constant {' '.join(terms)}, each relative to the network that was found, by its effect on "
+        f"multiply-adds. Fitted to {networks:.0f} networks; error on held-out ones {error:.1%}."
     ]
 
 
 def _members(group: TargetGroup, study: Mapping[str, Any]) -> Table:
-    """Predicted against measured, of what was delivered."""
+    """Predicted against measured latencies of what was delivered."""
     delivered_ms: dict[float, float | None] = {}
     for asked_ms, path in group.runs():
         result = read_result(Run.open(path)) if (path / "config.json").exists() else None
@@ -80,7 +84,7 @@ def _members(group: TargetGroup, study: Mapping[str, Any]) -> Table:
         *_SCALE_COLUMNS,
         ("predicted_ms", "predicted, ms", ".4g"),
         ("untrained_ms", "untrained, ms", ".4g"),
-        ("latency_kind", "that is", ""),
+        ("latency_kind", "latency is", ""),
         ("delivered_ms", "delivered, ms", ".4g"),
         ("off", "measured over predicted", "+.1%"),
         ("below", "below the target", ".1%"),

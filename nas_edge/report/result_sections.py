@@ -99,7 +99,7 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
 
 
 def _resource_tables(result: RunResult) -> list[Table]:
-    """What each file uses of other resources than time, and what was asked of them."""
+    """What each file uses of other resources than time, and the targets and limits of these."""
     rows: list[tuple[Cell, ...]] = [
         (network.name, precision, name, use.value, RESOURCES[name].unit or None, use.kind, use.note or None)
         for network in result.rows
@@ -113,15 +113,15 @@ def _resource_tables(result: RunResult) -> list[Table]:
         ("resource", "resource", ""),
         ("value", "value", ",.6g"),
         ("unit", "unit", ""),
-        ("kind", "is", ""),
-        ("note", "of what, or why not available", ""),
+        ("kind", "value is", ""),
+        ("note", "what it covers, or why not available", ""),
     ]
     tables = [make_table("resources", "Other resources", columns, rows, brief=False)] if rows else []
     return [*_limit_tables(result), *tables]
 
 
 def _limit_tables(result: RunResult) -> list[Table]:
-    """What was asked of other resources than time; none where nothing was."""
+    """Targets and limits of other resources than time; empty if there are none."""
     rows: list[tuple[Cell, ...]] = [
         (
             each.objective.resource,
@@ -136,11 +136,11 @@ def _limit_tables(result: RunResult) -> list[Table]:
     ]
     columns: list[ColumnSpec] = [
         ("resource", "resource", ""),
-        ("aim", "is", ""),
-        ("target", "asked", ",.6g"),
+        ("aim", "target or limit", ""),
+        ("target", "requested", ",.6g"),
         ("value", "winner", ",.6g"),
         ("unit", "unit", ""),
-        ("kind", "known as", ""),
+        ("kind", "winner is", ""),
         ("outcome", "outcome", ""),
     ]
     return [make_table("limits", "Targets and limits of other resources", columns, rows)] if rows else []

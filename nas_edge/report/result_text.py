@@ -67,7 +67,7 @@ def limit_line(result: RunResult) -> str:
     ]
     limited = [each for each in result.resources if each.objective.limit]
     outcomes = (outcomes if result.hard_limit else []) + [
-        (f"{RESOURCES[each.objective.resource].text(each.objective.target)} of {each.objective.resource}", each.outcome)
+        (f"{RESOURCES[each.objective.resource].text(each.objective.target)} ({each.objective.resource})", each.outcome)
         for each in limited
     ]
     limit = f"the hard limit of {' and '.join(what for what, found in outcomes if found is result.limit_outcome)}"

@@ -333,7 +333,7 @@ def trials_table(facts: RunFacts) -> Table:
 
 
 def _resource_columns(trials: Sequence[TrialFacts]) -> list[Column]:
-    """What candidates use of other resources than time, where the search aims at or limits it."""
+    """What candidates use of other resources than time, if the search aims at or limits them."""
     names = [name for name in RESOURCES if any(name in t.usage for t in trials) and RESOURCES[name] is not LATENCY]
     return [
         Column(name, f"{name.replace('_', ' ')}, {RESOURCES[name].kind}", ",.6g", [t.usage.get(name) for t in trials])

@@ -1,12 +1,12 @@
-"""What networks use, and a search may aim at or limit.
+"""Resources that networks use and that a search may aim at or limit.
 
-    latency_ms             as the latency source answers, see `latency.py`
+    latency_ms             from the latency source, see `latency.py`
     macs, parameters,
     peak_memory_bytes      computed from the network, see `network.py`
     file_size_bytes        of the TFLite file, see `file_size.py`
     resident_memory_bytes  measured on the device, see `resident_memory.py`
-    energy_mj              measured on the device, where it tells it, or simulated, see `energy.py`
-    relative_area          of an accelerator that is designed along, simulated, see `relative_area.py`
+    energy_mj              measured on the device, where it reports energy, or simulated, see `energy.py`
+    relative_area          of an accelerator searched jointly, simulated, see `relative_area.py`
 
 A new resource is one file, and one line here.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nas_edge.resources.base import COMPUTED, MEASURED, Resource, ResourceUse, Used
+from nas_edge.resources.base import COMPUTED, MEASURED, Resource, ResourceUse, Used, most_used
 from nas_edge.resources.energy import ENERGY
 from nas_edge.resources.file_size import FILE_SIZE
 from nas_edge.resources.latency import LATENCY
@@ -35,8 +35,14 @@ RESOURCES: Mapping[str, Resource] = {
 }
 
 
+def check_resource(name: str) -> None:
+    """Raises ValueError unless there is a resource of that name."""
+    if name not in RESOURCES:
+        raise ValueError(f"expected one of the resources {', '.join(RESOURCES)}, received {name!r:.80}")
+
+
 def other_uses(used: Used) -> dict[str, ResourceUse]:
-    """What a network uses on a device of everything but time, which its measurement tells."""
+    """What a network uses on a device of every resource except time, which is in its measurement."""
     return {
         name: resource.use(used)
         for name, resource in RESOURCES.items()
@@ -44,4 +50,15 @@ def other_uses(used: Used) -> dict[str, ResourceUse]:
     }
 
 
-__all__ = ["COMPUTED", "LATENCY", "MEASURED", "RESOURCES", "Resource", "ResourceUse", "Used", "other_uses"]
+__all__ = [
+    "COMPUTED",
+    "LATENCY",
+    "MEASURED",
+    "RESOURCES",
+    "Resource",
+    "ResourceUse",
+    "Used",
+    "check_resource",
+    "most_used",
+    "other_uses",
+]

@@ -1,14 +1,14 @@
-"""`Resource`: something that a network uses, that a search may aim at, and that may be limited.
+"""`Resource`: something that a network uses and that a search may aim at or limit.
 
     network, precision, answer of the latency source  --Resource.use-->  ResourceUse: value, kind, note
 
-Candidates and delivered files are told of alike. A new resource is one file with a `Resource`, and one line in
+The same function serves candidates and delivered files. A new resource is one file with a `Resource`, and one line in
 `RESOURCES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from nas_edge.networks.analysis import Analysis, analyze
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.precisions import PRECISIONS, Precision
 
-# How a use is known that follows from the network alone; all others are known as latencies are.
+# The kind of a use that follows from the network alone; all others have the kinds of latencies.
 COMPUTED = "computed"
 MEASURED = LatencyKind.MEASURED.value
 
@@ -30,7 +30,7 @@ class ResourceUse:
     Attributes:
         value: in the resource's unit; None where it is not available.
         kind: how it is known: `computed` from the network, or as a latency is: `measured`, `predicted`, ...
-        note: what exactly was measured; where there is no value, why.
+        note: what exactly was measured; without a value, why there is none.
     """
 
     value: float | None
@@ -43,14 +43,14 @@ class ResourceUse:
 
 @dataclass(frozen=True)
 class Used:
-    """A network of which it is asked what it uses.
+    """A network whose use of resources is asked for.
 
     Attributes:
-        network: what runs; None where a space describes none.
+        network: what runs; None for spaces without networks.
         precision: in which it runs.
-        answer: of the latency source, measurement included; None where no latency was asked for.
-        latency_ms: that counts, where that is not the answer's own.
-        made: its TFLite file, where there is one already.
+        answer: of the latency source, measurement included; None if no latency was asked for.
+        latency_ms: the latency that counts, if it is not the answer's own.
+        made: its TFLite file, if there is one already.
     """
 
     network: NetworkSpec | None
@@ -61,7 +61,7 @@ class Used:
 
     @cached_property
     def analysis(self) -> Analysis | None:
-        """What follows from the network; kept, because it takes longer than building the network does."""
+        """What follows from the network; cached, because it takes longer than building the network."""
         return None if self.network is None else analyze(self.network, PRECISIONS[self.precision].activation_bytes)
 
     @cached_property
@@ -75,7 +75,7 @@ class Used:
 
     @property
     def measurements(self) -> list[Measurement]:
-        """What was measured with the latency, on each of several models of devices; empty where nothing was."""
+        """What was measured, on each of several models of devices; empty if nothing was."""
         answers = () if self.answer is None else (self.answer.parts or (self.answer,))
         return [answer.measurement for answer in answers if answer.measurement is not None]
 
@@ -86,13 +86,13 @@ class Resource:
 
     Attributes:
         summary: what it is, for people.
-        unit: of its values; empty for numbers of things.
+        unit: of its values; empty for counts.
         use: what a network uses of it.
-        kind: how it is known where it is known, see `ResourceUse`; of the latency, the answer says.
-        with_latency: whether it is known by the answer of the latency source only.
-        measured: whether that has to be a measurement.
-        device_settings: settings of `device` that it takes to be measured.
-        of_networks: whether any network uses it, on any device.
+        kind: how it is usually known, see `ResourceUse`; for the latency, the answer says.
+        with_latency: whether its value comes from the answer of the latency source.
+        measured: whether that answer has to be a measurement.
+        device_settings: settings of `device` that measuring it requires.
+        of_networks: whether every network uses it, on any device.
     """
 
     summary: str
@@ -116,7 +116,7 @@ def computed(summary: str, unit: str, read: Callable[[Analysis], int]) -> Resour
     Args:
         summary: see `Resource`.
         unit: likewise.
-        read: takes it out of an analysis.
+        read: gets it from an analysis.
     """
 
     def use(used: Used) -> ResourceUse:
@@ -129,7 +129,7 @@ def computed(summary: str, unit: str, read: Callable[[Analysis], int]) -> Resour
 
 
 def simulated_use(name: str) -> Callable[[Used], ResourceUse]:
-    """What the latency source says of a resource beside the latency, as a simulator does.
+    """A resource whose value the latency source gives beside the latency, as a simulator does.
 
     Args:
         name: of the resource.
@@ -137,20 +137,23 @@ def simulated_use(name: str) -> Callable[[Used], ResourceUse]:
 
     def use(used: Used) -> ResourceUse:
         if used.answer is None or name not in used.answer.further:
-            return ResourceUse(None, LatencyKind.SIMULATED.value, "the latency source says nothing of it")
+            return ResourceUse(None, LatencyKind.SIMULATED.value, "the latency source does not report it")
         return ResourceUse(used.answer.further[name], used.answer.kind.value)
 
     return use
 
 
+def most_used(uses: Sequence[ResourceUse]) -> ResourceUse:
+    """The highest of several uses, as on several models of devices; if one is not available, that one."""
+    return next((use for use in uses if use.value is None), max(uses, key=lambda use: use.value or 0.0))
+
+
 def measured_use(used: Used, read: Callable[[Measurement], ResourceUse]) -> ResourceUse:
-    """What was measured with the latency; of several models of devices, where it is most.
+    """What was measured with the latency; of several models of devices, the highest value.
 
     Args:
         used: the network.
-        read: takes it out of a measurement.
+        read: gets it from a measurement.
     """
     uses = [read(measurement) for measurement in used.measurements]
-    if not uses:
-        return ResourceUse(None, MEASURED, "nothing was measured")
-    return next((use for use in uses if use.value is None), max(uses, key=lambda use: use.value or 0.0))
+    return most_used(uses) if uses else ResourceUse(None, MEASURED, "nothing was measured")

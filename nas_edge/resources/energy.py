@@ -1,7 +1,7 @@
-"""Energy of one inference, where the device tells it: battery current on phones, RAPL on hosts.
+"""Energy of one inference, where the device reports it: battery current on phones, RAPL on hosts.
 
-It is that of the whole phone, or of the CPU's packages, see `Measurement.energy_mj`. Never guessed: where the device
-does not tell it, it is not available, and why. A simulator of accelerators tells it, too, and then it is simulated.
+It covers the whole phone, or all CPU packages, see `Measurement.energy_mj`. It is never guessed: where the device does
+not report it, it is not available, with the reason. The simulator of accelerators gives it, too, as simulated.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from nas_edge.resources.base import MEASURED, Resource, ResourceUse, Used, measu
 
 
 def _read(measurement: Measurement) -> ResourceUse:
-    # Counters have steps; what is below the smallest of them is not known.
+    # Counters have a resolution; an energy of 0 was below it.
     known = measurement.energy_mj if measurement.energy_mj else None
-    return ResourceUse(known, MEASURED, measurement.energy_note or "it was not asked for (device.energy)")
+    return ResourceUse(known, MEASURED, measurement.energy_note or "it was not requested (device.energy)")
 
 
 def _use(used: Used) -> ResourceUse:

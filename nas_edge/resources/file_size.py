@@ -1,4 +1,4 @@
-"""The size of the TFLite file: of a candidate, that which is measured; of what is delivered, that which ships.
+"""The size of the TFLite file: for a candidate the one that is measured, at delivery the one that ships.
 
 The two differ a little: the delivered file has metadata, and the quantisation of trained weights.
 """

@@ -7,5 +7,5 @@ from nas_edge.resources.base import computed
 MACS = computed("multiply-accumulates of one inference", "", lambda analysis: analysis.macs)
 PARAMETERS = computed("trainable parameters", "", lambda analysis: analysis.parameters)
 PEAK_MEMORY = computed(
-    "most memory of activations at once, as the precision stores them", "bytes", lambda a: a.peak_memory_bytes
+    "peak memory of activations, as the precision stores them", "bytes", lambda a: a.peak_memory_bytes
 )

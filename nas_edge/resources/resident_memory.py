@@ -1,7 +1,7 @@
-"""Memory on the device: by how much a process grows while it loads and runs the network, weights and runtime included.
+"""Memory on the device: growth of a process while it loads and runs the network, weights and runtime included.
 
-Measured with the latency, see `Measurement.peak_memory_bytes`; `peak_memory_bytes` is computed, of activations alone.
-Memory comes in pages, so what grows by less than one is said to take one.
+Measured with the latency, see `Measurement.peak_memory_bytes`. The resource `peak_memory_bytes` is another one: it is
+computed, and of activations only. Memory comes in pages, so growth of less than one page counts as one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PAGE_BYTES = 4096
 
 def _read(measurement: Measurement) -> ResourceUse:
     if measurement.peak_memory_bytes is None:
-        return ResourceUse(None, MEASURED, "the device does not tell how much memory a process takes")
+        return ResourceUse(None, MEASURED, "the device does not report the memory of a process")
     return ResourceUse(float(max(_PAGE_BYTES, measurement.peak_memory_bytes)), MEASURED, "growth of resident memory")
 
 

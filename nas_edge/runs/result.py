@@ -20,7 +20,7 @@ from nas_edge.errors import SpaceError
 from nas_edge.formatting import ms_text, with_interval
 from nas_edge.hardware.gate import HardwareCheck
 from nas_edge.latency.answer import LatencyKind
-from nas_edge.resources import MEASURED, RESOURCES, ResourceUse
+from nas_edge.resources import MEASURED, RESOURCES, ResourceUse, check_resource
 from nas_edge.rewards import Objective
 from nas_edge.runs.latency_difference import latency_differs
 from nas_edge.runs.paired_result import PairedResult
@@ -63,8 +63,8 @@ class ResultRow:
             where that was not tested.
         quantized_vs_float: whether the accuracies of its two files differ; likewise. Earlier results call it
             `int8_vs_float`.
-        resources: what it uses of each but time, by precision and name of the resource; of several models of devices
-            where it is most.
+        resources: what it uses of every resource except time, by precision and name; of several models of devices, the
+            highest value.
     """
 
     name: str
@@ -96,7 +96,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class ResourceResult:
-    """What was asked of a resource, and what the winner uses of it.
+    """The target or limit of a resource, and what the winner uses of it.
 
     Attributes:
         objective: the target, or the limit.
@@ -131,8 +131,7 @@ class ResourceResult:
             ValueError, LookupError, ConfigError: when it is something else.
         """
         name = str(record["resource"])
-        if name not in RESOURCES:
-            raise ValueError(f"expected a resource of {', '.join(RESOURCES)}, received {name!r:.80}")
+        check_resource(name)
         objective = Objective(name, number(record["target"]), number(record["beta"]), bool(record["limit"]))
         return cls(objective, _use(record))
 
@@ -414,7 +413,7 @@ class RunResult:
         further: on further models of devices, each with a target of its own.
         quantization: how the delivered file was quantised; None for float32, and in earlier results.
         noisiest_layers: of the delivered file, those that quantisation harms most, in words; the manifest has all.
-        resources: what was asked of others than time.
+        resources: targets and limits of resources other than time.
     """
 
     target_ms: float
@@ -469,13 +468,13 @@ class RunResult:
     def outcome(self) -> Outcome:
         """Whether the winner is as fast as asked: known only where its interval is on one side of the target.
 
-        On several models of devices, it has to be so on each; and limits of other resources have to be kept to.
+        On several models of devices, it has to hold on each; and limits of other resources have to be met.
         """
         return _worst([*self._time_outcomes, *self._resource_outcomes])
 
     @property
     def limit_outcome(self) -> Outcome:
-        """As `outcome`, of what is a hard limit alone."""
+        """As `outcome`, but of hard limits only."""
         return _worst([*(self._time_outcomes if self.hard_limit else ()), *self._resource_outcomes])
 
     @property

@@ -1,7 +1,7 @@
-"""`TargetGroup`: the folder of searches for several targets, or of one network scaled to them, a run folder for each.
+"""`TargetGroup`: the folder of searches for several targets, or of one network scaled to several; a run for each.
 
 targets.json          the targets, and the settings that all have in common
-stages/               of a network that is scaled, what was measured and decided for all of them, see `scaling.study`
+stages/               for a scaled network, what was measured and decided for all targets, see `scaling.study`
 warm-up/              the search's state before its controller learns, which is the same for all
 measurements.sqlite   latencies of all, see `latency.cache`
 5ms/, 10ms/ ...       a run per target, complete in itself but for these two
@@ -34,13 +34,13 @@ _FILE = "targets.json"
 
 @dataclass(frozen=True)
 class TargetResult:
-    """What became of one target.
+    """The result for one target.
 
     Attributes:
-        target_ms: what was asked for.
+        target_ms: the target.
         folder: of its run.
-        result: what was found; None when nothing meets the target.
-        problem: why there is none; None when there is.
+        result: what was found; None if nothing meets the target.
+        problem: why there is no result; None if there is one.
     """
 
     target_ms: float
@@ -57,7 +57,7 @@ class TargetGroup:
         folder: of the group.
         targets_ms: ascending.
         config: settings of all; its target is none of theirs.
-        searches: whether the runs search; not where they deliver scaled versions of a network that was found.
+        searches: whether the runs search; false if they deliver scaled versions of a network that was found.
     """
 
     folder: Path

@@ -1,1 +1,1 @@
-"""Latency-aware compound scaling: one network of a search, made deeper, wider and finer, for a family of latencies."""
+"""Latency-aware compound scaling: depth, width and input size of one network, scaled to several latencies."""

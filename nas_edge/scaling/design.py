@@ -1,9 +1,9 @@
-"""Which scaled networks are measured to fit a law: each axis alone, then those that tell most of all terms together.
+"""Which scaled networks are measured to fit a law: each axis alone, then those most informative about all terms.
 
-The network that was found, each axis alone as far as the targets reach, and then in turn the one whose latency is
-known least, given those before, if the law had all squares and products (a D-optimal design, chosen greedily: Fedorov,
-"Theory of Optimal Experiments", 1972). Like candidates, they are nowhere less than the one that was found, or nowhere
-more: what a deep and narrow one takes says little of what is wanted. All follows from the network and the targets.
+First the network that was found, then each axis alone as far as the targets reach, then repeatedly the network whose
+latency is the most uncertain given those before, for a law with all squares and products (a greedy D-optimal design:
+Fedorov, "Theory of Optimal Experiments", 1972). Like candidates, sampled networks grow on all axes or shrink on all: a
+deep and narrow one says little about the candidates. The sample follows from the network and the targets alone.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from nas_edge.scaling.grid import AXES, BoolArray, FloatArray, Grid, at, grows, 
 from nas_edge.spaces.decisions import Architecture
 
 NETWORKS = 14
-# How far around the targets, and from the network that was found, multiply-adds are varied at least.
+# Factors by which multiply-adds are varied: beyond the targets, and at least around the network that was found.
 _MARGIN, _LEAST = 1.3, 2.0
 _PRIOR = 1e-3
 
 
 def sample(grid: Grid, base_ms: float, targets_ms: Sequence[float], count: int = NETWORKS) -> list[Architecture]:
-    """The networks to measure, the one that was found first.
+    """The networks to measure, beginning with the one that was found.
 
     Args:
-        grid: of all.
-        base_ms: latency of the one that was found.
-        targets_ms: latencies that are wanted.
-        count: how many, at least `2 * len(AXES) + 1` to have each axis alone in both directions.
+        grid: all scaled versions.
+        base_ms: latency of the network that was found.
+        targets_ms: latencies to meet.
+        count: how many; at least `2 * len(AXES) + 1` to vary each axis alone in both directions.
     """
     low = min(-math.log(_LEAST), math.log(min(targets_ms) / base_ms / _MARGIN))
     high = max(math.log(_LEAST), math.log(max(targets_ms) / base_ms * _MARGIN))
@@ -55,7 +55,7 @@ def sample(grid: Grid, base_ms: float, targets_ms: Sequence[float], count: int =
 
 
 def alone(grid: Grid, architecture: Architecture) -> int | None:
-    """The axis that a network differs in from the one that was found, if it is a single one."""
+    """The axis on which a network differs from the one that was found, if there is exactly one."""
     differing = [i for i in range(len(AXES)) if architecture.choices[i] != grid.base.choices[i]]
     return differing[0] if len(differing) == 1 else None
 
@@ -65,7 +65,7 @@ def _between(growth: FloatArray, low: float, high: float) -> BoolArray:
 
 
 def _alone(grid: Grid, within: Sequence[Architecture]) -> Iterator[Architecture]:
-    """The furthest along each axis, up and down; where no step is within, the nearest one beyond."""
+    """The furthest step within range along each axis, up and down; if none is within, the nearest one beyond."""
     inside = set(within)
     for axis in range(len(AXES)):
         base = grid.base.choices[axis]
@@ -76,7 +76,7 @@ def _alone(grid: Grid, within: Sequence[Architecture]) -> Iterator[Architecture]
 
 
 def _all_terms(points: FloatArray) -> FloatArray:
-    """The terms of a law with all squares and products, of about the same size each, `[n, 10]`."""
+    """The terms of a law with all squares and products, each scaled to about the same size, `[n, 10]`."""
     unit = points / np.maximum(np.abs(points).max(axis=0), 1e-9)
     pairs = [unit[:, i] * unit[:, j] for i in range(unit.shape[1]) for j in range(i, unit.shape[1])]
     return np.stack([np.ones(len(unit)), *unit.T, *pairs], axis=1)

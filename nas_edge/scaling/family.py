@@ -32,20 +32,17 @@ from nas_edge.runs.reselect import CHOSEN
 from nas_edge.runs.result import LatencyEstimate, RunResult, read_result
 from nas_edge.runs.run import CHANGEABLE, Run, RunFolderError, differing_settings
 from nas_edge.runs.targets import TargetGroup, TargetResult
-from nas_edge.scaling.grid import Grid, Scale
+from nas_edge.scaling.grid import POINT, Grid, Scale
 from nas_edge.scaling.study import TRAINED, Study
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES, NetworkSpaceSettings
-from nas_edge.spaces.decisions import Architecture, NetworkSpace
+from nas_edge.spaces.decisions import NetworkSpace
 from nas_edge.stages.choosing import check_delivery
 from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import Bench, RunContext, make_space, open_bench, open_task
 from nas_edge.stages.delivering import deliver
 from nas_edge.stages.sessions import add_session
 from nas_edge.tasks.base import NetworkTask, TaskData
-
-# The one point of a space of a scaled network.
-_POINT = Architecture((0, 0))
 
 
 def scale_run(
@@ -56,7 +53,7 @@ def scale_run(
     reporter: Reporter,
     trained: int = TRAINED,
 ) -> tuple[Path, list[TargetResult]]:
-    """Scales the network that a run delivered to each of several latencies, and delivers these.
+    """Scales the network that a run delivered to each of several latencies, and delivers the results.
 
     It may be stopped, and continued with the same arguments.
 
@@ -69,19 +66,20 @@ def scale_run(
         trained: how many candidates are trained briefly, over all targets.
 
     Returns:
-        The folder of the family, and what became of each target, in ascending order.
+        The folder of the family, and the result for each target, in ascending order of targets.
 
     Raises:
-        ConfigError, SpaceError: when the network or the settings are not such that it can be scaled.
+        ConfigError, SpaceError: when the network cannot be scaled with these settings.
         RunError: when the run, its data or the folder cannot be used.
         InfeasibleError, UnreliableLatencyError, TrainingError, ExportError, DeviceError: see there.
     """
-    searched, given = Run.open(folder), () if out is None else ("--out", out)
+    searched = Run.open(folder)
+    given: tuple[object, ...] = () if out is None else ("--out", out)
     out = out or searched.path("scaled")
     task = open_task(searched.config)
     found = read_result(searched)
     if not isinstance(task, NetworkTask):
-        raise RunFolderError(f"{folder} searched a table of results: there is no network to scale")
+        raise RunFolderError(f"{folder} searched a table of results, so there is no network to scale")
     if found is None:
         raise RunFolderError(f"{folder} is not finished", fix=f"to finish it: {command('search', '--resume', folder)}")
     searched.config.search.connect_processes()
@@ -105,10 +103,10 @@ def scale_run(
 
 
 class _Family:
-    """The study and the networks that come of it.
+    """The study and the networks that it leads to.
 
     Args:
-        context: of the folder that they have in common.
+        context: of the folder that they share.
         group: that folder.
         trained: see `scale_run`.
     """
@@ -129,7 +127,7 @@ class _Family:
         self._data_at = data_at
 
     def deliver(self) -> list[TargetResult]:
-        """Does whatever of it was not done yet."""
+        """Does whatever is not done yet."""
         context, group = self._context, self._group
         add_session(context)
         with continuing(context):
@@ -164,7 +162,7 @@ class _Family:
     def _delivered(self, run: Run, config: RunConfig, member: _Member) -> RunResult:
         """Trains and bundles one of the family, in its run."""
         whole, grid, scale = self._context, self._grid, member.scale
-        run.once(CHOSEN, lambda: {"schema_version": 1, "architecture": str(_POINT), **member.content})
+        run.once(CHOSEN, lambda: {"schema_version": 1, "architecture": str(POINT), **member.content})
         context = replace(whole, run=run, config=config, data=self._data_at(scale.input_size), space=grid.space(scale))
         whole.reporter.say(f"{config.target.latency_ms:g} ms: {scale}: {run.folder}")
         return carry_out(context, lambda context: _deliver(context, member, whole.bench))
@@ -176,10 +174,10 @@ class _Member:
 
     Attributes:
         scale: of the network.
-        predicted_ms: latency by the law, from before it was measured.
+        predicted_ms: latency by the law, from before the network was measured.
         interval_ms: its 95% interval.
-        networks: that the law was fitted to.
-        content: of the study, as it stands there.
+        networks: how many the law was fitted to.
+        content: the entry of the study.
     """
 
     scale: Scale
@@ -190,7 +188,7 @@ class _Member:
 
 
 def _members(study: Mapping[str, Any], group: TargetGroup) -> list[_Member | str]:
-    """What the study found for each target; why there is nothing, as a text."""
+    """What the study found for each target; as a text, why it found nothing."""
     found: list[_Member | str] = []
     try:
         networks = int(study["law"]["networks"])
@@ -205,18 +203,18 @@ def _members(study: Mapping[str, Any], group: TargetGroup) -> list[_Member | str
             raise ValueError(f"expected {len(group.targets_ms)} members, received {len(found)}")
     except (LookupError, TypeError, ValueError) as error:
         raise RunFolderError(
-            f"{group.folder / 'stages/scaling.json'} is damaged: {error}", fix="remove it to have it made again"
+            f"{group.folder / 'stages/scaling.json'} is damaged: {error}", fix="remove it, and it is made again"
         ) from None
     return found
 
 
 def _deliver(context: RunContext, member: _Member, bench: Bench) -> RunResult:
-    network = context.space.build(_POINT).needed_network()
+    network = context.space.build(POINT).needed_network()
     predicted = LatencyAnswer.estimated(LatencyKind.PREDICTED, member.predicted_ms, member.interval_ms)
-    # The quality of a short training is told by the study: it is none of a search.
-    trial = Trial(0, 0, _POINT, None, predicted, None, None)
-    contender = Contender("winner", str(_POINT), None, network)
-    source = f"a law of {member.networks} scaled networks on {bench.finalists_source.name}"
+    # Without a quality: that of a short training, which the study reports, is not comparable with a search's.
+    trial = Trial(0, 0, POINT, None, predicted, None, None)
+    contender = Contender("winner", str(POINT), None, network)
+    source = f"a scaling law fitted to {member.networks} networks on {bench.finalists_source.name}"
     estimate = LatencyEstimate(source, member.predicted_ms, LatencyKind.PREDICTED, member.interval_ms)
     assert context.config.target.latency_ms is not None
     return deliver(context, context.config.target.latency_ms, trial, [contender], estimate)
@@ -230,18 +228,18 @@ def _settings(
     change: Callable[[RunConfig], RunConfig],
     targets_ms: Sequence[float],
 ) -> RunConfig:
-    """The settings of all of the family, with the network that was found in place of the space.
+    """The settings of the whole family, whose space is the network that was found.
 
     Raises:
-        ConfigError, SpaceError: when it cannot be scaled with them.
+        ConfigError, SpaceError: when it cannot be scaled with these settings.
     """
     config = change(searched)
     check_delivery(searched, config)
     _check(config)
     space = make_space(searched, task, data)
     if not isinstance(space, NetworkSpace) or not isinstance(searched.space, NetworkSpaceSettings):
-        raise SpaceError(f"{space.name} has no template of its networks, so they cannot be scaled")
-    # Named in the space as it is without what some hardware cannot run, which keeps values and not their places.
+        raise SpaceError(f"networks of {space.name} cannot be scaled: the space has no template")
+    # The run's space may lack choices that its hardware cannot run, so choices are carried over by value, not by index.
     chosen = space.parse(architecture).choices
     values = {d.path: d.choices[choice] for d, choice in zip(space.decisions, chosen, strict=True)}
     whole = SPACES.make(searched.space, task.outputs(data), data.preprocessing.shape[2])
@@ -256,29 +254,36 @@ def _settings(
         },
         "target.latency_ms": targets_ms[0],
         "export.weights": "scratch",
-        "device.timing_inputs": 0,  # images of one size fit networks of no other
+        "device.timing_inputs": 0,  # validation images have a single size
     }
     return load_config(flags=flags, base=config)
 
 
 def _check(config: RunConfig) -> None:
-    """Refuses settings with which no network can be scaled."""
+    """Refuses settings that scaled networks do not support."""
+    if config.joint.widens:
+        raise ConfigError(
+            f"networks of a joint search (joint.kind={config.joint.kind}) cannot be scaled",
+            fix="scale the network of a search without --joint",
+        )
     if config.device.targets:
-        raise ConfigError("scaling takes devices of one model; this run has several (device.targets)")
+        raise ConfigError("scaling requires devices of one model; this run has several (device.targets)")
     if config.training.teacher is not None:
         raise ConfigError(
-            f"training.method={config.training.method} learns from a network of one input size",
+            f"training.method={config.training.method} cannot train them: its teacher has a single input size",
             fix="choose another, for example --set training.method=standard",
         )
     if config.training.epochs == 0:
-        raise ConfigError("scaled networks have no shared weights to start from", fix="give training.epochs a number")
+        raise ConfigError(
+            "scaled networks have no shared weights to start from", fix="set training.epochs to 1 or more"
+        )
 
 
 def _open_group(out: Path, config: RunConfig, targets_ms: Sequence[float], reporter: Reporter) -> TargetGroup:
     """The folder of the family, new or as it was left.
 
     Raises:
-        ConfigError: when a setting differs that may not.
+        ConfigError: when a setting differs that cannot change.
         RunError: when it holds something else.
     """
     if not (out / "targets.json").exists():

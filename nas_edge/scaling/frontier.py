@@ -1,14 +1,14 @@
-"""Which scaled networks come into question for a latency: the largest that meet it, and of these what published rules
-and the device itself speak for.
+"""Which scaled networks are candidates for a latency: among the largest that meet it, those suggested by the device and
+by published rules.
 
-A network that is at least as deep, as wide and as fine as another is at least as good, so only those are candidates of
-which no axis can be taken further. Which of them is the best, accuracies have to tell. Those that are tried:
+A network that is no smaller than another on any axis is at least as accurate, so candidates are networks of which no
+axis can be increased further. Which of them is best is for accuracies to decide. Those that are tried:
 
-    most multiply-adds        what the device computes most of in the time
-    EfficientNet              the rule found for accuracy and multiply-adds
-    EfficientNet-X, GPU, TPU  rules found for accuracy and latency of an accelerator: deeper, hardly finer
+    most multiply-adds        the most computation that the device does in the time
+    EfficientNet              the rule optimised for accuracy and multiply-adds
+    EfficientNet-X, GPU, TPU  rules optimised for accuracy and latency of an accelerator: deeper, hardly larger inputs
 
-A network grows in all directions or shrinks in all: none is traded for another, unless nothing else comes close to the
+A network grows on all axes or shrinks on all: one axis is not traded for another unless nothing else comes close to the
 latency.
 """
 
@@ -23,12 +23,12 @@ from nas_edge.scaling.grid import BoolArray, FloatArray, Grid, grows, shrinks
 from nas_edge.spaces.decisions import Architecture
 from nas_edge.spaces.published import SCALED_FAMILIES
 
-# How far below the latency a candidate may be, as long as there are closer ones.
+# How far below the latency a candidate may be, unless there are no closer ones.
 BAND = 0.05
 
 
 def direction(family: str) -> FloatArray:
-    """In which proportion a published family grows: logarithms of depth, width and input size, of length 1, `[3]`."""
+    """The direction in which a published family grows: a unit vector, logarithms of depth, width and input size."""
     first, *_, last = SCALED_FAMILIES[family]
     grown = np.array(
         [
@@ -44,13 +44,13 @@ def direction(family: str) -> FloatArray:
 def candidates(
     grid: Grid, latencies_ms: FloatArray, limit_ms: float, count: int, excluded: Collection[Architecture] = ()
 ) -> list[Architecture]:
-    """The networks to try for a latency, at most so many.
+    """The networks to try for a latency.
 
     Args:
-        grid: of all.
+        grid: all scaled versions.
         latencies_ms: predicted for every point, `[depths, widths, input sizes]`.
         limit_ms: what the prediction may not exceed.
-        count: how many.
+        count: how many at most.
         excluded: those that were tried already.
     """
     largest = maximal(latencies_ms <= limit_ms)
@@ -71,8 +71,8 @@ def candidates(
 
 
 def maximal(feasible: BoolArray) -> BoolArray:
-    """The points of which no axis can be taken further and stay feasible, `[depths, widths, input sizes]`."""
-    beyond = feasible.copy()  # this point or one that is nowhere less
+    """The feasible points that are infeasible after any increase of an axis, `[depths, widths, input sizes]`."""
+    beyond = feasible.copy()  # this point, or one that is no smaller on any axis, is feasible
     for axis in range(beyond.ndim):
         beyond = np.flip(np.logical_or.accumulate(np.flip(beyond, axis), axis=axis), axis)
     dominated = np.zeros_like(feasible)
@@ -85,10 +85,10 @@ def maximal(feasible: BoolArray) -> BoolArray:
 
 
 def _scores(grid: Grid) -> Iterator[FloatArray]:
-    """What speaks for each point, by each rule."""
+    """Scores of all points, by each rule."""
     yield grid.macs_growth
     length = np.linalg.norm(grid.points, axis=-1)
     for family in SCALED_FAMILIES:
         along = grid.points @ direction(family)
-        # The cosine of the angle to the rule; the network itself is on the way of any.
+        # The cosine of the angle to the rule; the network that was found is on every rule's way.
         yield np.where(length > 0, np.abs(along) / np.maximum(length, 1e-12), 1.0)

@@ -1,8 +1,8 @@
-"""`Grid`: the scaled versions of a network that there are, as a space of three decisions: depth, width, input size.
+"""`Grid`: all scaled versions of a network, as a space of three decisions: depth, width, input size.
 
-Steps are those that make a difference: layers are whole, widths multiples of 8, and input sizes multiples of the stride
-at which the network ends. A latency follows what a step does, not what it is called, so each has its *growth*: by what
-factor that axis alone, all else as in the network that was found, multiplies the multiply-adds.
+Only steps that make a difference are offered: layers are whole, widths are multiples of 8, and input sizes multiples of
+the network's total stride. Latency depends on the effect of a step, not on its nominal factor, so each step has a
+*growth*: the factor of the multiply-adds when this axis alone is changed in the network that was found.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 AXES = ("depth", "width", "input_size")
 DEPTHS = tuple(step / 10 for step in range(5, 41))
 WIDTHS = (*(step / 8 for step in range(4, 17)), 2.25, 2.5, 2.75, 3.0)
-# Of the input size that the network was found at.
+# As multiples of the input size at which the network was found.
 LEAST_INPUT, LARGEST_INPUT = 0.5, 2.5
 
-# Multiply-adds grow with the square of width and input size: a factor of either has the square root of that growth.
+# Multiply-adds grow with the square of width and input size, so the factor of either is the square root of the growth.
 _POWERS = {"depth": 1.0, "width": 0.5, "input_size": 0.5}
 # The one point of a space of a scaled network.
-_POINT = Architecture((0, 0))
-# An input at which every layer still has more than one place.
+POINT = Architecture((0, 0))
+# An input at which every feature map still has more than one pixel.
 _LARGE_INPUT = 1024
 
 
@@ -46,8 +46,8 @@ class Scale:
     """How a network is scaled.
 
     Attributes:
-        depth: times its layers.
-        width: times its widths.
+        depth: factor of the number of layers.
+        width: factor of widths.
         input_size: side of the square input, pixels.
     """
 
@@ -73,7 +73,7 @@ class Grid(SearchSpace):
 
     def __init__(self, config: RunConfig, outputs: int, channels: int) -> None:
         self._config, self._outputs, self._channels = config, outputs, channels
-        # Whether some hardware runs every operator takes long to find out, and does not decide how networks grow.
+        # Checking operators against a hardware profile is slow, and does not affect how networks grow.
         anywhere = config.export.model_copy(update={"hardware": None})
         self._anywhere = config.model_copy(update={"export": anywhere})
         self._plain: dict[Scale, NetworkSpec] = {}
@@ -92,10 +92,10 @@ class Grid(SearchSpace):
             ),
         )
         if self.size == 1:
-            raise SpaceError("the network has no blocks of layers to scale, and one input size alone")
+            raise SpaceError("the network cannot be scaled: it has no blocks of layers, and a single input size")
 
     def scale(self, architecture: Architecture) -> Scale:
-        """What a point of the grid stands for."""
+        """The scale that a point of the grid stands for."""
         self.check(architecture)
         depth, width, input_size = (
             decision.choices[choice] for decision, choice in zip(self.decisions, architecture.choices, strict=True)
@@ -107,18 +107,18 @@ class Grid(SearchSpace):
         return _scaled(self._config, scale)
 
     def space(self, scale: Scale) -> NetworkSpace:
-        """The space of such a run, of which the network is the one point."""
+        """The space of such a run, whose only point is the network."""
         return self._space(self._config, scale)
 
     def build(self, architecture: Architecture) -> Design:
         """See `SearchSpace`."""
         scale = self.scale(architecture)
         if scale not in self._networks:
-            self._networks[scale] = self.space(scale).decode(_POINT)
+            self._networks[scale] = self.space(scale).decode(POINT)
         return Design(self._networks[scale])
 
     def analysis(self, architecture: Architecture) -> Analysis:
-        """What the network costs, where no hardware asks for another."""
+        """The cost of the network, without changes for `export.hardware`."""
         return analyze(self._network(self.scale(architecture)))
 
     @cached_property
@@ -128,9 +128,9 @@ class Grid(SearchSpace):
 
     @cached_property
     def factors(self) -> tuple[FloatArray, ...]:
-        """By axis, the natural logarithm of what each step multiplies depth, width or input size by, `[steps]` each.
+        """By axis, the natural logarithm of each step's effective factor of depth, width or input size, `[steps]` each.
 
-        It is what the steps come to, measured by the multiply-adds of the whole network.
+        Effective factors are derived from the multiply-adds of the whole network.
         """
         return self._growth(lambda analysis: analysis.macs, _POWERS)
 
@@ -141,13 +141,13 @@ class Grid(SearchSpace):
 
     @cached_property
     def macs_growth(self) -> FloatArray:
-        """The logarithm of about what a point multiplies the multiply-adds by, `[depths, widths, input sizes]`."""
+        """The logarithm of each point's approximate factor of multiply-adds, `[depths, widths, input sizes]`."""
         growth: FloatArray = self.points @ np.array([1 / _POWERS[axis] for axis in AXES])
         return growth
 
     @cached_property
     def parameters(self) -> FloatArray:
-        """About how many parameters a point has, `[depths, widths, input sizes]`."""
+        """The approximate number of parameters of each point, `[depths, widths, input sizes]`."""
         growth = self._growth(lambda analysis: analysis.parameters, dict.fromkeys(AXES, 1.0))
         grown: FloatArray = np.exp(np.add.reduce(np.meshgrid(*growth, indexing="ij")))
         parameters: FloatArray = grown * self.analysis(self.base).parameters
@@ -174,11 +174,11 @@ class Grid(SearchSpace):
 
     def _network(self, scale: Scale) -> NetworkSpec:
         if scale not in self._plain:
-            self._plain[scale] = self._space(self._anywhere, scale).decode(_POINT)
+            self._plain[scale] = self._space(self._anywhere, scale).decode(POINT)
         return self._plain[scale]
 
     def _distinct(self, values: Iterable[float], scale: Callable[[float], Scale]) -> tuple[float, ...]:
-        """Those that make different networks, of equals the one nearest to 1."""
+        """The values that make different networks; of several for the same network, the one nearest to 1."""
         kept: dict[str, float] = {}
         for value in sorted(values, key=lambda value: abs(math.log(value))):
             kept.setdefault(self._network(scale(value)).fingerprint, value)
@@ -194,7 +194,7 @@ def _scaled(config: RunConfig, scale: Scale) -> RunConfig:
 
 
 def input_sizes(found: int, stride: int) -> tuple[int, ...]:
-    """Input sizes that a network may have: what it was found at, and multiples of its stride around that."""
+    """The input sizes to offer: the original one, and multiples of the network's stride around it."""
     first, last = math.ceil(LEAST_INPUT * found / stride), math.floor(LARGEST_INPUT * found / stride)
     return tuple(sorted({found, *(step * stride for step in range(max(1, first), last + 1))}))
 
@@ -206,14 +206,14 @@ def at(array: FloatArray, architectures: Sequence[Architecture]) -> FloatArray:
 
 
 def grows(grid: Grid) -> BoolArray:
-    """The points that are nowhere less than the network that was found."""
+    """The points that are no smaller than the network that was found, on any axis."""
     at_least = [np.arange(len(d.choices)) >= base for d, base in zip(grid.decisions, grid.base.choices, strict=True)]
     found: BoolArray = np.logical_and.reduce(np.meshgrid(*at_least, indexing="ij"))
     return found
 
 
 def shrinks(grid: Grid) -> BoolArray:
-    """The points that are nowhere more."""
+    """The points that are no larger than the network that was found, on any axis."""
     at_most = [np.arange(len(d.choices)) <= base for d, base in zip(grid.decisions, grid.base.choices, strict=True)]
     found: BoolArray = np.logical_and.reduce(np.meshgrid(*at_most, indexing="ij"))
     return found

@@ -1,12 +1,12 @@
-"""`Law`: how the latency of a network follows depth, width and input size on one device.
+"""`Law`: how the latency of a network depends on depth, width and input size on one device; a scaling law.
 
     ln t = c + a ln d + b ln w + g ln r [+ h ln max(1, parameters / memory)] [+ products of these]
 
-With all exponents known, what a factor costs is known: doubling the width takes `2 ** b` times as long. Where
-parameters no longer fit the memory on the chip they travel in every inference, which is a bend in the law, the term in
-h. Where the law is off by more than 10% the product of two logarithms is added that mends most, as long as that is so.
+The exponents give the cost of each factor: at twice the width, a network takes `2 ** b` times as long. Parameters that
+do not fit the on-chip memory are transferred in every inference, which bends the law: the term in h. While the error is
+above 10%, the product of two logarithms that reduces it most is added.
 
-Source: Li et al., CVPR 2021 (arXiv:2102.05610), that latency does not follow multiply-adds; the form is our own.
+Source: Li et al., CVPR 2021 (arXiv:2102.05610), that latency is not proportional to multiply-adds; the form is our own.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ FloatArray: TypeAlias = NDArray[np.float64]
 Term: TypeAlias = tuple[int, ...]
 
 COLUMNS = ("depth", "width", "input_size", "memory")
-# A law whose error at networks left out is larger gets another term.
+# A law with a larger leave-one-out error gets another term.
 MOST_ERROR = 0.10
-# Networks beyond the coefficients, or an error cannot be told.
+# More networks than coefficients, by this many, are needed to estimate an error.
 _SPARE = 2
-# Below that a column does not vary.
+# A column with a smaller range is constant.
 _CONSTANT = 1e-6
 
 
@@ -39,8 +39,8 @@ class Law:
     Attributes:
         terms: see `Term`.
         coefficients: one per term.
-        error: of the networks it is fitted to, each left out in turn: root of the mean square, relatively.
-        networks: how many these are.
+        error: leave-one-out error, the root mean square of relative errors.
+        networks: how many it is fitted to.
         spread: standard deviation of ln t around the law.
         inverse: of the normal equations, `[terms, terms]`.
     """
@@ -100,7 +100,7 @@ def fit(points: FloatArray, latencies_ms: Sequence[float]) -> Law:
     varying = [column for column in range(points.shape[1]) if np.ptp(points[:, column]) > _CONSTANT]
     terms: tuple[Term, ...] = ((), *((column,) for column in varying))
     if len(points) < len(terms) + _SPARE:
-        raise ValueError(f"a law of {len(terms)} coefficients takes {len(terms) + _SPARE} networks")
+        raise ValueError(f"a law of {len(terms)} coefficients requires {len(terms) + _SPARE} networks")
     target: FloatArray = np.log(np.asarray(latencies_ms, float))
     law = _fitted(terms, points, target)
     products: list[Term] = list(combinations_with_replacement([column for column in varying if column < 3], 2))

@@ -1,18 +1,18 @@
 """The study behind a family: from one network of a search to a scaled one for each latency.
 
-    sample     the network and some scaled versions of it, untrained, are measured, and a law is fitted to them
-    frontier   for each target, candidates that the law puts just below it are measured; the law learns from them
-    training   candidates are trained briefly: of those for one target the most accurate is taken, once it has been
-               measured another time and still meets it
+    sample     the network and some untrained scaled versions of it are measured, and a law is fitted to them
+    frontier   for each target, candidates that the law predicts just below it are measured, and the law is refitted
+    training   candidates are trained briefly; for each target, the most accurate one that meets it when measured again
+               is taken
 
-Candidates for one target take about as long as each other, so short trainings compare like with like: across targets
-they would favour small networks. All that is measured or trained is kept in journals of the run, and all that is
-decided follows from them, so a study that was stopped goes on where it was.
+Candidates for one target are about equally fast, so their short trainings are comparable; between targets, short
+trainings would favour small networks. All measurements and trainings are kept in journals of the run, and every
+decision follows from these, so a study that was stopped continues where it was.
 
     stages/scaling.jsonl           latencies of sample and candidates
     stages/scaling_quality.jsonl   qualities of candidates
     stages/scaling_again.jsonl     the second measurement of those that were chosen
-    stages/scaling.json            what the study came to
+    stages/scaling.json            the result of the study
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from nas_edge.tasks.base import TaskData
 from nas_edge.text import answer_text, kind_suffix
 
 LATENCIES, QUALITIES, AGAIN = (f"stages/{name}.jsonl" for name in ("scaling", "scaling_quality", "scaling_again"))
-# Candidates that are trained, over all targets by default, and for one of them at most.
+# Candidates to train: over all targets by default, and at most for one target.
 TRAINED, PER_TARGET = 8, 5
-# How often candidates are sought with what was measured before.
+# Rounds of proposing and measuring candidates.
 _ROUNDS = 5
-# Of the epochs of a whole training.
+# Share of the epochs of a full training.
 SHORT = 1 / 8
-# Latencies per multiply-add are compared where an axis has made these so many times as many.
+# Latencies per multiply-add are compared after one axis has multiplied the multiply-adds by this factor.
 _COMPARED_AT = 4.0
 
 Measure = Callable[[Sequence[Architecture]], list[Trial]]
@@ -65,8 +65,8 @@ class Tried:
 
     Attributes:
         target_ms: the target.
-        predicted_ms: what the law said before it was measured.
-        interval_ms: the 95% interval of that.
+        predicted_ms: the law's prediction from before it was measured.
+        interval_ms: the 95% interval of the prediction.
         trial: with its latency and, once it was trained, its quality.
     """
 
@@ -105,7 +105,7 @@ class Study:
         self._measured: dict[Architecture, Trial] = {}
 
     def conclude(self) -> dict[str, Any]:
-        """Makes the study; what it came to as JSON values, with a member or a problem for each target.
+        """Runs the study; returns its result as JSON values, with a member or a problem for each target.
 
         Raises:
             UnreliableLatencyError, InfeasibleError: when too few networks could be timed.
@@ -135,12 +135,12 @@ class Study:
 
     @contextmanager
     def _measuring(self, stage: str) -> Iterator[Measure]:
-        """Yields what measures networks side by side, but for those of before the study was stopped."""
+        """Yields a function that measures networks interleaved, except those measured before the study was stopped."""
         with kept_trials(self._context, stage) as kept, self._context.reporter.stage("measuring", None) as show:
             done = 0
 
             def asked(missing: Sequence[Architecture]) -> list[Trial]:
-                # From outside of the space: a point of the grid is none of the architectures that a table knows.
+                # Without an architecture: points of the grid are not architectures of the run's space.
                 futures = [self._source.submit(Candidate(self._grid.build(one))) for one in missing]
                 answers = [future.result() for future in futures]
                 return [Trial(0, 0, one, None, got, None, None) for one, got in zip(missing, answers, strict=True)]
@@ -156,7 +156,7 @@ class Study:
             yield measure
 
     def _sample(self, measure: Measure) -> Law:
-        """Measures the networks that a law is fitted to."""
+        """Measures the sample and fits a law to it."""
         grid = self._grid
         (base,) = measure([grid.base])
         self._keep([base])
@@ -170,7 +170,7 @@ class Study:
         except ValueError:
             raise self._untimed([base, *trials]) from None
         self._context.reporter.say(
-            f"a law of {law.networks} networks is off by {law.error:.1%} at those that are left out of it"
+            f"the scaling law fitted to {law.networks} networks has an error of {law.error:.1%} on held-out ones"
         )
         return law
 
@@ -178,9 +178,9 @@ class Study:
         failed = [trial.latency for trial in trials if trial.latency is not None and not trial.latency.ok]
         for answer in failed:
             if answer.verdict in BENCH_FAULTS:
-                problem = f"too few scaled networks could be timed; one of them: {answer.verdict}, {answer.detail}"
+                problem = f"too few scaled networks could be timed, for example: {answer.verdict}, {answer.detail}"
                 return UnreliableLatencyError(problem, answer.verdict)
-        why = f"; one of them: {failed[0].verdict}, {failed[0].detail}" if failed else ""
+        why = f", for example: {failed[0].verdict}, {failed[0].detail}" if failed else ""
         return InfeasibleError(f"too few scaled networks could be timed to fit a law{why}")
 
     def _keep(self, trials: Sequence[Trial]) -> None:
@@ -195,7 +195,7 @@ class Study:
         return fit(points, [trial.latency_ms or 0.0 for trial in timed])
 
     def _points(self) -> FloatArray:
-        """What the law goes by, of every point of the grid, `[depths, widths, input sizes, 4]`."""
+        """The inputs of the law for every point of the grid, `[depths, widths, input sizes, 4]`."""
         grid, hardware = self._grid, self._context.config.export.profile
         beyond: FloatArray = np.zeros(grid.points.shape[:-1])
         if hardware is not None and hardware.on_chip_bytes is not None:
@@ -234,7 +234,7 @@ class Study:
         return self._meets(one.trial, one.target_ms) and (latency_ms or 0.0) >= (1 - BAND) * one.target_ms
 
     def _best(self, tried: Sequence[Tried], target_ms: float, count: int, law: Law) -> list[Tried]:
-        """The candidates to train: those just below the target, else the slowest of all that meet it."""
+        """The candidates to train: those just below the target, else the slowest that meet it."""
         of_target = [one for one in tried if one.target_ms == target_ms and self._meets(one.trial, target_ms)]
         if close := [one for one in of_target if self._is_close(one)]:
             return close[:count]
@@ -249,7 +249,7 @@ class Study:
         ]
 
     def _trained(self, tried: Sequence[Tried]) -> list[Tried]:
-        """The candidates with their qualities after a short training each; without, where none has a rival."""
+        """The candidates with their qualities after short trainings; untrained if no target has more than one."""
         targets_ms = [one.target_ms for one in tried]
         if len(set(targets_ms)) == len(targets_ms):
             return list(tried)
@@ -288,7 +288,7 @@ class Study:
         return quality
 
     def _chosen(self, measure: Measure, target_ms: float, scored: Sequence[Tried]) -> Tried | None:
-        """The most accurate candidate that meets the target when it is measured again, else the fastest."""
+        """The most accurate candidate that meets the target when measured again, else the fastest."""
         of_target = [one for one in scored if one.target_ms == target_ms]
         again: list[Tried] = []
         for one in sorted(of_target, key=lambda one: -_quality_of(one)):
@@ -311,7 +311,7 @@ class Study:
     def _problem(self, target_ms: float) -> str:
         fastest = min(self._timed(), key=lambda trial: trial.latency_ms or math.inf)
         return (
-            f"no scaled network was found for {ms_text(target_ms)} ms; the fastest that was measured takes "
+            f"no scaled network was found for {ms_text(target_ms)} ms; the fastest one measured takes "
             f"{ms_text(fastest.latency_ms)} ms: {self._grid.scale(fastest.architecture)}"
         )
 
@@ -330,7 +330,7 @@ class Study:
         }
 
     def _told(self, one: Tried) -> dict[str, Any]:
-        """A candidate; its latency is that of its last measurement."""
+        """A candidate, with the latency of its last measurement."""
         return {
             "target_ms": one.target_ms,
             **self._described(one.trial.architecture),
@@ -344,10 +344,10 @@ class Study:
         return vars(self._grid.scale(architecture))
 
     def _per_mac(self, sampled: Sequence[Architecture]) -> dict[str, float]:
-        """By axis, latency per multiply-add once that axis alone has made these four times as many, as a factor.
+        """By axis, the factor of latency per multiply-add when that axis alone makes four times as many multiply-adds.
 
-        It is that of the largest network of the sample that differs in that axis alone, or else of the smallest, with
-        the exponent that it has carried to a factor of four.
+        Extrapolated from the largest network of the sample that differs on that axis alone or, if there is none, from
+        the smallest.
         """
         base, found = self._measured[self._grid.base], dict[str, float]()
         for axis, name in enumerate(AXES):

@@ -1,9 +1,9 @@
-"""Alternating search: networks are searched by trials; what is beside them is found by asking about all of it.
+"""Alternating search: networks are searched by trials, what is beside them (an accelerator) by enumeration.
 
-    search networks beside b0 | b1: best of all for the best network | search networks beside b1 | ...
+    search networks with b0 | b1: the best of all for the best network | search networks with b1 | ...
 
-Where a simulator answers for all accelerators at once, none of them needs to be sampled: the networks have all samples
-to themselves. A policy over both learns more slowly, see `docs/joint-search.md`; it may be chosen with
+Since a simulator answers for all accelerators at once, none of them needs to be sampled, and networks get all samples.
+A policy over both learns more slowly, see `docs/joint-search.md`; it can be chosen with
 `--method multi-trial --controller reinforce`.
 
 Source: NAHAS, arXiv:2102.08619, patent US20240005129A1, for the joint space; the alternation is the project's.
@@ -30,17 +30,17 @@ from nas_edge.spaces.decisions import Architecture
 
 @runtime_checkable
 class Enumerable(Protocol):
-    """A joint space that knows the best of all that may be beside a network."""
+    """A joint space that can find the best of all choices beside a network."""
 
     @property
     def first_beside(self) -> tuple[int, ...]:
-        """The choices beside the network that a search begins with."""
+        """The choices beside the network with which a search begins."""
 
     def best_beside(self, network: NetworkSpec, objectives: Sequence[Objective]) -> tuple[int, ...]:
-        """The choices that are best for a network.
+        """The best choices for a network.
 
         Args:
-            network: whatever its quality.
+            network: the network.
             objectives: resources with targets.
         """
 
@@ -50,13 +50,16 @@ class AlternatingSettings(MultiTrialSettings):
 
     method: str = Field("alternating", description="how architectures are evaluated")
     rounds: int = Field(
-        2, ge=1, le=1000, description="searches of networks, each beside what is best for the last one's"
+        2,
+        ge=1,
+        le=1000,
+        description="searches of networks; before each but the first, what is beside them is chosen again",
     )
 
     @model_validator(mode="after")
     def _has_steps(self) -> AlternatingSettings:
         if self.steps < self.rounds:
-            raise ValueError(f"rounds={self.rounds} requires as many steps at least; steps is {self.steps}")
+            raise ValueError(f"rounds={self.rounds} requires at least as many steps; steps is {self.steps}")
         return self
 
     @property
@@ -66,12 +69,12 @@ class AlternatingSettings(MultiTrialSettings):
 
 
 class AlternatingController(Controller):
-    """Proposes networks beside something that is held fixed, by a controller of its own for each round.
+    """Proposes networks while the choices beside them are fixed, with a new controller for each round.
 
     Args:
-        space: of both.
-        make: a controller of `space.networks`, as it is before its first step.
-        beside: the choices that are held fixed at first.
+        space: the joint space.
+        make: makes a fresh controller of `space.networks`.
+        beside: the choices that are fixed in the first round.
     """
 
     def __init__(self, space: JointSpace, make: Callable[[], Controller], beside: Sequence[int]) -> None:
@@ -81,18 +84,18 @@ class AlternatingController(Controller):
         self.name = f"alternating with {self._inner.name}"
 
     def begin(self, beside: Sequence[int], step: int, first: Architecture | None = None) -> None:
-        """Begins a round: what was learned held beside something else.
+        """Begins a round with a fresh controller, since what was learned was learned with other fixed choices.
 
         Args:
-            beside: the choices that are held fixed.
-            step: the round's first.
-            first: of both, whose network is proposed first.
+            beside: the choices that are fixed.
+            step: the round's first step.
+            first: an architecture of the joint space whose network is proposed first.
         """
         self.beside, self._first_step, self._first = tuple(beside), step, first
         self._inner = self._make()
 
     def propose(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        """Networks, all beside the same."""
+        """Networks with the fixed choices."""
         networks = self._inner.propose(n, rng)
         if self._first is not None:
             networks[0], _ = self._joint.split(self._first)
@@ -100,18 +103,18 @@ class AlternatingController(Controller):
         return [self._joint.join(network, self.beside) for network in networks]
 
     def update(self, outcomes: Sequence[Outcome], step: int) -> None:
-        """Tells what came of the networks."""
+        """Passes the outcomes of the networks on to the round's controller."""
         self._inner.update(
             [Outcome(self._of_network(one.proposal), one.reward, one.quality, one.usage) for one in outcomes],
             step - self._first_step,
         )
 
     def most_likely(self) -> Architecture:
-        """The round's most likely network."""
+        """The round's most likely network, with the fixed choices."""
         return self._joint.canonical(self._joint.join(self._inner.most_likely(), self.beside))
 
     def probabilities(self) -> dict[str, tuple[float, ...]] | None:
-        """Of the networks' decisions those of the round; of the others, which are fixed, one is certain."""
+        """The round's probabilities for the decisions of networks; 1 for fixed choices."""
         policy = self._inner.probabilities()
         if policy is None:
             return None
@@ -122,7 +125,7 @@ class AlternatingController(Controller):
         return {**policy, **fixed}
 
     def learning_rate(self, step: int) -> float | None:
-        """Of the round."""
+        """The learning rate of the round's controller."""
         return self._inner.learning_rate(step - self._first_step)
 
     def _of_network(self, proposal: Proposal) -> Proposal:
@@ -175,13 +178,13 @@ class AlternatingSearch(MultiTrialSearch):
         return report
 
     def _exchange(self, best: Architecture) -> None:
-        """Goes on beside what is best for a network; where that is what it is beside already, as before."""
+        """Continues with the best choices beside a network; without a new round if these are already fixed."""
         space = self.space
         assert isinstance(space, Enumerable)
         beside = space.best_beside(space.build(best).needed_network(), self.evaluator.objectives)
         if beside != self._alternating.beside:
             self._alternating.begin(beside, self.step, first=best)
-            self._best = None  # its reward there is not known yet
+            self._best = None  # its reward with the new choices is not known yet
 
     def _note(self, trial: Trial) -> None:
         if trial.reward is not None and (self._best is None or trial.reward > self._best[1]):

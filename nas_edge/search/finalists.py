@@ -156,7 +156,7 @@ def find_finalists(
 
 
 def _answer(loop: SearchLoop, candidate: Candidate, predicted_ms: float, simulates: bool) -> LatencyAnswer:
-    """What says more than latencies is a simulator: it costs nothing to ask, and a reward may go by the rest."""
+    """Simulators, which report more than latencies, are asked, since the reward may depend on the rest."""
     if simulates:
         return loop.evaluator.latency.submit(candidate).result()
     return LatencyAnswer.estimated(LatencyKind.PREDICTED, predicted_ms)

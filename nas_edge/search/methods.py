@@ -2,7 +2,7 @@
 
     one-shot      one set of shared weights for all architectures, see `one_shot.py`
     multi-trial   each architecture evaluated on its own, see `multi_trial.py`
-    alternating   likewise of networks, and what is beside them found by asking about all of it, see `alternating.py`
+    alternating   networks likewise, what is beside them by enumeration, see `alternating.py`
 
 A new method of this package is one file with its settings and a `SearchLoop`, and one line in `METHODS`. Other packages
 add theirs by entry points of the group `nas_edge.search_methods`. `nas_edge.testing.check_search_loop` checks what a
@@ -73,8 +73,8 @@ def make_controller(
     Args:
         settings: of the search.
         context: of the search.
-        space: where to propose, if not in all of the context's space.
-        steps: that it is made for, if not for those of the search.
+        space: where to propose, if not in the context's space.
+        steps: number of steps it is made for, if not those of the search.
     """
     form, objectives = REWARDS[settings.reward], tuple(context.objectives)
 
@@ -168,7 +168,7 @@ def _alternating(settings: AlternatingSettings, context: SearchContext) -> Searc
     space = context.space
     if not isinstance(space, JointSpace) or not isinstance(space, Enumerable):
         raise ConfigError(
-            f"an alternating search enumerates what is beside a network, which {space.name} does not allow",
+            f"an alternating search enumerates the choices beside a network, which {space.name} does not support",
             fix="use --method multi-trial, or --joint accelerator",
         )
     of_round = -(-settings.steps // settings.rounds)

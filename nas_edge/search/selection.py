@@ -16,8 +16,8 @@ visits of which 40% to 90% are quiet, a second measurement of as many visits had
 99% of the cases, and in half of them where the first interval just met it. What is known exactly, such as a look-up in
 a table, needs no room.
 
-Limits of other resources (`target.limits`) are kept to alike, without head-room; while none is met, the walk goes on
-from what is least beyond the limit that it is furthest beyond.
+Limits of other resources (`target.limits`) apply likewise, without head-room; until all limits are met, the walk goes
+on from the architecture that exceeds its most exceeded limit least.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Limits:
     Attributes:
         latency_ms: None for no limit.
         margin: see `select`.
-        resources: limits of others.
+        resources: limits of other resources.
     """
 
     latency_ms: float | None
@@ -79,7 +79,7 @@ class Limits:
         return self.latency_ms is not None or bool(self.resources)
 
     def fast_enough(self, trial: Trial) -> bool:
-        """Whether a trial meets that of the latency with its head-room."""
+        """Whether a trial meets the limit of the latency with its head-room."""
         if self.latency_ms is None:
             return True
         required = required_ms(trial, self.margin)
@@ -90,10 +90,7 @@ class Limits:
         return self.fast_enough(trial) and all(limit.allows(trial.usage) for limit in self.resources)
 
     def excess(self, trial: Trial) -> float:
-        """What a trial uses, as a share of the limit that it is furthest beyond; of the latency even if none limits it.
-
-        That of what is not known is infinite.
-        """
+        """The largest ratio of a trial's use to its limit; without any limit, the latency. Infinite if not known."""
         timed_ms = math.inf if trial.latency_ms is None else trial.latency_ms
         shares = [timed_ms / self.latency_ms] if self.latency_ms is not None else []
         usage = trial.usage or {}
@@ -237,7 +234,7 @@ def _too_large(nearest_one: Trial, limits: Limits) -> InfeasibleError:
     ]
     latency = "" if limits.latency_ms is None else f"{ms_text(limits.latency_ms)} ms and "
     return InfeasibleError(
-        f"no architecture that was evaluated meets {latency}the limits of other resources; the nearest has "
+        f"no architecture that was evaluated meets {latency}the limits of other resources; the closest has "
         f"{', '.join(beyond) or 'a higher latency'}: {nearest_one.architecture}. Start a new run with higher limits "
         "(--at-most), or with a smaller space"
     )
@@ -312,7 +309,7 @@ def _best_of(trials: Iterable[Trial], limits: Limits, count: int, quality_drifts
 
 
 def _nearest_to(trials: Iterable[Trial], limits: Limits) -> Trial | None:
-    """The one that is least beyond the limits."""
+    """The trial that exceeds the limits least."""
     known = [trial for trial in trials if limits.excess(trial) < math.inf]
     return min(known, key=limits.excess, default=None)
 

@@ -1,16 +1,16 @@
 """Block strings: networks of repeated layers as lines of text, for example `r2_k3_s22_e6_i16_o24_se0.25_noskip`.
 
-    r2      layers of the block; the first has its strides and reads what the block before makes
-    k3      side of the kernel
+    r2      number of layers; the first has the strides and the input filters of the block
+    k3      kernel size
     s22     strides of the first layer, vertical and horizontal
     e6      expansion ratio of an inverted bottleneck; 1 for a separable convolution, which expands nothing
-    i16     filters that the block reads
-    o24     filters that each of its layers makes
-    se0.25  squeeze-and-excitation, to so large a share of the filters that a layer reads; without it, none
-    noskip  no residuals; without it, a layer that makes as many filters as it reads, at strides of 1, has one
+    i16     input filters of the block
+    o24     output filters of each layer
+    se0.25  ratio of squeeze-and-excitation to a layer's input filters; without it, none
+    noskip  no residuals; without it, layers whose input and output have the same shape have one
 
 Two things have no published form, and the published reader refuses or misreads them: `conv` in place of `e` for full
-convolutions, gated by a share of the filters that they make; and `poolskip` for residuals whose shortcut is pooled.
+convolutions, whose gate's ratio is to their output filters; and `poolskip` for residuals whose shortcut is pooled.
 
 Source: tensorflow/tpu, `models/official/mnasnet/mnasnet_models.py`; MnasNet, arXiv:1807.11626.
 """
@@ -31,7 +31,7 @@ EXAMPLE = "r2_k3_s22_e6_i16_o24_se0.25_noskip"
 HEAD_WIDTH = 1280
 POOL_SIZE = 3
 
-# Far beyond any published network: a string may come from anywhere.
+# Strings may come from anywhere; these limits are far beyond any published network.
 MOST_CHARACTERS = 100
 MOST_BLOCKS = 100
 _MOST = {"r": 100, "k": 31, "s": 99, "e": 100, "i": 100_000, "o": 100_000}
@@ -43,16 +43,16 @@ _SKIP_TEXTS: dict[Skip, str] = {"none": "_noskip", "pool": "_poolskip", "identit
 
 @dataclass(frozen=True)
 class Block:
-    """What a block string says.
+    """A parsed block string.
 
     Attributes:
-        layers: how many there are.
-        kernel: side of the kernel.
+        layers: number of layers.
+        kernel: kernel size.
         strides: of the first layer.
         expansion: ratio of the inverted bottleneck, 1 for a separable convolution; None for a full one.
-        in_filters: that the block reads.
-        filters: that each layer makes.
-        squeezed: share of the filters to which squeeze-and-excitation squeezes; 0 without it.
+        in_filters: input filters of the block.
+        filters: output filters of each layer.
+        squeezed: ratio of squeeze-and-excitation; 0 without it.
         skip: the shortcut of layers that can have one.
     """
 
@@ -77,23 +77,23 @@ class Block:
         """Reads a block string.
 
         Raises:
-            SpaceError: when it is none.
+            SpaceError: when it is not a valid one.
         """
         found = _tokens(text)
         skips = [skip for skip, token in _SKIP_TEXTS.items() if token.removeprefix("_") in found]
         if len(skips) > 1:
-            raise _error(text, "noskip and poolskip exclude each other")
+            raise _error(text, "noskip and poolskip are mutually exclusive")
         if ("e" in found) == ("conv" in found):
-            raise _error(text, "it needs either e or conv")
+            raise _error(text, "it must have either e or conv")
         vertical, horizontal = divmod(_integer(text, found, "s"), 10)
         if vertical != horizontal or vertical == 0:
-            raise _error(text, "s needs two equal strides, as in s22")
+            raise _error(text, "s must be two equal strides, as in s22")
         squeezed = float(found.get("se", 0))
         if "se" in found and not 0 < squeezed <= 1:
-            raise _error(text, "se needs a share above 0, up to 1")
+            raise _error(text, "se must be a ratio above 0 and at most 1")
         kernel = _integer(text, found, "k")
         if kernel % 2 == 0:
-            raise _error(text, "k needs an odd number")
+            raise _error(text, "k must be odd")
         return cls(
             layers=_integer(text, found, "r"),
             kernel=kernel,
@@ -106,25 +106,25 @@ class Block:
         )
 
     def has_skip(self, number: int) -> bool:
-        """Whether a layer, numbered from 1, has a shortcut: its input and output have to be alike."""
+        """Whether a layer, numbered from 1, has a shortcut: its input and output must have the same shape."""
         alike = number > 1 or (self.strides == 1 and self.in_filters == self.filters)
         return self.skip != "none" and alike
 
 
 def _tokens(text: str) -> dict[str, str]:
-    """What stands behind each name, which may be nothing."""
+    """The value of each name; empty for names without one."""
     if len(text) > MOST_CHARACTERS:
         raise _error(text, f"it has more than {MOST_CHARACTERS} characters")
     found: dict[str, str] = {}
     for token in text.split("_"):
         match = _TOKEN.fullmatch(token)
         if match is None or match[1] not in (*_MOST, "se", "conv", "noskip", "poolskip"):
-            raise _error(text, f"{token!r} has no meaning")
+            raise _error(text, f"unknown part {token!r}")
         name, value = match[1], match[2] or ""
         if name in found:
             raise _error(text, f"{name} is given twice")
         if bool(value) != (name in _MOST or name == "se"):
-            raise _error(text, f"{name} {'may not have' if value else 'needs'} a number")
+            raise _error(text, f"{name} {'takes no' if value else 'needs a'} number")
         found[name] = value
     return found
 
@@ -133,7 +133,7 @@ def _integer(text: str, found: dict[str, str], name: str) -> int:
     if name not in found:
         raise _error(text, f"{name} is missing")
     if not found[name].isdecimal() or not 1 <= int(found[name]) <= _MOST[name]:
-        raise _error(text, f"{name} needs an integer from 1 to {_MOST[name]}")
+        raise _error(text, f"{name} must be an integer from 1 to {_MOST[name]}")
     return int(found[name])
 
 
@@ -146,20 +146,22 @@ def parse_all(texts: Sequence[str]) -> tuple[Block, ...]:
     """Reads the blocks of a network.
 
     Raises:
-        SpaceError: when one is no block string, or reads other filters than the one before it makes.
+        SpaceError: when one is invalid, or its input filters differ from the output filters of the one before.
     """
     if not 1 <= len(texts) <= MOST_BLOCKS:
         raise SpaceError(f"a network has 1 to {MOST_BLOCKS} blocks", received=f"{len(texts)}")
     found = tuple(map(Block.parse, texts))
     for before, after in pairwise(found):
         if after.in_filters != before.filters:
-            raise SpaceError(f"the block {after} reads i{after.in_filters}, and {before} makes o{before.filters}")
+            raise SpaceError(
+                f"{after} has i{after.in_filters}, but the block before it, {before}, has o{before.filters}"
+            )
     return found
 
 
 # ---------------------------------------------------------------- layers of blocks
 
-# Makes a convolution of what makes it for a kernel size: of one size, or a choice among several.
+# Given a function from kernel size to convolution: a convolution of one size, or a choice among several.
 OverKernels: TypeAlias = Callable[[Callable[[int], L.Layer]], L.Layer]
 
 
@@ -175,11 +177,11 @@ def layer(
 
     Args:
         expansion: see `Block`.
-        filters: that it makes.
+        filters: output filters.
         strides: in both directions.
-        squeezed: see `Block`; of a gate, wherever `gated` puts it.
-        over_kernels: makes its convolution.
-        gated: makes what stands for squeeze-and-excitation, given that.
+        squeezed: see `Block`; ratio of the gate that `gated` receives.
+        over_kernels: makes the convolution.
+        gated: given the gate, makes the layer in its place: the gate, nothing, or a choice.
     """
     parts: dict[str, L.Layer] = {}
     if expansion is None:
@@ -197,7 +199,7 @@ def layer(
 
 
 def shortcut(skip: Skip) -> L.Layer:
-    """What is added to a layer: nothing, its input, or that pooled 3x3 at strides of 1."""
+    """What is added to a layer's output: nothing, its input, or a 3x3 average pool of the input at stride 1."""
     shortcuts: dict[Skip, L.Layer] = {"none": L.Zero(), "pool": L.AveragePool(POOL_SIZE), "identity": L.Identity()}
     return shortcuts[skip]
 
@@ -215,8 +217,8 @@ def template(
         network: its blocks.
         classes: outputs.
         dropout: before the classifier.
-        scale: gives the filters that stand for those of a string.
-        stem_width: filters of the stem; None for those that the first block reads.
+        scale: maps filters of a string to filters of the network.
+        stem_width: filters of the stem; None for the input filters of the first block.
     """
     stem = scale(stem_width or network[0].in_filters)
     parts: dict[str, L.Layer] = {"stem": blocks.conv_norm(stem, "relu", 3, 2)}

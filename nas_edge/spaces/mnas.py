@@ -1,10 +1,10 @@
-"""The factorised hierarchical space of MnasNet: every block of a network decides for itself, for all of its layers.
+"""The factorised hierarchical space of MnasNet: each block has its own decisions, which apply to all of its layers.
 
-For each block of the network that is searched around, by default MobileNetV2: the side of the kernel,
-squeeze-and-excitation, the operator and the expansion ratio of an inverted bottleneck, the skip, the number of layers
-and the filters; 432 combinations where all of them differ. All layers of a block are alike, but for the first, which
-has the block's strides and no skip: its input and output differ. The paper does not say what a skip by pooling is; here
-it is the input pooled 3x3 on average, at strides of 1, so that it can be added in the same places as the input itself.
+For each block of the network that is searched around, by default MobileNetV2: kernel size, squeeze-and-excitation,
+operator, expansion ratio of an inverted bottleneck, skip, number of layers and filters; at most 432 combinations. All
+layers of a block are alike except the first, which has the block's strides and no skip, since its input and output
+differ in shape. The paper does not define the pooled skip; here it is a 3x3 average pool of the input at stride 1, so
+that it can replace an identity skip anywhere.
 
 Source: MnasNet, arXiv:1807.11626; US11531861.
 """
@@ -34,7 +34,7 @@ MOBILENET_V2 = (
     "r1_k3_s11_e6_i160_o320",
 )
 
-# By label: what a block string has for it. In every list the last choice is the largest.
+# Values in block strings, by label. In every list the last choice is the largest.
 KERNELS = {"k3": 3, "k5": 5}
 GATES = {"none": 0.0, "se": 0.25}
 RATIOS = (3, 6)
@@ -53,12 +53,12 @@ class MnasSettings(NetworkSpaceSettings):
     name: str = "mnas"
     blocks: tuple[str, ...] = Field(
         MOBILENET_V2,
-        description="block strings of the network to search around: strides are its, filters and layers near its",
+        description="block strings of the network to search around: strides are kept, filters and layers are near its",
     )
 
     @field_validator("blocks")
     @classmethod
-    def _are_a_network(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+    def _form_a_network(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         try:
             block_strings.parse_all(given)
         except SpaceError as error:
@@ -73,8 +73,8 @@ class _Around:
     Attributes:
         path: of its decisions.
         strides: of its first layer.
-        filters: that its layers may make.
-        layers: how many there may be.
+        filters: choices of output filters.
+        layers: choices of the number of layers.
     """
 
     path: str
@@ -84,7 +84,7 @@ class _Around:
 
     @property
     def decisions(self) -> list[Decision]:
-        """Kernel, gate and ratio before the operator that they are part of."""
+        """Kernel, gate and ratio come before the operator that they are part of."""
         return [
             Decision(f"{self.path}.kernel", tuple(KERNELS), "op"),
             Decision(f"{self.path}.se", tuple(GATES), "op"),
@@ -96,7 +96,7 @@ class _Around:
         ]
 
     def template(self) -> L.Sequential:
-        """All layers that there may be."""
+        """The block with the largest number of layers."""
         parts: dict[str, L.Layer] = {"layer1": self._ops(self.strides)}
         shortcuts = tuple(map(block_strings.shortcut, SKIPS))
         for number in range(2, self.layers[-1] + 1):
@@ -130,7 +130,7 @@ class MnasSpace(NetworkSpace):
     """See the top of this file.
 
     Args:
-        around: blocks of the network that is searched around.
+        around: blocks of the network to search around.
         input_size: side of the images.
         width_multiplier: scales every filter count.
         classes: outputs.
@@ -159,7 +159,7 @@ class MnasSpace(NetworkSpace):
         super().__init__("mnas", template, decisions, (input_size, input_size, channels), classes)
 
     def block_strings(self, architecture: Architecture) -> tuple[str, ...]:
-        """The blocks of an architecture's network, from which `point` reads it back.
+        """The block strings of an architecture; `point` is the inverse.
 
         Raises:
             SpaceError: when it is not a point of this space.
@@ -171,7 +171,7 @@ class MnasSpace(NetworkSpace):
         """The architecture whose network has these blocks.
 
         Raises:
-            SpaceError: when they are no block strings, or of no network of this space.
+            SpaceError: when they are not block strings, or not of a network of this space.
         """
         given = block_strings.parse_all(strings)
         found = [_without_idle_skip(block) for block in _together(given, len(self._blocks))]
@@ -188,14 +188,14 @@ class MnasSpace(NetworkSpace):
             chosen: tuple[int | str, ...] = (*labels, ratio, op, block.skip, block.layers, block.filters)
             values |= dict(zip(paths, chosen, strict=True))
         architecture = self.encode(values)
-        # Strides, and what the stem makes, are not decided on.
+        # Strides and the stem's filters are fixed.
         for block, made in zip(found, map(_without_idle_skip, self._network(architecture)), strict=True):
             if block != made:
                 raise SpaceError(f"{self.name} has no such block", expected=f"{made}", received=f"{block}")
         return architecture
 
     def _network(self, architecture: Architecture) -> list[Block]:
-        """What each block is like, all of its layers together."""
+        """The blocks of an architecture's network."""
         self.check(architecture)
         chosen = zip(self.decisions, self.canonical(architecture).choices, strict=True)
         values = {decision.path: decision.choices[choice] for decision, choice in chosen}
@@ -223,17 +223,17 @@ def mnas_space(settings: MnasSettings, classes: int, channels: int) -> MnasSpace
 
 
 def _label(labels: dict[str, int] | dict[str, float], value: float) -> str:
-    """The label of a value; the value itself, which no decision offers, where there is none."""
+    """The label of a value; without one, the value itself, which no decision offers."""
     return next((label for label, one in labels.items() if one == value), str(value))
 
 
 def _without_idle_skip(block: Block) -> Block:
-    """The same block, its skip `none` where no layer has one."""
+    """The block, with its skip `none` if no layer has one."""
     return block if any(map(block.has_skip, range(1, block.layers + 1))) else replace(block, skip="none")
 
 
 def _first_apart(block: Block) -> list[Block]:
-    """Two blocks, the same layers, of which the first has no skip although it could."""
+    """The same layers as two blocks, so that the first layer has no skip although it could have one."""
     first = replace(block, layers=1, skip="none")
     return [first, replace(block, layers=block.layers - 1)] if block.layers > 1 else [first]
 

@@ -269,7 +269,7 @@ class BlockStringStyle:
     Attributes:
         blocks: in order.
         dropout: before the classifier.
-        stem_width: filters of the stem; None for those that the first block reads.
+        stem_width: filters of the stem; None for the input filters of the first block.
     """
 
     blocks: tuple[str, ...]
@@ -291,7 +291,7 @@ BLOCK_STRING_STYLE = {
         dropout=0.2,
     ),
     "mnasnet-small": BlockStringStyle(
-        # The published code does not ask the string for what its stem makes.
+        # The published code does not take the stem's filters from the first string.
         stem_width=8,
         blocks=(
             "r1_k3_s11_e1_i16_o8",
@@ -377,11 +377,11 @@ REFERENCE_NETWORKS = (
 
 @dataclass(frozen=True)
 class ScalingStep:
-    """A network of a published family, relative to its first one.
+    """A network of a published family, relative to its base network.
 
     Attributes:
-        depth: times the layers of each block.
-        width: times the width of each block.
+        depth: factor of the number of layers of each block.
+        width: factor of the width of each block.
         input_size: side of the square input, pixels.
     """
 
@@ -395,7 +395,7 @@ def _steps(*steps: tuple[float, float, int]) -> tuple[ScalingStep, ...]:
     return tuple(ScalingStep(depth, width, input_size) for width, depth, input_size in steps)
 
 
-# The families B1 to B7 as they were published; the multiply-adds about double from one to the next.
+# B1 to B7 of each family as published; multiply-adds about double from one to the next.
 SCALED_FAMILIES = {
     "efficientnet": _steps(
         (1.0, 1.1, 240),

@@ -128,7 +128,7 @@ def _gated(model: Sequence[GatedBlock], scale: Callable[[int], int], classes: in
     return L.Sequential(tuple((parts | blocks.classifier(classes, 0.2)).items()))
 
 
-# Networks by name, and what builds one of that style of: its description, how a width is scaled, and the classes.
+# Networks by name, and the function that builds one from its description, the scaling of widths, and the classes.
 _STYLES: tuple[tuple[Mapping[str, Any], Callable[[Any, Callable[[int], int], int], L.Sequential]], ...] = (
     (MOBILENET_V2_STYLE, _mobilenet_v2_style),
     (MOBILENET_V3_STYLE, _mobilenet_v3_style),

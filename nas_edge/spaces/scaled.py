@@ -1,6 +1,6 @@
-"""One network of another space, made deeper and wider: what `nas-edge scale` delivers is the one point of such a space.
+"""A space of a single point: one network of another space, made deeper and wider, as `nas-edge scale` delivers it.
 
-Its decisions have a single choice each, depth and width, so that every part of a run treats it as any other space.
+Its decisions, depth and width, have a single choice each, so that every part of a run treats it like any other space.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from nas_edge.spaces.settings import NetworkSpaceSettings
 
 
 class ScaledSettings(NetworkSpaceSettings):
-    """Settings of `scaled`; the input size is the third way to scale."""
+    """Settings of `scaled`; the input size is scaled, too."""
 
     name: str = "scaled"
-    of: dict[str, Any] = Field(description="settings of the space that the network is of")
-    architecture: str = Field(description="which network of that space")
-    depth: float = Field(1.0, gt=0, le=16, description="times the layers of each block")
-    width: float = Field(1.0, gt=0, le=16, description="times the width of each block")
+    of: dict[str, Any] = Field(description="settings of the network's original space")
+    architecture: str = Field(description="the network, an architecture of that space")
+    depth: float = Field(1.0, gt=0, le=16, description="factor of the number of layers of each block")
+    width: float = Field(1.0, gt=0, le=16, description="factor of the width of each block")
 
 
 def scaled_space(settings: ScaledSettings, of: SearchSpace) -> NetworkSpace:
-    """The space of the one network.
+    """The space of one scaled network.
 
     Args:
-        settings: which network of the other space, and how it is scaled.
-        of: the other space, at the input size of the scaled network.
+        settings: which network of the original space, and how it is scaled.
+        of: the original space, at the input size of the scaled network.
 
     Raises:
-        SpaceError: when that is no space of networks, or has no such architecture.
+        SpaceError: when that is not a space of networks, or has no such architecture.
     """
     if not isinstance(of, NetworkSpace):
-        raise SpaceError(f"{of.name} has no template of its networks, so they cannot be scaled")
+        raise SpaceError(f"networks of {of.name} cannot be scaled: the space has no template")
     network = resolve(of.template, of.choices(of.parse(settings.architecture)))
     decisions = [Decision("depth", (settings.depth,), "scale"), Decision("width", (settings.width,), "scale")]
     template = scaled(network, settings.depth, settings.width)

@@ -30,7 +30,7 @@ from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.networks.tflite_graph import TFLiteGraph
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.progress import Reporter
-from nas_edge.resources import RESOURCES, ResourceUse, Used, other_uses
+from nas_edge.resources import RESOURCES, ResourceUse, Used, most_used, other_uses
 from nas_edge.runs.example_scores import ExampleScores, id_of_test_set, write_example_scores
 from nas_edge.runs.result import (
     DeviceResult,
@@ -368,15 +368,13 @@ def measure_models(
 
 
 def _most_used(rows: Sequence[ResultRow], elsewhere: Sequence[Sequence[ResultRow]]) -> tuple[ResultRow, ...]:
-    """Rows with what they use on the model of devices where it is most; not available anywhere, it is so here."""
-
-    def most(uses: Sequence[ResourceUse]) -> ResourceUse:
-        return next((use for use in uses if use.value is None), max(uses, key=lambda use: use.value or 0.0))
+    """Rows with the highest use over all models of devices; not available if it is not on one of them."""
 
     def joined(row: ResultRow, others: Sequence[ResultRow]) -> ResultRow:
         resources = {
             precision: {
-                name: most([use, *(other.resources[precision][name] for other in others)]) for name, use in uses.items()
+                name: most_used([use, *(other.resources[precision][name] for other in others)])
+                for name, use in uses.items()
             }
             for precision, uses in row.resources.items()
         }

@@ -1,4 +1,4 @@
-"""The settings that a design decides beside its network, in the place of those that the run was given."""
+"""The settings that a design decides beside its network, in place of the run's."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def deployed(config: RunConfig, design: Design) -> RunConfig:
-    """Settings by which a design is measured and delivered; the same where it is a network alone.
+    """The settings for measuring and delivering a design; the run's own for a network alone.
 
     Raises:
-        ConfigError: when they do not go together with the others.
+        ConfigError: when they conflict with other settings.
     """
     given = dict(deployment_settings(design))
     if not given:

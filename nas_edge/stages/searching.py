@@ -78,7 +78,7 @@ def find_targets(context: RunContext) -> dict[str, Any]:
     """The latency to meet, and where there are several models of devices, that on each, as the run keeps them.
 
     Raises:
-        InfeasibleError, ConfigError: when one cannot be found, or the device does not tell what else is asked.
+        InfeasibleError, ConfigError: when one cannot be found, or the device does not report another resource.
     """
     check_resources(context)
     devices = [{"device": part.source.name, "target_ms": part.target_ms} for part in context.bench.parts]
@@ -122,7 +122,7 @@ def find_target_ms(context: RunContext) -> float:
 
 
 def check_resources(context: RunContext) -> None:
-    """Measures one network, to learn before the search whether the device tells what is asked of it.
+    """Measures one network before the search, to find out whether the device reports all resources.
 
     Raises:
         ConfigError: when it does not.
@@ -140,7 +140,7 @@ def check_resources(context: RunContext) -> None:
             if use.value is None:
                 raise ConfigError(
                     f"{name} is {use} (on {device.name})",
-                    fix="leave it out of the objectives and limits, or name a device that tells it",
+                    fix="leave it out of the objectives and limits, or use a device that reports it",
                 )
             context.reporter.say(f"{name} of the smallest network: {RESOURCES[name].text(use.value)}, {use.note}")
 

@@ -1,4 +1,4 @@
-"""What each start of a run is made with, so that latencies from before and after can be compared."""
+"""Sessions of a run: what each start runs on, so that latencies from before and after are comparable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nas_edge.stages.context import RunContext
 
 
 def add_session(context: RunContext) -> None:
-    """Notes what this start of the run is made with.
+    """Records the environment of this start of the run.
 
     Raises:
         RunError: when latencies would not be comparable with those of the first start.

@@ -1,8 +1,8 @@
 """Average precision of detected boxes, as COCO defines it.
 
-Detections of an image and class are matched to its boxes, the surest first, each to the box that it overlaps most of
-those that are free and overlapped enough. Precision is taken at 101 recalls, at each the best of any recall as high,
-and averaged: over recalls, classes, and ten least overlaps from 0.5 to 0.95.
+Detections of an image and class are matched to its boxes, the most confident first, each to the free box with the
+largest IoU that is above the threshold. Precision is interpolated at 101 recalls (at each, the best precision at that
+recall or a higher one) and averaged over recalls, classes, and ten IoU thresholds from 0.5 to 0.95.
 
 Boxes that are ignored (crowds) may be matched by any number of detections, which then count neither for nor against;
 their overlap is the share of the detection that lies inside. Source: https://cocodataset.org/#detection-eval, and
@@ -20,11 +20,11 @@ from nas_edge.tasks.detections import areas, intersections, overlaps
 
 Array: TypeAlias = NDArray[Any]
 
-# Least intersections over union.
+# IoU thresholds.
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0, 1, 101)
 
-# Of a detection at one overlap.
+# Outcome of a detection at one threshold.
 RIGHT, WRONG, UNCOUNTED = 1.0, 0.0, -1.0
 
 # In place of a score, in rows that count boxes.
@@ -32,10 +32,10 @@ BOXES = -1.0
 
 
 def outcomes(detected: tuple[Array, Array, Array], targets: Array) -> Array:
-    """What became of the detections of one image.
+    """The outcomes of the detections of one image.
 
     Args:
-        detected: boxes `[n, 4]`, classes `[n]` and scores `[n]`, the surest first.
+        detected: boxes `[n, 4]`, classes `[n]` and scores `[n]`, the most confident first.
         targets: `[boxes, 6]`, see `data.boxes`.
 
     Returns:
@@ -57,7 +57,7 @@ def outcomes(detected: tuple[Array, Array, Array], targets: Array) -> Array:
 
 
 def _matched(boxes: Array, actual: Array, ignored: Array) -> Array:
-    """What became of detections of one image and class, `[n, overlaps]`; ignored boxes are the last."""
+    """Outcomes of the detections of one image and class, `[n, overlaps]`; ignored boxes come last."""
     result = np.full((len(boxes), len(OVERLAPS)), WRONG)
     if not len(boxes) or not len(actual):
         return result
@@ -73,7 +73,7 @@ def _matched(boxes: Array, actual: Array, ignored: Array) -> Array:
     # The others cannot be matched at any overlap.
     for row in np.flatnonzero((counted >= least[0]).any(axis=1)):
         candidates = np.where(free, counted[row], -1.0)
-        # Of equals the last one, as in the COCO API.
+        # The last of equals, as in the COCO API.
         best = counted.shape[1] - 1 - candidates[:, ::-1].argmax(axis=1)
         matched = candidates[columns, best] >= least
         free[columns[matched], best[matched]] = False
@@ -124,7 +124,7 @@ class Curves:
 
 
 def _averaged(right: Array, wrong: Array, count: float) -> float:
-    """Average precision of running numbers of right and wrong detections, of so many boxes."""
+    """Average precision from cumulative numbers of right and wrong detections, given the number of boxes."""
     if not len(right):
         return 0.0
     precision = right / np.maximum(right + wrong, np.spacing(1))

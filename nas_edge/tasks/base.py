@@ -52,8 +52,8 @@ class TaskData:
     Attributes:
         dataset: the examples as they are stored.
         split: which of them serve for what.
-        preprocessing: what a network sees of an example.
-        augmentation: of the examples that are trained with.
+        preprocessing: turns examples into inputs.
+        augmentation: of training examples.
         workers: threads that read and decode ahead; they change no batch.
         mixing: changes to whole batches that are trained with; None for none.
         processes: that read ahead in place of the threads, where batches are shuffled.
@@ -242,7 +242,7 @@ class Task(ABC):
         )
 
     def contents(self, data: TaskData) -> str:
-        """What the examples are of, as it follows their number in `describe`: ` of 10 classes`; may be empty."""
+        """What follows the number of examples in `describe`, such as ` of 10 classes`; may be empty."""
         return ""
 
 
@@ -253,8 +253,8 @@ class NetworkTask(Task):
 
     Attributes:
         targets: what a batch's second array is.
-        bootstraps: whether the interval of a delivered file's metric is found by drawing test images again; where
-            `statistics` are no sums, `drawn_again` has to say how.
+        bootstraps: whether the interval of a delivered file's metric is found by bootstrapping the test images; if
+            `statistics` are not sums, `drawn_again` has to be overridden.
     """
 
     delivers = True
@@ -332,13 +332,13 @@ class NetworkTask(Task):
         """The metric's value, of joined `statistics`."""
 
     def drawn_again(self, each: Sequence[Array]) -> Callable[[Array], float]:
-        """The metric of examples of which each counts several times, or not at all.
+        """The metric on bootstrap resamples of the examples.
 
         Args:
             each: the `statistics` of each example.
 
         Returns:
-            A function of how often each counts, whole numbers `[n]`.
+            A function of how often each example was drawn, integers `[n]`.
         """
         import numpy as np
 
@@ -383,7 +383,7 @@ class NetworkTask(Task):
         return None
 
     def join_breakdowns(self, breakdowns: Sequence[Array]) -> Array:
-        """The breakdown of several batches as one: the sum, where nothing else is said."""
+        """The breakdown of several batches as one; their sum unless overridden."""
         total: Array = sum(breakdowns[1:], start=breakdowns[0])
         return total
 

@@ -86,7 +86,7 @@ class Classification(NetworkTask):
         return data
 
     def settle_targets(self, data: TaskData) -> None:
-        """Takes shares of classes for targets where the data mix them."""
+        """Uses class shares as targets if the data mixes examples."""
         if data.mixing is not None and data.mixing.mixes_targets:
             self.targets = Targets((len(data.dataset.class_names),), "float32")
 

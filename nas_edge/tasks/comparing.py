@@ -18,7 +18,7 @@ def bootstrap_interval(count: int, quality: Callable[[Array], float]) -> tuple[f
 
     Args:
         count: of examples.
-        quality: the metric's value, of how often each example counts, `[count]`; see `NetworkTask.drawn_again`.
+        quality: the metric's value, given how often each example was drawn, `[count]`; see `NetworkTask.drawn_again`.
 
     Returns:
         The interval, which contains the value itself; None for fewer than two examples, or where it cannot be computed.
@@ -41,7 +41,7 @@ def bootstrap_interval(count: int, quality: Callable[[Array], float]) -> tuple[f
 
 
 class ScoreWithInterval:
-    """A task's metric over batches that come one after another, and how sure it is.
+    """A task's metric over successive batches, with its interval.
 
     Args:
         task: whose metric.
@@ -49,11 +49,11 @@ class ScoreWithInterval:
 
     def __init__(self, task: NetworkTask) -> None:
         self._task, self._score, self._count = task, RunningScore(task), 0
-        # Statistics of each example, for a task whose interval follows from them.
+        # Statistics of each example, for tasks that bootstrap.
         self._each: list[Array] = []
 
     def take(self, outputs: Array, targets: Array) -> None:
-        """Takes in a batch."""
+        """Adds a batch."""
         self._score.take(outputs, targets)
         self._count += len(outputs)
         if self._task.bootstraps and np.isfinite(outputs).all():
@@ -64,7 +64,7 @@ class ScoreWithInterval:
         return self._score.value()
 
     def interval(self) -> tuple[float, float] | None:
-        """95% interval of the value; None where it is not known, and where an output was not a number."""
+        """95% interval of the value; None if it is not known, or if an output was not finite."""
         value = self.value()
         if not math.isfinite(value):
             return None

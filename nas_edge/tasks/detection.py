@@ -33,26 +33,26 @@ AP = Metric("AP", ".2%", (0.0, 1.0), paired_test=WILCOXON)
 
 CLASS_NAMES, PROGRAM = "class_names.txt", "detections.py"
 
-# One scale serves distances and scores in int8. By these factors both take about the same range, from -5 to 10: of
-# distances from a quarter of a place to eight places, and of scores up to 0.98 that begin at 0.01, as in focal loss's
-# paper (arXiv:1708.02002, section 4.1). A step of 0.06 is then 1.5% of a distance.
+# Distances and scores share one int8 scale. With these constants both have about the same range, -5 to 10: distances
+# from a quarter of a location's side to eight sides, and scores up to 0.98 that start at 0.01 as in the paper on focal
+# loss (arXiv:1708.02002, section 4.1). A quantisation step of 0.06 is then 1.5% of a distance.
 DISTANCE_SCALE, SCORE_SHIFT = 4.0, 4.6
 
-# Places that learn a box are at most so many of their sides from its centre.
+# Locations that learn a box are at most this many of their sides away from its centre.
 _NEAR = 1.5
-# The greatest distance that a place answers, in its sides, where coarser maps answer greater ones.
+# The largest distance that a location learns, in its sides, if there is a coarser map for larger ones.
 _REACH = 4.0
-# Of the loss of boxes, beside that of scores.
+# Weight of the loss of boxes relative to that of scores.
 _BOX_WEIGHT = 2.0
 
-# Detections that count for an app, and how much those must overlap that are the same to it.
+# For `same_answer`: the score from which detections count, and the IoU from which two are the same.
 _SURE, _SAME = 0.5, 0.8
 
 
 class DetectionSettings(TaskSettings):
     """Settings of the task."""
 
-    # A box that is turned becomes larger than its object, and small parts of photographs hold few objects.
+    # Rotation makes boxes larger than their objects, and small crops of photographs hold few objects.
     defaults: ClassVar[Mapping[str, Any]] = {
         "data.augmentation.randaugment": 0,
         "data.augmentation.rotation_degrees": 0,
@@ -71,22 +71,24 @@ class DetectionSettings(TaskSettings):
 
     name: str = "detection"
     stride: int = Field(
-        8, ge=1, le=32, description="pixels of the input, in each direction, for a place of the finest map"
+        8, ge=1, le=32, description="stride of the finest map: pixels of the input per location, in each direction"
     )
     levels: int = Field(
-        3, ge=1, le=5, description="maps, each with half the places of the one before in each direction"
+        3, ge=1, le=5, description="number of maps, each half the size of the one before in each direction"
     )
     width: int = Field(64, ge=8, le=512, description="channels of the head")
-    least_score: float = Field(0.05, gt=0, lt=1, description="of detections that count")
-    overlap: float = Field(0.6, gt=0, le=1, description="of two detections of a class, as intersection over union")
-    most: int = Field(100, ge=1, le=1000, description="detections in an image")
+    least_score: float = Field(0.05, gt=0, lt=1, description="lowest score of detections that count")
+    overlap: float = Field(
+        0.6, gt=0, le=1, description="IoU above which the less confident of two boxes of a class is suppressed"
+    )
+    most: int = Field(100, ge=1, le=1000, description="largest number of detections in an image")
 
 
 class Detection(NetworkTask):
-    """Finds objects: for each place of several maps the distances to the sides of a box, and a score for each class.
+    """Finds objects: at each location of several maps, the distances to the sides of a box, and a score per class.
 
-    Networks have one output, of all places of all maps, see `detections`, which makes boxes of it. Targets are boxes as
-    `data.boxes` describes them.
+    Networks have one output for all locations of all maps; see `detections`, which decodes it to boxes. Targets are
+    boxes as `data.boxes` describes them.
     """
 
     metric = AP
@@ -113,12 +115,12 @@ class Detection(NetworkTask):
     # ------------------------------------------------------------ networks
 
     def head(self, template: L.Layer, input_shape: Shape) -> L.Layer:
-        """See `NetworkTask`; the features at all strides from `stride` on are joined, then made smaller map by map.
+        """See `NetworkTask`; the features at all strides from `stride` on are joined, then downsampled map by map.
 
-        Each map has a convolution of its own that makes the outputs.
+        Each map has its own convolution for the outputs.
 
-        Sources: the joining as in `pyramid`; maps of one joined map, Li et al., 2022 (arXiv:2203.16527), section 3; the
-        outputs, Tian et al., 2019 (arXiv:1904.01355), where those of a score are of quality, too.
+        Sources: the joining as in `pyramid`; maps made from one joined map, Li et al., 2022 (arXiv:2203.16527), section
+        3; the outputs, Tian et al., 2019 (arXiv:1904.01355), whose scores also include a location's quality.
         """
         found = pyramid(template, input_shape, self.settings.stride, self.settings.width, "detection")
         if input_shape[0] != input_shape[1]:
@@ -142,18 +144,18 @@ class Detection(NetworkTask):
         return L.Sequential((*made.parts, ("act", L.Activation("relu"))))
 
     def _first_side(self, input_size: int) -> int:
-        """Places along a side of the finest map."""
+        """Locations along a side of the finest map."""
         return -(-input_size // self.settings.stride)
 
     def _sides(self, first: int) -> list[int]:
-        """Places along a side of each map."""
+        """Locations along a side of each map."""
         sides = [first]
         while len(sides) < self.settings.levels and sides[-1] > 1:
             sides.append(-(-sides[-1] // 2))
         return sides
 
     def _sides_of(self, places: int) -> list[int]:
-        """Likewise, of outputs for so many places."""
+        """As `_sides`, from the total number of locations."""
         for first in range(1, places + 1):
             sides = self._sides(first)
             if sum(side**2 for side in sides) >= places:
@@ -161,7 +163,7 @@ class Detection(NetworkTask):
         raise AssertionError(places)
 
     def _rules(self, sides: Sequence[int]) -> dict[str, Any]:
-        """What `detections.detect` has to know."""
+        """The rules that `detections.detect` takes."""
         return {
             "sides": list(sides),
             "distance_scale": DISTANCE_SCALE,
@@ -174,10 +176,10 @@ class Detection(NetworkTask):
     # ------------------------------------------------------------ losses
 
     def loss(self, outputs: Any, targets: Any, settings: OptimizationSettings) -> Any:
-        """See `NetworkTask`; quality focal loss of the scores and GIoU loss of the boxes, per place that learns a box.
+        """See `NetworkTask`; quality focal loss of scores and GIoU loss of boxes, per location that learns a box.
 
-        A score is to be the intersection over union of the place's box and the object's, 0 for other classes and at
-        places without an object. Labels are not smoothed.
+        The target of a score is the IoU of the location's box with the object's, 0 for other classes and at locations
+        without an object. Labels are not smoothed.
 
         Sources: Li et al., 2020 (arXiv:2006.04388), equation 4; Rezatofighi et al., 2019 (arXiv:1902.09630).
         """
@@ -196,14 +198,14 @@ class Detection(NetworkTask):
         return (tf.reduce_sum(of_scores) + _BOX_WEIGHT * tf.reduce_sum(of_boxes)) / number
 
     def _assigned(self, places: int, targets: Any) -> tuple[Any, Any, Any, Any]:
-        """What each place is to learn, `[batch, places, ...]`.
+        """What each location learns, `[batch, places, ...]`.
 
         Returns:
-            Distances to the sides of a box, in places of its map; the class; whether there is something to learn; and
-            whether the scores count, which they do not inside of ignored boxes.
+            Distances to the sides of a box, in sides of the location; the class; whether there is a box to learn; and
+            whether the scores count, which they do not inside ignored boxes.
 
-        Source: Tian et al., 2019 (arXiv:1904.01355), section 3.2, where maps reach twice as far, and the sampling of
-        centres in its revision of 2020 (arXiv:2006.09214).
+        Source: Tian et al., 2019 (arXiv:1904.01355), section 3.2, where maps cover distances twice as large, and centre
+        sampling as in its revision of 2020 (arXiv:2006.09214).
         """
         import tensorflow as tf
 
@@ -224,13 +226,13 @@ class Detection(NetworkTask):
         wanted = tf.gather(away, chosen, batch_dims=2) / lengths
         of_class = tf.cast(tf.gather(targets[..., 0], chosen, batch_dims=1), tf.int32)
         counts = learns | ~tf.reduce_any(inside & (label >= 0) & (ignored > 0), axis=-1)
-        # A place that learns nothing has distances that may be negative.
+        # At locations that learn no box, distances may be negative.
         return tf.where(learns[..., None], wanted, 1.0), of_class, learns, counts
 
     def distillation_loss(self, outputs: Any, answers: Any, temperature: float) -> Any:
-        """See `NetworkTask`; quality focal loss to the teacher's scores, and how far distances are where it is sure.
+        """See `NetworkTask`; quality focal loss towards the teacher's scores, and distances weighted by its confidence.
 
-        The temperature has no meaning here: scores are soft already.
+        The temperature is not used: scores are soft already.
         """
         import tensorflow as tf
 
@@ -243,7 +245,7 @@ class Detection(NetworkTask):
     # ------------------------------------------------------------ how good it is
 
     def statistics(self, outputs: Array, targets: Array) -> Array:
-        """What became of all detections, and how many boxes there are; see `average_precision.outcomes`."""
+        """The outcomes of all detections and the numbers of boxes, see `average_precision.outcomes`."""
         return np.concatenate(self._outcomes(outputs, targets))
 
     def join(self, statistics: Sequence[Array]) -> Array:
@@ -251,7 +253,7 @@ class Detection(NetworkTask):
         return np.concatenate(statistics)
 
     def quality(self, statistics: Array) -> float:
-        """Average precision, the mean over classes and least overlaps of 0.5 to 0.95, 0 to 1."""
+        """Average precision, 0 to 1: the mean over classes and IoU thresholds of 0.5 to 0.95."""
         return _curves(statistics).mean(_ONCE)
 
     def drawn_again(self, each: Sequence[Array]) -> Callable[[Array], float]:
@@ -260,7 +262,7 @@ class Detection(NetworkTask):
         return Curves(np.concatenate(each), images).mean
 
     def example_scores(self, outputs: Array, targets: Array) -> Array:
-        """Average precision in each image, `[n]`; without objects 1 where none is detected with a score of 0.5."""
+        """Average precision in each image, `[n]`; without objects, 1 if nothing is detected with a score of 0.5."""
         scores = []
         for rows in self._outcomes(outputs, targets):
             known = _curves(rows).by_class(_ONCE)
@@ -269,7 +271,7 @@ class Detection(NetworkTask):
         return np.array(scores)
 
     def breakdown(self, outputs: Array, targets: Array) -> Array:
-        """Statistics; all of it follows from them."""
+        """The statistics, from which all of it follows."""
         return self.statistics(outputs, targets)
 
     def join_breakdowns(self, breakdowns: Sequence[Array]) -> Array:
@@ -277,7 +279,7 @@ class Detection(NetworkTask):
         return np.concatenate(breakdowns)
 
     def describe_breakdown(self, total: Array, data: TaskData) -> Mapping[str, Any]:
-        """AP at the least overlap of 0.5, and AP, AP50 and number of boxes of each class."""
+        """AP at an IoU of 0.5, and AP, AP50 and number of boxes of each class."""
         known = _curves(total).by_class(_ONCE)
         boxes = {label: int(total[(total[:, 0] == label) & (total[:, 1] < 0), 2].sum()) for label in known}
         nothing = {"AP": None, "AP50": None, "boxes": 0}
@@ -292,7 +294,7 @@ class Detection(NetworkTask):
         }
 
     def same_answer(self, first: Array, second: Array) -> float:
-        """Share of images in which both detect the same, with scores of 0.5 or more: classes, and boxes to 0.8."""
+        """Share of images with the same detections of score 0.5 or more: equal classes, boxes with an IoU of 0.8."""
         rules = {**self._rules(self._sides_of(first.shape[1])), "least_score": _SURE}
         pairs = ([detections.detect(one, rules) for one in pair] for pair in zip(first, second, strict=True))
         return float(np.mean([_has_all(one, other) and _has_all(other, one) for one, other in pairs]))
@@ -312,9 +314,9 @@ class Detection(NetworkTask):
         return BundleSection(
             title="object detector",
             says=f"finds objects of {len(names)} classes (`{CLASS_NAMES}`, one per line, in the order of the scores)",
-            answer=f"of each of {places} places, on maps of {maps}, four distances and a score per class, of which "
-            f"`{PROGRAM}`, or `Detections.kt` on Android, makes boxes, in sides of the square that was cut out "
-            "of the image; nothing is said of what lies outside of it",
+            answer=f"for each of {places} locations, on maps of {maps}, four distances and a score per class, which "
+            f"`{PROGRAM}`, or `Detections.kt` on Android, decodes to boxes, in fractions of the square that was cut "
+            "out of the image; what lies outside it is not seen",
             output="output",
             output_shape=(places, 1, 4 + len(names)),
             snippet=(
@@ -340,7 +342,7 @@ _ONCE = np.ones(1, np.int64)
 
 
 def _curves(rows: Array) -> Curves:
-    """Of rows that all count once."""
+    """Curves of rows that all count once."""
     return Curves(rows, np.zeros(len(rows), np.int64))
 
 
@@ -349,13 +351,13 @@ def _rounded(value: Any) -> float:
 
 
 def _has_all(one: tuple[Array, Array, Array], other: tuple[Array, Array, Array]) -> bool:
-    """Whether to each detection of one there is the same one in the other."""
+    """Whether every detection of one has a match in the other."""
     alike = (one[1][:, None] == other[1][None]) & (detections.overlaps(one[0], other[0]) >= _SAME)
     return bool(alike.any(axis=1).all())
 
 
 def _distances(outputs: Any) -> Any:
-    """In places, of outputs `[..., 4 and more]`."""
+    """Distances in sides of the location, from outputs `[..., 4 or more]`."""
     import tensorflow as tf
 
     return tf.exp(tf.clip_by_value(outputs[..., :4] / DISTANCE_SCALE, -20.0, 20.0))

@@ -1,4 +1,4 @@
-"""The Kotlin sources of a detector's bundle: what makes boxes of outputs, and a test against `detections.py`."""
+"""The Kotlin sources of a detector's bundle: decoding of outputs to boxes, and a test against `detections.py`."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def _constructed(rules: Mapping[str, Any]) -> str:
 def _model(rules: Mapping[str, Any]) -> str:
     return f"""package ai.nasedge.example
 
-/** Makes boxes of this model's outputs; generated with it. */
+/** Decodes this model's outputs to boxes; generated with it. */
 object ModelDetections {{
     private val detections = {_constructed(rules)}
 
-    /** The objects in one image, the surest first; classes are numbered as in `class_names.txt`. */
+    /** The objects in one image, the most confident first; classes are numbered as in `class_names.txt`. */
     fun of(outputs: FloatArray): List<Detected> = detections.of(outputs)
 }}
 """
 
 
 def _case(rules: Mapping[str, Any]) -> str:
-    """Outputs of two maps and two classes, among them boxes that overlap, and what is detected."""
+    """A test case: outputs of two maps and two classes, with overlapping boxes among them, and the detections."""
     some = {**rules, "sides": [2, 1], "least_score": 0.05}
     outputs = np.random.default_rng(3).normal(size=(5, 6)).astype(np.float32) * np.float32(3)
-    outputs[0], outputs[1] = (-20, -20, 4, 4, 6, 1), (0, -20, -3, 4, 5, -9)  # of which the second is left out
+    outputs[0], outputs[1] = (-20, -20, 4, 4, 6, 1), (0, -20, -3, 4, 5, -9)  # the second is suppressed
     boxes, labels, scores = detections.detect(outputs, some)
     expected = np.concatenate([boxes, labels[:, None], scores[:, None]], axis=1)
     return f"""package ai.nasedge.example

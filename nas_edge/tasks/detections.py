@@ -1,12 +1,12 @@
 """From a detector's outputs to boxes: decoding and non-maximum suppression. Requires NumPy only.
 
-The network looks at places: those of a map of `sides[0]` x `sides[0]` places that cover the image evenly, row by row,
-then those of the next, coarser map, and so on. Its outputs for each place are four distances and a score per class:
+The network has outputs for each location: first those of a map of `sides[0]` x `sides[0]` locations that cover the
+image evenly, row by row, then those of the next, coarser map, and so on. They are four distances and a score per class:
 
-    exp(output / distance_scale)         distance to the left, top, right and bottom of the box, in places of its map
-    1 / (1 + exp(score_shift - output))  how well a box of the class is found here, 0 to 1
+    exp(output / distance_scale)         distance to the left, top, right and bottom of the box, in the location's sides
+    1 / (1 + exp(score_shift - output))  confidence in a box of the class, 0 to 1
 
-Boxes are left, top, right and bottom in sides of the square that the network sees, 0 to 1.
+Boxes are left, top, right and bottom, in fractions of the square that the network sees, 0 to 1.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Array = Any  # of NumPy
 
 
 def centres(sides: Any) -> tuple[Array, Array]:
-    """Centres of all places, `[places, 2]`, right and down, and their sides, `[places]`, in sides of the square.
+    """Centres of all locations, `[places, 2]` (x, y), and their sides, `[places]`, in fractions of the square.
 
     Args:
-        sides: places along a side of each map.
+        sides: locations along a side of each map.
     """
     points, lengths = [], []
     for side in sides:
@@ -33,12 +33,12 @@ def centres(sides: Any) -> tuple[Array, Array]:
 
 
 def detect(outputs: Array, rules: Any) -> tuple[Array, Array, Array]:
-    """The objects in one image, the surest first.
+    """The objects in one image, the most confident first.
 
     Args:
         outputs: of the network, real values, `[places, 1, 4 + classes]` or `[places, 4 + classes]`.
-        rules: `detection` in the manifest: `sides`, `distance_scale` and `score_shift`, see above; `least_score`; how
-            many boxes at `most`; and `overlap`, the intersection over union above which the less sure of two boxes of a
+        rules: `detection` in the manifest: `sides`, `distance_scale` and `score_shift`, see above; `least_score`;
+            `most`, the largest number of boxes; and `overlap`, the IoU above which the less confident of two boxes of a
             class is left out.
 
     Returns:
@@ -48,7 +48,7 @@ def detect(outputs: Array, rules: Any) -> tuple[Array, Array, Array]:
     points, lengths = centres(rules["sides"])
     scores = 1 / (1 + np.exp(np.minimum(np.float32(rules["score_shift"]) - outputs[:, 4:], 80)))
     places, labels = np.nonzero(scores >= rules["least_score"])
-    # Looked at are ten times as many as can be answered.
+    # At most ten times as many as are returned take part in the suppression.
     surest = np.argsort(-scores[places, labels], kind="stable")[: 10 * rules["most"]]
     places, labels = places[surest], labels[surest]
     distances = np.exp(np.clip(outputs[places, :4] / np.float32(rules["distance_scale"]), -20, 20))
@@ -60,15 +60,15 @@ def detect(outputs: Array, rules: Any) -> tuple[Array, Array, Array]:
 
 
 def suppress(boxes: Array, labels: Array, overlap: float, most: int) -> Array:
-    """Non-maximum suppression: which boxes are kept, of those of which the surest come first.
+    """Non-maximum suppression: indices of the boxes to keep.
 
-    A box is left out where one of its class that is kept overlaps it more.
+    A box is dropped if its IoU with a box of its class that is kept exceeds `overlap`.
 
     Args:
-        boxes: `[n, 4]`.
+        boxes: `[n, 4]`, the most confident first.
         labels: their classes, `[n]`.
-        overlap: the intersection over union that is allowed.
-        most: boxes that are kept.
+        overlap: the largest IoU allowed.
+        most: how many to keep at most.
     """
     kept: list[Any] = []
     left = np.arange(len(boxes))
@@ -82,14 +82,14 @@ def suppress(boxes: Array, labels: Array, overlap: float, most: int) -> Array:
 
 
 def overlaps(first: Array, second: Array) -> Array:
-    """Intersection over union of each of some boxes `[n, 4]` with each of others `[m, 4]`, `[n, m]`."""
+    """IoU of each of `first` `[n, 4]` with each of `second` `[m, 4]`, `[n, m]`."""
     both = intersections(first, second)
     either = areas(first)[:, None] + areas(second)[None] - both
     return both / np.maximum(either, 1e-12)
 
 
 def intersections(first: Array, second: Array) -> Array:
-    """The areas that each of some boxes `[n, 4]` shares with each of others `[m, 4]`, `[n, m]`."""
+    """Area of the intersection of each of `first` `[n, 4]` with each of `second` `[m, 4]`, `[n, m]`."""
     begins = np.maximum(first[:, None, :2], second[None, :, :2])
     ends = np.minimum(first[:, None, 2:], second[None, :, 2:])
     return np.prod(np.maximum(ends - begins, 0), axis=2)

@@ -13,7 +13,7 @@ from nas_edge.errors import ConfigError, DataError
 from nas_edge.tasks.base import BundleSection, TaskData, TaskSettings
 from nas_edge.tasks.classification import LABELS, Classification, labels_section
 
-# What is done to images only, each as it leaves them alone.
+# Augmentations for images only, with the values that switch them off.
 _FOR_IMAGES: Mapping[str, Any] = {
     "data.augmentation.rotation_degrees": 0.0,
     "data.augmentation.zoom": 0.0,
@@ -26,9 +26,9 @@ _FOR_IMAGES: Mapping[str, Any] = {
 
 
 class KeywordSpottingSettings(TaskSettings):
-    """Settings of the task; those of the front end are explained in `data/log_mel.py`."""
+    """Settings of the task; `data/log_mel.py` explains those of the front end."""
 
-    # Recordings begin sooner or later as published for Speech Commands, whatever a preset does to photographs.
+    # Shifts are as published for Speech Commands, whatever a preset does to photographs.
     defaults: ClassVar[Mapping[str, Any]] = {**_FOR_IMAGES, "data.augmentation.shift": 0.1}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
@@ -39,18 +39,22 @@ class KeywordSpottingSettings(TaskSettings):
 
     name: str = "keyword-spotting"
     sample_rate_hz: int = Field(16_000, ge=1_000, le=192_000, description="samples per second of every recording")
-    clip_ms: float = Field(1_000.0, gt=0, le=60_000, description="how much of a recording is seen, the middle of it")
+    clip_ms: float = Field(1_000.0, gt=0, le=60_000, description="length of the input: the middle of a recording")
     window_ms: float = Field(40.0, gt=0, description="length of a frame of the spectrogram")
-    low_hz: float = Field(20.0, ge=0, description="where the lowest mel band begins")
-    high_hz: float | None = Field(None, gt=0, description="where the highest ends; null for half the sample rate")
-    noise_volume: float = Field(
-        0.1, ge=0, le=1, description="greatest factor of the noise that training recordings get from _background_noise_"
+    low_hz: float = Field(20.0, ge=0, description="lower edge of the lowest mel band")
+    high_hz: float | None = Field(
+        None, gt=0, description="upper edge of the highest mel band; null for half the sample rate"
     )
-    noise_share: float = Field(0.8, ge=0, le=1, description="of training recordings that get noise, if there is any")
+    noise_volume: float = Field(
+        0.1, ge=0, le=1, description="largest factor of the noise from _background_noise_ in training recordings"
+    )
+    noise_share: float = Field(
+        0.8, ge=0, le=1, description="share of training recordings that get noise, if there is any"
+    )
 
 
 class KeywordSpotting(Classification):
-    """Tells keywords apart: one logit per keyword, of which the largest is the answer.
+    """Recognises keywords: one logit per keyword; the largest is the answer.
 
     The input is a square spectrogram: `space.input_size` frames and as many mel bands.
     """
@@ -63,7 +67,7 @@ class KeywordSpotting(Classification):
 
         Raises:
             DataError: also when recordings are silent.
-            ConfigError: for settings that only images have, or a front end that cannot be.
+            ConfigError: for settings that only apply to images, or an impossible front end.
         """
         from nas_edge.data.log_mel import LogMel, RecordingChanges
         from nas_edge.data.mixing import Mixing
@@ -83,7 +87,7 @@ class KeywordSpotting(Classification):
         parts = split(dataset, generator(seed, "split"), *fractions, settings.validation_images)
         mean, std = moments(dataset, parts.train, plain, workers)
         if not std[0] > 1e-3:
-            raise DataError(f"the training recordings of {settings.source} are all silent, or all the same")
+            raise DataError(f"the training recordings of {settings.source} are all silent, or all identical")
         preprocessing = replace(plain, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
         changes = RecordingChanges(settings.augmentation.shift, noises, own.noise_volume, own.noise_share)
         mixing = Mixing(**settings.augmentation.of_batches) or None
@@ -101,8 +105,8 @@ class KeywordSpotting(Classification):
         return replace(
             labels_section(names),
             title="keyword spotter",
-            says=f"tells which of {len(names)} keywords a recording holds (`{LABELS}`, one per line, in the order of "
-            "the outputs)",
+            says=f"recognises which of {len(names)} keywords a recording contains (`{LABELS}`, one per line, in the "
+            "order of the outputs)",
             answer="the largest logit is the keyword",
         )
 
@@ -114,7 +118,7 @@ def _refuse_changes_of_images(settings: DataSettings) -> None:
             value = getattr(value, part)
         if value != neutral:
             raise ConfigError(
-                f"{name} changes images, and this task has recordings",
+                f"{name} applies to images, but this task has recordings",
                 received=f"{value}",
                 fix=f"--set {name}={str(neutral).lower()}",
             )

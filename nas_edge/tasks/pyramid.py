@@ -1,4 +1,4 @@
-"""Dense heads: features of several strides, joined from the coarsest to the finest.
+"""Dense heads: a feature pyramid, which joins features of several strides from the coarsest to the finest.
 
 Source: Lin et al., 2017 (arXiv:1612.03144), section 3.
 """
@@ -25,10 +25,10 @@ class Pyramid:
 
     Attributes:
         early: its parts up to the finest features that are joined.
-        joined: makes `width` channels of these features, those of all coarser strides added.
+        joined: makes the joined features, of `width` channels, from these.
         rows: height of the joined features.
         columns: width of the joined features.
-        logits: what made the classifier's outputs.
+        logits: the layer that made the classifier's outputs.
     """
 
     early: Parts
@@ -41,15 +41,15 @@ class Pyramid:
 def pyramid(template: L.Layer, input_shape: Shape, stride: int, width: int, task: str) -> Pyramid:
     """Joins the features at all strides from `stride` on.
 
-    Features of each stride become `width` channels by a 1x1 convolution, and those of the next coarser one are resized
-    and added.
+    A 1x1 convolution projects the features of each stride to `width` channels; those of the next coarser stride are
+    resized and added.
 
     Args:
         template: a classifier's.
         input_shape: `[height, width, channels]`.
-        stride: pixels of the input, in each direction, for a pixel of the finest features.
+        stride: of the finest features, pixels of the input in each direction.
         width: channels of the joined features.
-        task: as messages name it.
+        task: its name, for messages.
 
     Raises:
         SpaceError: when the template is not a Sequential with a classifier at its end, or has no features that coarse.

@@ -26,12 +26,12 @@ def test_too_few_networks_claim_nothing() -> None:
 def test_another_order_claims_nothing() -> None:
     shuffled = np.random.default_rng(0).permutation(SIMULATED).tolist()
     calibration = calibrate(SIMULATED, shuffled)
-    assert "does not order networks as the device does" in calibration.refusal
+    assert "does not rank networks as the device does" in calibration.refusal
     assert str(calibration) == calibration.refusal
 
 
 def test_networks_that_are_all_alike_claim_nothing() -> None:
-    assert "all are alike" in calibrate([1.0] * 30, SIMULATED).refusal
+    assert "all are equal" in calibrate([1.0] * 30, SIMULATED).refusal
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])

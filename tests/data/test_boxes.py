@@ -198,11 +198,11 @@ IMAGE, BOX_OF = {"id": 1, "file_name": "0.png", "width": 40, "height": 30}, {"im
         ("[" * 10_000, "train.json is not JSON: "),
         ("[1, 2]", "is not in COCO's format; expected lists `images`"),
         ({"images": {}}, "is not in COCO's format"),
-        ({"images": [{}]}, r"images\[0\]: expected an object with a whole number as `id`; received \{\}"),
+        ({"images": [{}]}, r"images\[0\]: expected an object with an integer `id`; received \{\}"),
         ({"images": [IMAGE, IMAGE]}, r"images\[1\]: has the same `id` as images\[0\]; received 1"),
         ({"images": [{**IMAGE, "file_name": "../0.png"}]}, r"images\[0\]: `file_name` must be a path within"),
         ({"images": [{**IMAGE, "width": 4.5}]}, r"images\[0\]: expected `width` and `height` from 1 to 65535 pixels"),
-        ({"categories": [{"id": 7}]}, r"categories\[0\]: expected a text as `name`; received None"),
+        ({"categories": [{"id": 7}]}, r"categories\[0\]: expected a non-empty string as `name`; received None"),
         ({"categories": [{"id": 7, "name": "a\nb"}]}, "a class name must be one line"),
         ({"annotations": [7]}, r"annotations\[0\]: expected an object; received 7"),
         (
@@ -212,7 +212,7 @@ IMAGE, BOX_OF = {"id": 1, "file_name": "0.png", "width": 40, "height": 30}, {"im
         ({"annotations": [{**BOX_OF, "bbox": [1, 2, 3]}]}, r"annotations\[0\]: `bbox` must be left, top, width and he"),
         ({"annotations": [{**BOX_OF, "bbox": [1, 2, 3, 1e400]}]}, r"`bbox` must be .*received \[1, 2, 3, inf\]"),
         ({"annotations": [{**BOX_OF, "bbox": [1, 2, 3, 4], "iscrowd": "no"}]}, "`iscrowd` must be 0 or 1"),
-        ({"annotations": []}, "has no boxes to learn from"),
+        ({"annotations": []}, "has no boxes to train on"),
     ],
 )
 def test_annotations_that_cannot_be_used_are_one_line(tmp_path: Path, changes: Any, says: str) -> None:
@@ -243,7 +243,7 @@ def test_a_folder_must_have_annotations_of_boxes(tmp_path: Path) -> None:
         train=annotations(),
         val=annotations(categories=[{"id": n, "name": str(n)} for n in (3, 7, 5)]),
     )
-    with pytest.raises(DataError, match=r"instances_val\.json has boxes of '3', of which .* has none"):
+    with pytest.raises(DataError, match=r"instances_val\.json has boxes of '3', but .* has none"):
         load(f"coco:{folder}", kind=BOXES)
 
 

@@ -122,6 +122,7 @@ def test_a_folder_has_a_class_in_each_sub_folder_and_noise(tmp_path: Path) -> No
     folder = folder_of(tmp_path)
     (folder / "_background_noise_").mkdir()
     (folder / "_background_noise_" / "rain.wav").write_bytes(wav_file(tone(50, 3 * RATE), RATE))
+    (folder / "_background_noise_" / "._rain.wav").write_bytes(b"attributes of another system")
     (folder / "README.md").write_text("about")
     data, noises = load(folder)
     assert data.class_names == ("no", "yes")
@@ -158,9 +159,9 @@ def test_lists_say_what_is_scored_and_tested(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "because"),
     [
-        (b"no/0.wav\n", "names no file of class 'yes'"),
-        (b"yes/0.wav\nno/0.wav\nno/1.wav\nno/2.wav\nno/3.wav\n", "every file of class 'no'; leave some to train"),
-        (b"no/3.wav\nyes/0.wav\n", r"no/3\.wav is in validation_list\.txt and in testing_list\.txt"),
+        (b"no/0.wav\n", "lists no file of class 'yes'"),
+        (b"yes/0.wav\nno/0.wav\nno/1.wav\nno/2.wav\nno/3.wav\n", "every file of class 'no'; leave some for training"),
+        (b"no/3.wav\nyes/0.wav\n", r"no/3\.wav is in both validation_list\.txt and testing_list\.txt"),
         (b"\xff\xfe\n", "cannot be read as lines of text"),
     ],
 )
@@ -283,6 +284,7 @@ def test_narrow_bands_get_a_longer_transform() -> None:
     [
         ({"input_size": 1}, "at least 2 frames"),
         ({"window_samples": RATE + 1}, "windows no longer than the clip"),
+        ({"clip_samples": 2**17, "window_samples": 2**16 + 1}, "at most 65536 samples, received 65537"),
         ({"high_hz": 2001.0}, "within 0 to 2000 Hz, half the sample rate"),
         ({"low_hz": 2000.0}, "received 2000 to 2000 Hz"),
         ({"std": (0.0,)}, "positive std"),

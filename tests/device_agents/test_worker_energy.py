@@ -86,4 +86,4 @@ def test_where_nothing_can_be_read_there_is_no_number_but_a_reason(
         assert meter.since([1]) is None
     write_zone(tmp_path, "intel-rapl:0", "package-0", 1, range_uj=None)
     (counter.parent / "max_energy_range_uj").unlink()
-    assert "begins again" in EnergyMeter(tmp_path).note
+    assert "max_energy_range_uj" in EnergyMeter(tmp_path).note

@@ -35,7 +35,7 @@ def test_a_family_is_delivered_under_simulated_targets(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     study = Run(family).read_json("stages/scaling.json")
     assert {one["latency_kind"] for one in study["sample"]} == {"simulated"}
-    assert "by a law of" in done.stdout
+    assert "by a scaling law" in done.stdout
     for target_ms, folder in TargetGroup.open(family).runs():
         run = Run.open(folder)
         assert run.read_json("result.json")["latency_estimate"]["kind"] == "predicted"

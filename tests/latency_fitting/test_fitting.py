@@ -90,7 +90,7 @@ def test_a_model_is_fitted_and_tested_on_networks_that_it_was_not_fitted_to(tmp_
     other = next(name for name in file.accuracy if name.startswith("operators w") or name == "operators and isolated")
     assert file.accuracy[other].networks == found.networks
     summary = dict(text.summary_rows(file))
-    assert summary["operators alone"].startswith(f"{len(alone)} measured, {len(alone)} with a latency to rely on, ")
+    assert summary["operators alone"].startswith(f"{len(alone)} measured, {len(alone)} reliably; ")
     assert {row[2] for row in text.isolated_rows(file)[1:]} <= set(alone)
     assert "isolated" in {section.key for section in model_report("phone", file, None).sections}
     told = file.provenance

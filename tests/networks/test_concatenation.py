@@ -76,9 +76,9 @@ def test_a_file_has_the_converters_operators_and_scales(precision: Precision) ->
 
 def test_what_has_a_scale_of_its_own_or_another_reader_is_refused() -> None:
     norm = L.sequential(unit=L.L2Normalize(), row=L.FlattenPlaces())
-    with pytest.raises(ValueError, match=r"concat: first\.unit cannot share the scale of the whole"):
+    with pytest.raises(ValueError, match=r"first\.unit cannot share the scale of .*concat"):
         TFLiteGraph(decode(L.Concatenate(norm, heads(2)), (8, 8, 5), {}))
-    with pytest.raises(ValueError, match="something else reads it"):
+    with pytest.raises(ValueError, match="another operator reads it"):
         TFLiteGraph(decode(L.Concatenate(L.FlattenPlaces(), heads(2)), (8, 8, 5), {}))
     other = L.sequential(conv=L.Conv2D(3, 3, 2), row=L.FlattenPlaces())
     with pytest.raises(ValueError, match=r"cannot concatenate the rows of \[64, 1, 5\] and \[16, 1, 3\]"):

@@ -50,8 +50,8 @@ def test_of_a_delivered_file_it_is_that_files_size() -> None:
 
 def test_what_is_not_told_has_a_reason_and_no_number() -> None:
     bare = other_uses(used(timed(3.0)))
-    assert str(bare["resident_memory_bytes"]).startswith("not available: the device does not tell")
-    assert str(bare["energy_mj"]) == "not available: it was not asked for (device.energy)"
+    assert str(bare["resident_memory_bytes"]).startswith("not available: the device does not report")
+    assert str(bare["energy_mj"]) == "not available: it was not requested (device.energy)"
     refused = replace(timed(3.0), energy_note="/sys/x: Permission denied")
     assert str(other_uses(used(refused))["energy_mj"]) == "not available: /sys/x: Permission denied"
     assert str(other_uses(used(None))["energy_mj"]) == "not available: nothing was measured"

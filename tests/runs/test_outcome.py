@@ -136,12 +136,12 @@ def test_a_measurement_that_leaves_it_open_can_be_made_again() -> None:
 def test_what_is_asked_of_other_resources_is_said_with_what_came_of_it() -> None:
     missed, unknown = limited(1001.0, 1000.0), limited(None, 1000.0)
     assert "int8 file_size_bytes: 1,001 bytes (measured), at most 1,000 bytes: missed" in table_of(missed)
-    assert result_text.limit_line(missed) == "the hard limit of 1,000 bytes of file_size_bytes is missed"
+    assert result_text.limit_line(missed) == "the hard limit of 1,000 bytes (file_size_bytes) is missed"
     assert unknown.outcome is Outcome.UNKNOWN
     assert "int8 file_size_bytes: not available: no file, at most 1,000 bytes: unknown" in table_of(unknown)
-    assert result_text.limit_line(unknown).startswith("whether the hard limit of 1,000 bytes of file_size_bytes is met")
+    assert result_text.limit_line(unknown).startswith("whether the hard limit of 1,000 bytes (file_size_bytes) is met")
     late = replace(missed, rows=result(measured(1.1, 1.2)).rows)
-    assert result_text.limit_line(late) == "the hard limit of 1.000 ms and 1,000 bytes of file_size_bytes is missed"
+    assert result_text.limit_line(late) == "the hard limit of 1.000 ms and 1,000 bytes (file_size_bytes) is missed"
 
 
 def table_of(found: RunResult) -> str:

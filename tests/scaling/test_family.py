@@ -134,7 +134,7 @@ def test_a_family_is_found_stopped_and_continued(run: Path, tmp_path: Path, monk
     assert macs == sorted(macs)
     page = to_text(group_report(TargetGroup.open(folder)), 200)
     assert "Predicted against measured" in page
-    assert "the device computes more in the same time" in page
+    assert "the device gets more done in the same time" in page
     assert (folder / "index.html").exists()
 
     calls = 0
@@ -184,7 +184,8 @@ def test_a_target_that_nothing_meets_keeps_no_other_from_being_met(run: Path, tm
     [
         ({}, {"search.steps": 3}, ConfigError, "cannot differ from the search"),
         ({"export.weights": "shared"}, {"training.epochs": 0}, ConfigError, "no shared weights"),
-        ({}, {"training.method": "distillation"}, ConfigError, "learns from a network of one input size"),
+        ({}, {"training.method": "distillation"}, ConfigError, "teacher has a single input size"),
+        ({"joint.kind": "deployment"}, {}, ConfigError, "networks of a joint search .* cannot be scaled"),
     ],
 )
 def test_what_cannot_be_scaled_is_refused(

@@ -42,7 +42,21 @@ def test_published_families_double_their_work(family: str, first: int, last: int
     ]
     assert steps == pytest.approx(grown, abs=0.006)
     assert steps[0] * steps[1] ** 2 * steps[2] ** 2 == pytest.approx(2, abs=0.1)
-    assert np.linalg.norm(direction(family)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("family", "factors"),
+    [
+        ("efficientnet", (1.18, 1.12, 1.16)),
+        ("efficientnet-x-gpu", (1.30, 1.16, 1.07)),
+        ("efficientnet-x-tpu", (1.21, 1.20, 1.07)),
+    ],
+)
+def test_rules_are_those_of_the_documentation(family: str, factors: tuple[float, ...]) -> None:
+    """The table of `docs/scaling.md`: factors that double the multiply-adds."""
+    rule = direction(family)
+    assert np.linalg.norm(rule) == pytest.approx(1)
+    assert np.exp(rule * np.log(2) / (rule @ [1, 2, 2])) == pytest.approx(factors, abs=0.005)
 
 
 def test_rules_for_accelerators_grow_deeper_and_hardly_finer() -> None:

@@ -47,5 +47,5 @@ def test_an_axis_that_does_not_vary_has_no_exponent() -> None:
 
 
 def test_too_few_networks_are_refused() -> None:
-    with pytest.raises(ValueError, match="takes 6 networks"):
+    with pytest.raises(ValueError, match="requires 6 networks"):
         fit(POINTS[:5], [1.0] * 5)

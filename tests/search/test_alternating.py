@@ -97,12 +97,12 @@ def test_a_network_is_scored_once_whatever_is_beside_it(quality_by_size: list[st
 
 
 def test_more_rounds_than_steps_are_refused() -> None:
-    with pytest.raises(ValueError, match="rounds=3 requires as many steps"):
+    with pytest.raises(ValueError, match="rounds=3 requires at least as many steps"):
         settings(steps=2, rounds=3)
 
 
 def test_a_space_without_anything_to_enumerate_is_refused() -> None:
     source = AcceleratorSource(SPACE)
     for parts in (table_context(source), context(source, nested_space())):
-        with pytest.raises(ConfigError, match="enumerates what is beside a network"):
+        with pytest.raises(ConfigError, match="enumerates the choices beside a network"):
             make_search(settings(), parts)

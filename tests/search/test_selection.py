@@ -347,5 +347,5 @@ def test_the_winner_keeps_to_the_limits_of_other_resources(target_ms: float | No
     sizes = [size_of(trial.architecture) for trial in selection.trials]
     assert max(sizes) > limit.target, "others were evaluated"
     assert size_of(selection.winner.architecture) == max(size for size in sizes if size <= limit.target)
-    with pytest.raises(InfeasibleError, match=r"limits of other resources; the nearest has file_size_bytes .*\(at"):
+    with pytest.raises(InfeasibleError, match=r"limits of other resources; the closest has file_size_bytes .*\(at"):
         select(SPACE, controller, judge_sizes, target_ms, resources=[Objective("file_size_bytes", 1.0, limit=True)])

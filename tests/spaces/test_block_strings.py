@@ -68,26 +68,26 @@ def test_any_text_is_a_block_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "'' has no meaning"),
+        ("", "unknown part ''"),
         ("r2_k3_s22_e6_i16", "o is missing"),
-        ("r2_k3_s22_i16_o24", "it needs either e or conv"),
-        ("r2_k3_s22_e6_conv_i16_o24", "it needs either e or conv"),
-        ("r2_k3_s21_e6_i16_o24", "s needs two equal strides, as in s22"),
-        ("r2_k3_s2_e6_i16_o24", "s needs two equal strides, as in s22"),
-        ("r2_k3_s222_e6_i16_o24", "s needs an integer from 1 to 99"),
-        ("r2_k4_s22_e6_i16_o24", "k needs an odd number"),
-        ("r0_k3_s22_e6_i16_o24", "r needs an integer from 1 to 100"),
-        ("r1000_k3_s22_e6_i16_o24", "r needs an integer from 1 to 100"),
-        ("r2.5_k3_s22_e6_i16_o24", "r needs an integer from 1 to 100"),
+        ("r2_k3_s22_i16_o24", "it must have either e or conv"),
+        ("r2_k3_s22_e6_conv_i16_o24", "it must have either e or conv"),
+        ("r2_k3_s21_e6_i16_o24", "s must be two equal strides, as in s22"),
+        ("r2_k3_s2_e6_i16_o24", "s must be two equal strides, as in s22"),
+        ("r2_k3_s222_e6_i16_o24", "s must be an integer from 1 to 99"),
+        ("r2_k4_s22_e6_i16_o24", "k must be odd"),
+        ("r0_k3_s22_e6_i16_o24", "r must be an integer from 1 to 100"),
+        ("r1000_k3_s22_e6_i16_o24", "r must be an integer from 1 to 100"),
+        ("r2.5_k3_s22_e6_i16_o24", "r must be an integer from 1 to 100"),
         ("r2_r2_k3_s22_e6_i16_o24", "r is given twice"),
         ("r2_k3_s22_e6_i16_o24_se", "se needs a number"),
-        ("r2_k3_s22_e6_i16_o24_se0", "se needs a share above 0, up to 1"),
-        ("r2_k3_s22_e6_i16_o24_se2", "se needs a share above 0, up to 1"),
-        ("r2_k3_s22_e6_i16_o24_noskip1", "noskip may not have a number"),
-        ("r2_k3_s22_e6_i16_o24_noskip_poolskip", "noskip and poolskip exclude each other"),
-        ("r2_k3_s22_e6_i16_o24_cn", "'cn' has no meaning"),
-        ("r-2_k3_s22_e6_i16_o24", "'r-2' has no meaning"),
-        ("r2_k3_s22_e6_i16_o٢٤", "'o٢٤' has no meaning"),
+        ("r2_k3_s22_e6_i16_o24_se0", "se must be a ratio above 0 and at most 1"),
+        ("r2_k3_s22_e6_i16_o24_se2", "se must be a ratio above 0 and at most 1"),
+        ("r2_k3_s22_e6_i16_o24_noskip1", "noskip takes no number"),
+        ("r2_k3_s22_e6_i16_o24_noskip_poolskip", "noskip and poolskip are mutually exclusive"),
+        ("r2_k3_s22_e6_i16_o24_cn", "unknown part 'cn'"),
+        ("r-2_k3_s22_e6_i16_o24", "unknown part 'r-2'"),
+        ("r2_k3_s22_e6_i16_o٢٤", "unknown part 'o٢٤'"),
         ("r2_" * 100, "it has more than 100 characters"),
     ],
 )
@@ -97,7 +97,9 @@ def test_what_is_no_block_string_is_refused_with_the_reason(text: str, why: str)
 
 
 def test_blocks_that_do_not_join_are_refused() -> None:
-    with pytest.raises(SpaceError, match="r1_k3_s11_e6_i16_o24 reads i16, and r1_k3_s11_e1_i32_o8 makes o8"):
+    with pytest.raises(
+        SpaceError, match="r1_k3_s11_e6_i16_o24 has i16, but the block before it, r1_k3_s11_e1_i32_o8, has o8"
+    ):
         block_strings.parse_all(("r1_k3_s11_e1_i32_o8", "r1_k3_s11_e6_i16_o24"))
     with pytest.raises(SpaceError, match="a network has 1 to 100 blocks; received 0"):
         block_strings.parse_all(())

@@ -65,9 +65,12 @@ def test_no_preset_changes_recordings_as_photographs(preset: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "because"),
     [
-        ("data.augmentation.flip=true", r"flip changes images, .* received True; --set data\.augmentation\.flip=false"),
-        ("data.augmentation.randaugment=2", "randaugment changes images"),
-        ("data.evaluation_crop=0.9", "evaluation_crop changes images"),
+        (
+            "data.augmentation.flip=true",
+            r"flip applies to images, .* received True; --set data\.augmentation\.flip=false",
+        ),
+        ("data.augmentation.randaugment=2", "randaugment applies to images"),
+        ("data.evaluation_crop=0.9", "evaluation_crop applies to images"),
         ("task.high_hz=3000", "mel bands must lie within 0 to 2000 Hz"),
         ("task.window_ms=2000", "windows no longer than the clip"),
     ],

@@ -1,6 +1,6 @@
-"""What a bundle says and brings of the ways to make inputs, by `Preprocessing.kind`.
+"""What bundles say and contain about making inputs, by `Preprocessing.kind`.
 
-A new way is one file with an `InputKind`, a folder with its programs for apps in `app_files/inputs/`, and one line
+A new kind is one file with an `InputKind`, a folder with its programs for apps in `app_files/inputs/`, and one line
 here.
 """
 

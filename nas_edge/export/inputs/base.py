@@ -1,4 +1,4 @@
-"""`InputKind`: what an app needs to know and to have, to make a network's input."""
+"""`InputKind`: what an app needs in order to make a network's input."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Rules = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class InputKind:
-    """What a bundle says and brings of a way to make inputs.
+    """What a bundle says and contains about making inputs of one kind.
 
     Attributes:
-        example: what one example is called, for example `image`.
-        suffix: of a file with one, which begins with a dot.
-        golden: brings a stored example to the form that a bundle holds, given the preprocessing: returns it as it is
-            stored then, and the file's content. It raises DataError for what is no example.
-        packages: what the bundle's Python programs need beside NumPy and a TFLite runtime, as pip names them.
-        steps: how an app makes the values that are normalised, in a sentence each, of the manifest's rules.
+        example: what one example is called, such as `image`.
+        suffix: of a file with one, beginning with a dot.
+        golden: converts a stored example to the form kept in a bundle, given the preprocessing: returns the converted
+            example and the file's content. Raises DataError for an invalid example.
+        packages: what the bundle's Python programs require beside NumPy and a TFLite runtime, as pip names them.
+        steps: given the manifest's rules, the steps by which an app makes the values to be normalised, a sentence each.
         value: what one of these values is called in a formula.
-        says: the same in a few words, for tools that read TFLite metadata.
-        properties: number of the content's properties in the union of TFLite's metadata schema, and their small numbers
-            by field, of the rules.
-        kotlin: what makes a `Preprocessing` in Kotlin, of the rules; `MEAN` and `STD` are known there.
-        other_source: what examples of another source differ in.
+        says: a short form of the steps, for tools that read TFLite metadata.
+        properties: given the rules, the type of the content's properties in the union of TFLite's metadata schema, and
+            their numbers by field.
+        kotlin: given the rules, the Kotlin expression that makes a `Preprocessing`; it may use `MEAN` and `STD`.
+        other_source: how examples from another source may differ.
     """
 
     example: str

@@ -14,7 +14,7 @@ from nas_edge.data.preprocessing import ImagePreprocessing
 from nas_edge.errors import DataError
 from nas_edge.export.inputs.base import InputKind, Rules
 
-# Photographs are kept at most so many times as large as the input, so that a bundle stays small.
+# Images are kept at most this many times as large as the input, so that a bundle stays small.
 _MOST_TIMES = 4
 
 # Numbers of `metadata_schema.fbs`: image properties, and colour spaces by channels.

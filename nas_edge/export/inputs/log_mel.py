@@ -14,7 +14,7 @@ _FEATURE_PROPERTIES = 1
 
 
 def _golden(recording: Recording, preprocessing: LogMel) -> tuple[Recording, bytes]:
-    """The clip as a WAV file of 16 bits, and what that file holds."""
+    """The clip as rounded to 16 bits, and as a WAV file."""
     if recording.ndim != 1 or recording.dtype.kind != "f" or not np.isfinite(recording).all():
         raise DataError(
             "a golden recording has the wrong shape or type",
@@ -29,13 +29,13 @@ def _golden(recording: Recording, preprocessing: LogMel) -> tuple[Recording, byt
 def _steps(rules: Rules) -> list[str]:
     return [
         f"Take {rules['clip_samples']} samples at {rules['sample_rate_hz']} Hz of one channel, from -1 to 1: the "
-        "middle of a longer recording; pad a shorter one with 0 on both sides alike.",
-        f"Cut {rules['frames']} frames of {rules['window_samples']} samples, frame i (from 0) from sample "
-        f"`floor(i * {rules['clip_samples'] - rules['window_samples']} / {rules['frames'] - 1})` on, and multiply each "
+        "middle of a longer recording; pad a shorter one with 0 equally on both sides.",
+        f"Cut {rules['frames']} frames of {rules['window_samples']} samples, frame i (from 0) starting at sample "
+        f"`floor(i * {rules['clip_samples'] - rules['window_samples']} / {rules['frames'] - 1})`, and multiply each "
         f"by the window `w(t) = 0.5 - 0.5 * cos(2 * pi * t / {rules['window_samples']})`.",
         f"`power = abs(FFT)^2 / sum(w)^2`, with an FFT of {rules['fft_samples']} samples (frames are padded with 0 at "
         "their end).",
-        f"Weigh the powers by {rules['mel_bands']} triangles whose {rules['mel_bands'] + 2} corners are evenly spaced "
+        f"Weight the powers by {rules['mel_bands']} triangles whose {rules['mel_bands'] + 2} corners are evenly spaced "
         f"from {rules['low_hz']:g} to {rules['high_hz']:g} Hz in `mel = 2595 * log10(1 + hz / 700)`, and add up each "
         "band.",
         f"`dB = 10 * log10(sum)`, at least {rules['floor_db']:g}.",

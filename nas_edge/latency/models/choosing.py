@@ -28,7 +28,7 @@ from nas_edge.latency.models.subject import Observation
 FOLDS = 5
 _COVERAGE = 0.95
 WITH_ISOLATED = " and isolated"
-"""Follows the name of a kind that was fitted to operators on their own, too."""
+"""Suffix of the name of a kind that was also fitted to operators on their own."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class ChosenModel:
     """What came of a fit.
 
     Attributes:
-        name: of the best: its kind, with `WITH_ISOLATED` after it where it was fitted to operators on their own, too.
+        name: of the best: its kind, with the suffix `WITH_ISOLATED` if it was also fitted to operators on their own.
         model: of the best kind, fitted to all observations.
         half_width: see `ModelFile.half_width`.
         scores: errors at observations that the model was not fitted to, per unit of what it says of its error, `[n]`.
-        errors: mean error of each at observations that it was not fitted to, as a share of them; by names as `name`.
-        others: the other ones, fitted to all observations; likewise.
+        errors: mean relative error of each on held-out observations, by name.
+        others: the other models, fitted to all observations, by name.
     """
 
     name: str
@@ -62,7 +62,7 @@ def choose_model(
 ) -> ChosenModel:
     """Fits every kind that can be fitted, and chooses one.
 
-    A kind that has a use for operators on their own is fitted with them and without; networks decide.
+    A kind that can use operators on their own is fitted with and without them; held-out networks decide.
 
     Args:
         observations: what was measured of networks, in an order that has nothing to do with latencies.

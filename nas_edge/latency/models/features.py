@@ -141,7 +141,7 @@ class FeatureModel(Predictor):
         return self.rates.latency_ms(operator)
 
     def parts_ms(self, subject: Subject) -> Mapping[str, float]:
-        """See `Predictor`: by the rates, and what the whole network takes more or less than these say."""
+        """See `Predictor`; by the rates, and the difference between their sum and the whole network."""
         parts: Counter[str] = Counter()
         for operator, count in (subject.operators or {}).items():
             parts[operator.group] += count * self.operator_ms(operator)  # type: ignore[assignment]

@@ -4,11 +4,12 @@
 
 Operators that are equal, wherever they stand, share an entry. An entry is drawn towards what the rates of its group say
 (`rates.py`), the more, the less was measured of it: operators that always occur together could not be told apart
-otherwise. Where operators were measured on their own, too, rates and entries are fitted to these as well:
+otherwise. If operators were also measured on their own, rates and entries are fitted to these as well:
 
     T(operator on its own) = isolated bias + t(operator)
 
-The overhead of starting an operator is part of its time; that of a network, and of one of a single operator, is a bias.
+The overhead of starting an operator is part of its time; that of a network, or of a network of a single operator, is a
+bias.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _ERROR_OF_RATES = 0.3
 
 
 def operator_line(text: str) -> str:
-    """Lets a line of text pass that is an operator; raises ValueError for others."""
+    """Returns a line of text that is an operator; raises ValueError for others."""
     parse_operator(text)
     return text
 
@@ -44,7 +45,7 @@ class OperatorTable(Predictor):
         entries: milliseconds by operator, see `OperatorShape`.
         rates: of those without an entry.
         error: relative standard error of a network all of whose operators have an entry.
-        isolated_bias_ms: what an operator pays that is measured on its own; None where none was fitted to.
+        isolated_bias_ms: overhead of an operator measured on its own; None if the fit uses none.
     """
 
     kind: Literal["operators"] = "operators"
@@ -63,7 +64,7 @@ class OperatorTable(Predictor):
     def fit_with_isolated(
         cls, observations: Sequence[Observation], isolated: Sequence[Observation]
     ) -> OperatorTable | None:
-        """See `Predictor`: an operator on its own is a row with that entry, and an overhead that all of these share."""
+        """See `Predictor`; an operator on its own is a row with its entry and an overhead shared by all such rows."""
         return cls._fit(observations, isolated)
 
     @classmethod

@@ -54,7 +54,7 @@ class Predictor(BaseModel, ABC):
     def fit_with_isolated(
         cls, observations: Sequence[Observation], isolated: Sequence[Observation]
     ) -> Predictor | None:
-        """As `fit`, also to operators that were measured on their own; None where this kind has no use for these."""
+        """As `fit`, also to operators that were measured on their own; None if this kind cannot use them."""
         return None
 
     @abstractmethod

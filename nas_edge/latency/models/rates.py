@@ -19,8 +19,8 @@ from nas_edge.latency.models.subject import Observation, OperatorShape, Subject
 _MILLION = 1e6
 # Keeps a rate from growing where others explain as much; columns and target are scaled to length 1.
 _PENALTY = 0.01
-# Standard error of an operator's time on its own, where its inputs and weights stay in caches, around its time in a
-# network; as a share of it.
+# Relative standard error of an operator's time on its own, when its inputs and weights stay in caches, around its time
+# in a network.
 ERROR_OF_ISOLATED = 0.1
 
 
@@ -68,7 +68,7 @@ def fit_rates(observations: Sequence[Observation], isolated: Sequence[Observatio
 
     Args:
         observations: of networks, with operators.
-        isolated: of operators on their own, each of which pays the same beside its time.
+        isolated: of operators on their own, which all have the same overhead.
 
     Source: Lawson and Hanson, "Solving Least Squares Problems", 1974: least squares with no negative coefficient.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AveragePool(Primitive):
-    """The mean of each window, of those of its pixels that are in the image.
+    """The mean of each window, over those of its pixels that are inside the image.
 
     Attributes:
         size: side of the square window.

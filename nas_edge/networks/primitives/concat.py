@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nas_edge.networks.graph import Node
     from nas_edge.networks.tflite_graph import TFLiteGraph
 
-# Of rows, in a tensor with the batch.
+# The axis of rows in a batch.
 _AXIS = 1
 
 
@@ -43,7 +43,7 @@ class Concat(Primitive):
         return tf.concat(inputs, axis=_AXIS)
 
     def lower(self, graph: TFLiteGraph, node: Node) -> None:
-        """`CONCATENATION`, whose int8 kernels want one scale for inputs and output."""
+        """`CONCATENATION`, whose int8 kernels require one scale for inputs and output."""
         sources = [graph.tensors[name] for name in node.inputs]
         operator = graph.add(
             "CONCATENATION", node, sources, options=("ConcatenationOptions", {"axis": _AXIS}), fuses_activation=True

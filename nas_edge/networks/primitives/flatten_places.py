@@ -1,4 +1,4 @@
-"""Places in one row."""
+"""All pixels of a feature map in one column, for outputs of several maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FlattenPlaces(Primitive):
     in_place = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """All places along the first axis."""
+        """All pixels along the first axis."""
         height, width, channels = image_shape(self, inputs[0])
         return (height * width, 1, channels)
 
@@ -36,7 +36,7 @@ class FlattenPlaces(Primitive):
         return flatten_places(inputs[0])
 
     def lower(self, graph: TFLiteGraph, node: Node) -> None:
-        """`RESHAPE`; nothing where the shape stays."""
+        """`RESHAPE`; nothing if the shape stays the same."""
         source = graph.tensors[node.inputs[0]]
         if source.shape == (1, *node.shape):
             graph.alias(node)

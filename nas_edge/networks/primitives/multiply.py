@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Multiply(Primitive):
-    """The product of an input and a gate, `[1, 1, channels]` or of its own shape. Templates say `Gate`."""
+    """The product of an input and a gate, `[1, 1, channels]` or of the input's shape. Templates say `Gate`."""
 
     input_count = 2
 
@@ -22,7 +22,9 @@ class Multiply(Primitive):
         """That of the first input."""
         channels = image_shape(self, inputs[0])[-1]
         if inputs[1] not in ((1, 1, channels), inputs[0]):
-            raise ValueError(f"a gate must be [1, 1, {channels}] or as its input, received {list(inputs[1])}")
+            raise ValueError(
+                f"a gate must be [1, 1, {channels}] or have the shape of its input, received {list(inputs[1])}"
+            )
         return inputs[0]
 
     def keras_layer(self, name: str, seed: int) -> Any:

@@ -4,7 +4,7 @@ import kotlin.math.exp
 import kotlin.math.max
 import kotlin.math.min
 
-/** An object: its box in sides of the square that the network sees, 0 to 1, its class number and how sure it is. */
+/** An object: its box in fractions of the square that the network sees, its class number and its score, 0 to 1. */
 class Detected(
     val left: Float,
     val top: Float,
@@ -25,8 +25,8 @@ class Detected(
 }
 
 /**
- * Makes boxes of a detector's outputs, by decoding and non-maximum suppression; `detections.py` does the same and says
- * what the outputs are.
+ * Turns a detector's outputs into boxes, by decoding and non-maximum suppression; `detections.py` does the same and
+ * describes the outputs.
  *
  *     val found = ModelDetections.of(model.run(bitmap))
  */
@@ -38,7 +38,7 @@ class Detections(
     private val overlap: Float,
     private val most: Int
 ) {
-    /** The objects in one image, the surest first. */
+    /** The objects in one image, the most confident first. */
     fun of(outputs: FloatArray): List<Detected> {
         val columns = outputs.size / sides.map { it * it }.sum()
         val found = ArrayList<Detected>()
@@ -52,7 +52,7 @@ class Detections(
                 first += columns
             }
         }
-        // Looked at are ten times as many as can be answered.
+        // At most ten times as many as are returned take part in the suppression.
         return suppressed(found.sortedByDescending { it.score }.take(10 * most))
     }
 

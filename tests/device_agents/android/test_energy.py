@@ -59,9 +59,9 @@ def test_the_mean_power_is_read_whatever_the_sign_and_the_unit(text: str, watts:
         (sample(1_000_000, 4_000_000, "Charging"), r"does not run on its battery \(status Charging\); unplug it"),
         (sample(1_000_000, 4_000_000, "Not charging"), "status Not charging"),
         (SAMSUNG.replace("status: 3", "status: 5"), "status Full"),
-        (f"sample\n{BATTERY}/status Discharging\n", "tells the shell no current"),
-        (sample("many", "-"), "tells the shell no current"),
-        (sample(0, 4_000_000), "tells the shell no current"),
+        (f"sample\n{BATTERY}/status Discharging\n", "does not report a current to the shell"),
+        (sample("many", "-"), "does not report a current to the shell"),
+        (sample(0, 4_000_000), "does not report a current to the shell"),
         ("sample\n\x00\n", "status unknown"),
     ],
 )

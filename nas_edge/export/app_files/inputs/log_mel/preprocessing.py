@@ -8,12 +8,12 @@ import numpy as np
 
 EXAMPLE = "recording"
 
-# How far another machine's result may be off, whose Fourier transform may round differently.
+# Tolerance for other machines, whose Fourier transforms may round differently.
 TOLERANCE, UNIT = 0.01, "dB"
 
 
 def read(file):
-    """A WAV file of 16 bits: the samples of one channel, -1 to 1, and how many there are in a second."""
+    """Reads a 16-bit WAV file: the samples, averaged over channels, -1 to 1, and the sample rate in Hz."""
     with wave.open(str(file)) as recording:
         channels, width, rate_hz, count = recording.getparams()[:4]
         if width != 2:
@@ -23,7 +23,7 @@ def read(file):
 
 
 def preprocess(recording, rules):
-    """What `read` returns as a network's input, float32 [1, frames, mel bands, 1]; `rules` is the manifest's."""
+    """The network's input for what `read` returns, float32 [1, frames, mel bands, 1]; `rules` are the manifest's."""
     samples, rate_hz = recording
     if rate_hz != rules["sample_rate_hz"]:
         raise SystemExit(f"the recording has {rate_hz} samples per second, not {rules['sample_rate_hz']}; resample it")
@@ -32,7 +32,7 @@ def preprocess(recording, rules):
 
 
 def clipped(samples, length):
-    """The middle of a recording; a shorter one is padded with silence on both sides alike."""
+    """The middle of a recording; a shorter one is padded with silence equally on both sides."""
     more = len(samples) - length
     if more >= 0:
         return samples[more // 2 : more // 2 + length]

@@ -43,7 +43,7 @@ class Preprocessing(
         return values
     }
 
-    /** The middle of a recording; a shorter one is padded with silence on both sides alike. */
+    /** The middle of a recording; a shorter one is padded with silence equally on both sides. */
     private fun clipped(samples: FloatArray): FloatArray {
         val clip = FloatArray(clipSamples)
         val more = samples.size - clipSamples
@@ -54,7 +54,7 @@ class Preprocessing(
         return clip
     }
 
-    /** Of each frequency of a frame. */
+    /** Power at each frequency of a frame. */
     private fun power(clip: FloatArray, start: Int): DoubleArray {
         val real = DoubleArray(fftSamples)
         val imaginary = DoubleArray(fftSamples)
