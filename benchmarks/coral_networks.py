@@ -21,7 +21,7 @@ from functools import partial
 from math import prod
 from typing import TypeAlias
 
-from nas_edge.latency.roofline import OperatorWork, kernel_work, network_work
+from nas_edge.networks.work import OperatorWork, kernel_work, network_work
 from nas_edge.spaces.reference import reference_network
 
 Image: TypeAlias = tuple[int, int, int]  # height, width, channels

@@ -42,7 +42,8 @@ from scipy.stats import spearmanr
 
 from benchmarks.coral_networks import CORAL_NETWORKS
 from nas_edge.hardware.edgetpu_timing import EDGETPU_TIMING, EdgeTpuTiming, Link
-from nas_edge.latency.roofline import OperatorWork, estimate
+from nas_edge.latency.roofline import estimate
+from nas_edge.networks.work import OperatorWork
 
 MEDIAN_FACTOR = 1.5
 # How far the product's constants, which are rounded, may be from the fit to all rows, in any estimate.

@@ -68,13 +68,13 @@ def ours(folder: Path, workers: int | None = None, processes: int = 0) -> Any:
     """The batches of a search with `data.augmentation` and the rest as for photographs."""
     from nas_edge.data.augmentation import Augmentation
     from nas_edge.data.loading import Batches
-    from nas_edge.data.preprocessing import Preprocessing
+    from nas_edge.data.preprocessing import ImagePreprocessing
     from nas_edge.data.settings import PHOTOGRAPHS
     from nas_edge.data.sources import load
     from nas_edge.data.threads import usable_threads
 
     data = load(str(folder))
-    rules = Preprocessing(SIZE, 3, MEAN, STD, PHOTOGRAPHS["evaluation_crop"], PHOTOGRAPHS["resize"])
+    rules = ImagePreprocessing(SIZE, 3, MEAN, STD, PHOTOGRAPHS["evaluation_crop"], PHOTOGRAPHS["resize"])
     changes = Augmentation(**PHOTOGRAPHS["augmentation"])
     rng = np.random.default_rng(0)
     threads = usable_threads(workers)

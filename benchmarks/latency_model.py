@@ -91,12 +91,12 @@ class Interleaved:
 
     def next_batch(self, measured: Measured) -> Sequence[Pick]:
         """Networks to fit to until the time is spent, and held-out ones until there are so many."""
-        spent_s = sum(one.seconds for one in measured.outcomes if one.pick.role is Role.FITTED)
+        spent_s = sum(one.seconds for one in measured.outcomes if one.pick.role in (Role.FITTED, Role.ISOLATED))
         held_out = sum(one.pick.role is Role.HELD_OUT for one in measured.outcomes)
         observations = measured.observations(self._sampler)
         test = held_out < self._effort.held_out
         if spent_s < self._effort.budget_s and (batch := self._sampler.batch(observations)):
-            return [pick for pick in batch if test or pick.role is Role.FITTED]
+            return [pick for pick in batch if test or pick.role in (Role.FITTED, Role.ISOLATED)]
         return self._sampler.batch(observations, fit=False) if test else ()
 
 
@@ -111,17 +111,19 @@ def figures_of(space: NetworkSpace, precision: Precision, effort: Effort, journa
         design = Interleaved(sampler, effort)
         header = {"space": space.name, "precision": precision, **vars(effort), "device": device.info.fingerprint}
         measured = measure_design(design.next_batch, space, source, journal, header, print, _show)
-        fitted, held_out = (measured.observations(sampler, role) for role in (Role.FITTED, Role.HELD_OUT))
+        roles = (Role.FITTED, Role.HELD_OUT, Role.ISOLATED)
+        fitted, held_out, isolated = (measured.observations(sampler, role) for role in roles)
         if len(held_out) < FEWEST // 2 or len(fitted) < FEWEST:
             return {"pass": None, "reason": f"{len(fitted)} and {len(held_out)} networks had a latency to rely on"}
         alone = _alone(source, held_out, effort.operators)
-    chosen = choose_model(fitted)
+    chosen = choose_model(fitted, isolated=isolated)
     found = accuracy_on(chosen.model, held_out, chosen.half_width)
     floor = _floor(measured)
     assert found is not None
     figures = {
         "fitted": len(fitted),
-        "model": chosen.model.kind,
+        "isolated": len(isolated),
+        "model": chosen.name,
         **_shown(found),
         "macs": _shown(accuracy_of_macs(fitted, held_out)),
         "sum_of_operators": _shown(None if alone is None else accuracy_on(alone, held_out)),

@@ -173,7 +173,7 @@ def main() -> None:
     source = arguments.data or extent.source
     data = task.load(DataSettings(source=source, augmentation=unchanged), extent.size, SEED)
     outcomes = []
-    for name, network in networks(extent, task.outputs(data), data.preprocessing.channels):
+    for name, network in networks(extent, task.outputs(data), data.preprocessing.shape[-1]):
         outcomes.append(examine(name, network, data, task, extent, arguments.quick))
         print(line(outcomes[-1]), flush=True)
     points = {how: median(one.lost(how) for one in outcomes) for how in ("aware", "post_training")}

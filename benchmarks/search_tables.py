@@ -84,7 +84,7 @@ class Problem:
 
     def best(self) -> float:
         """The highest reward in the table."""
-        table = _space(self).table
+        table = space_of(self).table
         qualities, latencies_ms = (
             table.column(self.quality_column, self.quality_scale),
             table.column(self.latency_column),
@@ -147,7 +147,8 @@ def _best(trials: Sequence[Trial]) -> float:
 
 
 @cache
-def _space(problem: Problem) -> TableSpace:
+def space_of(problem: Problem) -> TableSpace:
+    """Read once."""
     return table_space(TableSpaceSettings(file=problem.file, decisions=problem.decisions))
 
 
@@ -156,7 +157,7 @@ def _searched(problem: Problem, controller: str | None, steps: int, seed: int) -
     quality = {"source": "column", "column": problem.quality_column, "scale": problem.quality_scale}
     given: dict[str, Any] = {"steps": steps, "quality": quality}
     settings = MultiTrialSettings.model_validate(given if controller is None else {**given, "controller": controller})
-    space = _space(problem)
+    space = space_of(problem)
     latency = open_column(problem.latency_column, space)
     context = SearchContext(space, Tabular(TabularSettings()), None, latency, (problem.objective,), seed)
     loop = make_search(settings, context)
@@ -185,11 +186,16 @@ def figures_of(problem: Problem, found: Sequence[Searches]) -> dict[str, Any]:
 
 
 def problems(arguments: argparse.Namespace) -> list[Problem]:
-    """What the command line names, else those of NAS-Bench-201."""
+    """What the command line names, else `nasbench201`."""
     if arguments.table is not None:
         decisions = tuple(arguments.decisions.split(","))
         columns = arguments.quality_column, arguments.quality_scale, arguments.latency_column
         return [Problem(arguments.table, decisions, *columns, target_ms) for target_ms in arguments.target_ms]
+    return nasbench201()
+
+
+def nasbench201() -> list[Problem]:
+    """Those of NAS-Bench-201 in `NAS_EDGE_DATA`."""
     data = Path(os.environ.get("NAS_EDGE_DATA", Path(__file__).parents[1] / "../shared/data"))
     file, decisions = str(data / "nasbench201/nasbench201.csv"), tuple(f"op_{i}" for i in range(6))
     targets = (("pixel3_ms", 5.0), ("pixel3_ms", 10.0), ("pixel2_ms", 14.0))

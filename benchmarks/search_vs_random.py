@@ -227,7 +227,7 @@ class Bench:
 
         settings = self.config.reference
         assert settings is not None
-        shape = settings.input_size, settings.input_size, self.data.preprocessing.channels
+        shape = settings.input_size, settings.input_size, self.data.preprocessing.shape[-1]
         outputs, head = self.task.outputs(self.data), head_of(self.task, shape)
         return reference_network(settings.reference_name, shape[0], width, outputs, shape[2], head)
 

@@ -35,8 +35,10 @@ DATA = {
     "regression": "procedural:size=32,classes=4,difficulty=0.5",
     "embedding": "procedural:size=32,classes=8,difficulty=0.3",
     "segmentation": "procedural:size=32,classes=9,difficulty=0.3",
+    "detection": "procedural:size=32,classes=9,difficulty=0.3,figures=4",
+    "keyword-spotting": "procedural:classes=9,difficulty=0.8",
 }
-QUICK_TASK, QUICK_DATA = "multi-label", "procedural:size=16,classes=4,difficulty=0.1,train=300,test=100"
+QUICK_TASK, QUICK_DATA = "multi-label", "procedural:classes=4,difficulty=0.1,train=300,test=100"
 
 
 class TaskBench(Bench):

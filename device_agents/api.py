@@ -258,6 +258,9 @@ class Measurement:
         busy_s: Seconds in which the device warmed up or timed, over all attempts.
         peak_memory_bytes: Approximate growth of resident memory while the model was
             loaded and run, in bytes.
+        energy_mj: Energy of one inference in millijoules, if requested and available; it covers all that `energy_note`
+            names, whatever else that did meanwhile. The median of several visits.
+        energy_note: What the energy covers; or why it is not known although it was requested.
         profile: Times of single operators, if asked for and available.
         profile_note: Why there is no profile although one was asked for.
         attempts: How often the model was measured.
@@ -276,6 +279,8 @@ class Measurement:
     warmup_runs: int | None = None
     busy_s: float = 0.0
     peak_memory_bytes: int | None = None
+    energy_mj: float | None = None
+    energy_note: str = ""
     profile: tuple[OpTime, ...] = ()
     profile_note: str = ""
     attempts: int = 1
@@ -478,7 +483,14 @@ def _read_measurement(data: Mapping[str, Any]) -> Measurement:
             received=f"{received!r}",
         )
     # Records from before there were blocks hold single runs, those from before there were visits none.
-    later = {"runs_per_sample": 1, "visits": [], "quiet": None, "startup_ms": None}
+    later = {
+        "runs_per_sample": 1,
+        "visits": [],
+        "quiet": None,
+        "startup_ms": None,
+        "energy_mj": None,
+        "energy_note": "",
+    }
     raw = {**later, **{k: v for k, v in data.items() if k != "schema"}}
     _check_names("measurement", raw, Measurement)
     profile = _list("profile", raw["profile"])
@@ -494,6 +506,8 @@ def _read_measurement(data: Mapping[str, Any]) -> Measurement:
         warmup_runs=_optional_count("warmup_runs", raw["warmup_runs"]),
         busy_s=_number("busy_s", raw["busy_s"]),
         peak_memory_bytes=_optional_count("peak_memory_bytes", raw["peak_memory_bytes"]),
+        energy_mj=_optional_number("energy_mj", raw["energy_mj"]),
+        energy_note=_text("energy_note", raw["energy_note"]),
         profile=tuple(_read_op_time(row) for row in profile),
         profile_note=_text("profile_note", raw["profile_note"]),
         attempts=_count("attempts", raw["attempts"]),

@@ -94,6 +94,8 @@ def _measurement(facts: Mapping[str, Any], samples_ms: tuple[float, ...], condit
         warmup_runs=_optional_count(facts, "warmup_runs"),
         busy_s=_optional_number(facts, "busy_s") or 0.0,
         peak_memory_bytes=_optional_count(facts, "peak_memory_bytes"),
+        energy_mj=_optional_number(facts, "energy_mj"),
+        energy_note=_text(facts, "energy_note") if "energy_note" in facts else "",
         profile=_profile(facts.get("profile")),
         profile_note=_text(facts, "profile_note"),
         conditions=conditions,

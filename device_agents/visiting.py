@@ -426,6 +426,7 @@ def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequ
     """
     blocks = [visit.runs_per_sample for visit in visits if visit.samples_ms]
     peaks = [visit.peak_memory_bytes for visit in visits if visit.peak_memory_bytes is not None]
+    energies_mj = [visit.energy_mj for visit in visits if visit.energy_mj is not None]
     startups_ms = [visit.startup_ms for visit in visits if visit.startup_ms is not None]
     loads = [visit for visit in visits if visit.init_ms is not None] or [visits[0]]
     # A visit in which the device was lost has none.
@@ -454,6 +455,8 @@ def join_visits(visits: Sequence[Measurement], rounds: Sequence[int], at_s: Sequ
         warmup_runs=sum(visit.warmup_runs or 0 for visit in visits),
         busy_s=math.fsum(visit.busy_s for visit in visits),
         peak_memory_bytes=max(peaks, default=None),
+        energy_mj=statistics.median(energies_mj) if energies_mj else None,
+        energy_note=next((v.energy_note for v in visits if v.energy_mj is not None), visits[-1].energy_note),
         attempts=1,
         visits=tuple(
             Visit(len(visit.samples_ms), number, seconds, visit.conditions.wait_share if visit.conditions else None)

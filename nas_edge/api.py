@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nas_edge.latency.model_file import ModelFile
     from nas_edge.latency_fitting.fitting import FitRequest
     from nas_edge.latency_fitting.reselecting import Reselection
-    from nas_edge.several_targets import TargetResult
+    from nas_edge.runs.targets import TargetResult
     from nas_edge.spaces.decisions import SearchSpace
 
 
@@ -262,7 +262,7 @@ def deliver(
         out: new folder for the delivery, itself a run; None for one in the run. The same call continues what was
             stopped.
         target_ms: a hard limit for its latency, in ms; None for none.
-        settings: those that differ from the search, by dotted name; of training, export, device and measuring.
+        settings: those that differ from the search, by dotted name; of training, export, device and measurement.
         assignments: see `configure`.
         reporter: see `search`.
 
@@ -280,6 +280,43 @@ def deliver(
 
     new = None if out is None else Path(out)
     return deliver_architecture(Path(run), architecture, new, target_ms, change, reporter or Reporter())
+
+
+def scale(
+    run: str | Path,
+    targets_ms: Sequence[float],
+    out: str | Path | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    trained: int = 8,
+    reporter: Reporter | None = None,
+) -> tuple[Path, list[TargetResult]]:
+    """Scales depth, width and input size of the network that a run delivered, to several latencies on the device.
+
+    Args:
+        run: its folder; it has to be finished.
+        targets_ms: latencies to meet.
+        out: new folder for the family; None for `scaled` in the run. The same call continues after a stop.
+        settings: those that differ from the search, by dotted name; of training, export, device and measurement.
+        assignments: see `configure`.
+        trained: how many candidates are trained briefly, over all targets.
+        reporter: see `search`.
+
+    Returns:
+        The folder of the family, with a run for each target, and the result of each, in ascending order of targets.
+
+    Raises:
+        ConfigError, SpaceError: when the network cannot be scaled with these settings.
+        RunError, DeviceError: when the run folder or the device fails.
+    """
+    from nas_edge.scaling.family import scale_run
+
+    def change(config: RunConfig) -> RunConfig:
+        return configure(settings=settings, assignments=assignments, base=config)
+
+    new = None if out is None else Path(out)
+    return scale_run(Path(run), targets_ms, new, change, reporter or Reporter(), trained)
 
 
 def reselect(

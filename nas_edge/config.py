@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from device_agents.api import PRESETS as MEASURING_PRESETS
 from device_agents.api import BenchmarkSpec, Delegate, parse_cores
@@ -26,10 +26,12 @@ from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.hardware import HARDWARE, Hardware
 from nas_edge.hardware.gate import listed
 from nas_edge.hardware.npu import VENDORS, check_target
+from nas_edge.joint import JOINTS, JointSettings
 from nas_edge.latency import LATENCY_SOURCES, LatencySettings
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.registry import Registry, setting_path
+from nas_edge.resources import LATENCY, RESOURCES, check_resource
 from nas_edge.rewards import Objective
 from nas_edge.search.finalists import FinalistsSettings
 from nas_edge.search.methods import METHODS
@@ -52,6 +54,9 @@ class DeviceConfig(Settings):
     threads: int = Field(1, description="threads of the TFLite runtime")
     cores: str | None = Field(None, description="big, little, ids (4-7) or a mask ('0xf0'); by default it chooses")
     delegate: str = Field("cpu", description="cpu, none; on phones also gpu, nnapi, external:LIBRARY[,KEY=VALUE...]")
+    energy: bool = Field(
+        False, description="also measure the energy per inference; an objective or limit of energy_mj turns it on"
+    )
     timing_inputs: int = Field(
         8,
         ge=0,
@@ -182,6 +187,11 @@ class MeasuringConfig(Settings):
         )
 
 
+def _of_a_resource(objective: Objective) -> Objective:
+    check_resource(objective.resource)
+    return objective
+
+
 class TargetConfig(Settings):
     """What is asked of the winner."""
 
@@ -200,7 +210,32 @@ class TargetConfig(Settings):
         lt=0.5,
         description="share of a hard limit that a candidate must stay below; None: as its interval calls for",
     )
-    objectives: tuple[Objective, ...] = Field((), description="targets for other resources")
+    objectives: tuple[Annotated[Objective, AfterValidator(_of_a_resource)], ...] = Field(
+        (), description=f"targets for other resources: {', '.join(RESOURCES)}"
+    )
+    limits: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="largest allowed values of other resources, by name; hard, and in the reward with target.beta"
+    )
+
+    @field_validator("limits")
+    @classmethod
+    def _of_resources(cls, given: dict[str, float]) -> dict[str, float]:
+        for name in given:
+            check_resource(name)
+            if RESOURCES[name] is LATENCY:
+                raise ValueError(f"{name} is limited by target.latency_ms (--target-ms) and target.limit")
+        return given
+
+    @property
+    def of_resources(self) -> tuple[Objective, ...]:
+        """The objectives beside the latency, limits included."""
+        limits = (Objective(name, most, self.beta, limit=True) for name, most in self.limits.items())
+        return (*self.objectives, *limits)
+
+    @property
+    def resource_limits(self) -> tuple[Objective, ...]:
+        """The limits of other resources."""
+        return tuple(objective for objective in self.of_resources if objective.limit)
 
 
 class ExportConfig(Settings):
@@ -292,6 +327,7 @@ class RunConfig(Settings):
     seed: int = Field(0, ge=0, lt=2**31)
     task: Annotated[TaskSettings, TASKS] = Field(default_factory=TASKS.default)
     space: Annotated[SpaceSettings, SPACES] = Field(default_factory=SPACES.default)
+    joint: Annotated[JointSettings, JOINTS] = Field(default_factory=JOINTS.default)
     data: DataSettings = DataSettings()
     device: DeviceConfig = DeviceConfig()
     latency: Annotated[LatencySettings, LATENCY_SOURCES] = Field(default_factory=LATENCY_SOURCES.default)
@@ -353,12 +389,15 @@ def check_data_named(config: RunConfig) -> None:
 CHOICES: dict[tuple[str, ...], Registry[Any]] = {
     ("task",): TASKS,
     ("space",): SPACES,
+    ("joint",): JOINTS,
     ("latency",): LATENCY_SOURCES,
     ("search",): METHODS,
     ("search", "controller"): CONTROLLERS,
     ("search", "quality"): QUALITY_SOURCES,
     ("training",): TRAINING_METHODS,
 }
+# Tables whose entries may change defaults of other settings; later tables take precedence.
+CHANGE_DEFAULTS = (("task",), ("joint",))
 
 
 Overrides: TypeAlias = dict[str, Any]
@@ -508,7 +547,7 @@ def load_config(
     for overrides in given:
         _expand_short_forms(overrides)
     if base is None:
-        given = [*_of_task(merged, given, preset), *given]
+        given = [*_of_chosen(merged, given, preset), *given]
     for overrides in given:
         _drop_of_others(merged, overrides)
         _merge(merged, overrides)
@@ -518,21 +557,52 @@ def load_config(
         raise ConfigError(_one_line(error)) from None
     _check_targets(config)
     _check_delay(config)
-    return config
+    _check_joint(config)
+    return _with_resources(config)
 
 
-def _of_task(merged: Overrides, given: Sequence[Overrides], preset: str | None) -> list[Overrides]:
-    """What the task that is asked for changes: of the defaults, and of a preset."""
-    names = [_at(overrides, ("task", TASKS.key)) for overrides in (merged, *given)]
-    chosen = [name for name in names if isinstance(name, str)]
-    if not chosen:
-        return []
-    try:
-        settings = TASKS.find(chosen[-1].partition(":")[0]).settings
-    except NasEdgeError:
-        return []  # validation will say so
-    assert issubclass(settings, TaskSettings)
-    return [_undotted(settings.defaults), _undotted(settings.presets.get(preset or "", {}))]
+def _with_resources(config: RunConfig) -> RunConfig:
+    """The settings with those that measuring the requested resources takes.
+
+    Raises:
+        ConfigError: when not every candidate is measured but a resource has to be, or the latency source does not
+            report it.
+    """
+    asked = {objective.resource: RESOURCES[objective.resource] for objective in config.target.of_resources}
+    measures_all = config.latency.asks_device and not config.latency.measures_some
+    for name, resource in asked.items():
+        if not resource.of_networks and name not in config.latency.tells:
+            raise ConfigError(
+                f"{name} is not reported by --latency {config.latency.text}",
+                fix="use a latency source that reports it, or leave it out of the objectives and limits",
+            )
+        if resource.measured and not measures_all and name not in config.latency.tells:
+            raise ConfigError(
+                f"{name} is measured together with the latency, but --latency {config.latency.text} does not measure "
+                "every candidate",
+                fix="measure all (--latency device), or leave it out of the objectives and limits",
+            )
+    needed = {setting: value for resource in asked.values() for setting, value in resource.device_settings.items()}
+    if not needed:
+        return config
+    return config.model_copy(update={"device": config.device.model_copy(update=needed)})
+
+
+def _of_chosen(merged: Overrides, given: Sequence[Overrides], preset: str | None) -> list[Overrides]:
+    """What the chosen entries of tables change in the defaults and in a preset."""
+    changes: list[Overrides] = []
+    for place in CHANGE_DEFAULTS:
+        registry = CHOICES[place]
+        names = [_at(overrides, (*place, registry.key)) for overrides in (merged, *given)]
+        chosen = [name for name in names if isinstance(name, str)]
+        if not chosen:
+            continue
+        try:
+            settings = registry.find(chosen[-1].partition(":")[0]).settings
+        except NasEdgeError:
+            continue  # validation will say so
+        changes += [_undotted(settings.defaults), _undotted(settings.presets.get(preset or "", {}))]
+    return changes
 
 
 def _check_targets(config: RunConfig) -> None:
@@ -563,6 +633,19 @@ def _check_delay(config: RunConfig) -> None:
             f"{config.latency.text} are to save",
             fix=f"leave {setting.partition('=')[0]} out, or measure all (--latency device)",
         )
+
+
+def _check_joint(config: RunConfig) -> None:
+    """Refuses latencies that do not depend on what is decided beside the network."""
+    joint, latency = config.joint, config.latency
+    if not joint.widens or (latency.asks_device if joint.measured else not (latency.asks_device or latency.predicts)):
+        return
+    fix = "leave out --latency" if joint.measured else f"--latency {joint.defaults.get('latency.source', 'NAME')}"
+    raise ConfigError(
+        f"latencies from {latency.text} do not depend on what joint.kind={joint.kind} decides",
+        expected="the device" if joint.measured else "a simulator of it",
+        fix=fix,
+    )
 
 
 def _parse_yaml(text: str, where: str) -> Any:
@@ -746,5 +829,6 @@ def _describe(part: Settings, prefix: str) -> list[str]:
         else:
             shown = plain[name]
             comment = f"  # {field.description}" if field.description else ""
-            lines.append(f"{prefix}{name}={yaml.safe_dump(shown, default_flow_style=True).splitlines()[0]}{comment}")
+            text = yaml.safe_dump(shown, default_flow_style=True, width=MAX_SETTINGS_CHARACTERS).splitlines()[0]
+            lines.append(f"{prefix}{name}={text}{comment}")
     return lines

@@ -33,7 +33,7 @@ from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.progress import Reporter
 from nas_edge.runs.example_scores import id_of_test_set
 from nas_edge.stages.context import final_spec, open_devices, open_task, timing_inputs
-from nas_edge.stages.delivering import EXAMINED_IMAGES, GOLDEN_IMAGES, latency_facts
+from nas_edge.stages.delivering import EXAMINED_IMAGES, GOLDEN_EXAMPLES, latency_facts
 from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
 from nas_edge.stages.on_device import CHECKED_IMAGES, checks_on_device
 from nas_edge.stages.quantizing import TESTED_AT_ONCE
@@ -210,7 +210,7 @@ class _Loaded:
 
 
 def _load(request: KerasExport, config: RunConfig, reporter: Reporter) -> _Loaded:
-    from nas_edge.data.preprocessing import Preprocessing
+    from nas_edge.data.preprocessing import ImagePreprocessing
     from nas_edge.export.keras_file import load_keras_file
 
     name, model = Path(request.file).name, load_keras_file(Path(request.file))
@@ -228,7 +228,7 @@ def _load(request: KerasExport, config: RunConfig, reporter: Reporter) -> _Loade
         )
     low, high = INPUT_RANGES[request.input_range]
     std = 255 / (high - low)
-    data = replace(data, preprocessing=Preprocessing(size, channels, (-low * std,) * channels, (std,) * channels))
+    data = replace(data, preprocessing=ImagePreprocessing(size, channels, (-low * std,) * channels, (std,) * channels))
     chosen = representative_set(data, config.export.representative_images, config.seed)
     return _Loaded(name, model, task, data, chosen)
 
@@ -330,7 +330,7 @@ def _write(
         section=loaded.task.bundle_section(loaded.data),
         metric=loaded.task.metric,
         preprocessing=loaded.data.preprocessing,
-        golden_images=loaded.data.dataset.stored(loaded.data.split.test[:GOLDEN_IMAGES]),
+        golden_examples=loaded.data.dataset.stored(loaded.data.split.test[:GOLDEN_EXAMPLES]),
         space=loaded.name,
         architecture=str(loaded.model.name),
         decisions={},

@@ -19,6 +19,7 @@ from nas_edge.runs.result import RunResult
 from nas_edge.runs.run import Run, RunFolderError
 from nas_edge.stages.choosing import choose, deliver_choice, open_delivery
 from nas_edge.stages.context import RunContext, make_space, open_bench, open_task
+from nas_edge.stages.deployed import as_deployed
 
 
 def deliver_architecture(
@@ -69,4 +70,5 @@ def deliver_architecture(
         start_tensorflow(config.runs.deterministic)
         bench = stack.enter_context(open_bench(config, task, data, space))
         context = RunContext(run, config, task, data, space, bench, reporter, stop, again, searched=searched)
+        context = as_deployed(context, choice.architecture)
         return out, carry_out(context, lambda context: deliver_choice(context, choice))

@@ -9,9 +9,9 @@ this module stays light.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from device_agents.errors import DeviceError
@@ -29,7 +29,6 @@ from nas_edge.errors import (
 from nas_edge.formatting import command
 from nas_edge.progress import Reporter
 from nas_edge.quiet import start_tensorflow
-from nas_edge.runs.environment import environment
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.reselect import CHOSEN, candidates_of
 from nas_edge.runs.result import RunResult, read_result
@@ -52,11 +51,13 @@ from nas_edge.stages.delivering import (
     deliver,
     write_report,
 )
+from nas_edge.stages.deployed import as_deployed
 from nas_edge.stages.exporting import export_winner
 from nas_edge.stages.halving import best_trained
 from nas_edge.stages.scoring_front import score_front
 from nas_edge.stages.searching import find_targets, make_loop, open_latencies, run_search
 from nas_edge.stages.selecting import best_of_random, select_finalists
+from nas_edge.stages.sessions import add_session
 from nas_edge.stages.warm_start import start_loop
 from nas_edge.tasks.base import NetworkTask, Task, TaskData
 
@@ -127,7 +128,9 @@ def resume(
         what = f"its bundle is {bundle}" if bundle.exists() else f"its result is {run.path('result.json')}"
         raise RunFolderError(f"{folder} is finished: {what}", fix="for more, start a new run")
     if run.path(f"stages/{CHOSEN}.json").exists():
-        raise RunFolderError(f"{folder} delivers a network of another run", fix="continue it with nas-edge deliver")
+        raise RunFolderError(
+            f"{folder} delivers a network of another run", fix="continue it with nas-edge deliver or scale"
+        )
     config, again = change(run.config), again or command("search", "--resume", folder)
     config.search.connect_processes()
     with StopSignals(stopped(again)) as stop, run.lock():
@@ -168,11 +171,22 @@ def _check_steps(steps: int, run: Run) -> None:
 def carry_out(context: RunContext, stages: Callable[[RunContext], RunResult]) -> RunResult:
     """Does whatever of the run was not done yet, and says how to continue what fails."""
     run, reporter = context.run, context.reporter
-    _add_session(context)
-    try:
+    add_session(context)
+    if changed := run.changed_settings(context.config):
+        run.write_config(context.config)
+        reporter.say(f"continuing with other {', '.join(changed)}")
+    with continuing(context):
         result = stages(context)
         run.write_json("result.json", result.to_json())
         write_report(run, reporter)
+    return result
+
+
+@contextmanager
+def continuing(context: RunContext) -> Iterator[None]:
+    """Says how to continue what fails, or is stopped, within."""
+    try:
+        yield
     except KeyboardInterrupt:
         raise StoppedError(stopped(context.again)) from None
     except StoppedError as error:
@@ -182,26 +196,8 @@ def carry_out(context: RunContext, stages: Callable[[RunContext], RunResult]) ->
     except UnreliableLatencyError:  # says itself how to continue
         raise
     except (NasEdgeError, DeviceError):
-        reporter.say(f"the run is kept; to continue it: {context.again}")
+        context.reporter.say(f"the run is kept; to continue it: {context.again}")
         raise
-    return result
-
-
-def _add_session(context: RunContext) -> None:
-    """Notes what this start of the run is made with, and which settings were changed for it."""
-    run, device, reporter = context.run, context.bench.device, context.reporter
-    run.prepare_to_write(reporter.say)
-    info = {} if device is None else {**asdict(device.info), "fingerprint": device.info.fingerprint}
-    data = {} if context.data is None else context.data.dataset.to_json()
-    config = context.config
-    measuring = {"measure": config.measure.model_dump(), "final_measure": config.final_measure.model_dump()}
-    differing = run.add_session(environment(info, context.bench.measured_with, data, measuring))
-    changed = run.changed_settings(context.config)
-    if changed:
-        run.write_config(context.config)
-        reporter.say(f"continuing with other {', '.join(changed)}")
-    if differing:
-        reporter.say(f"results may differ from an uninterrupted run in their last bits: {', '.join(differing)}")
 
 
 def _stages(context: RunContext) -> RunResult:
@@ -218,6 +214,7 @@ def _stages(context: RunContext) -> RunResult:
         winner = best_trained(context, loop, "winner", select_finalists(context, loop, target_ms, trials))
         randoms = best_of_random(context, loop, target_ms, len(trials))
         rival = best_trained(context, loop, "best of random", randoms) if randoms else None
+        context = as_deployed(context, winner.architecture)
         if context.task.delivers:
             result = deliver(context, target_ms, winner, _contenders(context, loop, winner, rival))
         else:

@@ -11,7 +11,10 @@
     hard        r = Q * prod_i min(x_i ** beta_i, 1)          MnasNet, arXiv:1807.11626 (alpha = 0)
 
 `absolute` is the default of the search because one beta serves every task and target: its peak is on the target, so
-a search ends there, while the exponent forms trade quality for time at a rate that must be tuned per task.
+a search ends there, while the exponent forms trade quality for time at a rate that must be tuned per task. MnasNet's
+rates are -0.07 of the soft form, by which twice the time is worth 5% more accuracy, and -1 of the hard one.
+
+Staying below a limit (`Objective.limit`) neither gains nor costs anything: its x is max(x, 1) in every form.
 
 All forms work elementwise: of arrays of qualities and values of resources they are arrays of rewards.
 
@@ -24,19 +27,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_edge.errors import ConfigError
 
-Resource: TypeAlias = Literal["latency_ms", "macs", "parameters", "peak_memory_bytes"]
-Usage: TypeAlias = Mapping[str, float]  # what one network uses, by `Resource`
+Usage: TypeAlias = Mapping[str, float]  # what one network uses, by name of the resource, see `nas_edge.resources`
 
 Value = TypeVar("Value", float, NDArray[np.float64])
-
-RESOURCES: tuple[Resource, ...] = get_args(Resource)
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class Objective:
     """A resource and how much of it a network should use.
 
     Attributes:
-        resource: which one; its unit is in its name.
+        resource: a name in `nas_edge.resources.RESOURCES`; its unit is in its name.
         target: the value aimed at, `T0`.
         beta: what a deviation costs. The default is that of the TuNAS code.
+        limit: whether the target is a limit: using less is as good, and using more is not allowed.
 
     Raises:
-        ConfigError: for an unknown resource, a target that is not positive or a beta that is not negative.
+        ConfigError: for a target that is not positive or a beta that is not negative.
     """
 
-    resource: Resource
+    resource: str
     target: float
     beta: float = -0.10
+    limit: bool = False
 
     def __post_init__(self) -> None:
-        if self.resource not in RESOURCES:
-            raise ConfigError(f"expected a resource of {', '.join(RESOURCES)}; received {self.resource!r}")
         if not (math.isfinite(self.target) and self.target > 0):
             raise ConfigError(f"the target of {self.resource} must be a positive number", received=f"{self.target}")
         if not (math.isfinite(self.beta) and self.beta < 0):
@@ -69,7 +69,7 @@ class Objective:
             )
 
     def ratio(self, usage: Mapping[str, Value]) -> Value:
-        """`x = T / T0`.
+        """`x = T / T0`; of a limit at least 1.
 
         Raises:
             ValueError: when the resource is missing or its value is not a positive number.
@@ -79,7 +79,12 @@ class Objective:
             raise ValueError(
                 f"expected a positive {self.resource}, received {value}; what was not measured has no reward"
             )
-        return value / self.target
+        ratio = value / self.target
+        return np.maximum(ratio, 1.0) if self.limit else ratio
+
+    def allows(self, usage: Usage | None) -> bool:
+        """Whether a network may be selected: it is known to meet the limit, or this is not a limit."""
+        return not self.limit or (usage is not None and usage.get(self.resource, math.inf) <= self.target)
 
 
 def absolute(quality: Value, usage: Mapping[str, Value], objectives: Sequence[Objective]) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -23,9 +23,14 @@ class ChoiceSettings(Settings):
     Attributes:
         text_field: the setting that is what follows the colon of a short form, `file` of `table:FILE`; "" where nothing
             may follow.
+        defaults: other defaults for a run that chooses the entry, by dotted name; of tasks and of what is searched
+            jointly.
+        presets: likewise, of what a preset sets, by its name: for example data to see a task work with, in `smoke`.
     """
 
     text_field: ClassVar[str] = ""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @classmethod
     def from_text(cls, rest: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ what does not depend on the target. A search method without a warm-up shares the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from nas_edge import pipeline
@@ -18,28 +18,11 @@ from nas_edge.config import RunConfig, check_data_named
 from nas_edge.errors import ConfigError, InfeasibleError
 from nas_edge.formatting import command, ms_text
 from nas_edge.progress import Reporter
-from nas_edge.report import compare_report, read_run, to_page
+from nas_edge.report import group_report, to_page
 from nas_edge.runs.files import FILES
 from nas_edge.runs.result import RunResult, read_result
-from nas_edge.runs.run import CHANGEABLE, Run, differing_settings
-from nas_edge.runs.targets import TargetGroup
-
-
-@dataclass(frozen=True)
-class TargetResult:
-    """What became of one target.
-
-    Attributes:
-        target_ms: what was asked for.
-        folder: of its run.
-        result: what was found; None when nothing meets the target.
-        problem: why there is none; None when there is.
-    """
-
-    target_ms: float
-    folder: Path
-    result: RunResult | None
-    problem: InfeasibleError | None = None
+from nas_edge.runs.run import CHANGEABLE, Run, RunFolderError, differing_settings
+from nas_edge.runs.targets import TargetGroup, TargetResult
 
 
 def search_targets(config: RunConfig, targets_ms: Sequence[float], out: Path, reporter: Reporter) -> list[TargetResult]:
@@ -72,9 +55,12 @@ def resume_targets(folder: Path, change: Callable[[RunConfig], RunConfig], repor
 
     Raises:
         ConfigError: when a setting may not change.
+        RunError: when they do not search.
         Errors of `pipeline.resume`, but for InfeasibleError.
     """
     group = TargetGroup.open(folder)
+    if not group.searches:
+        raise RunFolderError(f"{folder} scales a network of another run", fix="continue it with nas-edge scale")
     changed = replace(group, config=change(group.config))
     differing = differing_settings(group.config, changed.config)
     if fixed := [path for path in differing if path not in CHANGEABLE and not path.startswith("training.")]:
@@ -93,7 +79,7 @@ def _carry_out(group: TargetGroup, change: Callable[[RunConfig], RunConfig], rep
         except InfeasibleError as error:
             reporter.say(str(error))
             found.append(TargetResult(target_ms, folder, None, error))
-    page = to_page(compare_report([read_run(path) for path in group.started()]))
+    page = to_page(group_report(group))
     FILES.write_whole(group.folder / "index.html", page.encode())
     return found
 

@@ -8,11 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import hybrid_search, latency_model, supernet_fidelity, target_hit, tasks, two_parts
+from benchmarks import (
+    controllers,
+    hybrid_search,
+    latency_model,
+    relatives,
+    scaling,
+    supernet_fidelity,
+    target_hit,
+    tasks,
+    two_parts,
+)
 from benchmarks.kept_results import KeptResults, settings_folder
 from benchmarks.search_vs_random import difference
 from device_agents.api import Measurement, Verdict
+from nas_edge.errors import InfeasibleError
 from nas_edge.latency.models.accuracy import Accuracy
+from nas_edge.runs.result import ResultRow, RunResult
+from nas_edge.runs.targets import TargetResult
+from nas_edge.spaces.decisions import Architecture
 
 
 def test_kept_results_are_found_out_once(tmp_path: Path) -> None:
@@ -185,3 +199,73 @@ def test_a_busy_machine_is_not_kept_as_a_latency(tmp_path: Path) -> None:
     assert target_hit.timed_again(run, results, lambda folder: quiet).ok
     kept = target_hit.timed_again(run, KeptResults(tmp_path / "results.jsonl"), lambda folder: pytest.fail("is kept"))
     assert kept.samples_ms == quiet.samples_ms
+
+
+def test_published_numbers_of_the_relatives_come_out() -> None:
+    for name, system in relatives.SYSTEMS.items():
+        found = relatives.golden_figures(system.golden)
+        assert [row for row in found.values() if not row["pass"]] == [], name
+    off = relatives.golden_figures([relatives.Golden("off", 100.0, lambda: 103.0)])
+    assert off == {"off": {"found": 103.0, "published": 100.0, "pass": False}}
+
+
+def test_relatives_are_judged_all_together() -> None:
+    every = {name: {"pass": True} for name in relatives.SYSTEMS}
+    assert relatives.figures(every)["pass"] is True
+    assert relatives.figures({})["pass"] is None
+    assert relatives.figures({**every, next(iter(every)): {"pass": False}})["pass"] is False
+
+
+def test_the_best_operators_are_those_of_an_exhaustive_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controllers, "DECISIONS", 4)
+    problem = controllers.OperatorsProblem(3)
+    values = [problem.value(choices) for choices in np.ndindex((controllers.OPERATORS,) * 4)]
+    assert max(values) == pytest.approx(problem.most)
+    best = np.unravel_index(int(np.argmax(values)), (controllers.OPERATORS,) * 4)
+    assert problem.outcome(Architecture(tuple(map(int, best)))).reward == pytest.approx(problem.best)
+
+
+def test_a_curve_of_a_controller_is_the_same_again_and_ends_below_the_best() -> None:
+    first, again = (controllers.curve("lstm", None, 0, 100) for _ in range(2))
+    assert {**first, "seconds_per_1000": 0} == {**again, "seconds_per_1000": 0}
+    row = controllers.rows_of({"lstm": [first]})["lstm"]
+    assert row["evaluations"] == (20, 60, 100)
+    assert len(row["delivered"]) == len(row["seen"]) == 3
+    assert 0.4 < row["seen"][0] <= row["seen"][-1] <= 1.0
+    assert row["delivered"] == first["delivered"]
+
+
+@pytest.mark.parametrize(("surrogate", "lstm", "holds"), [(0.99, 0.98, True), (0.98, 0.98, False), (1.0, 0.97, False)])
+def test_what_is_claimed_of_controllers_is_judged_by_the_end_of_their_curves(
+    surrogate: float, lstm: float, holds: bool
+) -> None:
+    reached = {"surrogate": surrogate, "lstm": lstm, "reinforce": 0.98}
+    found = controllers.verdict({name: {"delivered": [0.5, share]} for name, share in reached.items()})
+    assert found["pass"] is holds
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "predicted_ms", "expected"),
+    [(3.9, 3.8, True), (3.7, 3.7, False), (4.1, 4.0, False), (3.9, 3.4, False)],
+)
+def test_a_scaled_network_is_to_be_just_below_its_target_and_as_predicted(
+    tmp_path: Path, latency_ms: float, predicted_ms: float, expected: bool
+) -> None:
+    measured = Measurement(Verdict.OK, samples_ms=(latency_ms,) * 20)
+    row = ResultRow("winner", "0:0", None, {}, {"int8": measured})
+    one = TargetResult(4.0, tmp_path, RunResult(4.0, "int8", True, (row,), "a device"))
+    told = {"depth": 1.2, "width": 1.5, "input_size": 64, "latency_ms": latency_ms, "predicted_ms": predicted_ms}
+    figures = scaling.member_row(one, told, KeptResults(None), again=False)
+    assert figures["pass"] is expected
+    assert figures["below"] == pytest.approx(1 - latency_ms / 4.0)
+    nothing = scaling.member_row(
+        TargetResult(4.0, tmp_path, None, InfeasibleError("too slow")), told, KeptResults(None), False
+    )
+    assert (nothing["pass"], nothing["problem"]) == (False, "too slow")
+
+
+def test_a_device_may_refute_that_scaling_differs() -> None:
+    assert scaling.per_mac_figures({"width": 0.5, "input_size": 1.0})["ratio"] == 2.0
+    alike = scaling.per_mac_figures({"width": 0.9, "input_size": 1.0})
+    assert alike["says"].startswith("fixed factors would do here")
+    assert scaling.per_mac_figures({"width": 0.9})["ratio"] is None

@@ -43,6 +43,8 @@ def one_line(text: str) -> str:
         (["--space", "imaginary"], "proxylessnas-enlarged"),
         (["--target-ms", "0"], "--target-ms expects latencies"),
         (["--target-ms", "soon"], "soon"),
+        (["--at-most", "file_size_bytes"], "expected RESOURCE=VALUE, for example energy_mj=2"),
+        (["--objective", "joules=2"], "expected one of the resources latency_ms"),
         (["--steps", "-3"], "-3"),
         (["--data", "/nowhere/at/all"], "/nowhere/at/all"),
         (["--data", ""], "data.source may not be empty"),
@@ -172,8 +174,11 @@ def test_a_space_is_checked_for_hardware(monkeypatch: pytest.MonkeyPatch, capsys
 def test_settings_are_listed_with_their_meaning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = run(monkeypatch, capsys, "search", "--preset", "demo", "--steps", "7", "--list-settings")
+    asked = ("--at-most", "file_size_bytes=9e3", "--at-most", "macs=1e6", "--objective", "energy_mj=2")
+    code, out, _ = run(monkeypatch, capsys, "search", "--preset", "demo", "--steps", "7", "--list-settings", *asked)
     assert code == 0
+    assert "target.limits={file_size_bytes: 9000.0, macs: 1000000.0}  #" in out
+    assert "resource: energy_mj, target: 2.0}]" in out
     assert "search.steps=7" in out
     assert "target.latency_ms=null  # latency to aim at" in out
 

@@ -94,6 +94,7 @@ def _quoted(text: str) -> str:
         ),
         ("nas-edge search --space prox", ["proxylessnas", "proxylessnas-enlarged"], ""),
         ("nas-edge search --space=mob", ["mobilenet-v3-like"], ""),
+        ("nas-edge search --joint acc", ["accelerator"], ""),
         ("nas-edge spaces mob", ["mobilenet-v3-like"], ""),
         ("nas-edge search --device ho", ["host:"], "compopt -o nospace"),
         ("nas-edge search --device replay:ti", [], "compopt -o default"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 
 from nas_edge.config import PRESETS, MeasuringConfig, RunConfig, describe_settings, load_config
 from nas_edge.errors import ConfigError
+from nas_edge.rewards import Objective
 from nas_edge.search.one_shot import OneShotSettings
 from nas_edge.training.schedules import cosine_with_warmup
 
@@ -95,7 +97,10 @@ def test_a_run_configuration_can_be_read_back(tmp_path: Path) -> None:
         ("device.addresses=[]", "device.addresses"),
         ("device.addresses=3", "device.addresses.0"),
         ("search.filter_warmup_fraction=0.5", "delay_fraction"),
-        ("target.objectives=[{resource: joules, target: 1}]", "'latency_ms', 'macs'"),
+        (
+            "target.objectives=[{resource: joules, target: 1}]",
+            "target.objectives.0: expected one of the resources latency_ms, macs",
+        ),
         ("colour=blue", "unknown setting 'colour'"),
         ("search={", "search"),
     ],
@@ -137,7 +142,8 @@ def test_every_setting_of_measuring_has_a_meaning() -> None:
 
 
 def test_settings_are_listed_so_that_they_can_be_given_back() -> None:
-    config = load_config("demo", settings=["target.objectives=[{resource: macs, target: 1000000}]"])
+    objectives = "[{resource: macs, target: 1000000}, {resource: parameters, target: 10000}]"
+    config = load_config("demo", settings=[f"target.objectives={objectives}"])
     lines = [line.partition("  #")[0] for line in describe_settings(config).splitlines()]
     assert load_config(settings=lines) == config
 
@@ -192,3 +198,35 @@ def test_defaults_are_the_published_ones() -> None:
     assert (search.steps, search.delay_steps) == (27_050, 6_762)
     assert cosine_with_warmup(676, 2.64, 27_050, 676) == pytest.approx(2.64)
     assert RunConfig().training.weight_decay == 4e-5
+
+
+def test_limits_of_resources_are_settings_and_energy_asks_the_device_for_itself() -> None:
+    config = load_config("demo", settings=["target.limits={file_size_bytes: 90000}", "target.beta=-0.3"])
+    assert config.target.resource_limits == (Objective("file_size_bytes", 90000, -0.3, limit=True),)
+    assert not config.device.energy
+    asked = load_config("demo", settings=["target.objectives=[{resource: energy_mj, target: 2}]"])
+    assert asked.device.energy
+    assert asked.measure.spec(asked.device).energy
+    assert load_config(settings=["seed=1"], base=asked).device.energy
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (["target.limits={joules: 1}"], "target.limits: expected one of the resources latency_ms, macs"),
+        (["target.limits={latency_ms: 5}"], "target.limits: latency_ms is limited by target.latency_ms"),
+        (["target.limits={macs: 0}"], "target.limits.macs: input should be greater than 0"),
+        (
+            ["target.limits={energy_mj: 1}", "latency=model:x.json", "target.latency_ms=1"],
+            "energy_mj is measured together with the latency, but --latency model:x.json does not",
+        ),
+        (["target.limits={resident_memory_bytes: 1}", "latency=hybrid"], "but --latency hybrid does not"),
+        (
+            ["target.objectives=[{resource: relative_area, target: 1}]"],
+            "relative_area is not reported by --latency device",
+        ),
+    ],
+)
+def test_a_resource_that_cannot_be_had_is_refused(settings: list[str], problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        load_config("demo", settings=settings)

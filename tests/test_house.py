@@ -15,8 +15,10 @@ import pytest
 from device_agents.schemes import FAMILIES, PLUGINS
 from nas_edge import testing
 from nas_edge.controllers import CONTROLLERS
+from nas_edge.joint import JOINTS
 from nas_edge.latency import LATENCY_SOURCES
 from nas_edge.quality import QUALITY_SOURCES
+from nas_edge.resources import RESOURCES
 from nas_edge.rewards import REWARDS
 from nas_edge.search.methods import METHODS
 from nas_edge.spaces import SPACES
@@ -63,6 +65,7 @@ NAMING = {
     ("nas_edge/runs/migration.py", "reinforce"),
     # How much a limit binds, which is none of the rewards.
     ("nas_edge/config.py", "hard"),
+    ("nas_edge/scaling/study.py", "hard"),
     ("nas_edge/stages/delivering.py", "hard"),
     ("nas_edge/stages/selecting.py", "hard"),
     # The state of a phone in adb's own list, which is no latency source.
@@ -80,7 +83,9 @@ def table_members() -> dict[str, tuple[str, ...]]:
         "nas_edge/tasks": TASKS.entries,
         "nas_edge/training": [*TRAINING_METHODS.entries, *OPTIMIZERS],
         "nas_edge/spaces": SPACES.entries,
+        "nas_edge/joint": [name for name in JOINTS.entries if name != "none"],
         "nas_edge/rewards": REWARDS,
+        "nas_edge/resources": RESOURCES,
     }
     members: dict[str, tuple[str, ...]] = {}
     for home, names in tables.items():
@@ -212,7 +217,7 @@ def test_cycles_are_found() -> None:
 def test_the_readme_names_every_table_with_its_suite_and_page() -> None:
     rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| a ")]
     plugins = [table.plugins for table in (METHODS, CONTROLLERS, LATENCY_SOURCES, QUALITY_SOURCES, TASKS, SPACES)]
-    plugins += [TRAINING_METHODS.plugins, PLUGINS]
+    plugins += [TRAINING_METHODS.plugins, JOINTS.plugins, PLUGINS]
     for group in (one.group for one in plugins):
         assert any(f"`{group}`" in row for row in rows), group
     suites = {suite for row in rows for suite in re.findall("`(check_[a-z_]+)`", row)}

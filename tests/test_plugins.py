@@ -142,7 +142,7 @@ def test_an_unknown_name_is_answered_with_what_there_is(site: Path) -> None:
         find_space("ball")
     with pytest.raises(DeviceAddressError, match=r"toy:\.\.\."):
         open_device("ball:")
-    supported = "device, table, column, sim, model, hybrid, toy"
+    supported = "device, table, column, sim, model, accelerator, hybrid, toy"
     with pytest.raises(ConfigError, match=rf"^unknown latency source 'ball'; supported: {supported}$"):
         open_source("ball:")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_edge.errors import ConfigError
-from nas_edge.rewards import REWARDS, Objective, absolute, hard, soft
+from nas_edge.rewards import REWARDS, Objective, Reward, absolute, hard, soft
 
 TARGET_MS = 84.0
 LATENCY = [Objective("latency_ms", TARGET_MS, beta=-0.07)]
@@ -78,6 +78,18 @@ def test_hard_is_never_above_soft_nor_above_the_quality(q: float, x: float) -> N
     assert hard(q, usage, LATENCY) <= min(q, soft(q, usage, LATENCY)) + 1e-12
 
 
+@given(accuracy=st.floats(0.01, 0.95), x=st.floats(0.05, 20))
+def test_in_mnasnets_soft_form_twice_the_latency_is_worth_five_percent_more_accuracy(accuracy: float, x: float) -> None:
+    once, twice = ({"latency_ms": factor * x * TARGET_MS} for factor in (1, 2))
+    assert soft(accuracy * 1.05, twice, LATENCY) == pytest.approx(soft(accuracy, once, LATENCY), rel=1e-3)
+
+
+@given(accuracy=st.floats(0.01, 0.95), x=st.floats(0.05, 20))
+def test_mnasnets_hard_form_leaves_the_accuracy_or_divides_it_by_the_latency(accuracy: float, x: float) -> None:
+    reward = hard(accuracy, {"latency_ms": x * TARGET_MS}, [Objective("latency_ms", TARGET_MS, beta=-1.0)])
+    assert reward == pytest.approx(accuracy if x <= 1 else accuracy / x)
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_a_latency_that_is_not_positive_is_refused(value: float) -> None:
     for reward in REWARDS.values():
@@ -107,6 +119,12 @@ def test_a_beta_that_would_reward_deviation_is_refused(beta: float) -> None:
         Objective("latency_ms", 84.0, beta)
 
 
-def test_an_unknown_resource_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected a resource of latency_ms"):
-        Objective("energy", 1.0)  # type: ignore[arg-type]
+@pytest.mark.parametrize("reward", REWARDS.values())
+def test_below_a_limit_nothing_is_gained_or_lost(reward: Reward) -> None:
+    limit = [Objective("file_size_bytes", 100.0, -0.2, limit=True)]
+    assert reward(0.5, {"file_size_bytes": 10.0}, limit) == reward(0.5, {"file_size_bytes": 100.0}, limit) == 0.5
+    beyond = [reward(0.5, {"file_size_bytes": value}, limit) for value in (110.0, 150.0)]
+    assert 0.5 > beyond[0] > beyond[1]
+    assert limit[0].allows({"file_size_bytes": 100.0})
+    assert not limit[0].allows({"file_size_bytes": 100.1})
+    assert not limit[0].allows(None)

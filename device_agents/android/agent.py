@@ -23,6 +23,7 @@ import hashlib
 import itertools
 import math
 import secrets
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,7 @@ from device_agents.android.benchmark_model import (
     read_report,
 )
 from device_agents.android.claim import BASE, PhoneClaim
+from device_agents.android.energy import read_power
 from device_agents.android.errand import (
     AT,
     CHANGED,
@@ -603,6 +605,7 @@ class AndroidAgent(DeviceAgent):
             result=f"{phone.folder}/result" if "result_file_path" in phone.tool.flags else "",
             look=look,
             begin_within_s=begin_within_s,
+            power=f"{phone.folder}/power" if requests[0][1].energy else "",
         )
         try:
             done = self._transport.script(*errand.script(), timeout_s=timeout_s + begin_within_s, file=file)
@@ -781,7 +784,7 @@ def _digest(model: bytes) -> str:
 
 def _asked_of_phone(spec: BenchmarkSpec) -> tuple[object, ...]:
     """What all models of one errand have in common."""
-    return spec.cores, spec.require_cool, spec.require_charged
+    return spec.cores, spec.require_cool, spec.require_charged, spec.energy
 
 
 def _read_files(text: str) -> dict[str, tuple[str, str]]:
@@ -837,6 +840,7 @@ def _assembled(
         peak_memory_bytes=first.overall_memory_bytes,
         conditions=_conditions(done, spec, phone, cores, invocation, started_utc),
     )
+    measurement = _with_energy(measurement, done.processes)
     for process in done.processes:
         verdict, detail = judge_report(process.report, process.exit_code, invocation, spec.require_delegate)
         if verdict is not Verdict.OK:
@@ -846,6 +850,22 @@ def _assembled(
     if throttled and judged.verdict in (Verdict.OK, Verdict.UNSTEADY):
         return judged.with_verdict(Verdict.THROTTLED, throttled)
     return judged
+
+
+def _with_energy(measurement: Measurement, processes: Sequence[ProcessReport]) -> Measurement:
+    """The measurement with the energy of a run, if requested: the median over processes."""
+    energies_mj: list[float] = []
+    note = ""
+    for process in processes:
+        if process.power is None or process.report.timed is None:
+            continue
+        watts, said = read_power(process.power)
+        note = note if energies_mj else said
+        if watts is not None:
+            note = said
+            energies_mj.append(watts * process.report.timed.mean_us / 1e3)
+    energy_mj = statistics.median(energies_mj) if energies_mj else None
+    return replace(measurement, energy_mj=energy_mj, energy_note=note)
 
 
 def _conditions(

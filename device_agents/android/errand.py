@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from device_agents.android.benchmark_model import Invocation, ToolReport, read_report
+from device_agents.android.energy import SAMPLE
 from device_agents.android.result_file import read_result_file
 from device_agents.android.state import STATE_FUNCTIONS, PhoneState, core_mask, split_sections, state_of
 from device_agents.android.transport import printable
@@ -84,6 +85,7 @@ class Errand:
         result: The file the tool writes its numbers to, "" if it cannot.
         look: What is read of the phone's state first.
         begin_within_s: No process but the first begins later than so many seconds; 0 for no limit.
+        power: The file to which samples of the battery are written while the tool runs; "" if not requested.
     """
 
     folder: str
@@ -98,6 +100,7 @@ class Errand:
     result: str
     look: Look
     begin_within_s: int
+    power: str = ""
 
     def script(self) -> tuple[str, ...]:
         """Returns a shell script and its arguments."""
@@ -111,11 +114,16 @@ class Errand:
         sums = "\n".join(f"{sha256}  {graph}" for graph, sha256 in self.models.items())
         parcel, mask = self.parcel, core_mask(self.cores) if self.cores else ""
         return (
-            "\n".join((_BEGIN, STATE_FUNCTIONS, *uses, "processes() {", *steps, "}", _END)),
+            "\n".join((_BEGIN, STATE_FUNCTIONS, *uses, "processes() {", *steps, "}", self._metering(), _END)),
             *(self.folder, self.marker, self.lock, self.tool, " ".join(self.models), sums, " ".join(self.gone)),
             *(mask, self.result, str(self.look.value), str(self.begin_within_s or "")),
             *(() if parcel is None else (parcel.file, "packed" if parcel.packed else "", *_places(parcel.sizes))),
         )
+
+    def _metering(self) -> str:
+        if not self.power:
+            return "power="
+        return f"power={shlex.quote(self.power)}\n{SAMPLE}"
 
 
 def _places(sizes: Mapping[str, int]) -> list[str]:
@@ -168,12 +176,15 @@ process() {{
   {{ echo "$number" > at; }} 2>/dev/null
   number=$((number + 1))
   echo "$marker process"
+  [ -z "$power" ] || {{ sample_power > "$power" 2>/dev/null < /dev/null & sampler=$!; }}
   began=$EPOCHREALTIME
   "$@" 2>&1
   status=$?
   ended=$EPOCHREALTIME
+  [ -z "$power" ] || {{ kill "$sampler"; wait "$sampler"; }} 2>/dev/null
   echo
   [ -z "$result" ] || {{ echo "$marker result"; base64 < "$result"; rm -f "$result"; }} 2>/dev/null
+  [ -z "$power" ] || {{ echo "$marker power"; cat "$power"; rm -f "$power"; }} 2>/dev/null
   echo "$marker ended $status $began $ended"
 }}
 errand() {{
@@ -199,11 +210,13 @@ class ProcessReport:
         report: What it printed.
         exit_code: How it ended.
         took_s: How long it ran in all, in seconds; None if not known.
+        power: Samples of the battery during the run, see `energy.read_power`; None if not requested.
     """
 
     report: ToolReport
     exit_code: int
     took_s: float | None
+    power: str | None = None
 
 
 @dataclass(frozen=True)
@@ -232,10 +245,12 @@ def read_errand(text: str, marker: str, address: str) -> Done:
             raise ProtocolError(
                 f"A process of the tool on {address} has no end", received=f"{printable(process, 80)!r}"
             )
+        printed, asked, power = printed.partition(f"{marker} power\n")
         output, _, result = printed.partition(f"{marker} result\n")
         took_s = float(match[3]) - float(match[2]) if match[2] else None
         report = read_report(output).with_result(_read_result(result))
-        reports.append(ProcessReport(report, int(match[1]), took_s if took_s is None else max(0.0, took_s)))
+        took_s = None if took_s is None else max(0.0, took_s)
+        reports.append(ProcessReport(report, int(match[1]), took_s, power if asked else None))
     if not reports:
         raise DeviceUnavailableError(f"The run's folder on {address} is gone", fix=NOT_CLEARED)
     return Done(tuple(reports), state_of(split_sections(before)), state_of(split_sections(after)))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterator, Sequence
 
 from . import system
+from .energy import EnergyMeter
 from .feeding import Examples, FedModel
 from .limits import limited_memory, pinned, return_free_memory
 from .profile import profile_ops
@@ -41,6 +42,8 @@ class Outcome:
         inputs: What it was run on, see `FedModel.inputs`; None if it was not run.
         waited_s: Seconds in which this process was runnable but had no core; of a visit only.
         busy_s: Seconds spent in the first inference, warming up and timing.
+        energy_mj: Energy of one timed run, in millijoules.
+        energy_note: See `EnergyMeter.note`; "" if not requested.
         before: `system.snapshot` just before timing.
         after: The same just after.
     """
@@ -54,6 +57,8 @@ class Outcome:
     warmup_runs: int | None = None
     busy_s: float = 0.0
     peak_memory_bytes: int | None = None
+    energy_mj: float | None = None
+    energy_note: str = ""
     delegate_kernels: int | None = None
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
@@ -96,7 +101,7 @@ def measure_model(
                 interpreter = load(runtime, model, spec, outcome)
             announce("run")
             with failures_of("run"):
-                _time(FedModel(interpreter, examples), spec, outcome)
+                _time(FedModel(interpreter, examples), spec, outcome, runtime.accelerator is not None)
         except CandidateError as failure:
             outcome.failure = failure.report
     if can_reset_peak:
@@ -159,14 +164,15 @@ def load(runtime: Runtime, model: bytes, spec: BenchmarkSpec, outcome: Outcome) 
     return interpreter
 
 
-def _time(model: FedModel, spec: BenchmarkSpec, outcome: Outcome) -> None:
+def _time(model: FedModel, spec: BenchmarkSpec, outcome: Outcome, accelerator: bool) -> None:
     outcome.inputs = model.inputs
     with no_garbage_collection():
         start_s = time.perf_counter()
         outcome.first_inference_ms = model.invoke_ms()
         outcome.warmup_runs = _warm_up(model, spec)
         outcome.before = system.snapshot(spec.cores)
-        time_runs(model, spec, outcome.samples_ms)
+        with metered(EnergyMeter(accelerator=accelerator) if spec.energy else None, outcome):
+            time_runs(model, spec, outcome.samples_ms)
         outcome.after = system.snapshot(spec.cores)
         outcome.busy_s = time.perf_counter() - start_s
 
@@ -209,6 +215,21 @@ def time_runs(model: FedModel, spec: BenchmarkSpec, samples_ms: list[float]) -> 
             if width is not None and width <= spec.target_relative_half_width:
                 return
             next_check = max(count + 1, int(count * _CHECK_GROWTH))
+
+
+@contextmanager
+def metered(meter: EnergyMeter | None, outcome: Outcome) -> Iterator[None]:
+    """Records the mean energy of the runs timed in the block in the outcome; without a meter, nothing."""
+    before = None if meter is None else meter.read()
+    yield
+    if meter is None:
+        return
+    spent_mj = meter.since(before)
+    outcome.energy_note = meter.note
+    if spent_mj is not None and outcome.samples_ms:
+        outcome.energy_mj = spent_mj / len(outcome.samples_ms)
+    elif before is not None:
+        outcome.energy_note = "the CPU's energy counters stood still"
 
 
 @contextmanager

@@ -131,6 +131,7 @@ class BenchmarkSpec:
         inputs: Digest of the examples that a model is run on in turns, see `DeviceAgent.take_examples`; "" for random
             values, which also stand in where the examples are not of the model's input shape.
         profile_ops: Ask for times of single operators.
+        energy: Measure the energy of an inference as well; reading it may disturb the timing a little.
         patience_s: How long to wait, in all, for a device that is disturbed as a whole to be quiet again, in seconds.
         timeout_s: Wall-clock limit of one attempt, loading included, in seconds.
         memory_limit_bytes: Memory one candidate may allocate, in bytes.
@@ -159,6 +160,7 @@ class BenchmarkSpec:
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     inputs: str = ""
     profile_ops: bool = False
+    energy: bool = False
     patience_s: float = 30.0
     timeout_s: float = 60.0
     memory_limit_bytes: int = 4 * 2**30
@@ -184,7 +186,7 @@ class BenchmarkSpec:
             raise SpecError("max_risk must be above 0 and at most 1", received=f"{self.max_risk!r}")
         for name in ("target_relative_half_width", "max_relative_half_width"):
             _require_number(name, getattr(self, name), above_zero=True)
-        for name in ("require_delegate", "require_cool", "require_charged", "profile_ops"):
+        for name in ("require_delegate", "require_cool", "require_charged", "profile_ops", "energy"):
             if not isinstance(getattr(self, name), bool):
                 raise SpecError(f"{name} must be true or false", received=f"{getattr(self, name)!r}")
         self._check_order("min_runs", "max_runs")
@@ -223,6 +225,8 @@ class BenchmarkSpec:
         """Returns the settings as a JSON object."""
         result: dict[str, Any] = {"schema": SCHEMA_VERSION}
         result.update({name: getattr(self, name) for name in _FIELDS})
+        if not self.energy:  # as in specs from before it existed
+            del result["energy"]
         result["cores"] = None if self.cores is None else list(self.cores)
         result["input_shapes"] = {name: list(shape) for name, shape in self.input_shapes}
         return result

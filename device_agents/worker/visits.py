@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Callable, Iterable, Iterator
 
 from . import system
+from .energy import EnergyMeter
 from .feeding import Examples, FedModel
 from .limits import limited_memory, pinned, return_free_memory
-from .measure import CandidateError, Outcome, failures_of, load, no_garbage_collection, time_runs
+from .measure import CandidateError, Outcome, failures_of, load, metered, no_garbage_collection, time_runs
 from .runtime import Runtime
 from .spec import BenchmarkSpec
 
@@ -46,6 +47,7 @@ class VisitedModel:
 class _Loaded:
     model: FedModel
     size_bytes: int
+    peak_memory_bytes: int | None
 
 
 class Visitor:
@@ -58,6 +60,7 @@ class Visitor:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
+        self._known_meter: EnergyMeter | None = None
 
     @property
     def loaded(self) -> list[str]:
@@ -93,10 +96,13 @@ class Visitor:
                 self._loaded.move_to_end(model.key)
                 announce("run", position)
                 with failures_of("run"):
+                    # Also of a model that was loaded for an earlier request.
+                    outcome.peak_memory_bytes = self._loaded[model.key].peak_memory_bytes
                     loaded = self._loaded[model.key].model
                     outcome.inputs = loaded.inputs
                     discarded_ms = loaded.invoke_ms()
-                    time_runs(loaded, model.spec, outcome.samples_ms)
+                    with metered(self._meter(model.spec), outcome):
+                        time_runs(loaded, model.spec, outcome.samples_ms)
                 outcome.warmup_runs = 1
                 outcome.busy_s += (discarded_ms + sum(outcome.samples_ms)) / 1e3
             except CandidateError as failure:
@@ -104,6 +110,11 @@ class Visitor:
                 self._loaded.pop(model.key, None)
             outcome.waited_s = _since(waited_s)
         return outcome
+
+    def _meter(self, spec: BenchmarkSpec) -> EnergyMeter | None:
+        if spec.energy and self._known_meter is None:
+            self._known_meter = EnergyMeter(accelerator=self._runtime.accelerator is not None)
+        return self._known_meter if spec.energy else None
 
     def _load(self, model: VisitedModel, position: int, announce: AnnounceModel, outcome: Outcome) -> None:
         if model.data is None:
@@ -121,9 +132,8 @@ class Visitor:
                 outcome.first_inference_ms = fed.invoke_ms()
         outcome.busy_s += outcome.first_inference_ms / 1e3
         peak_bytes = system.memory_bytes("VmHWM") if can_reset_peak else None
-        if peak_bytes is not None and resident_before is not None:
-            outcome.peak_memory_bytes = max(0, peak_bytes - resident_before)
-        self._loaded[model.key] = _Loaded(fed, len(model.data))
+        growth_bytes = None if peak_bytes is None or resident_before is None else max(0, peak_bytes - resident_before)
+        self._loaded[model.key] = _Loaded(fed, len(model.data), growth_bytes)
 
     def _make_room(self) -> None:
         while len(self._loaded) > MAX_LOADED_MODELS or (

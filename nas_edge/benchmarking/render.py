@@ -63,6 +63,7 @@ def to_table(
     if doubts:
         below.append("Unreliable latency:\n" + "\n".join(doubts))
     notes = [_corrected_note(row) for row in report.rows] + [_open_note(row, report) for row in report.rows]
+    notes += [_energy_note(row) for row in report.rows if report.spec.energy and not row.failed]
     notes = [*dict.fromkeys(filter(None, notes))]
     if notes:
         below.append("\n".join(notes))
@@ -160,6 +161,8 @@ def _record(row: BenchmarkRow, report: Report) -> dict[str, Any]:
     }
     if record["cores"] is not None:
         record["cores"] = " ".join(map(str, record["cores"]))
+    if report.spec.energy:
+        record["energy_mj"], record["energy_note"] = measurement.energy_mj, measurement.energy_note
     if report.spec.profile_ops:
         record["profile_note"] = measurement.profile_note
     return record
@@ -217,6 +220,14 @@ def _corrected_note(row: BenchmarkRow) -> str:
     if row.measurement.verdict is not Verdict.CORRECTED:
         return ""
     return f"{_who(row)}: {row.measurement.verdict}: {printable(row.measurement.detail)}"
+
+
+def _energy_note(row: BenchmarkRow) -> str:
+    """The energy of an inference, and of what; or why there is none."""
+    measurement, note = row.measurement, printable(row.measurement.energy_note)
+    if measurement.energy_mj is None:
+        return f"{_who(row)}: energy not available: {note}"
+    return f"{_who(row)}: {measurement.energy_mj:.4g} mJ per inference, {note}"
 
 
 def _open_note(row: BenchmarkRow, report: Report) -> str:

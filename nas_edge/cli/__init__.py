@@ -25,6 +25,7 @@ from nas_edge.cli.follow import follow
 from nas_edge.cli.latency import latency
 from nas_edge.cli.machine import doctor, print_completion, spaces
 from nas_edge.cli.runs import compare, deliver, export, report, runs, select
+from nas_edge.cli.scale import scale
 from nas_edge.cli.search import search
 from nas_edge.errors import NasEdgeError, StoppedError
 from nas_edge.terminal import printable
@@ -45,6 +46,7 @@ for command in (
     benchmark,
     latency,
     deliver,
+    scale,
     export,
     bundle,
     runs,

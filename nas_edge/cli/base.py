@@ -19,6 +19,7 @@ from nas_edge.terminal import printable
 
 if TYPE_CHECKING:
     from nas_edge.runs.result import RunResult
+    from nas_edge.runs.targets import TargetResult
 
 PATH: click.Path = click.Path(path_type=Path)
 
@@ -112,7 +113,7 @@ def check_limit(result: RunResult) -> None:
     from nas_edge.runs.result import Outcome
 
     if not result.meets_limit:
-        missed = result.outcome is Outcome.MISSED
+        missed = result.limit_outcome is Outcome.MISSED
         raise (TargetMissedError if missed else TargetUnknownError)(result_text.limit_line(result))
 
 
@@ -120,8 +121,33 @@ def check_limits(results: Sequence[RunResult]) -> None:
     """As `check_limit`, of several: the worst of them decides."""
     from nas_edge.runs.result import Outcome
 
-    for result in sorted(results, key=lambda result: result.outcome is not Outcome.MISSED):
+    for result in sorted(results, key=lambda result: result.limit_outcome is not Outcome.MISSED):
         check_limit(result)
+
+
+def print_result_table(result: RunResult, run: Path) -> None:
+    """Prints the result of a run."""
+    from nas_edge.report import result_text
+    from nas_edge.runs.run import Run
+    from nas_edge.tasks import metric_of
+
+    click.echo(result_text.table(result, run, metric_of(Run.open(run).config.task)))
+
+
+def print_results(results: Sequence[TargetResult]) -> None:
+    """Prints the result for each of several targets; the worst one decides the exit code."""
+    from nas_edge.formatting import ms_text
+
+    for number, each in enumerate(results):
+        click.echo(f"{'' if number == 0 else chr(10)}target {ms_text(each.target_ms)} ms: {each.folder}")
+        if each.result is None:
+            click.echo(f"{each.problem}")
+        else:
+            print_result_table(each.result, each.folder)
+    for each in results:
+        if each.problem is not None:
+            raise each.problem
+    check_limits([each.result for each in results if each.result is not None])
 
 
 def print_checks(checks: Sequence[Check], as_json: bool) -> int:

@@ -53,6 +53,7 @@ _DURATIONS = ", ".join(f"{name} {p.min_duration_s:g} to {p.max_duration_s:g} s" 
 @click.option("--out", type=PATH, help="New file for that format; the table is printed as well.")
 @click.option("--compare", "baseline", type=PATH, help="A file written with --format json.")
 @click.option("--profile-ops", is_flag=True, help="Also times operators; csv: into OUT.ops.csv.")
+@click.option("--energy", is_flag=True, help="Also measure the energy per inference, where the device reports it.")
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME=N,N...", help="Replaces an input's shape.")
 @click.option("--delegate", metavar="NAME", default="cpu", show_default=True, help=DELEGATE_HELP)
 @click.option("--require-delegate", is_flag=True, help="Fail models of which the delegate takes over no operator.")
@@ -68,6 +69,7 @@ def benchmark(
     out: Path | None,
     baseline: Path | None,
     profile_ops: bool,
+    energy: bool,
     shapes: tuple[str, ...],
     delegate: str,
     require_delegate: bool,
@@ -92,6 +94,7 @@ def benchmark(
         "delegate": delegate,
         "require_delegate": require_delegate,
         "profile_ops": profile_ops,
+        "energy": energy,
         "require_cool": require_cool,
         "require_charged": require_charged,
         "input_shapes": dict(_input_shape(text) for text in shapes),

@@ -70,6 +70,14 @@ def methods(typed: str) -> list[str]:
 
 
 @_completes
+def joints(typed: str) -> list[str]:
+    """What may be searched along with a network."""
+    from nas_edge.joint import JOINTS
+
+    return list(JOINTS.names)
+
+
+@_completes
 def controllers(typed: str) -> list[str]:
     """Names of controllers."""
     from nas_edge.controllers import CONTROLLERS

@@ -147,7 +147,7 @@ def show(model: Path, out: Path | None, **options: Any) -> None:
         check_new_file(out)
     file = read_model(model)
     space = _space_of(file, **options)
-    tables = [text.summary_rows(file), text.accuracy_rows(file)]
+    tables = [text.summary_rows(file), text.accuracy_rows(file), text.isolated_rows(file)]
     if space is not None:
         parts = (text.parts_rows, text.layers_rows, text.choices_rows, text.measured_rows)
         tables += [rows(file, space) for rows in parts]

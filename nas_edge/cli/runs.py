@@ -216,7 +216,7 @@ def report(run: Path, out: Path | None, as_text: bool, served: bool, port: int) 
     The page is RUN/report/index.html, with its tables beside it; it needs no network. The run may be finished, stopped,
     or still running. --serve runs until Ctrl-C.
     """
-    from nas_edge.report import compare_report, read_run, run_report, serve, to_page, to_text, write_file, write_report
+    from nas_edge.report import group_report, read_run, run_report, serve, to_page, to_text, write_file, write_report
     from nas_edge.runs.targets import TargetGroup, is_group
 
     if sum((out is not None, as_text, served)) > 1:
@@ -228,10 +228,7 @@ def report(run: Path, out: Path | None, as_text: bool, served: bool, port: int) 
     if served:
         serve(run, port, click.echo)
         return
-    if is_group(run):
-        found = compare_report([read_run(path) for path in TargetGroup.open(run).started()])
-    else:
-        found = run_report(read_run(run))
+    found = group_report(TargetGroup.open(run)) if is_group(run) else run_report(read_run(run))
     if as_text:
         click.echo(to_text(found, shutil.get_terminal_size().columns), nl=False)
         return

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas_edge.cli import completion
-from nas_edge.cli.base import PATH, Command, check_limit, check_limits, read_latencies_ms, settings_option
+from nas_edge.cli.base import (
+    PATH,
+    Command,
+    check_limit,
+    print_result_table,
+    print_results,
+    read_latencies_ms,
+    settings_option,
+)
 from nas_edge.cli.options import (
     CHARGED_HELP,
     COOL_HELP,
@@ -20,7 +28,9 @@ from nas_edge.cli.options import (
     DEVICE_HELP,
     HARDWARE_HELP,
     INIT_HELP,
+    JOINT_HELP,
     LATENCY_HELP,
+    METHOD_HELP,
     QUANTIZATION_HELP,
     RESUME_HELP,
     TASK_HELP,
@@ -31,7 +41,6 @@ from nas_edge.networks.precisions import PRECISIONS
 if TYPE_CHECKING:
     from nas_edge.config import RunConfig
     from nas_edge.runs.result import RunResult
-    from nas_edge.several_targets import TargetResult
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,18 @@ def _targets(text: str) -> tuple[float, ...]:
     return tuple(target_ms for _, target_ms in read_latencies_ms(text, "4 or 4,8,16"))
 
 
+def _uses(given: Sequence[str]) -> list[tuple[str, float]]:
+    """Resources and values from `RESOURCE=VALUE`; the settings check which resources exist."""
+    found = []
+    for text in given:
+        name, _, number = text.partition("=")
+        try:
+            found.append((name.strip(), float(number)))
+        except ValueError:
+            raise click.UsageError(f"expected RESOURCE=VALUE, for example energy_mj=2; received {text!r}") from None
+    return found
+
+
 # Later ones override earlier ones, where several stand for the same setting.
 FLAGS = (
     Flag(
@@ -83,6 +104,11 @@ FLAGS = (
         "--space",
         "space.name",
         {"metavar": "NAME", "shell_complete": completion.spaces, "help": "Search space; see `nas-edge spaces`."},
+    ),
+    Flag(
+        "--joint",
+        "joint.kind",
+        {"metavar": "NAME", "shell_complete": completion.joints, "help": JOINT_HELP},
     ),
     Flag("--data", "data.source", {"metavar": "SOURCE", "shell_complete": completion.data, "help": DATA_HELP}),
     Flag(
@@ -124,6 +150,24 @@ FLAGS = (
         {"type": click.Choice(["hard", "none"]), "help": "Whether the winner may not exceed the target."},
     ),
     Flag(
+        "--objective",
+        lambda given: {"target.objectives": [{"resource": name, "target": value} for name, value in _uses(given)]},
+        {
+            "multiple": True,
+            "metavar": "RESOURCE=VALUE",
+            "help": "Also aim at this value of another resource, for example energy_mj=2; may be repeated.",
+        },
+    ),
+    Flag(
+        "--at-most",
+        lambda given: {"target.limits": dict(_uses(given))},
+        {
+            "multiple": True,
+            "metavar": "RESOURCE=VALUE",
+            "help": "Limit another resource, for example file_size_bytes=500000; may be repeated.",
+        },
+    ),
+    Flag(
         "--precision",
         "export.precision",
         {"type": click.Choice(list(PRECISIONS)), "help": "What is measured and delivered."},
@@ -162,7 +206,7 @@ FLAGS = (
     Flag(
         "--method",
         "search.method",
-        {"metavar": "NAME", "shell_complete": completion.methods, "help": "one-shot (default) or multi-trial."},
+        {"metavar": "NAME", "shell_complete": completion.methods, "help": METHOD_HELP},
     ),
     Flag(
         "--controller",
@@ -285,7 +329,7 @@ def _search(config: RunConfig, out: Path, targets_ms: Sequence[float]) -> None:
 
     try:
         if len(targets_ms) > 1:
-            _print_results(api.search_targets(out, targets_ms, config=config))
+            print_results(api.search_targets(out, targets_ms, config=config))
         else:
             _print_result(api.search(out, config=config), out)
     except KeyboardInterrupt:
@@ -299,35 +343,11 @@ def _resume(run: Path, configure: Callable[[RunConfig], RunConfig]) -> None:
     from nas_edge.runs.targets import is_group
 
     if is_group(run):
-        _print_results(api.resume_targets(run, change=configure))
+        print_results(api.resume_targets(run, change=configure))
     else:
         _print_result(api.resume(run, change=configure), run)
 
 
 def _print_result(result: RunResult, run: Path) -> None:
-    _print_table(result, run)
+    print_result_table(result, run)
     check_limit(result)
-
-
-def _print_table(result: RunResult, run: Path) -> None:
-    from nas_edge.report import result_text
-    from nas_edge.runs.run import Run
-    from nas_edge.tasks import metric_of
-
-    click.echo(result_text.table(result, run, metric_of(Run.open(run).config.task)))
-
-
-def _print_results(results: Sequence[TargetResult]) -> None:
-    """Prints what became of each of several targets; the worst of it decides how the command ends."""
-    from nas_edge.formatting import ms_text
-
-    for number, each in enumerate(results):
-        click.echo(f"{'' if number == 0 else chr(10)}target {ms_text(each.target_ms)} ms: {each.folder}")
-        if each.result is None:
-            click.echo(f"{each.problem}")
-        else:
-            _print_table(each.result, each.folder)
-    for each in results:
-        if each.problem is not None:
-            raise each.problem
-    check_limits([each.result for each in results if each.result is not None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nas_edge.controllers.base import Controller, Outcome, Proposal, SearchPlan, as_proposed
 from nas_edge.controllers.categorical import CategoricalController, ReinforceSettings, make_reinforce
 from nas_edge.controllers.evolution import EvolutionController, EvolutionSettings, make_evolution
+from nas_edge.controllers.lstm import LstmController, LstmSettings, make_lstm
 from nas_edge.controllers.optuna_settings import OptunaSettings, make_optuna
 from nas_edge.controllers.random_search import RandomSearchController, RandomSettings, make_random
 from nas_edge.controllers.surrogate import SurrogateSettings, make_surrogate
@@ -21,6 +22,7 @@ CONTROLLERS: Registry[Controller] = Registry(
         "surrogate": Entry(
             SurrogateSettings, make_surrogate, "model-guided: Gaussian processes of quality and latency"
         ),
+        "lstm": Entry(LstmSettings, make_lstm, "ENAS's LSTM: each decision depends on those before it"),
         "random": Entry(RandomSettings, make_random, "random search, the baseline"),
         "optuna": Entry(OptunaSettings, make_optuna, "a sampler of Optuna: optuna:tpe, optuna:nsga2, optuna:gp"),
     },
@@ -31,6 +33,7 @@ __all__ = [
     "CategoricalController",
     "Controller",
     "EvolutionController",
+    "LstmController",
     "Outcome",
     "Proposal",
     "RandomSearchController",

@@ -5,7 +5,6 @@ Sources: TuNAS (arXiv:2008.06120, patent US11347995). The mathematics is in `rei
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,7 +13,8 @@ from pydantic import Field
 
 from nas_edge.controllers import reinforce
 from nas_edge.controllers.base import Controller, Outcome, SearchPlan, State
-from nas_edge.controllers.reinforce import FloatArray, MovingAverage
+from nas_edge.controllers.baseline import Baseline, Taken
+from nas_edge.controllers.reinforce import FloatArray
 from nas_edge.errors import ConfigError
 from nas_edge.settings import ChoiceSettings
 from nas_edge.spaces.decisions import Architecture, SearchSpace
@@ -28,7 +28,7 @@ class ReinforceSettings(ChoiceSettings):
         None, gt=0, description="at the end of the delay, rising tenfold; None fits the length"
     )
     baseline_momentum: float = Field(0.95, ge=0, lt=1, description="of the moving average that rewards are compared to")
-    baseline: Literal["before", "after"] = Field(
+    baseline: Taken = Field(
         "after",
         description="whether the moving average takes a reward in before or after it is compared; published: before",
     )
@@ -72,18 +72,7 @@ class CategoricalController(Controller):
     3. the logits move by the scheduled learning rate along Adam's direction, plus, as plain gradient ascent so that
        Adam does not rescale it, `entropy_weight` times the gradient of the mean entropy.
 
-    **The baseline.** With `baseline="before"` the moving average takes in the current rewards before it is subtracted,
-    as in the TuNAS code. A reward is then compared partly with itself: with one sample per step the first advantage is
-    exactly 0 and the next ones are shrunk (the second by half), which published searches with 32 samples per step
-    hardly felt but a search with one device does. With `"after"`, the default, rewards are compared with earlier
-    steps only, so the gradient is unbiased for any number of samples; the very first step, having no past, is
-    compared with its own mean.
-
-    **A candidate that failed** has no reward, yet must become less likely, or a search would go on proposing what
-    the device cannot run. It is given the lowest reward measured in the last `1 / (1 - momentum)` updates, the
-    baseline's own memory: as bad as the worst network of late, on the scale the search is on now. (The worst of the
-    whole run would compare a late candidate with an untrained supernet.) It enters the baseline like any reward.
-    While nothing was measured yet there is nothing to compare with, and it is left out.
+    What rewards are compared with, and what a candidate that failed is given, is in `baseline.py`.
 
     Args:
         space: where to search.
@@ -94,7 +83,7 @@ class CategoricalController(Controller):
         delay_steps: steps at the start in which the logits rest while the shared weights learn.
         temperature: divides the logits.
         momentum: of the baseline.
-        baseline: see above.
+        baseline: see `baseline.py`.
         entropy_weight: what an entropy of one nat is worth in reward; 0 adds nothing.
         accumulate_during_delay: whether Adam's second moment learns from outcomes of the delay, as in the TuNAS
             code. Rewards of the delay are those of weights that know little: their small gradients make the first steps
@@ -116,7 +105,7 @@ class CategoricalController(Controller):
         delay_steps: int = 0,
         temperature: float = 1.0,
         momentum: float = 0.95,
-        baseline: Literal["before", "after"] = "after",
+        baseline: Taken = "after",
         entropy_weight: float = 0.0,
         accumulate_during_delay: bool = False,
     ) -> None:
@@ -135,19 +124,18 @@ class CategoricalController(Controller):
         self._base_learning_rate = base_learning_rate
         self._delay_steps = delay_steps
         self._temperature = temperature
-        self._momentum = momentum
-        self._baseline_update = baseline
         self._entropy_weight = entropy_weight
         self._accumulate_during_delay = accumulate_during_delay
         self.attends_delay = accumulate_during_delay and delay_steps > 0
 
         sizes = [len(decision.choices) for decision in space.decisions]
         self._splits = np.cumsum(sizes)[:-1]
-        self._theta: FloatArray = np.zeros(sum(sizes))
+        self._theta: FloatArray = np.concatenate(
+            [reinforce.starting_logits(len(d.choices), d.start) * temperature for d in space.decisions]
+        )
         self._v: FloatArray = np.zeros(sum(sizes))
         self._count = 0
-        self._baseline = MovingAverage()
-        self._lowest: deque[float] = deque(maxlen=max(1, round(1.0 / (1.0 - momentum))))
+        self._baseline = Baseline(momentum, baseline)
 
     @property
     def logits(self) -> list[FloatArray]:
@@ -169,11 +157,10 @@ class CategoricalController(Controller):
 
     def update(self, outcomes: Sequence[Outcome], step: int) -> None:
         """One step of REINFORCE; see the class."""
-        rewarded = self._with_rewards(outcomes)
+        rewarded = self._baseline.rewarded(outcomes)
         if not rewarded:
             return
-        rewards = np.array([reward for _, reward in rewarded])
-        advantages = rewards - self._baseline_for(float(rewards.mean()))
+        advantages = self._baseline.advantages(np.array([reward for _, reward in rewarded]))
         logits = self.logits
         gradients = np.stack(
             [
@@ -221,40 +208,19 @@ class CategoricalController(Controller):
             choices.append(min(int(np.searchsorted(cumulative, draw, side="right")), len(logits) - 1))
         return Architecture(tuple(choices))
 
-    def _with_rewards(self, outcomes: Sequence[Outcome]) -> list[tuple[Outcome, float]]:
-        """Outcomes with a reward, failed candidates getting the lowest of late."""
-        measured = [outcome.reward for outcome in outcomes if outcome.reward is not None]
-        if measured:
-            self._lowest.append(min(measured))
-        if not self._lowest:
-            return []
-        lowest = min(self._lowest)
-        return [(outcome, lowest if outcome.reward is None else outcome.reward) for outcome in outcomes]
-
-    def _baseline_for(self, mean_reward: float) -> float:
-        """What this step's rewards are compared with; takes them into the moving average."""
-        before = self._baseline.value
-        self._baseline = self._baseline.update(mean_reward, self._momentum)
-        if self._baseline_update == "after":
-            return mean_reward if before is None else before
-        assert self._baseline.value is not None
-        return self._baseline.value
-
     def _learned(self) -> State:
         return {
             "logits": self._theta.tolist(),
             "v": self._v.tolist(),
             "count": self._count,
-            "baseline": [self._baseline.numerator, self._baseline.weight],
-            "lowest": list(self._lowest),
+            **self._baseline.state(),
         }
 
     def _restore_learned(self, learned: Mapping[str, Any]) -> None:
         self._theta = np.array(learned["logits"], dtype=np.float64)
         self._v = np.array(learned["v"], dtype=np.float64)
         self._count = int(learned["count"])
-        self._baseline = MovingAverage(*learned["baseline"])
-        self._lowest = deque(learned["lowest"], maxlen=self._lowest.maxlen)
+        self._baseline.restore(learned)
 
 
 def _require(holds: bool, setting: str, expected: str, received: object) -> None:

@@ -47,6 +47,14 @@ def policy(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
     return result
 
 
+def starting_logits(choices: int, start: int | None, probability: float = 0.9) -> FloatArray:
+    """Logits `[choices]` of an even policy, or of one that takes the choice `start` with a probability."""
+    logits = np.zeros(choices)
+    if start is not None and choices > 1:
+        logits[start] = math.log(probability * (choices - 1) / (1.0 - probability))
+    return logits
+
+
 def log_prob(
     logits: Sequence[FloatArray],
     choices: Sequence[int],

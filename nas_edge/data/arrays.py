@@ -117,12 +117,8 @@ def load_npz(path: Path, skip_bad: bool, kind: TargetKind = CLASSES) -> Dataset:
         some_labels = kind.check(arrays[y], f"{y} of {path}")
         if len(finite) != len(some_labels):
             raise DataError(f"{path}: {x} has {len(finite)} images but {y} has {len(some_labels)} labels")
-        if some_labels.ndim == 3 and some_labels.shape[1:] != arrays[x].shape[1:3]:
-            sizes = [" x ".join(map(str, shape[1:3])) for shape in (some_labels.shape, arrays[x].shape)]
-            raise DataError(
-                f"{path}: masks of {y} are {sizes[0]} (height x width) but images of {x} {sizes[1]}; "
-                "save each mask in the size of its image"
-            )
+        height, width = arrays[x].shape[1:3]
+        some_labels = kind.fit(some_labels, (height, width), path, y, x)
         bad += [f"image {i} of {x} holds values that are not finite (NaN or infinity)" for i in np.flatnonzero(~finite)]
         kept = None if finite.all() else np.flatnonzero(finite)
         parts.append((arrays[x], kept, where))
@@ -145,7 +141,7 @@ def load_npz(path: Path, skip_bad: bool, kind: TargetKind = CLASSES) -> Dataset:
     ends = np.cumsum([len(some) for some in labels]).tolist()
     return Dataset(
         MappedImages(mapped),
-        np.concatenate(labels),
+        kind.join(labels),
         class_names,
         ends[-2] if len(ends) > 1 else None,
         LeftOut(skipped=skipped),

@@ -1,4 +1,4 @@
-"""Random changes to training images that preserve their class.
+"""Random changes to training examples that preserve their class; here those of images.
 
 Digits and signs are turned, zoomed and shifted a little; of photographs a random part is cut out of the original file.
 All that is random about a batch is drawn at once, from a generator that nothing else uses, so a batch does not depend
@@ -11,13 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_edge.data.dataset import Pixels, StoredImages
 from nas_edge.data.image_files import Box
-from nas_edge.data.preprocessing import Preprocessing
+from nas_edge.data.preprocessing import ImagePreprocessing, Preprocessing
 from nas_edge.data.targets import VOID
 from nas_edge.errors import ConfigError
 
@@ -27,6 +28,16 @@ _ATTEMPTS = 10
 
 # A random crop may be decoded with as few pixels as the input has, see `image_files.cut_out`.
 _REDUCING_GAP = 1.0
+
+
+class Changes(Protocol):
+    """Random changes to training examples, each on its own."""
+
+    def draw(self, n: int, preprocessing: Preprocessing, rng: np.random.Generator, /) -> Any:
+        """Makes all random draws for `n` examples; slices of the result are the draws for some of them."""
+
+    def __call__(self, examples: Any, draws: Any, preprocessing: Any, /) -> NDArray[Any]:
+        """Changed copies of stored examples, as `Preprocessing.fit` gives them."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +102,16 @@ class Augmentation:
         if not 0 < self.crop_area <= 1:
             raise ConfigError(f"augmentation crop_area must be in (0, 1], received {self.crop_area}")
 
-    def draw(self, n: int, size: int, rng: np.random.Generator) -> Draws:
+    def draw(self, n: int, preprocessing: Preprocessing, rng: np.random.Generator) -> Draws:
         """Draws all that is random about `n` images.
 
         Args:
             n: number of images.
-            size: side of the network's input.
+            preprocessing: says the size of the network's input.
             rng: what of it is drawn first does not depend on what is drawn later, so that the streams of runs of
                 earlier versions stay what they were.
         """
+        size = preprocessing.shape[0]
         angle = np.radians(rng.uniform(-self.rotation_degrees, self.rotation_degrees, n))
         scale = np.reciprocal(rng.uniform(1.0 - self.zoom, 1.0 + self.zoom, n))
         down = rng.uniform(-self.shift, self.shift, n) * size
@@ -108,7 +120,7 @@ class Augmentation:
         attempts = _ATTEMPTS if self.crop_area < 1 else 0
         return Draws(angle, scale, down, right, mirrored, rng.random((n, attempts, 4)))
 
-    def __call__(self, images: StoredImages, draws: Draws, preprocessing: Preprocessing) -> Pixels:
+    def __call__(self, images: StoredImages, draws: Draws, preprocessing: ImagePreprocessing) -> Pixels:
         """Changed copies of images, `uint8 [n, size, size, channels]`.
 
         Args:

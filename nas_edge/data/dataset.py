@@ -1,7 +1,8 @@
 """Examples as the rest of the project sees them, and the checks that every source of them shares.
 
-A source hands out images as they are stored: encoded files are decoded, cropped and resized by whoever makes batches
-(`loading.py`), so that a random crop is taken from the original.
+A source hands out examples as they are stored: encoded images are decoded, cropped and resized by whoever makes batches
+(`loading.py`), so that a random crop is taken from the original. What is stored is known to the source and to the
+preprocessing that goes with it; most are images.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Indices: TypeAlias = NDArray[np.int64]  # [n]
 
 SUB_FOLDER = "sub-folder"
 NO_EXTENSION = "no extension"
-MISPLACED = "image outside the class folders"
+MISPLACED = "outside the class folders"
 
 # How many bad images, or types of ignored files, a message names before it only counts.
 _NAMED = 10
@@ -50,17 +51,17 @@ StoredImage: TypeAlias = Pixels | EncodedImage
 StoredImages: TypeAlias = Pixels | Sequence[StoredImage]
 
 
-class Images(Protocol):
-    """Images as they are stored, read when asked for: an array `uint8 [n, height, width, channels]`, or files.
+class Stored(Protocol):
+    """Examples as they are stored, read when asked for; images are `uint8 [n, height, width, channels]`, or files.
 
     What Grain calls a random-access data source.
     """
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Number of examples."""
 
-    def __getitem__(self, index: int, /) -> StoredImage:
-        """One of them; may be asked for from several threads at once."""
+    def __getitem__(self, index: int, /) -> Any:
+        """One of them, a `StoredImage` if it is an image; may be asked for from several threads at once."""
 
 
 class Targets(Protocol):
@@ -78,13 +79,15 @@ class LeftOut:
     """What a source holds and the dataset does not.
 
     Attributes:
-        ignored: number of entries that are not images in a class folder, by extension, or by `SUB_FOLDER`,
-            `NO_EXTENSION` or `MISPLACED`. Hidden files are not counted.
-        skipped: for each bad image that was skipped, which one it is and what is wrong with it.
+        ignored: number of entries that are not examples in a class folder, by extension, or by `SUB_FOLDER`,
+            `NO_EXTENSION` or what ends with `MISPLACED`. Hidden files are not counted.
+        skipped: for each bad example that was skipped, which one it is and what is wrong with it.
+        example: what one is called.
     """
 
     ignored: Mapping[str, int] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    example: str = "image"
 
     def lines(self) -> tuple[str, ...]:
         """What to tell the user, a line each; none when nothing was left out."""
@@ -96,11 +99,15 @@ class LeftOut:
                 named.append(f"other types ({sum(count for _, count in counts[_NAMED:]):,})")
             nouns = ("entry", "entries") if SUB_FOLDER in self.ignored else ("file", "files")
             total = sum(self.ignored.values())
-            says = f"{nouns[0]} that is not a usable image" if total == 1 else f"{nouns[1]} that are not usable images"
+            one, several = (
+                f"{nouns[0]} that is not a usable {self.example}",
+                f"{nouns[1]} that are not usable {self.example}s",
+            )
+            says = one if total == 1 else several
             lines.append(f"ignored {total:,} {says}: {', '.join(named)}")
         if self.skipped:
-            images = "1 bad image" if len(self.skipped) == 1 else f"{len(self.skipped):,} bad images"
-            lines.append(f"skipped {images}: {_first_of(self.skipped)}")
+            bad = f"bad {self.example}" if len(self.skipped) == 1 else f"bad {self.example}s"
+            lines.append(f"skipped {len(self.skipped):,} {bad}: {_first_of(self.skipped)}")
         return tuple(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -110,10 +117,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and what a network is to answer for each.
+    """Examples and what a network is to answer for each.
 
     Attributes:
-        images: as they are stored, all of one or all of three channels.
+        images: the examples, as they are stored; images are all of one or all of three channels.
         labels: the task's targets, `[n, ...]`, an array or read on demand; of a classifier an array `int32 [n]`, from 0
             to the number of classes less one.
         class_names: one per class, label or value; none where there are no such.
@@ -125,7 +132,7 @@ class Dataset:
         target_view: makes a network's targets of stored ones where those change with the image; None where they do not.
     """
 
-    images: Images
+    images: Stored
     labels: Any
     class_names: tuple[str, ...] = ()
     test_start: int | None = None
@@ -155,21 +162,24 @@ class Dataset:
         first = self.images[0]
         return 1 if isinstance(first, np.ndarray) and first.shape[-1] == 1 else 3
 
-    def stored(self, indices: Indices) -> StoredImages:
-        """The images at `indices`, as they are stored."""
+    def stored(self, indices: Indices) -> Any:
+        """The examples at `indices`, as they are stored; of images, `StoredImages`."""
         if isinstance(self.images, np.ndarray):
             return self.images[indices]
         return [self.images[int(index)] for index in indices]
 
 
-def settle_bad(bad: Sequence[str], total: int, skip_bad: bool, where: str = "") -> tuple[str, ...]:
-    """Refuses bad images, all in one error, unless they are to be skipped.
+def settle_bad(
+    bad: Sequence[str], total: int, skip_bad: bool, where: str = "", example: str = "image"
+) -> tuple[str, ...]:
+    """Refuses bad examples, all in one error, unless they are to be skipped.
 
     Args:
-        bad: which image, and what is wrong with it, for each.
-        total: how many images were checked.
+        bad: which example, and what is wrong with it, for each.
+        total: how many were checked.
         skip_bad: whether to go on without them.
         where: the file they are in, where `bad` does not name it.
+        example: what one is called.
 
     Returns:
         `bad`, for `LeftOut.skipped`.
@@ -183,7 +193,7 @@ def settle_bad(bad: Sequence[str], total: int, skip_bad: bool, where: str = "") 
     if len(bad) == 1:
         raise BadImagesError(f"{begins}{bad[0]}", fix="replace or remove it, or skip it with --skip-bad")
     raise BadImagesError(
-        f"{begins}{len(bad):,} of {total:,} images cannot be used: {_first_of(bad)}",
+        f"{begins}{len(bad):,} of {total:,} {example}s cannot be used: {_first_of(bad)}",
         fix="replace or remove them, or skip them with --skip-bad",
     )
 

@@ -122,6 +122,20 @@ def problem_with_file(path: Path, decode: bool = False) -> str:
     return ""
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file, turned upright as its EXIF orientation says, in pixels.
+
+    Raises:
+        DataError: when it cannot be read.
+    """
+    try:
+        with open_regular(path) as file, _decoding(path), Image.open(file, formats=tuple(IMAGE_TYPES)) as image:
+            width, height = image.size
+            return (height, width) if _is_on_its_side(image) else (width, height)
+    except OSError as error:
+        raise DataError(f"{printable(str(path))} cannot be read: {error.strerror or error}") from error
+
+
 # ---------------------------------------------------------------- decoding
 
 
@@ -185,8 +199,7 @@ def cut_out(
         return _resized(picture, box_of(*picture.size), size, resampling)
     with _decoding(stored.name), Image.open(io.BytesIO(stored.content), formats=tuple(IMAGE_TYPES)) as file:
         _refuse_deep(file, stored.name)
-        on_its_side = file.getexif().get(_ORIENTATION, 1) >= _FIRST_ON_ITS_SIDE
-        width, height = file.size[::-1] if on_its_side else file.size
+        width, height = file.size[::-1] if _is_on_its_side(file) else file.size
         box = box_of(width, height)
         if reducing_gap is not None and file.format == "JPEG":
             shrink = min(box[2] - box[0], box[3] - box[1]) / (size * reducing_gap)
@@ -244,6 +257,10 @@ def _upright(file: Image.Image, mode: str) -> Image.Image:
             picture = picture.convert(mode)
     picture.load()
     return picture
+
+
+def _is_on_its_side(image: Image.Image) -> bool:
+    return bool(image.getexif().get(_ORIENTATION, 1) >= _FIRST_ON_ITS_SIDE)
 
 
 def _refuse_deep(image: Image.Image, name: object) -> None:

@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_edge.data.augmentation import Augmentation, Draws
+from nas_edge.data.augmentation import Changes
 from nas_edge.data.dataset import Dataset, Indices
 from nas_edge.data.mixing import Mixing, shares
 from nas_edge.data.preprocessing import Inputs, Preprocessing
@@ -66,7 +66,7 @@ class Batches:
         batch_size: int,
         rng: np.random.Generator,
         preprocessing: Preprocessing,
-        augmentation: Augmentation | None = None,
+        augmentation: Changes | None = None,
         workers: int = 0,
         mixing: Mixing | None = None,
         processes: int = 0,
@@ -169,7 +169,7 @@ class _Shuffled:
         indices: Indices,
         batch_size: int,
         preprocessing: Preprocessing,
-        augmentation: Augmentation | None,
+        augmentation: Changes | None,
         seed: int,
     ) -> None:
         self._arguments = (dataset, indices, batch_size, preprocessing, augmentation, seed)
@@ -193,10 +193,10 @@ class _Shuffled:
             return pixels, _targets(dataset, chosen, preprocessing, augmentation, self._draws(number)[rows])
         return pixels, _targets(dataset, chosen, preprocessing)
 
-    def _draws_of(self, number: int) -> Draws:
+    def _draws_of(self, number: int) -> Any:
         _, _, batch_size, preprocessing, augmentation, seed = self._arguments
         assert augmentation is not None
-        return augmentation.draw(batch_size, preprocessing.input_size, np.random.default_rng([seed, 1, number]))
+        return augmentation.draw(batch_size, preprocessing, np.random.default_rng([seed, 1, number]))
 
     def _indices_at(self, first: int, last: int) -> Indices:
         """Images at positions `first..last` of the concatenated epochs."""
@@ -248,8 +248,8 @@ def _targets(
     dataset: Dataset,
     chosen: Indices,
     preprocessing: Preprocessing,
-    augmentation: Augmentation | None = None,
-    draws: Draws | None = None,
+    augmentation: Changes | None = None,
+    draws: Any = None,
 ) -> NDArray[Any]:
     """What a network is to answer for images that are changed so."""
     stored = np.asarray(dataset.labels[chosen])

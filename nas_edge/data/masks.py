@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_edge.data.augmentation import Augmentation, Draws
-from nas_edge.data.preprocessing import Preprocessing
+from nas_edge.data.preprocessing import ImagePreprocessing
 
 
 class MaskView:
@@ -21,7 +21,7 @@ class MaskView:
     def __call__(
         self,
         masks: NDArray[np.uint8],
-        preprocessing: Preprocessing,
+        preprocessing: ImagePreprocessing,
         augmentation: Augmentation | None = None,
         draws: Draws | None = None,
     ) -> NDArray[Any]:

@@ -1,17 +1,18 @@
-"""From images as they are stored to a network's input.
+"""From examples as they are stored to a network's input.
 
-    stored image --cut out, resize--> --channels--> uint8 --(pixel - mean) / std--> float32
+    stored example --fit--> values of the input's shape --(value - mean) / std--> float32
 
-What is cut out is a centre square in evaluation, and may be a random crop in training, see `augmentation.py`.
+Of an image, `fit` cuts out a centre square and resizes it; in training it may be a random crop, see `augmentation.py`.
 `Preprocessing.manifest` describes all an app must do to feed the delivered model.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,59 @@ _FILTERS = {
 _REDUCING_GAP = 2.0
 
 
+class Preprocessing(ABC):
+    """How examples become a network's input.
+
+    Attributes:
+        kind: name of the way, by which `nas_edge.export.inputs` knows what an app needs for it.
+        mean: per channel, in the values that `fit` makes.
+        std: likewise.
+    """
+
+    kind: ClassVar[str]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """Of one input, `(height, width, channels)`."""
+
+    @abstractmethod
+    def fit(self, examples: Any) -> NDArray[Any]:
+        """Stored examples as values of the input's shape, before normalising, `[n, height, width, channels]`.
+
+        Raises:
+            DataError: when one cannot be decoded.
+        """
+
+    @abstractmethod
+    def manifest(self) -> dict[str, Any]:
+        """What an app must do before inference, as JSON values; `kind`, `mean` and `std` among them."""
+
+    def normalize(self, values: NDArray[Any], out: Inputs | None = None) -> Inputs:
+        """`(value - mean) / std`, float32 `[n, height, width, channels]`.
+
+        Args:
+            values: as `fit` gives them, or changed ones of the same shape.
+            out: where to put the result; None for a new array.
+        """
+        inputs: Inputs = np.empty(values.shape, np.float32) if out is None else out
+        # Whole rows at a time: along three channels NumPy is several times slower.
+        width = values.shape[2] * values.shape[3]
+        mean, std = (np.tile(np.array(of, np.float32), values.shape[2]) for of in (self.mean, self.std))
+        rows = inputs.reshape(*values.shape[:2], width)
+        np.subtract(values.reshape(*values.shape[:2], width), mean, out=rows)
+        np.divide(rows, std, out=rows)
+        return inputs
+
+    def __call__(self, examples: Any) -> Inputs:
+        """`normalize(fit(examples))`, the input of a trained network."""
+        return self.normalize(self.fit(examples))
+
+
 @dataclass(frozen=True)
-class Preprocessing:
+class ImagePreprocessing(Preprocessing):
     """How images become a network's input.
 
     Attributes:
@@ -51,6 +103,8 @@ class Preprocessing:
         crop: side of the centre square that is seen, as a fraction of the image's shorter side.
         resize: the filter, which averages when it shrinks.
     """
+
+    kind = "image"
 
     input_size: int
     channels: Literal[1, 3]
@@ -78,7 +132,7 @@ class Preprocessing:
         """Of one input: `(size, size, channels)`."""
         return (self.input_size, self.input_size, self.channels)
 
-    def fit(self, images: StoredImages) -> Pixels:
+    def fit(self, examples: StoredImages) -> Pixels:
         """The centre squares of images at the input's size and channels, `uint8 [n, size, size, channels]`.
 
         Grey images get three equal channels; colour is converted to grey with ITU-R 601 luma, as in Pillow.
@@ -87,9 +141,9 @@ class Preprocessing:
             DataError: when one cannot be decoded.
         """
         size, channels = self.input_size, self.channels
-        if isinstance(images, np.ndarray) and images.shape[1:] == (size, size, channels) and self.crop == 1:
-            return images
-        return self.cut(images, [self.centre] * len(images))
+        if isinstance(examples, np.ndarray) and examples.shape[1:] == (size, size, channels) and self.crop == 1:
+            return examples
+        return self.cut(examples, [self.centre] * len(examples))
 
     def cut(
         self,
@@ -126,29 +180,10 @@ class Preprocessing:
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
 
-    def normalize(self, pixels: Pixels | Inputs, out: Inputs | None = None) -> Inputs:
-        """`(pixel - mean) / std`, float32 `[n, size, size, channels]`.
-
-        Args:
-            pixels: as `fit` gives them, or changed ones with fractions, of the same shape.
-            out: where to put the result; None for a new array.
-        """
-        inputs: Inputs = np.empty(pixels.shape, np.float32) if out is None else out
-        # Whole rows at a time: along three channels NumPy is several times slower.
-        width = pixels.shape[2] * self.channels
-        mean, std = (np.tile(np.array(of, np.float32), pixels.shape[2]) for of in (self.mean, self.std))
-        rows = inputs.reshape(*pixels.shape[:2], width)
-        np.subtract(pixels.reshape(*pixels.shape[:2], width), mean, out=rows)
-        np.divide(rows, std, out=rows)
-        return inputs
-
-    def __call__(self, images: StoredImages) -> Inputs:
-        """`normalize(fit(images))`, the input of a trained network."""
-        return self.normalize(self.fit(images))
-
     def manifest(self) -> dict[str, Any]:
         """The preprocessing an app must do before inference, as JSON values."""
         return {
+            "kind": self.kind,
             "input_size": self.input_size,
             "channels": self.channels,
             "colour": "grey (ITU-R 601 luma)" if self.channels == 1 else "red, green, blue",
@@ -162,7 +197,7 @@ class Preprocessing:
         }
 
     @classmethod
-    def from_manifest(cls, manifest: Mapping[str, Any]) -> Preprocessing:
+    def from_manifest(cls, manifest: Mapping[str, Any]) -> ImagePreprocessing:
         """The inverse of `manifest`, also of those of earlier versions, which say no `crop_fraction`."""
         return cls(
             manifest["input_size"],
@@ -176,9 +211,9 @@ class Preprocessing:
 
 def to_unit_range(
     input_size: int, channels: Literal[1, 3], crop: float = 1.0, resize: Filter = "bilinear"
-) -> Preprocessing:
+) -> ImagePreprocessing:
     """Preprocessing that maps pixels to [-1, 1], independent of the data."""
-    return Preprocessing(input_size, channels, (127.5,) * channels, (127.5,) * channels, crop, resize)
+    return ImagePreprocessing(input_size, channels, (127.5,) * channels, (127.5,) * channels, crop, resize)
 
 
 def standardize(
@@ -189,7 +224,7 @@ def standardize(
     crop: float = 1.0,
     resize: Filter = "bilinear",
     workers: int = 0,
-) -> Preprocessing:
+) -> ImagePreprocessing:
     """Preprocessing to mean 0 and standard deviation 1 per channel, computed on training images only.
 
     Args:
@@ -197,33 +232,48 @@ def standardize(
         train: indices of the training images, of which at most `STATISTICS_IMAGES`, evenly spaced, are read.
         input_size: side of the network's input.
         channels: of the network's input.
-        crop: see `Preprocessing`.
-        resize: see `Preprocessing`.
+        crop: see `ImagePreprocessing`.
+        resize: see `ImagePreprocessing`.
         workers: threads that decode; they do not change the result.
 
     Raises:
         DataError: when a channel is constant.
     """
     plain = to_unit_range(input_size, channels, crop, resize)
+    mean, std = moments(dataset, train, plain, workers)
+    if not (std > 1e-3).all():
+        raise DataError("the training images have a constant colour channel; check the data")
+    return ImagePreprocessing(input_size, channels, tuple(mean.tolist()), tuple(std.tolist()), crop, resize)
+
+
+def moments(
+    dataset: Dataset, train: Indices, plain: Preprocessing, workers: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation per channel of what `plain.fit` makes of training examples, `[channels]` each.
+
+    Args:
+        dataset: the examples.
+        train: indices of those to train with, of which at most `STATISTICS_IMAGES`, evenly spaced, are read.
+        plain: makes the values.
+        workers: threads that decode; they do not change the result.
+    """
+    height, width, channels = plain.shape
     chosen = train[:: -(-len(train) // STATISTICS_IMAGES)]
-    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    total, squares = np.zeros(channels), np.zeros(channels)
     parts = [chosen[start : start + 256] for start in range(0, len(chosen), 256)]
     for sums in in_threads(partial(_sums, dataset, plain), parts, workers):
         total += sums[0]
         squares += sums[1]
-    count = len(chosen) * input_size**2
+    count = len(chosen) * height * width
     mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
-    if not (std > 1e-3).all():
-        raise DataError("the training images have a constant colour channel; check the data")
-    return Preprocessing(input_size, channels, tuple(mean.tolist()), tuple(std.tolist()), crop, resize)
+    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0))
 
 
 def _sums(dataset: Dataset, plain: Preprocessing, indices: Indices) -> NDArray[np.float64]:
-    """Sums of the pixel values and of their squares, `[2, channels]`; exact, since the values are whole numbers."""
-    total, squares = np.zeros(plain.channels), np.zeros(plain.channels)
+    """Sums of the values and of their squares, `[2, channels]`; exact for pixels, which are whole numbers."""
+    total, squares = np.zeros(plain.shape[-1]), np.zeros(plain.shape[-1])
     for start in range(0, len(indices), 32):
-        pixels = plain.fit(dataset.stored(indices[start : start + 32])).astype(np.float64)
-        total += pixels.sum(axis=(0, 1, 2))
-        squares += np.square(pixels).sum(axis=(0, 1, 2))
+        values = plain.fit(dataset.stored(indices[start : start + 32])).astype(np.float64)
+        total += values.sum(axis=(0, 1, 2))
+        squares += np.square(values).sum(axis=(0, 1, 2))
     return np.stack([total, squares])

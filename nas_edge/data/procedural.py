@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -34,6 +34,9 @@ from nas_edge.data.threads import usable_processors
 from nas_edge.errors import DataError, NasEdgeError
 from nas_edge.settings import Settings
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 # What kept files may take together; the one that is asked for is kept whatever it takes.
 _MAX_CACHE_BYTES = 2_000_000_000
 
@@ -43,18 +46,19 @@ _MAX_IMAGES = 1_000_000
 _UNFINISHED, _SURELY_STOPPED_S = ".part", 86_400.0
 
 
-class ProceduralSettings(Settings):
-    """What may follow `procedural:`."""
+class DrawnSettings(Settings):
+    """Settings after `procedural:` for all kinds of examples."""
 
-    size: int = Field(48, ge=16, le=512, description="side of the square images, pixels")
-    classes: int = Field(16, ge=2, le=rendering.MOST_CLASSES)
-    difficulty: float = Field(0.5, ge=0, le=1, description="distortion, clutter, occlusion, noise; low contrast")
-    train: int = Field(10_000, ge=2, le=_MAX_IMAGES, description="images to train with and to score on")
-    test: int = Field(10_000, ge=2, le=_MAX_IMAGES, description="images to test with")
-    seed: int = Field(0, ge=0, lt=2**31, description="of the images; those of another are others of the same classes")
+    classes: int = Field(16, ge=2)
+    difficulty: float = Field(0.5, ge=0, le=1)
+    train: int = Field(10_000, ge=2, le=_MAX_IMAGES, description="examples to train with and to score on")
+    test: int = Field(10_000, ge=2, le=_MAX_IMAGES, description="examples to test with")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="of the examples; another seed gives other examples of the same classes"
+    )
 
     @classmethod
-    def parse(cls, text: str) -> ProceduralSettings:
+    def parse(cls, text: str) -> Self:
         """Reads `size=32,classes=10`.
 
         Raises:
@@ -81,15 +85,26 @@ class ProceduralSettings(Settings):
         if min(settings.train, settings.test) < settings.classes:
             raise DataError(
                 "procedural: every class must be in both parts",
-                expected=f"as many images as classes, {settings.classes}, or more",
+                expected=f"as many examples as classes, {settings.classes}, or more",
                 received=text,
             )
         return settings
 
+
+class ProceduralSettings(DrawnSettings):
+    """Settings of images."""
+
+    size: int = Field(48, ge=16, le=512, description="side of the square images, pixels")
+    classes: int = Field(16, ge=2, le=rendering.MOST_CLASSES)
+    difficulty: float = Field(0.5, ge=0, le=1, description="distortion, clutter, occlusion, noise; low contrast")
+    figures: int = Field(
+        1, ge=1, le=8, description="largest number per image; with several, targets are masks and boxes only"
+    )
+
     @property
     def rules(self) -> Rules:
         """What determines every image."""
-        return Rules(self.size, self.classes, self.difficulty, self.seed)
+        return Rules(self.size, self.classes, self.difficulty, self.seed, self.figures)
 
     @property
     def parts(self) -> dict[Part, int]:
@@ -117,6 +132,8 @@ def load_procedural(text: str, processes: int | None = None, kind: TargetKind = 
         DataError: when there are no such images, or they cannot be kept.
     """
     settings = ProceduralSettings.parse(text)
+    if settings.figures > 1 and TARGETS[kind.name].of_one:
+        raise DataError(f"procedural: images of several figures have no {kind.name}", expected="figures=1")
     file = _file(settings, kind)
     with suppress(DataError):  # there is none, or it is damaged
         return _opened(file, kind)
@@ -149,7 +166,8 @@ def _opened(file: Path, kind: TargetKind) -> Dataset:
 
 def _file(settings: ProceduralSettings, kind: TargetKind = CLASSES) -> Path:
     targets = {} if kind is CLASSES else {"targets": kind.name}  # those of classes came first
-    key = json.dumps({**settings.model_dump(), "rendering": RENDERING, **targets}, sort_keys=True)
+    later: set[str] = {"figures"} if settings.figures == 1 else set()  # so did images of one figure
+    key = json.dumps({**settings.model_dump(exclude=later), "rendering": RENDERING, **targets}, sort_keys=True)
     return cache_folder() / "procedural" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 
 

@@ -6,7 +6,7 @@ Colours, place, size and rotation say nothing. With the difficulty grow distorti
 contrast falls.
 
 Beside its class, an image has further targets, see `TARGETS`: which parts its figure is made of, where it is and how
-large, and for each pixel which outline is seen there.
+large, for each pixel which outline is seen there, and a box around each figure. Images may have several figures.
 
 An image depends on its rules, part and number alone. Everything is drawn in the plane that the image shows, from -1 to
 1 in both directions, by distances to edges, so that an image has any size; one of 48 pixels takes a millisecond.
@@ -21,7 +21,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -29,6 +29,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nas_edge.data.targets import NONE
 
 # Another number when the images of the same rules are others: kept images are then drawn again.
 RENDERING = 1
@@ -50,12 +52,14 @@ class Rules:
         classes: how many there are, 2 to `MOST_CLASSES`.
         difficulty: 0 to 1.
         seed: of the images; classes do not depend on it.
+        figures: largest number per image. A single one is large and is what is to be recognised; several are smaller.
     """
 
     size: int
     classes: int
     difficulty: float
     seed: int
+    figures: int = 1
 
 
 # ---------------------------------------------------------------- what classes are made of
@@ -162,6 +166,17 @@ _GLYPHS: dict[str, tuple[tuple[tuple[int, int], ...], ...]] = {
 
 MOST_CLASSES = len(_OUTLINES) * len(_PATTERNS)
 
+# Half of the side of a figure among several, in halves of the image's side.
+_SMALLER = 0.25, 0.5
+
+# Figures of which a smaller share of the pixels is visible are ignored.
+_LEAST_SEEN = 0.25
+
+
+def most_clutter(difficulty: float) -> int:
+    """How many smaller figures there may be beside those that are to be recognised."""
+    return round(6 * difficulty)
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -209,18 +224,23 @@ class Drawn:
             halves of the image's side.
         outlines: for each pixel the outline of the figure that is seen there, counted from 1, or 0; `uint8
             [size, size]`. Smaller figures, which clutter the image, have outlines, too.
+        boxes: around what is seen of each figure, see `boxes.py`, float32 `[figures, 6]`; the class is the outline,
+            counted from 0. Ignored is that of a figure of which little is seen.
     """
 
     pixels: NDArray[np.uint8]
     figure: Figure
     place: tuple[float, float, float]
     outlines: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
 
 
 def draw(rules: Rules, part: Part, number: int) -> Drawn:
     """One image of class `label_of(rules, number)`, and what is in it."""
     rng = np.random.default_rng([rules.seed, ("train", "test").index(part), number])
-    return _Canvas(rules, rng).drawn(figures(rules.classes)[label_of(rules, number)])
+    known = figures(rules.classes)
+    others = [known[i] for i in rng.integers(len(known), size=rng.integers(rules.figures))] if rules.figures > 1 else []
+    return _Canvas(rules, rng).drawn(known[label_of(rules, number)], others)
 
 
 def render(rules: Rules, part: Part, number: int) -> NDArray[np.uint8]:
@@ -240,6 +260,9 @@ class _Canvas:
         self._rng, self._size, self._difficulty = rng, rules.size, rules.difficulty
         self._known = _parts(rules.classes)
         self._outlines = np.zeros((self._size, self._size), np.uint8)
+        # The figure visible in each pixel, counted from 1; for each figure its outline and number of pixels.
+        self._figures = np.zeros((self._size, self._size), np.uint8)
+        self._drawn: list[tuple[int, int]] = []
         self._contrast = 0.7 - 0.3 * self._difficulty
         self._pixel = 2 / rules.size
         warp = 0.03 + 0.07 * self._difficulty
@@ -247,20 +270,33 @@ class _Canvas:
         self._x: Plane = along[None, :] + warp * self._smooth(4)
         self._y: Plane = along[:, None] + warp * self._smooth(4)
 
-    def drawn(self, figure: Figure) -> Drawn:
+    def drawn(self, figure: Figure, others: Sequence[Figure] = ()) -> Drawn:
         rng, difficulty = self._rng, self._difficulty
         image = self._ground()
-        for _ in range(rng.integers(1 + round(6 * difficulty))):
+        for _ in range(rng.integers(1 + most_clutter(difficulty))):
             names = (str(rng.choice(known)) for known in self._known)
             self._put(image, Figure(*names), 1.0, rng.uniform(0.12, 0.3), rng.uniform(-math.pi, math.pi))
-        scale = rng.uniform(0.85 - 0.25 * difficulty, 0.95)
         turned = 0.2 + 0.6 * difficulty
+        for other in others:
+            scale = rng.uniform(*_SMALLER)
+            self._put(image, other, 1.05 - scale, scale, rng.uniform(-turned, turned))
+        scale = rng.uniform(*_SMALLER) if others else rng.uniform(0.85 - 0.25 * difficulty, 0.95)
         x, y = self._put(image, figure, max(0.05, 1.05 - scale), scale, rng.uniform(-turned, turned))
         for _ in range(rng.integers(1 + round(3 * difficulty))):
             self._cover(image)
         image += (0.02 + 0.08 * difficulty) * rng.standard_normal(image.shape, np.float32)
         pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-        return Drawn(pixels, figure, (x, y, scale), self._outlines)
+        return Drawn(pixels, figure, (x, y, scale), self._outlines, self._boxes())
+
+    def _boxes(self) -> NDArray[np.float32]:
+        """Around the pixels of each figure that are seen; see `Drawn.boxes`."""
+        found = []
+        for number, (outline, pixels) in enumerate(self._drawn, start=1):
+            rows, columns = np.nonzero(self._figures == number)
+            if len(rows):
+                ends = columns.max() + 1, rows.max() + 1
+                found.append((outline, columns.min(), rows.min(), *ends, len(rows) < _LEAST_SEEN * pixels))
+        return np.array(found, np.float32).reshape(-1, 6)
 
     def _ground(self) -> Image:
         """Two colours, mixed by clouds and, where it is difficult, by one of the patterns."""
@@ -295,7 +331,10 @@ class _Canvas:
         _lay(body, 1 - ink, _filled(-0.1 - to_edge, pixel))
         opacity = _filled(to_edge, pixel)
         _lay(image, body, opacity)
-        self._outlines[opacity >= 0.5] = 1 + self._known[0].index(figure.outline)
+        seen, outline = opacity >= 0.5, self._known[0].index(figure.outline)
+        self._outlines[seen] = 1 + outline
+        self._drawn.append((outline, int(seen.sum())))
+        self._figures[seen] = len(self._drawn)
         return x, y
 
     def _cover(self, image: Image) -> None:
@@ -306,6 +345,7 @@ class _Canvas:
         opacity = _filled(distance, self._pixel)
         _lay(image, rng.random(3, np.float32), opacity)
         self._outlines[opacity >= 0.5] = 0
+        self._figures[opacity >= 0.5] = 0
 
     def _waves(self, u: Plane, v: Plane, per_unit: float, moved: float = 2.0) -> tuple[Plane, Plane]:
         """Coordinates in which a pattern repeats about every 2 pi, from a random place."""
@@ -374,12 +414,14 @@ class _Targets:
         shape: of one image's.
         names: of classes, labels or values.
         of: makes one image's.
+        of_one: whether they are of the one figure of an image.
     """
 
     dtype: str
     shape: Callable[[Rules], tuple[int, ...]]
     names: Callable[[Rules], tuple[str, ...]]
     of: Callable[[Rules, int, Drawn], Any]
+    of_one: bool = True
 
 
 def _class_names(rules: Rules) -> tuple[str, ...]:
@@ -410,15 +452,33 @@ def _outline_names(rules: Rules) -> tuple[str, ...]:
     return ("background", *_parts(rules.classes)[0])
 
 
+def _most_boxes(rules: Rules) -> int:
+    return most_clutter(rules.difficulty) + rules.figures
+
+
+def _all_boxes(rules: Rules, number: int, drawn: Drawn) -> NDArray[np.float32]:
+    boxes = np.zeros((_most_boxes(rules), 6), np.float32)
+    boxes[len(drawn.boxes) :, 0] = NONE
+    boxes[: len(drawn.boxes)] = drawn.boxes
+    return boxes
+
+
 # By the names of `targets.KINDS`: of the figure that is to be recognised its class, whether it has each outline,
 # pattern and glyph that tells classes apart, and where it is and how large; of all figures, the outline that is seen in
-# each pixel.
+# each pixel, and boxes.
 TARGETS: dict[str, _Targets] = {
     "classes": _Targets("<i4", lambda _: (), _class_names, lambda rules, number, _: label_of(rules, number)),
     "labels": _Targets("|u1", lambda rules: (len(_part_names(rules)),), _part_names, _has_parts),
     "values": _Targets("<f4", lambda _: (3,), lambda _: ("right", "down", "size"), lambda _, __, drawn: drawn.place),
     "masks": _Targets(
-        "|u1", lambda rules: (rules.size, rules.size), _outline_names, lambda _, __, drawn: drawn.outlines
+        "|u1", lambda rules: (rules.size, rules.size), _outline_names, lambda _, __, drawn: drawn.outlines, of_one=False
+    ),
+    "boxes": _Targets(
+        "<f4",
+        lambda rules: (_most_boxes(rules), 6),
+        lambda rules: tuple(_parts(rules.classes)[0]),
+        _all_boxes,
+        of_one=False,
     ),
 }
 

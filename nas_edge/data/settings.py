@@ -42,7 +42,7 @@ class DataSettings(Settings):
     source: str = Field(
         "digits",
         min_length=1,
-        description="digits, procedural, a folder with classes, a .npz, tfrecord:FOLDER or tfds:NAME",
+        description="digits, procedural, a folder with classes, a .npz, tfrecord:FOLDER, tfds:NAME or coco:FOLDER",
     )
     skip_bad: bool = Field(False, description="leave out images that cannot be read, instead of stopping")
     validation_fraction: float = Field(0.15, gt=0, lt=0.5, description="fraction that architectures are scored on")

@@ -7,8 +7,9 @@
     FOLDER          one sub-folder per class with image files, or train/, val/ and test/ holding those
     tfrecord:FOLDER TFRecord files in the layout usual for ImageNet, see `tfrecords.py`
     tfds:NAME       a TensorFlow Datasets name (needs the extra `tfds`)
+    coco:FOLDER     image folders with boxes in COCO's format, see `coco.py`
 
-Targets other than classes (`targets.py`) come from .npz files and `procedural`.
+Targets other than classes (`targets.py`) come from .npz files and `procedural`, and boxes from `coco:`, too.
 
 Whatever cannot be used is refused before a search starts, in one line that names the files and what to do. Image files
 may be PNG, JPEG, WebP, BMP, GIF or TIFF, see `image_files.py`. Images stay where they are, and are read when asked for.
@@ -19,10 +20,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_edge.data.arrays import load_digits, load_npz
+from nas_edge.data.coco import load_coco
 from nas_edge.data.dataset import Dataset
 from nas_edge.data.folders import load_folder
 from nas_edge.data.procedural import load_procedural
-from nas_edge.data.targets import CLASSES, TargetKind
+from nas_edge.data.targets import BOXES, CLASSES, TargetKind
 from nas_edge.errors import DataError
 
 __all__ = ["Dataset", "load"]
@@ -43,6 +45,10 @@ def load(source: str, skip_bad: bool = False, workers: int = 0, kind: TargetKind
     scheme, _, rest = source.partition(":")
     if scheme == "procedural":
         return load_procedural(rest, kind=kind)
+    if scheme == "coco":
+        if kind is not BOXES:
+            raise DataError(f"{source} has boxes only", expected=f"{kind.name}: {kind.says}", fix="--task detection")
+        return load_coco(Path(rest).expanduser(), skip_bad, workers)
     if kind is not CLASSES and Path(source).suffix != ".npz":
         raise DataError(
             f"{source} has classes only",
@@ -69,7 +75,7 @@ def load(source: str, skip_bad: bool = False, workers: int = 0, kind: TargetKind
     if not exists:
         raise DataError(
             f"{source} does not exist; expected digits, procedural, a folder of class folders, a .npz file, "
-            "tfrecord:FOLDER or tfds:NAME"
+            "tfrecord:FOLDER, tfds:NAME or coco:FOLDER"
         )
     if path.suffix != ".npz":
         raise DataError(f"{source} is not a folder or a .npz file; images go into one folder per class")

@@ -4,6 +4,7 @@
     labels    of every label whether an image has it, [n, labels]
     values    numbers, [n, values]
     masks     a class number per pixel, [n, height, width]
+    boxes     boxes around objects with a class each, [n, boxes, 5 or 6], see `boxes.py`
 
 A task names the kind that it learns. `sources.load` brings it along, or says that a source does not have it.
 """
@@ -23,6 +24,16 @@ from nas_edge.errors import DataError
 # Of a pixel that no class is known of, which neither teaches nor counts; as in PASCAL VOC.
 VOID = 255
 
+# The class of a row that holds no box.
+NONE = -1
+
+# Largest number of boxes in one image; every image has as many rows as the one with the most.
+MOST_BOXES = 1000
+
+
+def _as_they_are(array: NDArray[Any], size: tuple[int, int], path: object, y: str, x: str) -> NDArray[Any]:
+    return array
+
 
 @dataclass(frozen=True)
 class TargetKind:
@@ -35,6 +46,8 @@ class TargetKind:
         check: checks an array of them, named by its second argument, and brings it to the kind's type.
         count: how many classes, labels or values there are in a checked array.
         check_all: checks a whole training part with its names, or None, named by its third argument.
+        fit: adapts checked targets to images of a height and width; the path and the names of y and x are for messages.
+        join: joins the arrays of several parts.
     """
 
     name: str
@@ -43,6 +56,8 @@ class TargetKind:
     check: Callable[[NDArray[Any], str], NDArray[Any]]
     count: Callable[[NDArray[Any]], int]
     check_all: Callable[[NDArray[Any], Sequence[str] | None, str], None]
+    fit: Callable[[NDArray[Any], tuple[int, int], object, str, str], NDArray[Any]] = _as_they_are
+    join: Callable[[Sequence[NDArray[Any]]], NDArray[Any]] = np.concatenate
 
 
 def _check_label_flags(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
@@ -120,6 +135,89 @@ def _check_mask_classes(array: NDArray[Any], names: Sequence[str] | None, where:
         raise DataError(f"{where} has only one class; segmentation needs at least two")
 
 
+def _fit_masks(array: NDArray[Any], size: tuple[int, int], path: object, y: str, x: str) -> NDArray[Any]:
+    if array.shape[1:] != size:
+        sizes = [" x ".join(map(str, shape)) for shape in (array.shape[1:], size)]
+        raise DataError(
+            f"{path}: masks of {y} are {sizes[0]} (height x width) but images of {x} {sizes[1]}; "
+            "save each mask in the size of its image"
+        )
+    return array
+
+
+def _check_boxes(array: NDArray[Any], where: str) -> NDArray[np.float32]:
+    if array.ndim != 3 or 0 in array.shape or array.shape[2] not in (5, 6):
+        raise DataError(
+            f"{where} must be [n, boxes, 5 or 6]: class, left, top, right, bottom and perhaps ignored, received "
+            f"{list(array.shape)}"
+        )
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where} must be numbers, received {array.dtype}")
+    if array.shape[1] > MOST_BOXES:
+        raise DataError(f"{where} has {array.shape[1]} boxes per image, expected {MOST_BOXES} or fewer")
+    boxes = np.zeros((*array.shape[:2], 6), np.float32)
+    boxes[..., : array.shape[2]] = array
+    there = boxes[..., 0] != NONE
+    wrong = ~np.isfinite(boxes).all(axis=2)
+    with np.errstate(invalid="ignore"):
+        wrong |= there & ((boxes[..., 0] < 0) | (boxes[..., 0] != np.rint(boxes[..., 0])) | (boxes[..., 0] >= 2**24))
+        wrong |= there & ((boxes[..., 3:5] <= boxes[..., 1:3]).any(axis=2) | ~np.isin(boxes[..., 5], (0, 1)))
+    if wrong.any():
+        image, box = map(int, np.argwhere(wrong)[0])
+        raise DataError(
+            f"{where}: box {box} of image {image} must be a class number (or {NONE} for none), left < right, "
+            f"top < bottom, and 0 or 1, received {boxes[image, box].tolist()}"
+        )
+    return boxes
+
+
+def _fit_boxes(array: NDArray[Any], size: tuple[int, int], path: object, y: str, x: str) -> NDArray[Any]:
+    """Boxes in their stored form: clipped to their images, with the images' width and height."""
+    height, width = size
+    boxes = np.zeros((*array.shape[:2], 8), np.float32)
+    boxes[..., :6], boxes[..., 6:] = array, (width, height)
+    boxes[..., 1:5] = np.clip(boxes[..., 1:5], 0, (width, height, width, height))
+    outside = (boxes[..., 0] != NONE) & (boxes[..., 3:5] <= boxes[..., 1:3]).any(axis=2)
+    if outside.any():
+        image, box = map(int, np.argwhere(outside)[0])
+        raise DataError(
+            f"{path}: box {box} of image {image} of {y} lies outside of its image in {x}",
+            expected=f"left, top, right and bottom in pixels of {width} x {height} (width x height)",
+            received=f"{array[image, box, 1:5].tolist()}",
+        )
+    return boxes
+
+
+def _join_boxes(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    most = max(part.shape[1] for part in parts)
+    return np.concatenate([with_rows(part, most) for part in parts])
+
+
+def with_rows(boxes: NDArray[Any], rows: int) -> NDArray[Any]:
+    """Boxes `[n, boxes, columns]`, padded to `rows` per image; every row keeps the image's size."""
+    more = np.zeros((len(boxes), rows - boxes.shape[1], boxes.shape[2]), boxes.dtype)
+    more[..., 0], more[..., 6:] = NONE, boxes[:, :1, 6:]
+    return np.concatenate([boxes, more], axis=1)
+
+
+def _box_classes(array: NDArray[Any]) -> int:
+    return int(array[..., 0].max()) + 1
+
+
+def _check_box_classes(array: NDArray[Any], names: Sequence[str] | None, where: str) -> None:
+    taught = np.unique(array[(array[..., 0] != NONE) & (array[..., 5] == 0), 0]).astype(int).tolist()
+    if not taught:
+        raise DataError(f"{where} has no boxes; detection needs at least one")
+    classes = len(names) if names is not None else _box_classes(array)
+    if _box_classes(array) > classes:
+        raise DataError(f"{where} has class {_box_classes(array) - 1} but there are only {classes} class names")
+    # Not range(classes): a stray class such as 2**23 must not allocate that much.
+    missing = next((i for i, label in enumerate([*taught, classes]) if label != i), classes)
+    if missing < classes:
+        label = names[missing] if names else missing
+        raise DataError(f"{where}: no box has the class {label!r}, so it cannot be learned; leave the class out")
+
+
 def _number_of_classes(array: NDArray[Any]) -> int:
     return int(array.max()) + 1
 
@@ -147,6 +245,17 @@ MASKS = TargetKind(
     _check_masks,
     _mask_classes,
     _check_mask_classes,
+    _fit_masks,
+)
+BOXES = TargetKind(
+    "boxes",
+    "a class, left, top, right and bottom per box, [n, boxes, 5]",
+    "class_names",
+    _check_boxes,
+    _box_classes,
+    _check_box_classes,
+    _fit_boxes,
+    _join_boxes,
 )
 
-KINDS = {kind.name: kind for kind in (CLASSES, LABELS, VALUES, MASKS)}
+KINDS = {kind.name: kind for kind in (CLASSES, LABELS, VALUES, MASKS, BOXES)}

@@ -3,11 +3,12 @@
     model_int8.tflite     what is delivered, named after its precision (absent when only float32 is delivered)
     model_float32.tflite  the same network before quantisation
     labels.txt            of a classifier: one class name per line; other tasks have other files, or none
-    golden/               images, what preprocessing makes of them and what each model answers, see `golden.py`
+    golden/               examples, what preprocessing makes of them and what each model answers, see `golden.py`
     README.md             how to feed the model
     MODEL_CARD.md         what it is for, what it was trained with, how good it is for each class, what was not tested
-    example_python.py     runs the model on an image; NumPy, Pillow and a TFLite runtime suffice
-    example_android/      a Kotlin module that does, with tests on the golden images
+    example_python.py     runs the model on a file; NumPy and a TFLite runtime suffice, and Pillow for images
+    preprocessing.py      makes inputs as in training, for the two programs
+    example_android/      a Kotlin module that does both, with tests on the golden examples
     verify.py             checks all of this on any machine
     measurements.json     every latency sample, in ms, behind the manifest's statistics (absent when none was taken)
     manifest.json         hashes, architecture, preprocessing, quantisation, quality, measured latency, versions
@@ -25,7 +26,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -36,13 +37,13 @@ from typing import Any
 import numpy as np
 
 from nas_edge import __version__
-from nas_edge.data.dataset import StoredImages
 from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import ExportError, RunError
 from nas_edge.export import verify
 from nas_edge.export.bundle_readme import bundle_readme
-from nas_edge.export.example_files import ANDROID, EXAMPLE, VERIFY, example_files
-from nas_edge.export.golden import FOLDER, RunFile, differences, golden_files, image_name, run_here, tolerance_of
+from nas_edge.export.example_files import ANDROID, EXAMPLE, PREPROCESSING, VERIFY, example_files
+from nas_edge.export.golden import FOLDER, RunFile, differences, example_name, golden_files, run_here, tolerance_of
+from nas_edge.export.inputs import INPUTS
 from nas_edge.export.model_card import model_card
 from nas_edge.formatting import reason
 from nas_edge.networks.precisions import PRECISIONS, Precision
@@ -58,7 +59,7 @@ MEASUREMENTS = "measurements.json"
 MODEL_FILES = {precision: f"model_{precision}.tflite" for precision in PRECISIONS}
 
 # Names that no task's file may have.
-_RESERVED = (MANIFEST, README, CARD, MEASUREMENTS, SUMS, FOLDER, EXAMPLE, VERIFY, ANDROID)
+_RESERVED = (MANIFEST, README, CARD, MEASUREMENTS, SUMS, FOLDER, EXAMPLE, PREPROCESSING, VERIFY, ANDROID)
 
 # In a measurement's JSON form.
 _SAMPLES = "samples_ms"
@@ -121,7 +122,7 @@ def write_bundle(
     section: BundleSection,
     metric: Metric,
     preprocessing: Preprocessing,
-    golden_images: StoredImages,
+    golden_examples: Sequence[Any],
     space: str,
     architecture: str,
     decisions: Mapping[str, Any],
@@ -137,8 +138,8 @@ def write_bundle(
         precision: of the one that is delivered; the others are for comparison.
         section: what there is to say of the task.
         metric: what quality is.
-        preprocessing: turns pixels into model input.
-        golden_images: as they are stored.
+        preprocessing: turns examples into model input.
+        golden_examples: as they are stored.
         space: name of the search space, or of the network if it comes from none.
         architecture: its text form in that space.
         decisions: the chosen value by decision path.
@@ -151,11 +152,11 @@ def write_bundle(
 
     Raises:
         ExportError: when a model, its outputs or a manifest value is invalid.
-        DataError: when a golden image does not fit the models.
+        DataError: when a golden example does not fit the models.
         RunError: when the folder already exists or cannot be written.
     """
     _check_models(models, section)
-    golden = golden_files({name: model.file for name, model in models.items()}, golden_images, preprocessing)
+    golden = golden_files({name: model.file for name, model in models.items()}, golden_examples, preprocessing)
     manifest = {
         **section.manifest,
         "schema_version": SCHEMA_VERSION,
@@ -164,14 +165,14 @@ def write_bundle(
         "preprocessing": preprocessing.manifest(),
         "model": MODEL_FILES[precision],
         "models": {name: _describe(name, model, metric, golden) for name, model in models.items()},
-        "golden": [image_name(number) for number in range(len(golden_images))],
+        "golden": [example_name(number, INPUTS[preprocessing.kind].suffix) for number in range(len(golden_examples))],
         "versions": _versions(),
         "details": details or {},
     }
     files = _files(models, {**section.files, **(more_files or {})}) | golden | _measurements(models)
     texts = {README: bundle_readme, CARD: model_card}
     files |= {name: text(manifest, precision, section, metric).encode() for name, text in texts.items()}
-    _write(folder, files | example_files(manifest, precision, section.snippet), manifest)
+    _write(folder, files | example_files(manifest, precision, section), manifest)
     return verify_bundle(folder)
 
 
@@ -257,7 +258,7 @@ def verify_bundle(folder: Path) -> Bundle:
 
 
 def replay_golden(bundle: Bundle, run: RunFile = run_here) -> dict[str, float]:
-    """Runs the golden images through every model of a bundle.
+    """Runs the golden examples through every model of a bundle.
 
     Args:
         bundle: read and verified.
@@ -274,13 +275,13 @@ def replay_golden(bundle: Bundle, run: RunFile = run_here) -> dict[str, float]:
     golden = bundle.manifest.get("golden")
     count = len(golden) if isinstance(golden, list) else 0
     if not count or not bundle.models:
-        raise ExportError(f"{bundle.folder / MANIFEST} is damaged", expected="a model, and images under `golden`")
+        raise ExportError(f"{bundle.folder / MANIFEST} is damaged", expected="a model, and examples under `golden`")
     for precision, model in bundle.models.items():
         source, result, tolerance = _recorded_facts(bundle, precision)
         nearest = min(differences(precision, model, source, result, count, bundle.files, run).values())
         if not nearest <= tolerance:
             raise ExportError(
-                f"{bundle.folder / MODEL_FILES[precision]}: outputs for the golden images differ from the recorded "
+                f"{bundle.folder / MODEL_FILES[precision]}: outputs for the golden examples differ from the recorded "
                 f"ones by {nearest:.4g}",
                 expected=f"at most {tolerance:.4g}",
             )

@@ -1,11 +1,13 @@
 """The programs of a bundle: `example_python.py`, `verify.py` and the Kotlin module in `example_android/`.
 
-They are kept as files in `app_files/`, and are the same in every bundle, but for the lines that print a task's answer
-and for `ModelFacts.kt`, which is written here.
+They are kept as files in `app_files/`, and are the same in every bundle, except for the lines that print a task's
+answer, `ModelFacts.kt`, which is written here, and the code that makes inputs: `preprocessing.py` and its Kotlin
+counterpart are in `app_files/inputs/`, by kind of input.
 """
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,38 +15,57 @@ from typing import Any
 
 import numpy as np
 
-EXAMPLE, VERIFY, ANDROID = "example_python.py", "verify.py", "example_android"
-_FACTS = f"{ANDROID}/model/src/main/kotlin/ai/nasedge/example/ModelFacts.kt"
+from nas_edge.errors import ExportError
+from nas_edge.export.inputs import INPUTS
+from nas_edge.tasks.base import BundleSection
+
+EXAMPLE, PREPROCESSING, VERIFY, ANDROID = "example_python.py", "preprocessing.py", "verify.py", "example_android"
+_SOURCES = f"{ANDROID}/model/src/{{}}/kotlin/ai/nasedge/example/{{}}"
+_FACTS = _SOURCES.format("main", "ModelFacts.kt")
+_SOURCE = re.compile(r"(main|test|androidTest)/\w+\.kt")
 _ANSWER = "    print(outputs)  # replaced by the task's own lines\n"
 
 
-def example_files(manifest: Mapping[str, Any], precision: str, snippet: str) -> dict[str, bytes]:
+def example_files(manifest: Mapping[str, Any], precision: str, section: BundleSection) -> dict[str, bytes]:
     """Files by their names within a bundle.
 
     Args:
         manifest: of the bundle.
         precision: of the model that the examples run.
-        snippet: Python lines that print what the array `outputs` answers; `FOLDER` is the bundle's path.
+        section: what the task says, with its own lines of Python and sources in Kotlin.
+
+    Raises:
+        ExportError: for a source with an invalid name, or that of another file.
     """
     kept = Path(__file__).with_name("app_files")
     program = (kept / EXAMPLE).read_text(encoding="utf-8")
     assert program.count(_ANSWER) == 1
-    answer = textwrap.indent(snippet.rstrip("\n") + "\n", "    ")
+    answer = textwrap.indent(section.snippet.rstrip("\n") + "\n", "    ")
+    inputs = kept / "inputs" / manifest["preprocessing"]["kind"].replace("-", "_")
     files = {
         EXAMPLE: program.replace(_ANSWER, answer).encode(),
+        PREPROCESSING: (inputs / PREPROCESSING).read_bytes(),
         VERIFY: (kept / VERIFY).read_bytes(),
         _FACTS: _model_facts(manifest, precision).encode(),
     }
-    for path in sorted((kept / "android").rglob("*")):
-        if path.is_file():
-            files[f"{ANDROID}/{path.relative_to(kept / 'android').as_posix()}"] = path.read_bytes()
+    for folder in (kept / "android", inputs / "android"):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                files[f"{ANDROID}/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
+    for name, content in section.android.items():
+        path_within = _SOURCES.format(*name.split("/", 1)) if _SOURCE.fullmatch(name) else ""
+        if not path_within or path_within in files:
+            raise ExportError(
+                f"invalid name of a task's Kotlin source: {name!r}",
+                expected="main/NAME.kt, test/NAME.kt or androidTest/NAME.kt, with a name of its own",
+            )
+        files[path_within] = content
     return files
 
 
 def _model_facts(manifest: Mapping[str, Any], precision: str) -> str:
     model, rules = manifest["models"][precision], manifest["preprocessing"]
     result = model["output"]
-    bicubic = "true" if rules["resize"].startswith("bicubic") else "false"
     mean, std = (", ".join(f"{float(value)!r}f" for value in rules[key]) for key in ("mean", "std"))
     return f"""package ai.nasedge.example
 
@@ -52,7 +73,7 @@ def _model_facts(manifest: Mapping[str, Any], precision: str) -> str:
 object ModelFacts {{
     const val FILE = "{model["file"]}"
     const val PRECISION = "{precision}"
-    const val GOLDEN_IMAGES = {len(manifest["golden"])}
+    const val GOLDEN_EXAMPLES = {len(manifest["golden"])}
 
     /** The largest difference of an output from the recorded one. */
     const val TOLERANCE = {float(model["tolerance"])!r}f
@@ -63,6 +84,6 @@ object ModelFacts {{
     val MEAN = floatArrayOf({mean})
     val STD = floatArrayOf({std})
 
-    fun preprocessing() = Preprocessing({rules["input_size"]}, MEAN, STD, {float(rules["crop_fraction"])!r}, {bicubic})
+    fun preprocessing() = {INPUTS[rules["kind"]].kotlin(rules)}
 }}
 """

@@ -1,6 +1,6 @@
-"""Golden examples: images, what preprocessing makes of them, and what each model of a bundle answers.
+"""Golden examples: of the test set, what preprocessing makes of them, and what each model of a bundle answers.
 
-    golden/0.png                   an image of the test set, as an app may come across it
+    golden/0.png                   an image, as an app may come across it; other inputs have other files, see `inputs`
     golden/0_input.npy             preprocessed, float32 [1, height, width, channels]
     golden/0_int8_xnnpack.npy      the output of `model_int8.tflite` as the file stores it, by XNNPACK's kernels
     golden/0_int8_builtin.npy      the same by TFLite's built-in kernels
@@ -16,13 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from PIL import Image
 
-from nas_edge.data.dataset import StoredImage, StoredImages
-from nas_edge.data.image_files import decode
 from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import DataError, ExportError
 from nas_edge.export import verify
+from nas_edge.export.inputs import INPUTS
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 # Runs a file once, on inputs as it stores them, and returns its outputs; as `DeviceAgent.run`.
@@ -31,44 +29,44 @@ RunFile: TypeAlias = Callable[[bytes, Sequence[Array]], list[Array]]
 FOLDER = "golden"
 _FILE_NAMES: Mapping[verify.Kernels, str] = {"XNNPACK": "xnnpack", "built-in": "builtin"}
 
-# Photographs are kept at most so many times as large as the input, so that a bundle stays small.
-_MOST_TIMES = 4
+
+def example_name(number: int, suffix: str) -> str:
+    """File of an example, within the bundle."""
+    return f"{FOLDER}/{number}{suffix}"
 
 
-def image_name(number: int) -> str:
-    """File of an image, within the bundle."""
-    return f"{FOLDER}/{number}.png"
-
-
-def golden_files(models: Mapping[str, bytes], images: StoredImages, preprocessing: Preprocessing) -> dict[str, bytes]:
+def golden_files(
+    models: Mapping[str, bytes], examples: Sequence[Any], preprocessing: Preprocessing
+) -> dict[str, bytes]:
     """Makes the examples.
 
     Args:
         models: TFLite files by precision.
-        images: as they are stored.
-        preprocessing: turns images into inputs.
+        examples: as they are stored.
+        preprocessing: turns them into inputs.
 
     Returns:
         Files by their names within the bundle.
 
     Raises:
-        DataError: when there is no image, or one does not fit the models.
+        DataError: when there is no example, or one does not fit the models.
         ExportError: when a model cannot be run.
     """
-    if len(images) == 0:
-        raise DataError("no golden images", expected="at least one")
-    pixels = [_pixels(image, preprocessing) for image in images]
-    inputs = np.concatenate([preprocessing([one]) for one in pixels])
+    if len(examples) == 0:
+        raise DataError("no golden examples", expected="at least one")
+    kind = INPUTS[preprocessing.kind]
+    kept = [kind.golden(example, preprocessing) for example in examples]
+    inputs = np.concatenate([preprocessing([example]) for example, _ in kept])
     files = {}
-    for number, one in enumerate(pixels):
-        files[image_name(number)] = _png(one)
+    for number, (_, content) in enumerate(kept):
+        files[example_name(number, kind.suffix)] = content
         files[f"{FOLDER}/{number}_input.npy"] = _npy(inputs[number : number + 1])
     for precision, model in models.items():
         result = verify.input_output(model)[1]
         for kernels, name in _FILE_NAMES.items():
             # Quantising the dequantised output gives back exactly what the file stored.
             stored = result.quantize(verify.run_tflite(model, inputs, kernels=kernels))
-            for number in range(len(images)):
+            for number in range(len(examples)):
                 files[f"{FOLDER}/{number}_{precision}_{name}.npy"] = _npy(stored[number : number + 1])
     return files
 
@@ -148,27 +146,6 @@ def load_array(files: Mapping[str, bytes], name: str) -> Array:
     except (ValueError, OSError, EOFError) as error:
         raise ExportError(f"{name} is damaged: {error}") from error
     return array
-
-
-def _pixels(image: StoredImage, preprocessing: Preprocessing) -> Array:
-    """An image as uint8 `[height, width, channels]`, upright, and no larger than it needs to be."""
-    if isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.ndim != 3):
-        raise DataError(
-            "a golden image has the wrong shape or type",
-            expected="uint8 [height, width, channels]",
-            received=f"{image.dtype} {image.shape}",
-        )
-    picture = decode(image, preprocessing.channels)
-    times = min(picture.size) / (_MOST_TIMES * preprocessing.input_size)
-    if times > 1:
-        picture = picture.resize((round(picture.width / times), round(picture.height / times)))
-    return np.asarray(picture).reshape(picture.height, picture.width, preprocessing.channels)
-
-
-def _png(pixels: Array) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def _npy(array: Array) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nas_edge.export.inputs import INPUTS, InputKind
 from nas_edge.formatting import ms_text, with_interval
 from nas_edge.tasks.base import BundleSection, Metric
 from nas_edge.text import recorded_latency_ms
@@ -26,6 +27,7 @@ def model_card(manifest: Mapping[str, Any], precision: str, section: BundleSecti
         metric: what quality is.
     """
     model, details = manifest["models"][precision], manifest["details"]
+    kind = INPUTS[manifest["preprocessing"]["kind"]]
     lines = [
         f"# Model card: {section.title}",
         "",
@@ -38,12 +40,12 @@ def model_card(manifest: Mapping[str, Any], precision: str, section: BundleSecti
         "",
         "## Data",
         "",
-        *_data(details),
+        *_data(details, kind),
         "",
         f"## {metric.name[:1].upper()}{metric.name[1:]}",
         "",
-        *_qualities(manifest, details, metric),
-        *_breakdown(model, metric),
+        *_qualities(manifest, details, metric, kind),
+        *_breakdown(model, metric, kind),
         "",
         "## Latency",
         "",
@@ -51,7 +53,7 @@ def model_card(manifest: Mapping[str, Any], precision: str, section: BundleSecti
         "",
         "## Not tested",
         "",
-        "- Images of another source than the test images': other cameras, light, or content.",
+        f"- {kind.examples.capitalize()} of another source than the test {kind.examples}': {kind.other_source}.",
         "- Devices, runtimes and settings other than those named under latency.",
         "- Whether it treats groups of people alike.",
         "",
@@ -59,20 +61,22 @@ def model_card(manifest: Mapping[str, Any], precision: str, section: BundleSecti
     return "\n".join(lines)
 
 
-def _data(details: Mapping[str, Any]) -> list[str]:
+def _data(details: Mapping[str, Any], kind: InputKind) -> list[str]:
     lines = [f"- Source: `{details.get('data', 'not recorded')}`."]
     if "training_images" in details:
-        lines.append(f"- {details['training_images']} images to train with, {details['test_images']} to test with.")
+        lines.append(
+            f"- {details['training_images']} {kind.examples} to train with, {details['test_images']} to test with."
+        )
     if "test_set" in details:
-        lines.append(f"- The test images' fingerprint is `{details['test_set']}`.")
+        lines.append(f"- The test {kind.examples}' fingerprint is `{details['test_set']}`.")
     quantized = details.get("quantization")
     if quantized:
         lines.append(f"- Quantisation: {quantized['method']}; `details.representative` in the manifest says on what.")
     return lines
 
 
-def _qualities(manifest: Mapping[str, Any], details: Mapping[str, Any], metric: Metric) -> list[str]:
-    of = f" of {details['test_images']} images" if "test_images" in details else ""
+def _qualities(manifest: Mapping[str, Any], details: Mapping[str, Any], metric: Metric, kind: InputKind) -> list[str]:
+    of = f" of {details['test_images']} {kind.examples}" if "test_images" in details else ""
     lines = []
     for facts in manifest["models"].values():
         value = facts[metric.name]
@@ -81,7 +85,7 @@ def _qualities(manifest: Mapping[str, Any], details: Mapping[str, Any], metric: 
     return lines
 
 
-def _breakdown(model: Mapping[str, Any], metric: Metric) -> list[str]:
+def _breakdown(model: Mapping[str, Any], metric: Metric, kind: InputKind) -> list[str]:
     """What the manifest's breakdown says by class, by label and so on, a table each, the lowest first."""
     lines = []
     for name, entries in model["breakdown"].items():
@@ -99,7 +103,7 @@ def _breakdown(model: Mapping[str, Any], metric: Metric) -> list[str]:
             counts = [str(entries[entry][other]) for other in others]
             lines.append(f"| {' | '.join([entry.replace('|', '/'), metric.text(value), *counts])} |")
         if untested := len(entries) - len(tested):
-            lines += ["", f"Without test images: {untested} {name}."]
+            lines += ["", f"Without test {kind.examples}: {untested} {name}."]
     return lines
 
 

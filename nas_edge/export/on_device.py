@@ -20,7 +20,8 @@ from device_agents.errors import DeviceError
 from nas_edge.export import verify
 from nas_edge.runs.result import OnDeviceCheck, OnDeviceQuality
 from nas_edge.seeds import generator
-from nas_edge.tasks.base import NetworkTask, RunningScore, TaskData
+from nas_edge.tasks.base import NetworkTask, TaskData
+from nas_edge.tasks.comparing import ScoreWithInterval
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 RunOnDevice: TypeAlias = Callable[[bytes, Sequence[Array]], list[Array]]
@@ -95,7 +96,7 @@ def quality_on_device(
     """
     result = verify.input_output(model)[1]
     order = generator(seed, "test on the device").permutation(np.asarray(data.split.test))
-    score, done, problem, started_s = RunningScore(task), 0, "", clock()
+    score, done, problem, started_s = ScoreWithInterval(task), 0, "", clock()
     for images, targets in data.in_order(order, _AT_ONCE):
         # The first image of all is run in any case.
         answers, problem = _answers(model, images, run, lambda: clock() - started_s >= limit_s, at_least_one=not done)
@@ -112,7 +113,7 @@ def quality_on_device(
         metric=task.metric.name,
         value=there,
         here=here,
-        interval=None if there is None else task.metric.interval(there, done),
+        interval=score.interval() if done else None,
         images=done,
         test_images=len(order),
         seed=seed,

@@ -18,29 +18,38 @@ import flatbuffers
 
 from nas_edge.data.preprocessing import Preprocessing
 from nas_edge.errors import ExportError
+from nas_edge.export.inputs import INPUTS
 from nas_edge.tasks.base import BundleSection
 
 NAME = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"
 
-# The oldest reader that knows all that is written here: images, normalisation and axis labels came with it.
+# The oldest reader that knows all that is written here: images, features, normalisation and axis labels came with it.
 _MIN_PARSER_VERSION = "1.0.0"
 
 # Fields of the root table of TFLite's schema.
 _BUFFERS, _METADATA = 4, 6
 
 # Numbers of `metadata_schema.fbs`.
-_IMAGE_PROPERTIES, _NORMALIZATION, _AXIS_LABELS = 2, 1, 2
-_COLOURS = {3: 1, 1: 2}
-_FIELDS = {"model": 8, "subgraph": 10, "tensor": 7, "content": 3, "image": 2, "unit": 2, "normalization": 2, "file": 5}
+_NORMALIZATION, _AXIS_LABELS = 1, 2
+_FIELDS = {
+    "model": 8,
+    "subgraph": 10,
+    "tensor": 7,
+    "content": 3,
+    "properties": 2,
+    "unit": 2,
+    "normalization": 2,
+    "file": 5,
+}
 
 
 def with_metadata(model: bytes, preprocessing: Preprocessing, section: BundleSection) -> bytes:
     """A TFLite file with its metadata. Equal arguments give equal bytes.
 
     Args:
-        model: a file with one input, an image, and one output.
-        preprocessing: turns pixels into inputs.
+        model: a file with one input and one output.
+        preprocessing: turns examples into inputs.
         section: what the task says of it; files whose names end with `labels.txt` become labels of the output.
 
     Raises:
@@ -165,14 +174,19 @@ def _metadata(preprocessing: Preprocessing, section: BundleSection, labels: Sequ
     mean, std = (_floats(builder, values) for values in (preprocessing.mean, preprocessing.std))
     normalization = _table(builder, "normalization", {0: mean, 1: std})
     unit = _table(builder, "unit", {1: normalization}, {0: _NORMALIZATION})
-    image = _table(builder, "image", {}, {0: _COLOURS[preprocessing.channels]})
-    content = _table(builder, "content", {1: image}, {0: _IMAGE_PROPERTIES})
-    rules = preprocessing.manifest()
-    says = f"{rules['crop']}, resized to {rules['input_size']} pixels ({rules['resize']}), {rules['colour']}"
+    rules, kind = preprocessing.manifest(), INPUTS[preprocessing.kind]
+    number, numbers = kind.properties(rules)
+    properties = _table(builder, "properties", {}, numbers)
+    content = _table(builder, "content", {1: properties}, {0: number})
     source = _table(
         builder,
         "tensor",
-        {0: _string(builder, "image"), 1: _string(builder, says), 3: content, 4: _vector(builder, [unit])},
+        {
+            0: _string(builder, kind.example),
+            1: _string(builder, kind.says(rules)),
+            3: content,
+            4: _vector(builder, [unit]),
+        },
     )
     files = [
         _table(builder, "file", {0: _string(builder, name), 1: _string(builder, "labels")}, {2: _AXIS_LABELS})

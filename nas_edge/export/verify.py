@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,8 +15,8 @@ from nas_edge.formatting import reason
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.networks.tflite_model import OperatorInfo, operators
 from nas_edge.quiet import held_stderr
-from nas_edge.tasks.base import Batch, NetworkTask, RunningScore
-from nas_edge.tasks.comparing import bootstrap_interval
+from nas_edge.tasks.base import Batch, NetworkTask
+from nas_edge.tasks.comparing import ScoreWithInterval
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -174,35 +173,23 @@ def file_quality(model: bytes, batches: Iterable[Batch], task: NetworkTask, thre
         DataError: when there are no images, or they do not fit.
         ExportError: when the runtime cannot run the file.
     """
-    run, running = _Runner(model, threads), RunningScore(task)
+    run, score = _Runner(model, threads), ScoreWithInterval(task)
     scores: list[Array | None] = []
     parts: list[Array | None] = []
-    each: list[Array] = []
-    count = 0
     for images, targets in batches:
         if len(images) != len(targets):
             raise DataError(f"expected as many targets as images; received {len(targets)} and {len(images)}")
         outputs = run(images)
-        running.take(outputs, targets)
-        count += len(outputs)
+        score.take(outputs, targets)
         finite = bool(np.isfinite(outputs).all())
-        if finite and task.bootstraps:
-            each += [task.statistics(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(outputs))]
         scores.append(task.example_scores(outputs, targets) if finite else None)
         parts.append(task.breakdown(outputs, targets) if finite else None)
     known, told = ([part for part in some if part is not None] for some in (scores, parts))
-    value = running.value()
-    interval = None
-    if math.isfinite(value):
-        bootstrapped = len(each) == count and task.bootstraps
-        interval = (
-            bootstrap_interval(np.stack(each), task.quality) if bootstrapped else task.metric.interval(value, count)
-        )
     return FileQuality(
-        value,
+        score.value(),
         np.concatenate(known) if known and len(known) == len(scores) else None,
-        np.sum(told, axis=0) if told and len(told) == len(parts) else None,
-        interval,
+        task.join_breakdowns(told) if told and len(told) == len(parts) else None,
+        score.interval(),
     )
 
 

@@ -111,6 +111,14 @@ def _gate(operator: OperatorInfo) -> str:
     return "gates an image by a vector, as squeeze-and-excitation does, which networks made for the Edge TPU leave out"
 
 
+def _pools_all_pixels(operator: OperatorInfo) -> str:
+    """Pooling that keeps the image's size."""
+    pools = operator.name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")
+    if not pools or operator.inputs[0].shape[1:3] != operator.output_shape[1:3]:
+        return ""
+    return "pools at stride 1, which networks made for the Edge TPU leave out"
+
+
 def _compiled(model: bytes) -> HardwareFiles:
     """The file that an Edge TPU runs, and where each operator went, by the compiler if there is one."""
     from device_agents.edgetpu.compiler import EdgeTpuCompiler
@@ -198,7 +206,7 @@ EDGETPU = Hardware(
     rules=(_three_dimensions,),
     # The program takes a part of it: in public logs the compiler has 6.1 to 7.5 MiB for parameters.
     on_chip_bytes=8 * 10**6,
-    slow=(_gate,),
+    slow=(_gate, _pools_all_pixels),
     substitutes={"hard_swish": "relu"},
     keeps_gates=False,
     finish=_compiled,

@@ -61,10 +61,15 @@ def lint_space(space: NetworkSpace, hardware: Hardware, precision: Precision = "
     for architecture in covering_architectures(space):
         for layer, problem, runs in _problems(space.decode(architecture), hardware, precision):
             inside = [place for place in places if layer == place.path or layer.startswith(f"{place.path}.")]
-            place = max(inside, key=lambda one: len(one.path), default=None)
-            decision, choice, value = ("", None, "") if place is None else (place.decision, place.choice, place.label)
-            key = (decision, choice, problem.why if decision else layer, runs)
-            found.setdefault(key, ChoiceProblem(decision, choice, value, layer, problem.operator, problem.why, runs))
+            deepest = max((len(place.path) for place in inside), default=0)
+            # Several choices, where they have a layer in common.
+            brings: list[tuple[str, int | None, str]] = [
+                (place.decision, place.choice, place.label) for place in inside if len(place.path) == deepest
+            ]
+            for decision, choice, value in brings or [("", None, "")]:
+                key = (decision, choice, problem.why if decision else layer, runs)
+                one = ChoiceProblem(decision, choice, value, layer, problem.operator, problem.why, runs)
+                found.setdefault(key, one)
     return sorted(found.values(), key=lambda one: (one.runs, space.index.get(one.decision, -1), one.choice or 0))
 
 
@@ -123,6 +128,9 @@ def _places(layer: L.Layer, path: str) -> Iterator[_Place]:
     elif isinstance(layer, L.Residual):
         yield from _places(layer.body, path)
         yield from _places(layer.shortcut, join(path, "shortcut"))
+    elif isinstance(layer, L.Concatenate):
+        yield from _places(layer.first, join(path, "first"))
+        yield from _places(layer.second, join(path, "second"))
     elif isinstance(layer, L.OneOf):
         for index, choice in enumerate(layer.layers()):
             below = choice_path(path, layer, index)
@@ -174,7 +182,7 @@ def fit_space(space: NetworkSpace, hardware: Hardware, precision: Precision = "i
     fitting = _Fitting(hardware, kept)
     template = fitting.layer(space.template)
     decisions = [_narrowed(decision, kept) for decision in space.decisions]
-    fitted = NetworkSpace(space.name, template, decisions, space.input_shape, space.outputs)
+    fitted = space.with_template(template, decisions)
     left = [problem for problem in lint_space(fitted, hardware, precision) if not problem.runs]
     if left:
         where = f"{left[0].decision}={left[0].value}: " if left[0].decision else ""
@@ -258,8 +266,10 @@ class _Fitting:
             return L.Sequential(tuple((name, self.layer(part)) for name, part in layer.parts))
         if isinstance(layer, L.Residual):
             return L.Residual(self.layer(layer.body), self.layer(layer.shortcut))
+        if isinstance(layer, L.Concatenate):
+            return L.Concatenate(self.layer(layer.first), self.layer(layer.second))
         if isinstance(layer, L.Gate):
-            if self._hardware.keeps_gates:
+            if self._hardware.keeps_gates or isinstance(layer.body, L.Activation):  # the latter is a swish
                 return L.Gate(self.layer(layer.body))
             self._count("without squeeze-and-excitation")
             return L.Identity()

@@ -5,6 +5,7 @@
     column:NAME   looked up in a column of the table that is searched, see `column.py`
     sim:NAME      simulated, for hardware that is not there, see `simulated.py`
     model:FILE    predicted by a model that was fitted to a device, see `model_source.py`
+    accelerator   simulated on the accelerator that a design names, see `accelerator.py`
     hybrid        predicted, and measured where that matters, see `hybrid.py`
 
 A new source of this package is one file with its settings and a class, and one line in `LATENCY_SOURCES`. Other
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas_edge.errors import ConfigError
+from nas_edge.latency.accelerator import AcceleratorLatencySettings, open_accelerator
 from nas_edge.latency.column import ColumnSettings, open_column
 from nas_edge.latency.hybrid import HybridSettings
 from nas_edge.latency.model_source import ModelSettings, open_model
@@ -95,6 +97,11 @@ LATENCY_SOURCES: Registry[LatencySource] = Registry(
             ModelSettings,
             lambda settings, context: open_model(settings.file, context.space, context.precision, context.device),
             "model:FILE",
+        ),
+        "accelerator": Entry(
+            AcceleratorLatencySettings,
+            lambda settings, context: open_accelerator(settings, context.space, context.precision),
+            "simulated on the accelerator that a design names",
         ),
         "hybrid": Entry(HybridSettings, _what_measures, "predicted, and measured where that matters"),
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -66,6 +66,7 @@ class LatencyAnswer:
         measurement: samples, statistics and conditions of what was measured; None for all else.
         parts: of a latency on several devices, what was said on each, in their order, see `latency.several`; then
             `estimate_ms` is what they come to, also where they were measured.
+        further: other resources of the candidate, by name, see `nas_edge.resources`; simulators report them.
     """
 
     kind: LatencyKind
@@ -75,6 +76,7 @@ class LatencyAnswer:
     estimate_interval_ms: tuple[float, float] | None = None
     measurement: Measurement | None = None
     parts: tuple[LatencyAnswer, ...] = ()
+    further: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def measured(cls, measurement: Measurement) -> LatencyAnswer:
@@ -83,10 +85,14 @@ class LatencyAnswer:
 
     @classmethod
     def estimated(
-        cls, kind: LatencyKind, latency_ms: float, interval_ms: tuple[float, float] | None = None
+        cls,
+        kind: LatencyKind,
+        latency_ms: float,
+        interval_ms: tuple[float, float] | None = None,
+        further: Mapping[str, float] | None = None,
     ) -> LatencyAnswer:
         """An answer that no device gave."""
-        return cls(kind, Verdict.OK, estimate_ms=latency_ms, estimate_interval_ms=interval_ms)
+        return cls(kind, Verdict.OK, estimate_ms=latency_ms, estimate_interval_ms=interval_ms, further=further or {})
 
     @classmethod
     def failed(cls, kind: LatencyKind, verdict: Verdict, detail: str) -> LatencyAnswer:
@@ -126,6 +132,7 @@ class LatencyAnswer:
             "latency_ms": self.estimate_ms,
             "interval_ms": None if self.estimate_interval_ms is None else list(self.estimate_interval_ms),
             **({"parts": [part.to_json() for part in self.parts]} if self.parts else {}),
+            **({"further": dict(self.further)} if self.further else {}),
         }
 
     @classmethod
@@ -147,4 +154,5 @@ class LatencyAnswer:
             None if latency_ms is None else float(latency_ms),
             None if interval_ms is None else (float(interval_ms[0]), float(interval_ms[1])),
             parts=tuple(map(cls.from_json, record.get("parts", ()))),
+            further={str(name): float(value) for name, value in record.get("further", {}).items()},
         )

@@ -19,6 +19,7 @@ from nas_edge.latency.source import Candidate, LatencySource, resolve
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.precisions import Precision
 from nas_edge.networks.tflite_model import tflite_model
+from nas_edge.spaces.design import Design
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +37,7 @@ class DeviceSource(LatencySource):
         spec: how to measure.
         settings: of the pool; how long it waits for a device that is away, for example.
         reference: a network of the kind that is measured, which tells how quiet the devices are; None for none.
+        measuring: precision and spec for a design, if designs decide these; None: the same for all.
 
     Raises:
         ConfigError: when the devices differ; they are closed then.
@@ -49,8 +51,10 @@ class DeviceSource(LatencySource):
         spec: BenchmarkSpec,
         settings: PoolSettings | None = None,
         reference: NetworkSpec | None = None,
+        measuring: Callable[[Design], tuple[Precision, BenchmarkSpec]] | None = None,
     ) -> None:
         self._precision, self.spec = precision, spec
+        self._measuring = measuring or (lambda design: (precision, spec))
         self._listeners: list[Callable[[float], None]] = []
         floors = FloorStore(default_floors())
         of_kind = [] if reference is None else [Probe(REFERENCE, tflite_model(reference, precision))]
@@ -75,6 +79,11 @@ class DeviceSource(LatencySource):
     def name(self) -> str:
         """The devices' model."""
         return self._infos[0].model
+
+    @property
+    def agent(self) -> DeviceAgent:
+        """One of the devices, for what can be asked of any."""
+        return self._agents[0]
 
     @property
     def info(self) -> DeviceInfo:
@@ -105,8 +114,9 @@ class DeviceSource(LatencySource):
     def submit(self, candidate: Candidate) -> Future[LatencyAnswer]:
         """Queues a candidate; its file is written while the device is busy with the one before."""
         network = candidate.network
+        precision, spec = self._measuring(candidate.design)
         future: Future[LatencyAnswer] = Future()
-        asked = self._pool.submit(lambda: tflite_model(network, self._precision), self.spec)
+        asked = self._pool.submit(lambda: tflite_model(network, precision), spec)
         asked.add_done_callback(lambda done: resolve(future, _answer(done)))
         return future
 

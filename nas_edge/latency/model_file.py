@@ -17,13 +17,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from device_agents.api import BenchmarkSpec, DeviceInfo
 from nas_edge import __version__
 from nas_edge.errors import ConfigError
 from nas_edge.latency.models import AnyPredictor
 from nas_edge.latency.models.accuracy import Accuracy
+from nas_edge.latency.models.operators import operator_line
 from nas_edge.latency.table import Term
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.regular_file import open_regular
@@ -112,6 +113,22 @@ class MeasuredNetwork(_Part):
     held_out: bool = False
 
 
+class MeasuredOperator(_Part):
+    """An operator that was measured on its own, in a network of nothing else.
+
+    Attributes:
+        operator: text form, see `OperatorShape`.
+        latency_ms: of that network; None where it failed.
+        interval_ms: its 95% interval.
+        verdict: see `device_agents.api.Verdict`.
+    """
+
+    operator: Annotated[str, AfterValidator(operator_line)]
+    latency_ms: float | None = Field(None, gt=0)
+    interval_ms: tuple[float, float] | None = None
+    verdict: str = "ok"
+
+
 class ModelFile(_Part):
     """The content of the file.
 
@@ -124,6 +141,7 @@ class ModelFile(_Part):
             compare with, `macs`.
         noise_floor: of two measurements of the same network, if any was measured twice.
         measurements: what the model was made of.
+        isolated: operators that were measured on their own, whether or not the model was fitted to them.
     """
 
     format: Literal["nas_edge latency model"] = "nas_edge latency model"
@@ -135,6 +153,7 @@ class ModelFile(_Part):
     accuracy: Mapping[str, Accuracy] = Field(default_factory=dict)
     noise_floor: Accuracy | None = None
     measurements: tuple[MeasuredNetwork, ...] = ()
+    isolated: tuple[MeasuredOperator, ...] = ()
 
     def to_text(self) -> str:
         """As it is written: JSON, one value a line where that can be read."""

@@ -23,6 +23,7 @@ class LatencySettings(ChoiceSettings):
             stands in for that very device.
         predicts: whether a model answers, and nothing is measured.
         measures_some: whether it predicts some latencies and measures others.
+        tells: resources that its answers report beside the latency, measured or not.
         source: its name.
     """
 
@@ -30,6 +31,7 @@ class LatencySettings(ChoiceSettings):
     measures_finalists: ClassVar[bool] = False
     predicts: ClassVar[bool] = False
     measures_some: ClassVar[bool] = False
+    tells: ClassVar[tuple[str, ...]] = ()
 
     source: str
 

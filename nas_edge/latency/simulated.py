@@ -26,12 +26,13 @@ from nas_edge.hardware.gate import check_file
 from nas_edge.hardware.lint import lint_space
 from nas_edge.hardware.profile import Hardware
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
-from nas_edge.latency.roofline import estimate, network_work
+from nas_edge.latency.roofline import estimate
 from nas_edge.latency.settings import LatencySettings
 from nas_edge.latency.source import Candidate, LatencySource, resolve
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.precisions import Precision
 from nas_edge.networks.tflite_model import tflite_model
+from nas_edge.networks.work import network_work
 from nas_edge.settings import one_of
 from nas_edge.spaces.decisions import Architecture, NetworkSpace, SearchSpace
 

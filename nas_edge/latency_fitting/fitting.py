@@ -15,6 +15,7 @@ from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.model_file import (
     MeasuredNetwork,
+    MeasuredOperator,
     ModelFile,
     Provenance,
     SpaceRecord,
@@ -23,7 +24,13 @@ from nas_edge.latency.model_file import (
 )
 from nas_edge.latency.models.accuracy import Accuracy, accuracy_of
 from nas_edge.latency.models.adapted import AdaptedModel, adapt
-from nas_edge.latency.models.choosing import accuracy_of_macs, accuracy_on, choose_model
+from nas_edge.latency.models.choosing import (
+    WITH_ISOLATED,
+    ChosenModel,
+    accuracy_of_macs,
+    accuracy_on,
+    choose_model,
+)
 from nas_edge.latency.models.subject import Observation, subject_of_architecture
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency_fitting.sampling import Pick, Role, Sampler
@@ -93,8 +100,9 @@ def fit_device(request: FitRequest, out: Path, reporter: Reporter) -> ModelFile:
             if _is_over(request, measured):
                 return ()
             batch = sampler.batch(measured.observations(sampler))
-            left = len(batch) if request.networks is None else request.networks - len(measured.outcomes)
-            return batch[:left]
+            left = len(batch) if request.networks is None else request.networks - len(measured.networks)
+            networks = [pick for pick in batch if pick.operator is None][:left]
+            return [pick for pick in batch if pick.operator is not None or pick in networks]
 
         measured = _measure(request, bench, out, reporter, next_batch)
         reporter.say("fitting")
@@ -102,8 +110,13 @@ def fit_device(request: FitRequest, out: Path, reporter: Reporter) -> ModelFile:
         floors = _floors(bench.device)
         provenance = bench.provenance.model_copy(update={"probe_floors": floors})
         file = _fitted(
-            provenance, measured.observations(sampler), held_out, _networks(measured), _noise_floor(measured)
-        )
+            provenance,
+            measured.observations(sampler),
+            held_out,
+            _networks(measured),
+            _noise_floor(measured),
+            measured.observations(sampler, Role.ISOLATED),
+        ).model_copy(update={"isolated": _operators(measured)})
         _write(file, out)
     return file
 
@@ -269,7 +282,7 @@ def _bench(request: FitRequest, source: str, reporter: Reporter) -> Iterator[_Be
 
 
 def _is_over(request: FitRequest, measured: Measured) -> bool:
-    if request.networks is not None and len(measured.outcomes) >= request.networks:
+    if request.networks is not None and len(measured.networks) >= request.networks:
         return True
     return request.budget_s is not None and measured.seconds >= request.budget_s
 
@@ -313,12 +326,13 @@ def _fitted(
     held_out: Sequence[Observation],
     networks: tuple[MeasuredNetwork, ...],
     noise_floor: Accuracy | None,
+    isolated: Sequence[Observation] = (),
 ) -> ModelFile:
-    chosen = choose_model(observations)
+    chosen = choose_model(observations, isolated=isolated)
     accuracy: dict[str, Accuracy | None] = {}
     if held_out:
         accuracy[chosen.model.kind] = accuracy_on(chosen.model, held_out, chosen.half_width)
-        accuracy |= {kind: accuracy_on(model, held_out) for kind, model in chosen.others.items()}
+        accuracy |= {_shown_as(name, chosen): accuracy_on(model, held_out) for name, model in chosen.others.items()}
         accuracy["macs"] = accuracy_of_macs(observations, held_out)
     return ModelFile(
         provenance=provenance,
@@ -330,10 +344,30 @@ def _fitted(
     )
 
 
+def _shown_as(name: str, chosen: ChosenModel) -> str:
+    """The name of another model beside the chosen one, which is called by its kind."""
+    if name.removesuffix(WITH_ISOLATED) != chosen.model.kind:
+        return name
+    return f"{chosen.model.kind} {'with' if name.endswith(WITH_ISOLATED) else 'without'} isolated"
+
+
+def _operators(measured: Measured) -> tuple[MeasuredOperator, ...]:
+    return tuple(
+        MeasuredOperator(
+            operator=str(outcome.pick.operator),
+            latency_ms=outcome.answer.best_ms or None,
+            interval_ms=outcome.answer.interval_ms,
+            verdict=outcome.answer.verdict.value,
+        )
+        for outcome in measured.outcomes
+        if outcome.pick.operator is not None
+    )
+
+
 def _networks(measured: Measured) -> tuple[MeasuredNetwork, ...]:
     return tuple(
         _network(str(outcome.pick.architecture), outcome.answer, outcome.pick.role is not Role.FITTED)
-        for outcome in measured.outcomes
+        for outcome in measured.networks
     )
 
 

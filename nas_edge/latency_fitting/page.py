@@ -39,7 +39,7 @@ def model_report(name: str, file: ModelFile, space: SearchSpace | None) -> Repor
         tiles.append(Tile("Mean error", f"{found.mape:.1%}", f"{found.within_10:.0%} within 10%"))
     if file.noise_floor is not None:
         tiles.append(Tile("Noise", f"{file.noise_floor.mape:.1%}", "of two measurements of one network"))
-    sections = [_facts(file)]
+    sections = [_facts(file), _isolated(file)]
     if space is not None:
         sections += [_held_out(file, space), _parts(file, space), _layers(file, space), _choices(file, space)]
     shown = tuple(section for section in sections if section.tables)
@@ -97,6 +97,21 @@ def _layers(file: ModelFile, space: SearchSpace) -> Section:
     plot = plots.columns("layers", "layer", "ms_per_mmac", "ms per million MACs", "Cost per multiply-add by layer")
     tables = (make_table("layers", "", columns, rows, brief=False),) if rows else ()
     return Section("layers", "Cost by layer", says, (plot,) if rows else (), tables)
+
+
+def _isolated(file: ModelFile) -> Section:
+    rows = [(one.operator, one.alone_ms, one.entry_ms) for one in text.isolated_costs(file)]
+    columns: list[ColumnSpec] = [
+        ("operator", "operator", ""),
+        ("alone_ms", "measured alone, ms", ".4g"),
+        ("entry_ms", "in a network, ms", ".4g"),
+    ]
+    says = (
+        "Operators that were measured on their own, including the overhead of a network of one operator, and their "
+        "time in a network according to the model.",
+    )
+    tables = (make_table("isolated", "", columns, rows, brief=False),) if rows else ()
+    return Section("isolated", "Operators on their own", says, tables=tables)
 
 
 def _choices(file: ModelFile, space: SearchSpace) -> Section:

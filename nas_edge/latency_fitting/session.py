@@ -2,6 +2,7 @@
 
     {"fit": {space, device, runtime, precision, measuring, seed}}     what it is of
     {"role": "fitted", "architecture": "0:2:1", "seconds": 1.9, "answer": {...}}   ...
+    {"role": "isolated", "architecture": "", "operator": "ADD 7x7x96+7x7x96 -> 7x7x96", "seconds": ...}   ...
 
 The design follows from the seed and the latencies, so a session that is continued makes the batches again and takes
 from the journal what is there. A network that fails is an outcome that is recorded as any other.
@@ -18,11 +19,13 @@ from typing import Any
 
 from nas_edge.errors import RunError
 from nas_edge.latency.answer import LatencyAnswer
-from nas_edge.latency.models.subject import Observation
+from nas_edge.latency.models.subject import Observation, OperatorShape, Subject
 from nas_edge.latency.source import Candidate, LatencySource
+from nas_edge.latency_fitting.isolated import isolated_network
 from nas_edge.latency_fitting.sampling import Pick, Role, Sampler
 from nas_edge.runs.journal import Journal
 from nas_edge.spaces.decisions import Architecture, SearchSpace
+from nas_edge.spaces.design import Design
 
 Step = Callable[[float, int], object]
 """Is told the seconds that were spent and the networks that were measured, after each batch."""
@@ -47,6 +50,7 @@ class Outcome:
         return {
             "role": self.pick.role.value,
             "architecture": str(self.pick.architecture),
+            **({} if self.pick.operator is None else {"operator": str(self.pick.operator)}),
             "seconds": self.seconds,
             "answer": self.answer.to_json(),
         }
@@ -54,7 +58,11 @@ class Outcome:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Outcome:
         """Reads a record of the journal."""
-        pick = Pick(Role(record["role"]), Architecture.parse(record["architecture"]))
+        operator = record.get("operator")
+        if operator is None:
+            pick = Pick(Role(record["role"]), Architecture.parse(record["architecture"]))
+        else:
+            pick = Pick.isolated(OperatorShape.parse(operator))
         return cls(pick, LatencyAnswer.from_json(record["answer"]), float(record["seconds"]))
 
 
@@ -73,10 +81,19 @@ class Measured:
         """Spent so far."""
         return sum(outcome.seconds for outcome in self.outcomes)
 
+    @property
+    def networks(self) -> list[Outcome]:
+        """Those of networks."""
+        return [outcome for outcome in self.outcomes if outcome.pick.operator is None]
+
     def observations(self, sampler: Sampler, role: Role = Role.FITTED) -> list[Observation]:
-        """Of the networks of one role, those that have a latency to rely on."""
+        """Of the networks of one role, or of operators on their own, those that have a latency to rely on."""
+
+        def subject(pick: Pick) -> Subject:
+            return sampler.subject(pick.architecture) if pick.operator is None else Subject((pick.operator,))
+
         return [
-            Observation.of(sampler.subject(outcome.pick.architecture), outcome.answer)
+            Observation.of(subject(outcome.pick), outcome.answer)
             for outcome in self.outcomes
             if outcome.pick.role is role and outcome.answer.ok
         ]
@@ -132,7 +149,7 @@ def measure_design(
                 found.append(outcome)
             journal.sync()
             measured.outcomes += found
-            on_step(measured.seconds, len(measured.outcomes))
+            on_step(measured.seconds, len(measured.networks))
         return measured
 
 
@@ -148,8 +165,15 @@ def _measured(picks: Sequence[Pick], space: SearchSpace, source: LatencySource) 
     if not picks:
         return []
     started_s = time.monotonic()
-    candidates = [Candidate(space.build(pick.architecture), pick.architecture) for pick in picks]
+    candidates = [_candidate(pick, space) for pick in picks]
     futures = [source.submit(candidate) for candidate in candidates]
     answers = [future.result() for future in futures]
     seconds = (time.monotonic() - started_s) / len(picks)
     return [Outcome(pick, answer, seconds) for pick, answer in zip(picks, answers, strict=True)]
+
+
+def _candidate(pick: Pick, space: SearchSpace) -> Candidate:
+    """What is timed: a network of the space, or one that has the operator alone."""
+    if pick.operator is None:
+        return Candidate(space.build(pick.architecture), pick.architecture)
+    return Candidate(Design(isolated_network(pick.operator)))

@@ -13,7 +13,8 @@ from nas_edge.formatting import ms_text
 from nas_edge.latency.model_file import ModelFile
 from nas_edge.latency.models.accuracy import Accuracy, accuracy_of
 from nas_edge.latency.models.blocks import BlockTable
-from nas_edge.latency.models.subject import Subject, subject_of_architecture
+from nas_edge.latency.models.operators import OperatorTable
+from nas_edge.latency.models.subject import Subject, parse_operator, subject_of_architecture
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
@@ -43,8 +44,52 @@ def summary_rows(file: ModelFile) -> Rows:
         ("space", space),
         ("model", file.model.kind),
         ("measured", f"{measured}, {failed} without a latency to rely on" if failed else measured),
+        *([("operators alone", _isolated_text(file))] if file.isolated else []),
         ("made", f"{told.created_utc} by {told.source}{f'; {told.note}' if told.note else ''}"),
     ]
+
+
+def _isolated_text(file: ModelFile) -> str:
+    known = sum(one.verdict in ("ok", "corrected") for one in file.isolated)
+    used = isinstance(file.model, OperatorTable) and file.model.isolated_bias_ms is not None
+    bias = f"; overhead of a single operator {ms_text(file.model.isolated_bias_ms)} ms" if used else ""
+    fitted = "used in the fit" if used else "not used in the fit, since held-out networks are predicted better without"
+    return f"{len(file.isolated)} measured, {known} reliably; {fitted}{bias}"
+
+
+@dataclass(frozen=True)
+class IsolatedCost:
+    """An operator that was measured on its own.
+
+    Attributes:
+        operator: as `OperatorShape` is written.
+        alone_ms: measured.
+        entry_ms: its time in a network according to the model; None if the model does not say.
+    """
+
+    operator: str
+    alone_ms: float
+    entry_ms: float | None
+
+
+def isolated_costs(file: ModelFile) -> list[IsolatedCost]:
+    """Operators that were measured on their own, the slowest first."""
+    known = [(one.operator, one.latency_ms) for one in file.isolated if one.verdict in ("ok", "corrected")]
+    found = [
+        IsolatedCost(operator, ms, file.model.operator_ms(parse_operator(operator)))
+        for operator, ms in known
+        if ms is not None
+    ]
+    return sorted(found, key=lambda one: -one.alone_ms)
+
+
+def isolated_rows(file: ModelFile) -> Rows:
+    """The slowest of these; empty if none was measured."""
+    rows = [
+        (ms_text(one.alone_ms), "-" if one.entry_ms is None else ms_text(one.entry_ms), one.operator)
+        for one in isolated_costs(file)[:10]
+    ]
+    return [("ALONE, MS", "IN A NETWORK, MS", "OPERATOR"), *rows] if rows else []
 
 
 def accuracy_rows(file: ModelFile) -> Rows:

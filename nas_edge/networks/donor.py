@@ -1,7 +1,9 @@
 """`Donor`: weights of other networks to start a training from, layer by layer where they fit.
 
-Layers go by their names, which in networks of one space are their paths in the template. A layer is taken as a whole or
-not at all: one of other shapes, such as the head for another number of classes, starts fresh.
+Layers go by their names, which in networks of one space are their paths in the template. A task may nest what others
+have at the top, as segmentation does, so where a name is not known its first parts are left out:
+`pyramid.sum.block2.conv` goes by `block2.conv`. A layer is taken as a whole or not at all: one of other shapes, such as
+the head for another number of classes, starts fresh.
 """
 
 from __future__ import annotations
@@ -50,6 +52,12 @@ class Donor:
     weights: Weights
     shared: bool
 
+    def of(self, name: str) -> tuple[np.ndarray[Any, Any], ...]:
+        """The weights that a layer of that name goes by; empty for none."""
+        while name not in self.weights and "." in name:
+            name = name.split(".", 1)[1]
+        return tuple(self.weights.get(name, ()))
+
     def layer(
         self, name: str, weights: Sequence[Weight], shapes: Sequence[tuple[int, ...]], exact: frozenset[str]
     ) -> list[np.ndarray[Any, Any] | None] | None:
@@ -64,7 +72,7 @@ class Donor:
         Returns:
             None when it does not fit.
         """
-        arrays = list(self.weights.get(name, ()))
+        arrays = self.of(name)
         trained = [weight.trainable for weight in weights]
         if len(arrays) == sum(trained) < len(weights):
             remaining = iter(arrays)

@@ -55,7 +55,9 @@ def fake_quant_model(spec: NetworkSpec, weights: Weights) -> keras.Model:
             raise ValueError(f"{node.name}: {type(node.layer).__name__} cannot be trained quantisation-aware")
         else:
             values[node.name] = _Function(node)(inputs)
-        if operator is not None and operator.nodes[-1] is node:
+        if operator is None or operator.nodes[-1] is not node:
+            continue
+        if operator.output not in graph.shared_ranges:  # others are rounded where they come together
             values[node.name] = _rounded(operator, values[node.name], ranges)
     return keras.Model(image, values[spec.nodes[-1].name], name="network")
 

@@ -73,3 +73,26 @@ class Resizing(keras.layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """To make it again."""
         return {**super().get_config(), "height": self._size[0], "width": self._size[1]}
+
+
+def flatten_places(x: Any) -> Any:
+    """`[batch, height, width, channels]` to `[batch, height * width, 1, channels]`."""
+    import tensorflow as tf
+
+    _, height, width, channels = x.shape
+    places = -1 if height is None or width is None else height * width
+    batch = tf.shape(x)[0] if places == -1 else -1
+    return tf.reshape(x, [batch, places, 1, tf.shape(x)[-1] if channels is None else channels])
+
+
+@keras.saving.register_keras_serializable(package="nas_edge")
+class FlatteningPlaces(keras.layers.Layer):  # type: ignore[misc]
+    """`flatten_places` as a layer."""
+
+    def call(self, inputs: Any) -> Any:
+        """Reshapes."""
+        return flatten_places(inputs)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        """Of the output."""
+        return (shape[0], shape[1] * shape[2], 1, shape[3])

@@ -26,11 +26,14 @@ from nas_edge.networks.primitives import Primitive as Primitive
 from nas_edge.networks.primitives.activation import Activation as Activation
 from nas_edge.networks.primitives.activation import ActivationName as ActivationName
 from nas_edge.networks.primitives.add import Add as Add
+from nas_edge.networks.primitives.average_pool import AveragePool as AveragePool
 from nas_edge.networks.primitives.batch_norm import BatchNorm as BatchNorm
+from nas_edge.networks.primitives.concat import Concat as Concat
 from nas_edge.networks.primitives.conv import Conv2D as Conv2D
 from nas_edge.networks.primitives.depthwise_conv import DepthwiseConv2D as DepthwiseConv2D
 from nas_edge.networks.primitives.dropout import Dropout as Dropout
 from nas_edge.networks.primitives.flatten import Flatten as Flatten
+from nas_edge.networks.primitives.flatten_places import FlattenPlaces as FlattenPlaces
 from nas_edge.networks.primitives.l2_normalize import L2Normalize as L2Normalize
 from nas_edge.networks.primitives.multiply import Multiply as Multiply
 from nas_edge.networks.primitives.path_dropout import PathDropout as PathDropout
@@ -49,7 +52,7 @@ class Sequential:
 
 @dataclass(frozen=True)
 class Gate:
-    """`x * body(x)`, where the body ends in `[1, 1, channels]`."""
+    """`x * body(x)`, where the body's output is `[1, 1, channels]` or, as in a swish, has the shape of x."""
 
     body: Layer
 
@@ -61,18 +64,26 @@ class Identity:
 
 @dataclass(frozen=True)
 class Residual:
-    """`shortcut(x) + body(x)`; with a `Zero` body it is the shortcut, which is nearly always the identity."""
+    """`shortcut(x) + body(x)`. If either is `Zero`, it is the other; the shortcut is nearly always the identity."""
 
     body: Layer
     shortcut: Layer = Identity()
 
 
 @dataclass(frozen=True)
+class Concatenate:
+    """The rows of `first(x)` followed by those of `second(x)`, which have equally many columns and channels."""
+
+    first: Layer
+    second: Layer
+
+
+@dataclass(frozen=True)
 class Zero:
-    """Nothing: the branch that stands for a skipped layer. Only inside a `Residual`."""
+    """Nothing: stands for a skipped layer or a missing shortcut. Only inside a `Residual`."""
 
 
-Layer: TypeAlias = Primitive | Sequential | Residual | Gate | Identity | Zero | OneOf
+Layer: TypeAlias = Primitive | Sequential | Residual | Concatenate | Gate | Identity | Zero | OneOf
 
 
 def sequential(**parts: Layer) -> Sequential:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -31,12 +31,28 @@ class OneOf:
     Attributes:
         decision: path of the decision, for example `block2.layer1.kernel`.
         choices: the alternatives, in the order of the decision's choices.
-        labels: a short name per choice; layer paths and reports use it.
+        labels: a short name per choice; layer paths and reports use it. Choices of one label are one alternative, with
+            the same weights, as a layer is that several numbers of layers have in common.
+
+    Raises:
+        ValueError: when different choices have the same label.
     """
 
     decision: str
     choices: tuple[Layer, ...] | tuple[int, ...] | tuple[float, ...]
     labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for first, *others in self.alternatives():
+            if any(self.choices[other] != self.choices[first] for other in others):
+                raise ValueError(f"{self.decision}: different choices have the label {self.labels[first]!r}")
+
+    def alternatives(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of the choices, grouped by label, in order of first occurrence."""
+        of_label: dict[str, list[int]] = {}
+        for index, label in enumerate(self.labels):
+            of_label.setdefault(label, []).append(index)
+        return tuple(map(tuple, of_label.values()))
 
     def layers(self) -> tuple[Layer, ...]:
         """The alternatives, which must be layers.
@@ -74,16 +90,21 @@ class Scaled:
 
     Attributes:
         ratio: the factor, fixed or open.
-        rounding: `nearest` for expansions, `divisible` for squeeze layers.
+        rounding: `nearest` for expansions, `divisible` for squeeze layers, both to multiples of 8; `whole` to the
+            nearest integer, as MnasNet sizes its squeeze layers.
+        per: what the channels are divided by, fixed or open, such as the expansion that made them.
     """
 
     ratio: float | OneOf
-    rounding: Literal["nearest", "divisible"] = "nearest"
+    rounding: Literal["nearest", "divisible", "whole"] = "nearest"
+    per: float | OneOf = 1.0
 
-    def resolve(self, channels: int, ratio: float) -> int:
-        """The width for `channels` input channels."""
-        rule = nearest_multiple if self.rounding == "nearest" else make_divisible
-        return rule(channels * ratio)
+    def resolve(self, channels: int, number: Callable[[OneOf], float]) -> int:
+        """The width for `channels` input channels; `number` gives the value of an open choice."""
+        ratio, per = (number(one) if isinstance(one, OneOf) else one for one in (self.ratio, self.per))
+        if self.rounding == "divisible":
+            return make_divisible(channels * ratio / per)
+        return nearest_multiple(channels * ratio / per, 1 if self.rounding == "whole" else 8)
 
 
 @dataclass(frozen=True)
@@ -94,10 +115,20 @@ class GateChannels:
 Width: TypeAlias = int | OneOf | Scaled | GateChannels
 
 
-def open_number(width: Width | None) -> OneOf | None:
-    """The choice that a width depends on."""
-    value = width.ratio if isinstance(width, Scaled) else width
-    return value if isinstance(value, OneOf) else None
+def open_numbers(width: Width | None) -> list[OneOf]:
+    """The choices that a width depends on."""
+    values = (width.ratio, width.per) if isinstance(width, Scaled) else (width,)
+    return [value for value in values if isinstance(value, OneOf)]
+
+
+def closed_width(width: Width | None, number: Callable[[OneOf], float]) -> Width | None:
+    """The width with its open choices replaced by their values."""
+    if isinstance(width, OneOf):
+        return int(number(width))
+    if isinstance(width, Scaled):
+        ratio, per = (number(one) if isinstance(one, OneOf) else one for one in (width.ratio, width.per))
+        return replace(width, ratio=ratio, per=per)
+    return width
 
 
 def resolve_width(
@@ -119,7 +150,7 @@ def resolve_width(
     if isinstance(width, OneOf):
         return int(number(width))
     if isinstance(width, Scaled):
-        return width.resolve(in_channels, number(width.ratio) if isinstance(width.ratio, OneOf) else width.ratio)
+        return width.resolve(in_channels, number)
     if isinstance(width, GateChannels):
         if gate_channels is None:
             raise ValueError("GateChannels may only stand inside a Gate")

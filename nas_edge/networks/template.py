@@ -1,19 +1,19 @@
 """Templates: reading a tree of layers with open choices.
 
-`decode` turns a template and one choice per decision into a `NetworkSpec`; `occurrences` says where each decision
-stands and what must be chosen above it for it to matter. Nothing else interprets templates except the supernet,
-which runs all their architectures with one set of weights.
+`decode` turns a template and one choice per decision into a `NetworkSpec`, `resolve` into a template without open
+choices; `occurrences` says where each decision stands and what must be chosen above it for it to matter. Nothing else
+interprets templates except the supernet, which runs all their architectures with one set of weights, and `scaling`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import INPUT, GraphBuilder, NetworkSpec, Shape
-from nas_edge.networks.open_values import open_number, resolve_width
+from nas_edge.networks.open_values import closed_width, open_numbers, resolve_width
 
 # A conjunction: the decision at each path must have chosen that index.
 Guard: TypeAlias = tuple[tuple[str, int], ...]
@@ -43,6 +43,8 @@ def occurrences(layer: L.Layer, guard: Guard = ()) -> list[Occurrence]:
         return [found for _, part in layer.parts for found in occurrences(part, guard)]
     if isinstance(layer, L.Residual):
         return occurrences(layer.body, guard) + occurrences(layer.shortcut, guard)
+    if isinstance(layer, L.Concatenate):
+        return occurrences(layer.first, guard) + occurrences(layer.second, guard)
     if isinstance(layer, L.Gate):
         return occurrences(layer.body, guard)
     if isinstance(layer, L.OneOf):
@@ -51,8 +53,7 @@ def occurrences(layer: L.Layer, guard: Guard = ()) -> list[Occurrence]:
             found += occurrences(choice, (*guard, (layer.decision, index)))
         return found
     if isinstance(layer, L.Primitive):
-        number = open_number(layer.width)
-        return [] if number is None else [Occurrence(number, guard)]
+        return [Occurrence(number, guard) for number in open_numbers(layer.width)]
     return []
 
 
@@ -66,6 +67,41 @@ def decode(template: L.Layer, input_shape: Shape, choices: Mapping[str, int]) ->
     builder = GraphBuilder(input_shape)
     _Decoder(builder, choices).emit(template, INPUT, "")
     return builder.build()
+
+
+def resolve(template: L.Layer, choices: Mapping[str, int]) -> L.Layer:
+    """A template without open choices, from which `decode` makes the same network, names included.
+
+    Args:
+        template: of a network or of a space.
+        choices: choice index by decision path.
+
+    Raises:
+        KeyError: when a decision of the template has no choice.
+    """
+    if isinstance(template, L.Sequential):
+        return L.Sequential(tuple((name, resolve(part, choices)) for name, part in template.parts))
+    if isinstance(template, L.Residual):
+        body, shortcut = resolve(template.body, choices), resolve(template.shortcut, choices)
+        if isinstance(shortcut, L.Zero):
+            return body
+        if not isinstance(body, L.Zero):
+            return L.Residual(body, shortcut)
+        return shortcut if isinstance(shortcut, L.Identity) else L.Sequential((("shortcut", shortcut),))
+    if isinstance(template, L.Concatenate):
+        return L.Concatenate(resolve(template.first, choices), resolve(template.second, choices))
+    if isinstance(template, L.Gate):
+        return L.Gate(resolve(template.body, choices))
+    if isinstance(template, L.OneOf):
+        index = choices[template.decision]
+        chosen = resolve(template.layers()[index], choices)
+        if len(template.choices) == 1 or isinstance(chosen, (L.Zero, L.Identity)):
+            return chosen
+        return L.Sequential(((template.labels[index], chosen),))  # the alternative's path, see `choice_path`
+    if isinstance(template, L.Primitive):
+        width = closed_width(template.width, lambda number: number.numbers()[choices[number.decision]])
+        return template if width == template.width else replace(template, **{str(template.width_field): width})
+    return template
 
 
 class _Decoder:
@@ -92,9 +128,18 @@ class _Decoder:
         if isinstance(layer, L.Residual):
             body = self.emit(layer.body, source, path)
             shortcut = self.emit(layer.shortcut, source, join(path, "shortcut"))
-            if shortcut is None:
-                raise ValueError(f"{path}: a shortcut cannot be Zero")
-            return shortcut if body is None else self._graph.add(join(path, "add"), L.Add(), shortcut, body)
+            if shortcut is None and body is None:
+                raise ValueError(f"{path}: body and shortcut cannot both be Zero")
+            if shortcut is None or body is None:
+                return shortcut or body
+            return self._graph.add(join(path, "add"), L.Add(), shortcut, body)
+        if isinstance(layer, L.Concatenate):
+            parts = {"first": layer.first, "second": layer.second}
+            made = [self.emit(part, source, join(path, name)) for name, part in parts.items()]
+            nodes = [name for name in made if name is not None]
+            if len(nodes) != len(made):
+                raise ValueError(f"{path}: a Zero layer may only stand directly inside a Residual")
+            return self._graph.add(join(path, "concat"), L.Concat(), *nodes)
         if isinstance(layer, L.Gate):
             self._gate_channels.append(self._graph.shape(source)[-1])
             gate = self.emit(layer.body, source, path)

@@ -91,6 +91,7 @@ class TFLiteGraph:
     Attributes:
         operators: in the order of execution.
         tensors: the tensor that holds each node's output.
+        shared_ranges: for tensors that must have the range of another one, written later: that tensor.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -98,6 +99,7 @@ class TFLiteGraph:
         self.operators: list[Operator] = []
         self.tensors: dict[str, Tensor] = {INPUT: self.input}
         self._node_readers = Counter(name for node in spec.nodes for name in node.inputs)
+        self.shared_ranges: dict[Tensor, Tensor] = {}
         self._readers = {self.input: self._node_readers[INPUT]}
         self._writers: dict[Tensor, Operator] = {}
         self._constants: dict[tuple[int, ...], Tensor] = {}
@@ -183,6 +185,31 @@ class TFLiteGraph:
         operator.output.name = node.name
         self._readers[operator.output] = self._node_readers[node.name]
         self.tensors[node.name] = operator.output
+
+    def share_range(self, operator: Operator) -> None:
+        """Gives all inputs of `operator` the range of its output, as the converter does for one common scale.
+
+        Raises:
+            ValueError: if an input has a scale of its own, or is read by another operator, too.
+        """
+        for tensor in operator.inputs:
+            while True:
+                writer = self._writers.get(tensor)
+                if writer is None or isinstance(writer.int8_scale, tuple) or self._readers[tensor] != 1:
+                    raise ValueError(
+                        f"{tensor.name} cannot share the scale of {operator.output.name}: it has a scale of its own, "
+                        "or another operator reads it"
+                    )
+                self.shared_ranges[tensor] = operator.output
+                if writer.int8_scale != "input":
+                    break
+                tensor = writer.inputs[0]
+
+    def range_of(self, tensor: Tensor) -> str:
+        """The name of the tensor whose range applies to `tensor`."""
+        while tensor in self.shared_ranges:
+            tensor = self.shared_ranges[tensor]
+        return tensor.name
 
     def constant(self, *values: int) -> Tensor:
         """A constant vector of int32, shared by all operators that use it."""

@@ -186,7 +186,7 @@ def _quantize(graph: TFLiteGraph, types: NumberTypes, ranges: Mapping[str, tuple
         else:
             activated = operator.activated or operator.activation != "NONE"
             default = _PROBE_ACTIVATED_RANGE if activated else _PROBE_RANGE
-            to_integers(output, _range_of(output.name, ranges, default))
+            to_integers(output, _range_of(graph.range_of(output), ranges, default))
         if operator.kernel_axes is not None:
             _, kernel, bias = operator.inputs
             _quantize_convolution(source, kernel, bias, types)

@@ -30,8 +30,8 @@ class ShortTrainingSettings(QualitySettings):
 class ShortTraining(QualitySource):
     """Trains each architecture from scratch and scores it on the validation data.
 
-    The training of an architecture depends on the run's seed and the architecture alone, so it may be repeated at any
-    time.
+    The training of an architecture depends on the run's seed and what decides the network alone, so it may be repeated
+    at any time.
 
     Args:
         settings: of the trainings.
@@ -47,7 +47,7 @@ class ShortTraining(QualitySource):
                 f"{context.space.name} describes no networks to train",
                 fix="name where qualities come from, for example --quality-column NAME",
             )
-        self._settings, self._seed = settings.weights, context.seed
+        self._settings, self._seed, self._space = settings.weights, context.seed, context.space
         self._task, self._data = context.task, context.data
         self._evaluation_batch_size = context.evaluation_batch_size
 
@@ -66,8 +66,8 @@ class ShortTraining(QualitySource):
 
         data, task, seed = self._data, self._task, self._seed
         train = data.split.train
-        network = candidate.network
-        purpose = f"short training {candidate.architecture}"
+        network, architecture = candidate.network, candidate.architecture
+        purpose = f"short training {architecture and self._space.of_network(architecture)}"
         keras.backend.clear_session()  # or a search would keep the graph of every architecture
         model = keras_model(network, seed=integer(seed, purpose))
         try:

@@ -44,7 +44,7 @@ def bundle_report(title: str, manifest: Mapping[str, Any]) -> Report:
         Section("models", "Models", tables=(make_table("models", "", _FACTS, rows),)),
         Section(
             "quality",
-            "Quality on the test images",
+            "Quality on the test examples",
             tables=(
                 make_table(
                     "quality",

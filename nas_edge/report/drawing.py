@@ -58,7 +58,8 @@ def draw(name: str, architecture: str, network: NetworkSpec, offered: Iterable[S
 def _layer(network: NetworkSpec, label: str, nodes: list[Node]) -> Layer:
     """A layer from its convolutions: the depthwise one gives the kernel size, the one before it the expansion."""
     spatial = [node for node in nodes if isinstance(node.layer, L.DepthwiseConv2D)]
-    gated = any(isinstance(node.layer, L.Multiply) for node in nodes)
+    products = [network.input_shapes(node) for node in nodes if isinstance(node.layer, L.Multiply)]
+    gated = any(gate != features for features, gate in products)  # a swish is a product of equal shapes
     if not spatial:
         kernels = [node.layer.kernel_size for node in nodes if isinstance(node.layer, L.Conv2D)]
         return Layer(label, max(kernels, default=1), gated=gated)

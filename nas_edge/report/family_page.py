@@ -19,17 +19,21 @@ def family_report(title: str, index: Mapping[str, Any]) -> Report:
     metric = str(index.get("metric", "quality"))
     given = index.get("members")
     members = [member for member in given if isinstance(member, Mapping)] if isinstance(given, list) else []
+    predicted = any(_number(member.get("predicted_ms")) is not None for member in members)
+    scaled = any(isinstance(member.get("scale"), Mapping) for member in members)
     columns = (
         ("bundle", "bundle", ""),
         ("model", "model", ""),
         ("target_ms", "target, ms", ".4g"),
         ("latency_ms", "latency, ms", ".4g"),
+        ("predicted_ms", "predicted, ms", ".4g" if predicted else None),
         ("outcome", "target is", ""),
         ("device", "on", ""),
         ("quality", metric, ".4g"),
         ("quality_low", "95% from", ".4g"),
         ("quality_high", "to", ".4g"),
-        ("architecture", "architecture", ""),
+        ("scale", "scaled by", "" if scaled else None),
+        ("architecture", "architecture", None if scaled else ""),
     )
     says = [
         "Each bundle is complete in itself: its README says how to feed the model, its manifest.json has all "
@@ -60,13 +64,24 @@ def _row(member: Mapping[str, Any]) -> tuple[Cell, ...]:
         _text(member.get("model")),
         _number(member.get("target_ms")),
         _number(member.get("latency_ms")),
+        _number(member.get("predicted_ms")),
         _text(member.get("outcome")),
         _text(member.get("device")),
         _number(member.get("quality")),
         _number(low),
         _number(high),
+        _scale(member.get("scale")),
         _text(member.get("architecture")),
     )
+
+
+def _scale(value: Any) -> str | None:
+    """`depth 1.2, width 1.5, 128 pixels`."""
+    given = value if isinstance(value, Mapping) else {}
+    depth, width, pixels = (_number(given.get(axis)) for axis in ("depth", "width", "input_size"))
+    if depth is None or width is None or pixels is None:
+        return None
+    return f"depth {depth:g}, width {width:g}, {pixels:.0f} pixels"
 
 
 def _text(value: Any) -> str | None:

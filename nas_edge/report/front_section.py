@@ -52,7 +52,7 @@ def _words(facts: RunFacts) -> tuple[str, ...]:
     origin = ""
     if facts.quality_drifts:
         origin = (
-            " Their qualities are from after the search, all scored alike, on all validation images."
+            " Their qualities are from after the search, all scored alike, on all validation examples."
             if facts.rescored
             else " Their qualities are those of the second half of the search, each of a few batches: mostly noise."
         )

@@ -134,9 +134,9 @@ def _delivered_tiles(facts: RunFacts, result: RunResult) -> list[Tile]:
         if measured.quiet is not None:
             note += f"; observed {statistics.median_ms:{form}} ms, p90 {statistics.p90_ms:{form}} ms"
         shown.append(Tile(f"{result.precision} latency", _ms(measured.best_ms, facts), note))
-    images = "held-out test images" if result.test_images is None else f"{result.test_images:,} held-out test images"
+    number = "" if result.test_images is None else f"{result.test_images:,} "
     for precision, accuracy in sorted(winner.accuracy.items(), key=lambda item: item[0] != result.precision):
-        note, interval = f"on {images}", winner.accuracy_interval.get(precision)
+        note, interval = f"on {number}held-out test examples", winner.accuracy_interval.get(precision)
         if interval is not None:
             note = f"{note}; 95% interval {' to '.join(map(facts.quality_text, interval))}"
         shown.append(Tile(f"{precision} {facts.metric.name}", facts.quality_text(accuracy), note))

@@ -59,6 +59,7 @@ class TrialFacts:
         observed_ms: median and 90th percentile of all samples.
         parts_ms: on each of several models of devices, see `RunFacts.devices`; None where it may not be relied on.
         conditions: of the measurement, see `device_agents.api.Conditions`.
+        usage: value of each resource that the search aims at or limits.
     """
 
     step: int
@@ -75,6 +76,7 @@ class TrialFacts:
     observed_ms: tuple[float, float] | None
     parts_ms: tuple[float | None, ...]
     conditions: Json
+    usage: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ms(self) -> float:
@@ -240,7 +242,8 @@ class RunFacts:
     def best_within(self) -> TrialFacts | None:
         """The best trial within the target; as in `nas-edge select`, of those whose qualities may be compared."""
         limit_ms = -math.inf if self.target_ms is None else self.target_ms
-        meeting = [trial for trial in self.late if trial.ms <= limit_ms]
+        limits = self.config.target.resource_limits
+        meeting = [t for t in self.late if t.ms <= limit_ms and all(limit.allows(t.usage) for limit in limits)]
         return max(meeting, key=lambda trial: (trial.q, -trial.ms), default=None)
 
     @property
@@ -275,7 +278,8 @@ def read_run(folder: Path) -> RunFacts:
     stages = {name: read_trials(run.path(name), samples=True) for name in (SELECTION, RANDOM, RANDOM_SCORES)}
     drifts, rescored = getattr(config.search, "quality_drifts", False), rescored_qualities(run)
     timed = (stages[SELECTION], stages[RANDOM])
-    candidates = read_candidates(columns, *timed, quality_drifts=drifts, rescored=rescored)
+    limits = config.target.resource_limits
+    candidates = read_candidates(columns, *timed, quality_drifts=drifts, rescored=rescored, limits=limits)
     trials = _trials(columns)
     known = (trials[-1].step + 1 if trials else 0, policy[-1][0] if policy else 0, run.checkpoints.newest_step() or 0)
     return RunFacts(
@@ -339,6 +343,7 @@ def _trials(columns: TrialColumns) -> tuple[TrialFacts, ...]:
             observed_ms=columns.observed_ms[i],
             parts_ms=columns.parts_ms[i],
             conditions=mapping(mapping(columns.measurement[i]).get("conditions")),
+            usage=columns.usage[i],
         )
         for i in range(len(columns))
     )

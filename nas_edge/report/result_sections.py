@@ -10,6 +10,7 @@ from nas_edge.formatting import ms_form
 from nas_edge.report import plots
 from nas_edge.report.content import Cell, ColumnSpec, Section, Table, make_table
 from nas_edge.report.reading import RunFacts, TrialFacts, series_of
+from nas_edge.resources import RESOURCES
 from nas_edge.runs.paired_result import PairedResult
 from nas_edge.runs.result import DeviceResult, LatencyEstimate, ResultRow, RunResult
 from nas_edge.text import origin_text
@@ -43,7 +44,8 @@ def _architectures(facts: RunFacts, result: RunResult) -> Section:
         f"{origin}The run ends with an architecture: no network was converted, measured or delivered. To rank networks "
         "on a device, search a space of networks with --device.",
     )
-    return Section("result", "Result", says, tables=(make_table("result", "", columns, rows),))
+    tables = (make_table("result", "", columns, rows), *_limit_tables(result))
+    return Section("result", "Result", says, tables=tables)
 
 
 def _delivered(facts: RunFacts, result: RunResult) -> Section:
@@ -79,7 +81,7 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
     table = make_table("delivered", "", columns, rows)
     says = [
         f"Each network was {_training(facts)} with the same recipe, converted, and measured on the device, interleaved "
-        f"with the others. Its test {metric} is that of exactly this file, on test images used in neither search nor "
+        f"with the others. Its test {metric} is that of exactly this file, on test examples used in neither search nor "
         "training."
     ]
     says += _training_options(facts, [network.name for network in result.rows])
@@ -92,8 +94,56 @@ def _delivered(facts: RunFacts, result: RunResult) -> Section:
     names = [name for name in plots.SERIES if name in set(table.columns[1].values)]
     shown = sorted({str(row[2]) for row in rows})
     plot = plots.delivered(result.target_ms, form, f"test {metric}", facts.quality_form, names, shown)
-    tables = (table, _devices_table(result)) if result.further else (table,)
-    return Section("result", "Result", tuple(says), (plot,), tables)
+    tables = [table, *([_devices_table(result)] if result.further else []), *_resource_tables(result)]
+    return Section("result", "Result", tuple(says), (plot,), tuple(tables))
+
+
+def _resource_tables(result: RunResult) -> list[Table]:
+    """What each file uses of other resources than time, and the targets and limits of these."""
+    rows: list[tuple[Cell, ...]] = [
+        (network.name, precision, name, use.value, RESOURCES[name].unit or None, use.kind, use.note or None)
+        for network in result.rows
+        for precision, uses in network.resources.items()
+        for name, use in uses.items()
+        if name in RESOURCES
+    ]
+    columns: list[ColumnSpec] = [
+        ("name", "network", ""),
+        ("precision", "precision", ""),
+        ("resource", "resource", ""),
+        ("value", "value", ",.6g"),
+        ("unit", "unit", ""),
+        ("kind", "value is", ""),
+        ("note", "what it covers, or why not available", ""),
+    ]
+    tables = [make_table("resources", "Other resources", columns, rows, brief=False)] if rows else []
+    return [*_limit_tables(result), *tables]
+
+
+def _limit_tables(result: RunResult) -> list[Table]:
+    """Targets and limits of other resources than time; empty if there are none."""
+    rows: list[tuple[Cell, ...]] = [
+        (
+            each.objective.resource,
+            "limit" if each.objective.limit else "target",
+            each.objective.target,
+            each.use.value,
+            RESOURCES[each.objective.resource].unit or None,
+            each.use.kind,
+            each.outcome.value,
+        )
+        for each in result.resources
+    ]
+    columns: list[ColumnSpec] = [
+        ("resource", "resource", ""),
+        ("aim", "target or limit", ""),
+        ("target", "requested", ",.6g"),
+        ("value", "winner", ",.6g"),
+        ("unit", "unit", ""),
+        ("kind", "winner is", ""),
+        ("outcome", "outcome", ""),
+    ]
+    return [make_table("limits", "Targets and limits of other resources", columns, rows)] if rows else []
 
 
 def _devices_table(result: RunResult) -> Table:
@@ -167,12 +217,12 @@ def _training_options(facts: RunFacts, names: Sequence[str]) -> list[str]:
             says.append(f"Trainings started from {facts.warm_start.what}: {'; '.join(each)}.")
     if facts.teacher is not None:
         quality = facts.teacher.quality
-        known = "" if quality is None else f", whose {facts.metric.name} on validation images is "
+        known = "" if quality is None else f", whose {facts.metric.name} on validation examples is "
         known += "" if quality is None else facts.quality_text(quality)
         says.append(f"All learned from the largest network of the space as well{known}.")
     ended = [f"{name} {facts.early_stops[name]}" for name in names if name in facts.early_stops]
     if ended:
-        says.append(f"Trainings stop early by validation images: {'; '.join(ended)}.")
+        says.append(f"Trainings stop early by validation examples: {'; '.join(ended)}.")
     decay = getattr(facts.config.training, "ema_decay", None)
     if decay is not None:
         says.append(f"Weights are a moving average over the steps, with a decay of {decay:g}.")
@@ -226,8 +276,8 @@ def halving_section(facts: RunFacts) -> Section | None:
     ]
     both = " Those of the search and of the random baseline were treated alike." if len(facts.halving) > 1 else ""
     says = (
-        "Finalists were each trained on their own, without validation images, and the better half went on with twice "
-        f"the epochs. The columns after so many epochs are the {facts.metric.name} on all validation images.{both}",
+        "Finalists were each trained on their own, without validation examples, and the better half went on with twice "
+        f"the epochs. The columns after so many epochs are the {facts.metric.name} on all validation examples.{both}",
     )
     return Section("halving", "Trained finalists", says, tables=(make_table("halving", "", columns, rows),))
 

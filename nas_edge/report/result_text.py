@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nas_edge.formatting import command, ms_text
 from nas_edge.report.comparison_sentences import comparison_sentences
+from nas_edge.resources import RESOURCES
 from nas_edge.runs.result import Outcome, RunResult
 from nas_edge.tasks.base import Metric
 from nas_edge.text import measurement_text, observed_text, origin_text, slower_than_float
@@ -58,15 +59,19 @@ def _finding(result: RunResult) -> str:
 
 def limit_line(result: RunResult) -> str:
     """A few words on a hard limit that was not met, or of which that is not known."""
-    limit = f"the hard limit of {ms_text(result.target_ms)} ms"
-    if result.further:
-        outcomes = [(f"{ms_text(result.target_ms)} ms on {result.device}", result.first_outcome)]
-        outcomes += [
-            (f"{ms_text(each.target_ms)} ms on {each.device}", each.outcome(result.winner.name, result.precision))
-            for each in result.further
-        ]
-        limit = f"the hard limit of {' and '.join(what for what, found in outcomes if found is result.outcome)}"
-    if result.outcome is Outcome.MISSED:
+    where = f" on {result.device}" if result.further else ""
+    outcomes = [(f"{ms_text(result.target_ms)} ms{where}", result.first_outcome)]
+    outcomes += [
+        (f"{ms_text(each.target_ms)} ms on {each.device}", each.outcome(result.winner.name, result.precision))
+        for each in result.further
+    ]
+    limited = [each for each in result.resources if each.objective.limit]
+    outcomes = (outcomes if result.hard_limit else []) + [
+        (f"{RESOURCES[each.objective.resource].text(each.objective.target)} ({each.objective.resource})", each.outcome)
+        for each in limited
+    ]
+    limit = f"the hard limit of {' and '.join(what for what, found in outcomes if found is result.limit_outcome)}"
+    if result.limit_outcome is Outcome.MISSED:
         return f"{limit} is missed"
     return f"whether {limit} is met is not known"
 
@@ -101,7 +106,7 @@ def table(result: RunResult, run: Path, metric: Metric) -> str:
     notes = []
     if result.test_images is not None:
         intervals = ", with 95% intervals" if any(row.accuracy_interval for row in result.rows) else ""
-        notes.append(f"{metric.name}: on {result.test_images} test images{intervals}")
+        notes.append(f"{metric.name}: on {result.test_images} test examples{intervals}")
     notes += [f"{precision} on {result.device}: {check}" for precision, check in result.on_device_check.items()]
     notes += [
         f"{precision} on {each.device}: {check}"
@@ -109,6 +114,7 @@ def table(result: RunResult, run: Path, metric: Metric) -> str:
         for precision, check in each.on_device_check.items()
     ]
     notes += [f"{result.precision} file {result.hardware_check}"] if result.hardware_check is not None else []
+    notes += [f"{result.precision} {each}" for each in result.resources]
     times_ms = {precision: result.winner.best_ms(precision) for precision in result.winner.latency}
     notes += [
         f"{row.name}, {name}: {observed}"

@@ -16,6 +16,7 @@ from nas_edge.report.conditions import condition_columns
 from nas_edge.report.content import Cell, Column, ColumnSpec, Drawing, Section, Table, make_table
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.reading import RunFacts, TrialFacts, series_of
+from nas_edge.resources import LATENCY, RESOURCES
 from nas_edge.runs.warm_start import SUPERNET
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.reference import reference_network
@@ -317,6 +318,7 @@ def trials_table(facts: RunFacts) -> Table:
         Column("latency_kind", "latency is", "", [None if t.kind is None else str(t.kind) for t in trials]),
         Column("of_target", "of target", ".1%", of_target),
         Column("quality", facts.metric.name, facts.quality_form, [t.quality for t in trials]),
+        *_resource_columns(trials),
         Column("reward", "reward", ".4f", [t.reward for t in trials]),
         Column("verdict", "verdict", "", [t.verdict for t in trials]),
         Column("measured_verdict", "", "", [t.measured_verdict for t in trials], shown=False),
@@ -328,6 +330,15 @@ def trials_table(facts: RunFacts) -> Table:
         *condition_columns(facts),
     )
     return Table("trials", "", columns, brief=False)
+
+
+def _resource_columns(trials: Sequence[TrialFacts]) -> list[Column]:
+    """What candidates use of other resources than time, if the search aims at or limits them."""
+    names = [name for name in RESOURCES if any(name in t.usage for t in trials) and RESOURCES[name] is not LATENCY]
+    return [
+        Column(name, f"{name.replace('_', ' ')}, {RESOURCES[name].kind}", ",.6g", [t.usage.get(name) for t in trials])
+        for name in names
+    ]
 
 
 def _is_adjusted(trial: TrialFacts) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nas_edge.errors import NasEdgeError
 from nas_edge.hardware.lint import space_for
+from nas_edge.joint import joint_space
 from nas_edge.report import conditions, result_sections, search_sections
 from nas_edge.report.content import Report
 from nas_edge.report.convergence import convergence_section
@@ -54,7 +55,8 @@ def _space(facts: RunFacts) -> SearchSpace | None:
     channels, classes = facts.ends or (3, 10)
     try:
         made = with_head(SPACES.make(facts.config.space, classes, channels), TASKS.make(facts.config.task))
-        space, _ = space_for(made, facts.config.export.profile, facts.config.export.precision)
+        fitted, _ = space_for(made, facts.config.export.profile, facts.config.export.precision)
+        space = joint_space(facts.config.joint, fitted)
         for trial in facts.trials[:1]:
             space.parse(trial.architecture)
     except NasEdgeError:  # or a table that was moved away

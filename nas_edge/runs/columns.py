@@ -46,6 +46,7 @@ class TrialColumns:
         measured_verdict: of that.
         observed_ms: median and 90th percentile of all samples, where those were asked for.
         reward: None for a failed candidate or one the bench could not time.
+        usage: value of each resource that the search aims at or limits; empty where they are not all known.
         parts_ms: of a latency on several devices, that on each, see `latency.several`; None where it may not be relied
             on. Empty for one device.
         measurement: everything else of its measurement, see `device_agents.api.Measurement.to_json`, without samples,
@@ -64,6 +65,7 @@ class TrialColumns:
     measured_verdict: list[str | None]
     observed_ms: list[tuple[float, float] | None]
     reward: list[float | None]
+    usage: list[Mapping[str, float]]
     parts_ms: list[tuple[float | None, ...]]
     measurement: list[Mapping[str, Any] | None]
 
@@ -107,6 +109,8 @@ def _append(columns: TrialColumns, record: Record) -> None:
     columns.architecture.append(_text(record["architecture"]))
     columns.quality.append(optional_number(record["quality"]))
     columns.reward.append(optional_number(record["reward"]))
+    usage = _object(record["usage"]) or {}
+    columns.usage.append({str(name): number(value, 0) for name, value in usage.items()})
     columns.measurement.append(measured)
     columns.parts_ms.append(tuple(map(_part_ms, () if measured is None else measured.pop("parts", ()))))
     if measured is None:

@@ -20,11 +20,11 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class PairedResult:
-    """Whether two networks differ in the task's metric on the same test images.
+    """Whether two networks differ in the task's metric on the same test examples.
 
     Attributes:
         test: its name.
-        examples: number of test images.
+        examples: number of test examples.
         p_value: two-sided, 0 to 1; not corrected for the number of comparisons.
     """
 
@@ -41,7 +41,7 @@ class PairedResult:
         # A p-value just below the level must not be rounded up to it.
         shown = f"{self.p_value:.2g}" if float(f"{self.p_value:.2g}") != SIGNIFICANCE_LEVEL else f"{self.p_value:.3g}"
         p = f"p < {_LEAST_SHOWN}" if self.p_value < _LEAST_SHOWN else f"p = {shown}"
-        return f"{self.test} {p}, {self.examples:,} test images"
+        return f"{self.test} {p}, {self.examples:,} test examples"
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> PairedResult:

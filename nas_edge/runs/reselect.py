@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from nas_edge.errors import RunError, SpaceError
 from nas_edge.formatting import reason
 from nas_edge.latency.answer import LatencyKind
+from nas_edge.rewards import Objective
 from nas_edge.runs.columns import TrialColumns
 from nas_edge.runs.run import RANDOM, SELECTION, Run
 from nas_edge.runs.untrusted import count, milliseconds, number
@@ -123,7 +124,8 @@ def candidates_of(run: Run) -> JournalledCandidates:
     """
     drifts = getattr(run.config.search, "quality_drifts", False)
     stages = (run.trials(stage) for stage in (SELECTION, RANDOM))
-    return read_candidates(run.trials(), *stages, quality_drifts=drifts, rescored=rescored_qualities(run))
+    limits, rescored = run.config.target.resource_limits, rescored_qualities(run)
+    return read_candidates(run.trials(), *stages, quality_drifts=drifts, rescored=rescored, limits=limits)
 
 
 def rescored_qualities(run: Run) -> dict[str, float]:
@@ -146,6 +148,7 @@ def read_candidates(
     *finalists: TrialColumns,
     quality_drifts: bool = True,
     rescored: Mapping[str, float] | None = None,
+    limits: Sequence[Objective] = (),
 ) -> JournalledCandidates:
     """Gathers trials by architecture.
 
@@ -157,9 +160,10 @@ def read_candidates(
         *finalists: of stages after it.
         quality_drifts: see `SearchSettings`.
         rescored: qualities from after the search, by architecture; the latencies are those of its trials.
+        limits: of other resources than latency; trials beyond them are left out.
     """
-    evaluated = _evaluated(trials)
-    later = [trial for stage in finalists for trial in _evaluated(stage)]
+    evaluated = _evaluated(trials, limits)
+    later = [trial for stage in finalists for trial in _evaluated(stage, limits)]
     fastest_ms = min(
         (ms if upper_ms is None else upper_ms for *_, ms, _, upper_ms in [*evaluated, *later]), default=None
     )
@@ -183,13 +187,14 @@ def _front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 _Evaluated: TypeAlias = "tuple[str, float, float, LatencyKind | None, float | None]"
 
 
-def _evaluated(trials: TrialColumns) -> list[_Evaluated]:
+def _evaluated(trials: TrialColumns, limits: Sequence[Objective]) -> list[_Evaluated]:
     """Architecture, quality, latency, how that is known and `Candidate.upper_ms`, of the trials that have both."""
-    columns = (trials.architecture, trials.quality, trials.latency_ms, trials.kind, trials.interval_ms)
+    allowed = [all(limit.allows(usage) for limit in limits) for usage in trials.usage]
+    columns = (trials.architecture, trials.quality, trials.latency_ms, trials.kind, trials.interval_ms, allowed)
     return [
         (architecture, quality, latency_ms, kind, low_high[1] if low_high and kind is LatencyKind.PREDICTED else None)
-        for architecture, quality, latency_ms, kind, low_high in zip(*columns, strict=True)
-        if latency_ms is not None and quality is not None
+        for architecture, quality, latency_ms, kind, low_high, kept_to in zip(*columns, strict=True)
+        if latency_ms is not None and quality is not None and kept_to
     ]
 
 

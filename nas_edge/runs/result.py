@@ -4,7 +4,7 @@ schema 1    no schema_version; `judged` for what the search went by
 schema 2    `latency_estimate`, with its kind; quality without bounds; runs that deliver nothing; later `outcome`, too,
             of which `meets_target` is what earlier readers knew; later intervals and tests of accuracies, too, without
             which nothing is said of whether networks differ; later `observed_ms` and `warning`; later `front` and
-            `further`
+            `further`; later `resources`
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from nas_edge.errors import SpaceError
 from nas_edge.formatting import ms_text, with_interval
 from nas_edge.hardware.gate import HardwareCheck
 from nas_edge.latency.answer import LatencyKind
+from nas_edge.resources import MEASURED, RESOURCES, ResourceUse, check_resource
+from nas_edge.rewards import Objective
 from nas_edge.runs.latency_difference import latency_differs
 from nas_edge.runs.paired_result import PairedResult
 from nas_edge.runs.reselect import Candidate
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from nas_edge.runs.run import Run
 
 SCHEMA_VERSION = 2
+_LONGEST_TEXT = 200
 
 
 class Outcome(str, Enum):
@@ -52,7 +55,7 @@ class ResultRow:
         name: what it is.
         architecture: its index string, or the published network's name.
         quality: on validation data, as the search scored it; None for a network from outside the space.
-        accuracy: on test images, in the task's metric, by precision; empty where nothing was trained.
+        accuracy: on test examples, in the task's metric, by precision; empty where nothing was trained.
         latency: measurements by precision; likewise.
         estimate_ms: what the search went by, where that was not the device.
         accuracy_interval: 95% intervals of `accuracy`, where they are known.
@@ -60,6 +63,8 @@ class ResultRow:
             where that was not tested.
         quantized_vs_float: whether the accuracies of its two files differ; likewise. Earlier results call it
             `int8_vs_float`.
+        resources: what it uses of every resource except time, by precision and name; of several models of devices, the
+            highest value.
     """
 
     name: str
@@ -71,6 +76,7 @@ class ResultRow:
     accuracy_interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     accuracy_vs_winner: PairedResult | None = None
     quantized_vs_float: PairedResult | None = None
+    resources: Mapping[str, Mapping[str, ResourceUse]] = field(default_factory=dict)
 
     def accuracy_text(self, precision: str, form: str) -> str:
         """Accuracy with its interval, or `-`.
@@ -86,6 +92,48 @@ class ResultRow:
         """Latency that nothing disturbs, also when it is flagged: better a flagged number than none."""
         measurement = self.latency.get(precision)
         return None if measurement is None else measurement.best_ms
+
+
+@dataclass(frozen=True)
+class ResourceResult:
+    """The target or limit of a resource, and what the winner uses of it.
+
+    Attributes:
+        objective: the target, or the limit.
+        use: of the delivered file.
+    """
+
+    objective: Objective
+    use: ResourceUse
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether it is at most the target."""
+        if self.use.value is None:
+            return Outcome.UNKNOWN
+        return Outcome.MET if self.use.value <= self.objective.target else Outcome.MISSED
+
+    def __str__(self) -> str:
+        resource, value = RESOURCES[self.objective.resource], self.use.value
+        shown = str(self.use) if value is None else f"{resource.text(value)} ({self.use})"
+        aim = "at most" if self.objective.limit else "target"
+        return f"{self.objective.resource}: {shown}, {aim} {resource.text(self.objective.target)}: {self.outcome}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As `result.json` has it."""
+        return {**asdict(self.objective), **asdict(self.use), "outcome": self.outcome.value}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> ResourceResult:
+        """The inverse of `to_json`; it may come from anywhere.
+
+        Raises:
+            ValueError, LookupError, ConfigError: when it is something else.
+        """
+        name = str(record["resource"])
+        check_resource(name)
+        objective = Objective(name, number(record["target"]), number(record["beta"]), bool(record["limit"]))
+        return cls(objective, _use(record))
 
 
 @dataclass(frozen=True)
@@ -114,7 +162,7 @@ class OnDeviceQuality:
         value: of what the device answered; None where it answered nothing, or what is no number.
         here: of what this machine answers for the same images; likewise.
         interval: 95%, of `value`; None where that is not known.
-        images: test images that the device ran, a random sample unless they are all.
+        images: test examples that the device ran, a random sample unless they are all.
         test_images: of how many.
         seed: of the sample.
         seconds: that it took.
@@ -142,7 +190,7 @@ class OnDeviceQuality:
             return f"{self.metric} not tested there: {self.problem or 'the answers are no numbers'}"
         sample = f"all {self.images}" if self.images == self.test_images else f"{self.images} of {self.test_images}"
         ended = f" ({self.problem})" if self.problem else ""
-        return f"{self.metric} on {sample} test images {self.value:.4g} there, {self.here:.4g} here{ended}"
+        return f"{self.metric} on {sample} test examples {self.value:.4g} there, {self.here:.4g} here{ended}"
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> OnDeviceQuality:
@@ -181,8 +229,8 @@ class OnDeviceCheck:
         max_steps: the same in quantisation steps; None for a float output.
         same_answer: share of images, 0 to 1, with the same answer, such as the same most likely class.
         problem: why the device could not run the file; empty if it did.
-        quality: in the task's metric, on as many test images as there was time for; None where that was not asked for,
-            and on this machine, which has tested the file on all of them.
+        quality: in the task's metric, on as many test examples as there was time for; None where that was not asked
+            for, and on this machine, which has tested the file on all of them.
     """
 
     images: int
@@ -203,7 +251,7 @@ class OnDeviceCheck:
         tested = "" if self.quality is None else f"; {self.quality}"
         return (
             f"outputs {agreement} this machine's ({self.kernels} kernels): {apart}, same answer for "
-            f"{self.same_answer:.0%} of {self.images} images{tested}"
+            f"{self.same_answer:.0%} of {self.images} examples{tested}"
         )
 
     @classmethod
@@ -276,6 +324,10 @@ class DeviceResult:
         return cls(str(record["device"]), milliseconds(record["target_ms"]), latency, checks)
 
 
+def _worst(outcomes: Sequence[Outcome]) -> Outcome:
+    return next((outcome for outcome in (Outcome.MISSED, Outcome.UNKNOWN) if outcome in outcomes), Outcome.MET)
+
+
 def _outcome(interval_ms: tuple[float, float] | None, target_ms: float) -> Outcome:
     if interval_ms is None:
         return Outcome.UNKNOWN
@@ -291,11 +343,11 @@ class Quantization:
 
     Attributes:
         method: `post-training`, or `aware`: from weights that were tuned with the roundings.
-        float_quality: of the float file on validation images, in the task's metric; None where nothing was compared.
+        float_quality: of the float file on validation examples, in the task's metric; None where nothing was compared.
         post_training_quality: the same of the file quantised after training.
         aware_quality: the same of the file of the tuned weights; None where it was not called for.
         budget: what quantisation might cost, in the metric.
-        images: validation images.
+        images: validation examples.
     """
 
     method: str
@@ -312,7 +364,7 @@ class Quantization:
             return line
         aware = "" if self.aware_quality is None else f", aware {self.aware_quality:{form}}"
         return (
-            f"{line}; {metric_name} on {self.images} validation images: float {self.float_quality:{form}}, "
+            f"{line}; {metric_name} on {self.images} validation examples: float {self.float_quality:{form}}, "
             f"post-training {self.post_training_quality:{form}}{aware} (budget {self.budget:{form}})"
         )
 
@@ -361,6 +413,7 @@ class RunResult:
         further: on further models of devices, each with a target of its own.
         quantization: how the delivered file was quantised; None for float32, and in earlier results.
         noisiest_layers: of the delivered file, those that quantisation harms most, in words; the manifest has all.
+        resources: targets and limits of resources other than time.
     """
 
     target_ms: float
@@ -376,6 +429,7 @@ class RunResult:
     further: tuple[DeviceResult, ...] = ()
     quantization: Quantization | None = None
     noisiest_layers: tuple[str, ...] = ()
+    resources: tuple[ResourceResult, ...] = ()
 
     @property
     def winner(self) -> ResultRow:
@@ -414,10 +468,22 @@ class RunResult:
     def outcome(self) -> Outcome:
         """Whether the winner is as fast as asked: known only where its interval is on one side of the target.
 
-        On several models of devices, it has to be so on each.
+        On several models of devices, it has to hold on each; and limits of other resources have to be met.
         """
-        found = {self.first_outcome, *(each.outcome(self.winner.name, self.precision) for each in self.further)}
-        return next((outcome for outcome in (Outcome.MISSED, Outcome.UNKNOWN) if outcome in found), Outcome.MET)
+        return _worst([*self._time_outcomes, *self._resource_outcomes])
+
+    @property
+    def limit_outcome(self) -> Outcome:
+        """As `outcome`, but of hard limits only."""
+        return _worst([*(self._time_outcomes if self.hard_limit else ()), *self._resource_outcomes])
+
+    @property
+    def _time_outcomes(self) -> list[Outcome]:
+        return [self.first_outcome, *(each.outcome(self.winner.name, self.precision) for each in self.further)]
+
+    @property
+    def _resource_outcomes(self) -> list[Outcome]:
+        return [each.outcome for each in self.resources if each.objective.limit]
 
     @property
     def first_outcome(self) -> Outcome:
@@ -477,7 +543,7 @@ class RunResult:
     @property
     def meets_limit(self) -> bool:
         """Whether the result is what was asked for: a target that is no limit may be missed."""
-        return self.meets_target or not self.hard_limit
+        return self.limit_outcome is Outcome.MET
 
     def to_json(self) -> dict[str, Any]:
         """The content of `result.json`."""
@@ -499,6 +565,7 @@ class RunResult:
             "further": [each.to_json() for each in self.further],
             "quantization": None if self.quantization is None else self.quantization.to_json(),
             "noisiest_layers": list(self.noisiest_layers),
+            "resources": [each.to_json() for each in self.resources],
             "front": [candidate.to_json() for candidate in self.front],
             "rows": [
                 {
@@ -540,6 +607,7 @@ class RunResult:
             further=tuple(map(DeviceResult.from_json, result.get("further") or ())),
             quantization=None if quantization is None else Quantization.from_json(quantization),
             noisiest_layers=tuple(map(str, result.get("noisiest_layers") or ())),
+            resources=tuple(map(ResourceResult.from_json, result.get("resources") or ())),
         )
 
 
@@ -594,7 +662,16 @@ def _row(row: Mapping[str, Any]) -> ResultRow:
         accuracy_interval={str(name): _interval(bounds, accuracy[name]) for name, bounds in intervals.items()},
         accuracy_vs_winner=_paired_result(row.get("accuracy_vs_winner")),
         quantized_vs_float=_paired_result(row.get("quantized_vs_float", row.get("int8_vs_float"))),
+        resources={
+            str(precision): {str(name): _use(use) for name, use in uses.items()}
+            for precision, uses in (row.get("resources") or {}).items()
+        },
     )
+
+
+def _use(record: Mapping[str, Any]) -> ResourceUse:
+    kind = str(record.get("kind", MEASURED))[:_LONGEST_TEXT]
+    return ResourceUse(optional_number(record["value"], 0), kind, str(record["note"])[:_LONGEST_TEXT])
 
 
 def _interval(bounds: Sequence[object], value: float) -> tuple[float, float]:

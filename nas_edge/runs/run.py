@@ -10,6 +10,7 @@
     tensorboard/         what TensorBoard shows of the search
     stages/              what the stages after the search measured and found, so that it is not done again
     delivered/           other networks of the search, delivered later: run folders, see `stages.choosing`
+    scaled/              its network scaled to several latencies: a folder of run folders, see `scaling.family`
     winner/, compared/   trained weights
     teacher/             those of the network that taught them, see `stages.teaching`
     init/                those that the run started from, see `runs.warm_start`

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import cache
 
-from nas_edge.errors import ConfigError
+from nas_edge.errors import ConfigError, RunError
 from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer, LatencyKind
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource, RewardAt
-from nas_edge.networks.analysis import analyze
+from nas_edge.networks.precisions import Precision
 from nas_edge.quality.source import Quality, QualitySource
+from nas_edge.resources import RESOURCES, Used
 from nas_edge.rewards import Objective, Reward
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture, SearchSpace
@@ -28,7 +29,7 @@ class Evaluator:
         objectives: resources with targets; the reward joins them with quality.
         reward: the form of that.
         pooled: what steadies noisy latencies by those of other candidates; None takes all as they are.
-        bytes_per_value: of activations, which decides the peak memory: 4 of a float32 network, 1 of an int8 one.
+        precision: that is delivered, which decides what a network uses.
     """
 
     def __init__(
@@ -39,11 +40,11 @@ class Evaluator:
         objectives: Sequence[Objective],
         reward: Reward,
         pooled: PooledLatency | None = None,
-        bytes_per_value: int = 4,
+        precision: Precision = "float32",
     ) -> None:
         self.space, self.quality, self.latency = space, quality, latency
         self.objectives, self._reward, self._pooled = tuple(objectives), reward, pooled
-        self._bytes_per_value = bytes_per_value
+        self._precision: Precision = precision
 
     def candidate(self, architecture: Architecture, step: int | None = None) -> Candidate:
         """The design of an architecture, in its canonical form; see `Candidate` for the step."""
@@ -127,9 +128,10 @@ class Evaluator:
         """
         assert candidate.architecture is not None
         if answer is not None:
-            answer = self.latency.confirm(candidate, answer, self._reward_at(lambda: candidate.design, quality.value))
+            reward_at = self._reward_at(lambda: candidate.design, quality.value, answer.further)
+            answer = self.latency.confirm(candidate, answer, reward_at)
         adjusted = None if self._pooled is None else self._pooled.adjust(candidate.architecture, answer)
-        usage = self._usage(candidate.design, answer if adjusted is None else adjusted)
+        usage = self._usage(candidate.design, answer, adjusted)
         reward = None
         if usage is not None and quality.value is not None:
             reward = self._reward(quality.value, usage, self.objectives)
@@ -140,15 +142,17 @@ class Evaluator:
         if self._pooled is not None:
             self._pooled.take(trial.architecture, trial.latency)
         if trial.latency is not None:
-            of_trial = self._reward_at(lambda: self.space.build(trial.architecture), trial.quality)
+            of_trial = self._reward_at(
+                lambda: self.space.build(trial.architecture), trial.quality, trial.latency.further
+            )
             self.latency.take(trial.architecture, trial.latency, of_trial)
 
-    def _reward_at(self, design: Callable[[], Design], quality: float | None) -> RewardAt:
+    def _reward_at(self, design: Callable[[], Design], quality: float | None, further: Mapping[str, float]) -> RewardAt:
         """The reward of a design at any latency; nothing is computed before it is asked for."""
 
         @cache
         def usage() -> Mapping[str, float] | None:
-            return self._usage(design(), LatencyAnswer.estimated(LatencyKind.PREDICTED, 1.0))
+            return self._usage(design(), LatencyAnswer.estimated(LatencyKind.PREDICTED, 1.0, further=further))
 
         def reward_at(latency_ms: float) -> float | None:
             others = None if quality is None else usage()
@@ -159,24 +163,25 @@ class Evaluator:
 
         return reward_at
 
-    def _usage(self, design: Design, answer: LatencyAnswer | AdjustedLatency | None) -> dict[str, float] | None:
+    def _usage(
+        self, design: Design, measured: LatencyAnswer | None, adjusted: AdjustedLatency | None = None
+    ) -> dict[str, float] | None:
         """Value of each resource that is aimed at, or None when one is not known or the candidate failed."""
+        asked = {objective.resource: RESOURCES[objective.resource] for objective in self.objectives}
+        answer = measured if adjusted is None else adjusted
         latency_ms = None if answer is None else answer.latency_ms
-        timed = any(objective.resource == "latency_ms" for objective in self.objectives)
         # Where the reward goes without latency, one that the bench could not find out does not matter.
+        timed = any(resource.with_latency for resource in asked.values())
         if latency_ms is None and (timed or answer is None or answer.verdict in CANDIDATE_FAULTS):
             return None
-        values = {} if latency_ms is None else {"latency_ms": latency_ms}
-        # Analysing a network takes longer than building it, so only where something is asked of it.
-        if design.network is not None and any(objective.resource != "latency_ms" for objective in self.objectives):
-            analysis = analyze(design.network, self._bytes_per_value)
-            values["macs"] = float(analysis.macs)
-            values["parameters"] = float(analysis.parameters)
-            values["peak_memory_bytes"] = float(analysis.peak_memory_bytes)
-        missing = [objective.resource for objective in self.objectives if objective.resource not in values]
-        if missing:
-            raise ConfigError(f"{self.space.name} describes no networks, so there is no {missing[0]} to aim at")
-        return {objective.resource: values[objective.resource] for objective in self.objectives}
+        used = Used(design.network, self._precision, measured, latency_ms)
+        uses = {name: resource.use(used) for name, resource in asked.items()}
+        for name, use in uses.items():
+            if use.value is None and design.network is None and not asked[name].measured:
+                raise ConfigError(f"{self.space.name} describes no networks, so there is no {name} to aim at")
+            if use.value is None:
+                raise RunError(f"{name} of a candidate is {use}", fix="leave it out of the objectives and limits")
+        return {name: use.value for name, use in uses.items() if use.value is not None}
 
 
 def known(answer: LatencyAnswer) -> Future[LatencyAnswer]:

@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 
 from nas_edge.controllers.latency_model import LatencyModel
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
+from nas_edge.latency.source import Candidate
 from nas_edge.search.loop import SearchLoop
 from nas_edge.search.trials import Trial, measured_if_any
 from nas_edge.settings import Settings
@@ -118,6 +119,7 @@ def find_finalists(
         return []
     model, known_ms = LatencyModel(loop.space, timed), dict(timed)
     slowest_ms = target_ms * (1.0 + settings.window) if limit_ms is None else limit_ms
+    simulates = any(one.latency and one.latency.further for one in trials)
 
     def near(architectures: Sequence[Architecture]) -> dict[Architecture, float]:
         """Those whose latency, as measured in the search or else predicted, is near the target."""
@@ -128,10 +130,8 @@ def find_finalists(
 
     def scores(latencies_ms: Mapping[Architecture, float]) -> dict[Architecture, float]:
         """Of architectures with their latencies."""
-        asked = [
-            (loop.evaluator.candidate(architecture), LatencyAnswer.estimated(LatencyKind.PREDICTED, latency_ms))
-            for architecture, latency_ms in latencies_ms.items()
-        ]
+        candidates = [(loop.evaluator.candidate(architecture), ms) for architecture, ms in latencies_ms.items()]
+        asked = [(candidate, _answer(loop, candidate, ms, simulates)) for candidate, ms in candidates]
         qualities = loop.evaluator.quality.evaluate_all([candidate for candidate, _ in asked])
         found = [
             loop.evaluator.assess(candidate, quality, answer, loop.step, loop.step)
@@ -153,6 +153,13 @@ def find_finalists(
         tried.update(dict.fromkeys([architecture for architecture, _ in found] or new))
         scored |= scores(dict(found))
     return _best(scored, settings.measured)
+
+
+def _answer(loop: SearchLoop, candidate: Candidate, predicted_ms: float, simulates: bool) -> LatencyAnswer:
+    """Simulators, which report more than latencies, are asked, since the reward may depend on the rest."""
+    if simulates:
+        return loop.evaluator.latency.submit(candidate).result()
+    return LatencyAnswer.estimated(LatencyKind.PREDICTED, predicted_ms)
 
 
 def _best(scored: Mapping[Architecture, float], count: int) -> list[Architecture]:

@@ -2,6 +2,7 @@
 
     one-shot      one set of shared weights for all architectures, see `one_shot.py`
     multi-trial   each architecture evaluated on its own, see `multi_trial.py`
+    alternating   networks likewise, what is beside them by enumeration, see `alternating.py`
 
 A new method of this package is one file with its settings and a `SearchLoop`, and one line in `METHODS`. Other packages
 add theirs by entry points of the group `nas_edge.search_methods`. `nas_edge.testing.check_search_loop` checks what a
@@ -12,16 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nas_edge.controllers import CONTROLLERS, SearchPlan
 from nas_edge.controllers.base import Controller
+from nas_edge.joint.space import JointSpace
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.source import LatencySource
+from nas_edge.networks.precisions import Precision
 from nas_edge.quality import QUALITY_SOURCES
 from nas_edge.quality.source import QualityContext, QualitySource
 from nas_edge.registry import Entry, Registry
 from nas_edge.rewards import REWARDS, Objective, Reward, Value
+from nas_edge.search.alternating import AlternatingController, AlternatingSearch, AlternatingSettings, Enumerable
 from nas_edge.search.complexity import DecayBySize
 from nas_edge.search.evaluation import Evaluator
 from nas_edge.search.loop import SearchLoop
@@ -46,7 +51,7 @@ class SearchContext:
         seed: of the run; every purpose has its own stream, see `seeds`.
         pooled: what steadies noisy latencies, see `Evaluator`.
         evaluation_batch_size: examples that are scored at once, where the settings leave that open.
-        bytes_per_value: of the networks' activations as they are delivered, see `networks.analysis`.
+        precision: that is delivered.
     """
 
     space: SearchSpace
@@ -57,18 +62,27 @@ class SearchContext:
     seed: int
     pooled: PooledLatency | None = None
     evaluation_batch_size: int = 256
-    bytes_per_value: int = 4
+    precision: Precision = "float32"
 
 
-def make_controller(settings: SearchSettings, context: SearchContext) -> Controller:
-    """The controller that the settings name."""
+def make_controller(
+    settings: SearchSettings, context: SearchContext, space: SearchSpace | None = None, steps: int | None = None
+) -> Controller:
+    """The controller that the settings name.
+
+    Args:
+        settings: of the search.
+        context: of the search.
+        space: where to propose, if not in the context's space.
+        steps: number of steps it is made for, if not those of the search.
+    """
     form, objectives = REWARDS[settings.reward], tuple(context.objectives)
 
     def reward(quality: Value, usage: Mapping[str, Value]) -> Value:
         return form(quality, usage, objectives)
 
-    plan = SearchPlan(settings.steps, settings.delay_steps, settings.samples_per_step, reward)
-    return CONTROLLERS.make(settings.controller, context.space, plan)
+    plan = SearchPlan(steps or settings.steps, settings.delay_steps, settings.samples_per_step, reward)
+    return CONTROLLERS.make(settings.controller, space or context.space, plan)
 
 
 def _evaluator(quality: QualitySource, reward: Reward, context: SearchContext) -> Evaluator:
@@ -79,7 +93,7 @@ def _evaluator(quality: QualitySource, reward: Reward, context: SearchContext) -
         context.objectives,
         reward,
         context.pooled,
-        context.bytes_per_value,
+        context.precision,
     )
 
 
@@ -136,14 +150,32 @@ def _one_shot(settings: OneShotSettings, context: SearchContext) -> SearchLoop:
     return OneShotSearch(make_controller(settings, context), evaluator, shared, train, validation, rng, settings, decay)
 
 
-def _multi_trial(settings: MultiTrialSettings, context: SearchContext) -> SearchLoop:
+def _evaluator_of_trials(settings: MultiTrialSettings, context: SearchContext) -> Evaluator:
     at_once = settings.evaluation_batch_size or context.evaluation_batch_size
     parts = QualityContext(context.space, context.task, context.data, context.seed, at_once)
-    quality = QUALITY_SOURCES.make(settings.quality, parts)
-    reward = REWARDS[settings.reward]
-    evaluator = _evaluator(quality, reward, context)
+    return _evaluator(QUALITY_SOURCES.make(settings.quality, parts), REWARDS[settings.reward], context)
+
+
+def _multi_trial(settings: MultiTrialSettings, context: SearchContext) -> SearchLoop:
+    evaluator = _evaluator_of_trials(settings, context)
     rng = generator(context.seed, "controller")
     return MultiTrialSearch(make_controller(settings, context), evaluator, rng, settings)
+
+
+def _alternating(settings: AlternatingSettings, context: SearchContext) -> SearchLoop:
+    from nas_edge.errors import ConfigError
+
+    space = context.space
+    if not isinstance(space, JointSpace) or not isinstance(space, Enumerable):
+        raise ConfigError(
+            f"an alternating search enumerates the choices beside a network, which {space.name} does not support",
+            fix="use --method multi-trial, or --joint accelerator",
+        )
+    of_round = -(-settings.steps // settings.rounds)
+    make = partial(make_controller, settings, context, space.networks, of_round)
+    controller = AlternatingController(space, make, space.first_beside)
+    evaluator = _evaluator_of_trials(settings, context)
+    return AlternatingSearch(controller, evaluator, generator(context.seed, "controller"), settings)
 
 
 METHODS: Registry[SearchLoop] = Registry(
@@ -153,6 +185,9 @@ METHODS: Registry[SearchLoop] = Registry(
     {
         "one-shot": Entry(OneShotSettings, _one_shot, "one set of shared weights for all architectures"),
         "multi-trial": Entry(MultiTrialSettings, _multi_trial, "each architecture evaluated on its own"),
+        "alternating": Entry(
+            AlternatingSettings, _alternating, "networks by trials, what is beside them by enumeration"
+        ),
     },
     made=SearchLoop,
 )

@@ -1,7 +1,7 @@
 """Multi-trial search: every architecture is evaluated on its own.
 
 One step proposes architectures, asks for their latencies and their qualities (a short training each, or a look-up in a
-table), joins both in rewards, and updates the controller. An architecture that comes up again is not evaluated again.
+table), joins both in rewards, and updates the controller. A network that comes up again is not scored again.
 
 Sources: MnasNet, arXiv:1807.11626 (each sample trained for five epochs); the random and evolutionary baselines of
 NAS-Bench-101, arXiv:1902.09635.
@@ -96,11 +96,12 @@ class MultiTrialSearch(SearchLoop):
         """See `SearchLoop`: a quality is found out once."""
         for trial in trials:
             if trial.quality is not None:
-                self._qualities[trial.architecture] = Quality(trial.quality)
+                self._qualities[self.space.of_network(trial.architecture)] = Quality(trial.quality)
 
     def _quality(self, candidate: Candidate) -> Quality:
         assert candidate.architecture is not None
-        known = self._qualities.get(candidate.architecture)
+        network = self.space.of_network(candidate.architecture)
+        known = self._qualities.get(network)
         if known is None:
-            known = self._qualities[candidate.architecture] = self.evaluator.quality.evaluate(candidate)
+            known = self._qualities[network] = self.evaluator.quality.evaluate(candidate)
         return known

@@ -15,6 +15,9 @@ standard error of u / 1.96, differ by sqrt(2) of it. Quiet latencies are not nor
 visits of which 40% to 90% are quiet, a second measurement of as many visits had its interval below the limit in 65% to
 99% of the cases, and in half of them where the first interval just met it. What is known exactly, such as a look-up in
 a table, needs no room.
+
+Limits of other resources (`target.limits`) apply likewise, without head-room; until all limits are met, the walk goes
+on from the architecture that exceeds its most exceeded limit least.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from nas_edge.controllers.base import Controller
 from nas_edge.errors import InfeasibleError, NasEdgeError, UnreliableLatencyError
 from nas_edge.formatting import ms_text
 from nas_edge.latency.retry import BENCH_FAULTS
+from nas_edge.resources import RESOURCES
+from nas_edge.rewards import Objective
 from nas_edge.search.trials import Trial, late_trials, measured_if_any
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 
@@ -54,6 +59,45 @@ class Selection:
         return self.ranked[0]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the winner may not exceed.
+
+    Attributes:
+        latency_ms: None for no limit.
+        margin: see `select`.
+        resources: limits of other resources.
+    """
+
+    latency_ms: float | None
+    margin: float | None = None
+    resources: Sequence[Objective] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return self.latency_ms is not None or bool(self.resources)
+
+    def fast_enough(self, trial: Trial) -> bool:
+        """Whether a trial meets the limit of the latency with its head-room."""
+        if self.latency_ms is None:
+            return True
+        required = required_ms(trial, self.margin)
+        return required is not None and required <= self.latency_ms
+
+    def meets(self, trial: Trial) -> bool:
+        """Whether a trial with a quality meets all."""
+        return self.fast_enough(trial) and all(limit.allows(trial.usage) for limit in self.resources)
+
+    def excess(self, trial: Trial) -> float:
+        """The largest ratio of a trial's use to its limit; without any limit, the latency. Infinite if not known."""
+        timed_ms = math.inf if trial.latency_ms is None else trial.latency_ms
+        shares = [timed_ms / self.latency_ms] if self.latency_ms is not None else []
+        usage = trial.usage or {}
+        shares += [usage.get(limit.resource, math.inf) / limit.target for limit in self.resources]
+        return max(shares, default=timed_ms)
+
+
 def select(
     space: SearchSpace,
     controller: Controller,
@@ -65,6 +109,7 @@ def select(
     rounds: int = 6,
     quality_drifts: bool = True,
     finalists: Sequence[Architecture] = (),
+    resources: Sequence[Objective] = (),
 ) -> Selection:
     """Finds the best architecture that meets the limit.
 
@@ -80,26 +125,28 @@ def select(
         rounds: how often the walk moves on to the fastest architecture found, when none meets the limit.
         quality_drifts: see `SearchSettings`.
         finalists: see `search.finalists`; evaluated, too.
+        resources: limits of other resources than latency, by `Trial.usage`.
 
     Raises:
         InfeasibleError: when none meets the limit; it names the fastest. UnreliableLatencyError: when none was timed.
     """
+    limits = Limits(target_ms, margin, resources)
     evaluated: dict[Architecture, Trial] = {}
     measure = partial(_measure, space, evaluate, evaluated)
     most_likely = space.canonical(controller.most_likely())
     measure([most_likely, *finalists])
-    if target_ms is None:
+    if not limits.any:
         ranked = _by_reward(evaluated.values()) or (evaluated[most_likely],)
         return Selection(ranked, tuple(evaluated.values()))
 
     probabilities = controller.probabilities()
     measure(nearest(space, most_likely, probabilities, neighbours))
-    measure(_best_of(earlier, target_ms, margin, neighbours // 2, quality_drifts))
+    measure(_best_of(earlier, limits, neighbours // 2, quality_drifts))
     measured: set[Architecture] = {most_likely}
     for _ in range(rounds):
-        if ranked := _within(evaluated.values(), target_ms, margin):
+        if ranked := _within(evaluated.values(), limits):
             return Selection(ranked, tuple(evaluated.values()))
-        centre = _fastest([trial for trial in evaluated.values() if trial.architecture not in measured])
+        centre = _nearest_to([trial for trial in evaluated.values() if trial.architecture not in measured], limits)
         if centre is None:
             break
         measured.add(centre.architecture)
@@ -107,9 +154,9 @@ def select(
 
     # The walk found nothing; what is small in every decision is the last thing worth asking.
     measure([smallest(space)])
-    if ranked := _within(evaluated.values(), target_ms, margin):
+    if ranked := _within(evaluated.values(), limits):
         return Selection(ranked, tuple(evaluated.values()))
-    raise _infeasible(tuple(evaluated.values()), earlier, target_ms, margin)
+    raise _infeasible(tuple(evaluated.values()), earlier, limits)
 
 
 def _measure(
@@ -150,11 +197,14 @@ def predicted_limit_ms(trials: Sequence[Trial], target_ms: float, margin: float 
     return target_ms / median(shares) if shares else target_ms
 
 
-def _infeasible(
-    evaluated: Sequence[Trial], earlier: Sequence[Trial], target_ms: float, margin: float | None
-) -> NasEdgeError:
-    """What to raise when no architecture of those evaluated meets the limit."""
-    fastest = _fastest([*evaluated, *earlier])
+def _infeasible(evaluated: Sequence[Trial], earlier: Sequence[Trial], limits: Limits) -> NasEdgeError:
+    """What to raise when no architecture of those evaluated meets the limits."""
+    known = [*evaluated, *earlier]
+    target_ms = math.inf if limits.latency_ms is None else limits.latency_ms
+    fastest, margin = _fastest(known), limits.margin
+    nearest_one = _nearest_to(known, limits) if limits.resources else None
+    if nearest_one is not None and any(map(limits.fast_enough, known)):
+        return _too_large(nearest_one, limits)
     # One that did in the search says that here it could not be timed, rather than that all are too slow.
     if fastest is None or (required_ms(fastest, margin) or 0.0) <= target_ms:
         answers = [trial.latency for trial in (evaluated or earlier) if trial.latency is not None]
@@ -171,6 +221,22 @@ def _infeasible(
         f"no architecture meets {ms_text(target_ms)} ms{head_room}; the fastest measured takes "
         f"{ms_text(fastest_ms)} ms: {fastest.architecture}. Start a new run with --target-ms "
         f"{ms_text(1.05 * required)} or more, or with a smaller space"
+    )
+
+
+def _too_large(nearest_one: Trial, limits: Limits) -> InfeasibleError:
+    """What to raise when the latency alone could be met."""
+    usage = nearest_one.usage or {}
+    beyond = [
+        f"{limit.resource} {RESOURCES[limit.resource].text(usage[limit.resource])} (at most {limit.target:g})"
+        for limit in limits.resources
+        if limit.resource in usage and not limit.allows(usage)
+    ]
+    latency = "" if limits.latency_ms is None else f"{ms_text(limits.latency_ms)} ms and "
+    return InfeasibleError(
+        f"no architecture that was evaluated meets {latency}the limits of other resources; the closest has "
+        f"{', '.join(beyond) or 'a higher latency'}: {nearest_one.architecture}. Start a new run with higher limits "
+        "(--at-most), or with a smaller space"
     )
 
 
@@ -219,25 +285,33 @@ def _by_reward(trials: Iterable[Trial]) -> tuple[Trial, ...]:
     return tuple(sorted(rewarded, key=lambda trial: -(trial.reward or 0.0)))
 
 
-def _within(trials: Iterable[Trial], target_ms: float, margin: float | None) -> tuple[Trial, ...]:
-    """The trials that meet the limit, the most accurate first; the faster of two equals."""
-    meeting = _meeting(trials, target_ms, margin)
+def _within(trials: Iterable[Trial], limits: Limits) -> tuple[Trial, ...]:
+    """The trials that meet the limits, the most accurate first; the faster of two equals.
+
+    Where latency has no limit, it counts by the reward.
+    """
+    meeting = _meeting(trials, limits)
+    if limits.latency_ms is None:
+        return _by_reward(meeting)
     return tuple(sorted(meeting, key=lambda t: (-(t.quality or 0.0), t.latency_ms or 0.0)))
 
 
-def _meeting(trials: Iterable[Trial], target_ms: float, margin: float | None) -> list[Trial]:
-    """Those with a quality that meet the limit with their head-room."""
-    required = [(trial, required_ms(trial, margin)) for trial in trials if trial.quality is not None]
-    return [trial for trial, at_least in required if at_least is not None and at_least <= target_ms]
+def _meeting(trials: Iterable[Trial], limits: Limits) -> list[Trial]:
+    """Those with a quality that meet the limits."""
+    return [trial for trial in trials if trial.quality is not None and limits.meets(trial)]
 
 
-def _best_of(
-    trials: Iterable[Trial], target_ms: float, margin: float | None, count: int, quality_drifts: bool
-) -> list[Architecture]:
-    """The architectures that did best under the limit, among trials whose qualities may be compared."""
-    meeting = _meeting(trials, target_ms, margin)
-    late = sorted(late_trials(meeting, quality_drifts), key=lambda t: (-(t.quality or 0.0), t.latency_ms or 0.0))
-    return list(dict.fromkeys(t.architecture for t in late))[:count]
+def _best_of(trials: Iterable[Trial], limits: Limits, count: int, quality_drifts: bool) -> list[Architecture]:
+    """The architectures that did best within the limits, among trials whose qualities may be compared."""
+    late = late_trials(_meeting(trials, limits), quality_drifts)
+    best = sorted(late, key=lambda t: (-(t.quality or 0.0), t.latency_ms or 0.0))
+    return list(dict.fromkeys(t.architecture for t in best))[:count]
+
+
+def _nearest_to(trials: Iterable[Trial], limits: Limits) -> Trial | None:
+    """The trial that exceeds the limits least."""
+    known = [trial for trial in trials if limits.excess(trial) < math.inf]
+    return min(known, key=limits.excess, default=None)
 
 
 def _fastest(trials: Iterable[Trial]) -> Trial | None:

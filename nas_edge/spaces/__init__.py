@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from nas_edge.errors import SpaceError
 from nas_edge.registry import Entry, Registry
-from nas_edge.spaces import mobilenet_v3_like, proxylessnas, table
+from nas_edge.spaces import mnas, mobilenet_v3_like, proxylessnas, scaled, table
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.settings import NetworkSpaceSettings, SpaceSettings
 
@@ -28,6 +28,11 @@ def network_space(make: MakeSpace, settings: type[NetworkSpaceSettings] = Networ
     )
 
 
+def _scaled(chosen: scaled.ScaledSettings, classes: int, channels: int) -> NetworkSpace:
+    of = SPACES.settings({**chosen.of, "input_size": chosen.input_size})
+    return scaled.scaled_space(chosen, SPACES.make(of, classes, channels))
+
+
 SPACES: Registry[SearchSpace] = Registry(
     "name",
     "space",
@@ -38,6 +43,8 @@ SPACES: Registry[SearchSpace] = Registry(
         "mobilenet-v3-like": network_space(
             mobilenet_v3_like.mobilenet_v3_like, mobilenet_v3_like.MobileNetV3LikeSettings
         ),
+        "mnas": Entry(mnas.MnasSettings, mnas.mnas_space),
+        "scaled": Entry(scaled.ScaledSettings, _scaled),
         "table": Entry(table.TableSpaceSettings, table.table_space),
     },
     error=SpaceError,
@@ -47,8 +54,13 @@ SPACES: Registry[SearchSpace] = Registry(
 
 
 def network_space_names() -> list[str]:
-    """The built-in spaces of networks."""
-    return [name for name, entry in SPACES.entries.items() if issubclass(entry.settings, NetworkSpaceSettings)]
+    """The built-in spaces of networks that their name alone makes."""
+    return [
+        name
+        for name, entry in SPACES.entries.items()
+        if issubclass(entry.settings, NetworkSpaceSettings)
+        and not any(field.is_required() for key, field in entry.settings.model_fields.items() if key != SPACES.key)
+    ]
 
 
 def find_space(name: str) -> MakeSpace:

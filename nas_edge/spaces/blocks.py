@@ -13,6 +13,9 @@ from nas_edge.networks import layers as L
 from nas_edge.networks.layers import sequential
 from nas_edge.spaces.decisions import Decision, Kind
 
+# What a gate squeezes its channels to, unless something else is said.
+A_QUARTER = L.Scaled(0.25, "divisible")
+
 
 class Decisions:
     """Collects decisions in the order they are asked for and hands out the `OneOf` that stands for each."""
@@ -46,28 +49,36 @@ def widths(base: int, multipliers: Sequence[float], width_multiplier: float) -> 
     return sorted({L.nearest_multiple(width * width_multiplier) for width in offered})
 
 
+def activation(name: L.ActivationName) -> L.Layer:
+    """An activation; `swish`, `x * sigmoid(x)`, is two operators in a TFLite file, and so in a template."""
+    return L.Gate(L.Activation("sigmoid")) if name == "swish" else L.Activation(name)
+
+
 def conv_norm(
-    filters: L.Width, activation: L.ActivationName | None, kernel_size: int = 1, strides: int = 1
+    filters: L.Width, function: L.ActivationName | None, kernel_size: int = 1, strides: int = 1
 ) -> L.Sequential:
     """Convolution, batch norm and, unless None, activation."""
     parts: dict[str, L.Layer] = {"conv": L.Conv2D(filters, kernel_size, strides), "norm": L.BatchNorm()}
-    if activation:
-        parts["act"] = L.Activation(activation)
+    if function:
+        parts["act"] = activation(function)
     return L.Sequential(tuple(parts.items()))
 
 
-def depthwise_norm(kernel_size: int, activation: L.ActivationName, strides: int) -> L.Sequential:
+def depthwise_norm(kernel_size: int, function: L.ActivationName, strides: int) -> L.Sequential:
     """Depthwise convolution, batch norm, activation."""
-    return sequential(conv=L.DepthwiseConv2D(kernel_size, strides), norm=L.BatchNorm(), act=L.Activation(activation))
+    return sequential(conv=L.DepthwiseConv2D(kernel_size, strides), norm=L.BatchNorm(), act=activation(function))
 
 
-def squeeze_excite() -> L.Gate:
-    """Squeeze to a quarter, excite, gate with a plain sigmoid (as the TuNAS code does)."""
+def squeeze_excite(
+    squeezed: L.Width = A_QUARTER,
+    function: L.ActivationName = "relu",
+) -> L.Gate:
+    """Squeeze, by default to a quarter, excite, gate with a plain sigmoid (as the TuNAS code does)."""
     return L.Gate(
         sequential(
             pool=L.GlobalAveragePool(),
-            reduce=L.Conv2D(L.Scaled(0.25, "divisible"), use_bias=True),
-            reduce_act=L.Activation("relu"),
+            reduce=L.Conv2D(squeezed, use_bias=True),
+            reduce_act=activation(function),
             expand=L.Conv2D(L.GateChannels(), use_bias=True),
             expand_act=L.Activation("sigmoid"),
         )
@@ -78,11 +89,11 @@ def bottleneck(
     filters: L.Width,
     expansion: L.Width,
     depthwise: L.Layer,
-    activation: L.ActivationName,
+    function: L.ActivationName,
     gate: L.Layer | None = None,
 ) -> L.Sequential:
     """The inverted bottleneck: expand, depthwise, optional gate, project without activation."""
-    parts: dict[str, L.Layer] = {"expand": conv_norm(expansion, activation), "depthwise": depthwise}
+    parts: dict[str, L.Layer] = {"expand": conv_norm(expansion, function), "depthwise": depthwise}
     if gate is not None:
         parts["se"] = gate
     parts["project"] = conv_norm(filters, None)

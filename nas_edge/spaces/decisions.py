@@ -12,7 +12,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -24,6 +24,7 @@ from nas_edge.spaces.design import Design
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import Self
 
 Kind: TypeAlias = str
 
@@ -35,16 +36,19 @@ class Decision:
     Attributes:
         path: unique name, for example `block2.layer1.kernel`.
         choices: what may be chosen: numbers for `filters`, labels for `op`.
-        kind: `filters` for widths and expansion ratios, `op` for a choice between layers, or another; a search method
-            may treat kinds differently, see `search.warmup`.
+        kind: `filters` for widths and expansion ratios, `op` for a choice between layers, `index` and `skip` for
+            connections from earlier blocks (`controllers/recurrent.py`), or another; a search method may treat kinds
+            differently, see `search.warmup`.
         guards: the decision matters when, for any of these conjunctions, each named decision chose that index; an
             empty conjunction means always.
+        start: index of the choice that a policy begins at, where one is known to be good; None where none is.
     """
 
     path: str
     choices: tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
     kind: Kind
     guards: tuple[Guard, ...] = ((),)
+    start: int | None = None
 
     @property
     def largest(self) -> int:
@@ -154,6 +158,10 @@ class SearchSpace(ABC):
         active = self.active(architecture)
         return Architecture(tuple(c if on else 0 for c, on in zip(architecture.choices, active, strict=True)))
 
+    def of_network(self, architecture: Architecture) -> Architecture:
+        """The same for all architectures that have their network in common, and with it their quality."""
+        return architecture
+
     def sample(self, rng: np.random.Generator) -> Architecture:
         """An architecture drawn uniformly per decision."""
         return Architecture(tuple(int(rng.integers(len(d.choices))) for d in self.decisions))
@@ -181,10 +189,11 @@ class SearchSpace(ABC):
         """
         children: dict[tuple[str, int] | None, list[Decision]] = {}
         for decision in self.decisions:
-            if len({guard[-1:] for guard in decision.guards}) > 1:
+            above = {guard[-1] if guard else None for guard in decision.guards}
+            if len({parent and parent[0] for parent in above}) > 1:
                 raise SpaceError(f"{self.name}: {decision.path} has several parents; distinct_size is not defined")
-            parent = decision.guards[0][-1] if decision.guards[0] else None
-            children.setdefault(parent, []).append(decision)
+            for parent in above:  # one decision, of which several choices may lead here
+                children.setdefault(parent, []).append(decision)
 
         def count(decision: Decision) -> int:
             return sum(
@@ -228,14 +237,18 @@ class NetworkSpace(SearchSpace):
         """Of every network of the space, without the batch."""
         return self.decode(Architecture((0,) * len(self.decisions))).output_shape
 
-    def with_template(self, template: L.Layer) -> NetworkSpace:
-        """The same space, its networks of another template with the same decisions.
+    def with_template(self, template: L.Layer, decisions: Sequence[Decision] | None = None) -> Self:
+        """The same space, its networks of another template.
+
+        Args:
+            template: see `NetworkSpace`.
+            decisions: likewise, with the paths that they have; None for those that there are.
 
         Raises:
             SpaceError: when decisions and template do not match.
         """
         other = copy.copy(self)
-        other.decisions = _with_guards(template, self.decisions)
+        other.decisions = _with_guards(template, self.decisions if decisions is None else decisions)
         other.template = template
         for cached in ("index", "output_shape"):
             other.__dict__.pop(cached, None)
@@ -268,7 +281,7 @@ def _with_guards(template: L.Layer, decisions: Sequence[Decision]) -> tuple[Deci
         if decision.path not in guards and len(decision.choices) > 1:
             raise SpaceError(f"decision {decision.path!r} does not occur in the template")
     sizes = {decision.path: len(decision.choices) for decision in decisions}
-    return tuple(Decision(d.path, d.choices, d.kind, _weakest(guards.get(d.path, [()]), sizes)) for d in decisions)
+    return tuple(replace(d, guards=_weakest(guards.get(d.path, [()]), sizes)) for d in decisions)
 
 
 def _weakest(guards: list[Guard], sizes: Mapping[str, int]) -> tuple[Guard, ...]:

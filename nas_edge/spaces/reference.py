@@ -6,21 +6,26 @@ in `published.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from nas_edge.errors import SpaceError
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import NetworkSpec
 from nas_edge.networks.layers import sequential
 from nas_edge.networks.template import decode
-from nas_edge.spaces import blocks
+from nas_edge.spaces import block_strings, blocks
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
 from nas_edge.spaces.proxylessnas import KERNELS, STRIDES
 from nas_edge.spaces.published import (
+    BLOCK_STRING_STYLE,
+    GATED_STYLE,
     MOBILENET_V2_STYLE,
     MOBILENET_V3_STYLE,
     REFERENCE_NETWORKS,
     STAGED_STYLE,
+    BlockStringStyle,
+    GatedBlock,
     MobileNetV2Style,
     MobileNetV3Style,
     Stage,
@@ -89,6 +94,8 @@ def _block(stage: Stage, first: bool, activation: L.ActivationName, scale: Calla
     depthwise = blocks.depthwise_norm(stage.kernel, activation, strides)
     if stage.block == "separable":
         return sequential(depthwise=depthwise, project=blocks.conv_norm(width, activation))
+    if stage.block == "inverted" and stage.ratio == 1:
+        return blocks.separable(width, depthwise)
     expanded: L.Width = L.Scaled(stage.ratio)
     if first and stage.expanded is not None:
         expanded = scale(stage.expanded)
@@ -97,6 +104,38 @@ def _block(stage: Stage, first: bool, activation: L.ActivationName, scale: Calla
     return sequential(
         expand=blocks.conv_norm(expanded, activation, stage.kernel, strides), project=blocks.conv_norm(width, None)
     )
+
+
+def _of_block_strings(model: BlockStringStyle, scale: Callable[[int], int], classes: int) -> L.Sequential:
+    network = block_strings.parse_all(model.blocks)
+    return block_strings.template(network, classes, model.dropout, scale, model.stem_width)
+
+
+def _gated(model: Sequence[GatedBlock], scale: Callable[[int], int], classes: int) -> L.Sequential:
+    parts: dict[str, L.Layer] = {"stem": blocks.conv_norm(scale(32), "relu", 3, 2)}
+    for number, block in enumerate(model, start=1):
+        expanded, function = scale(block.expanded), block.activation
+        kernel, strides = {"inverted": (1, 1), "fused": (block.kernel, block.strides), "unfolded": (2, 2)}[block.block]
+        layers: dict[str, L.Layer] = {"expand": blocks.conv_norm(expanded, function, kernel, strides)}
+        if block.block != "fused":
+            layers["depthwise"] = blocks.depthwise_norm(block.kernel, function, block.strides)
+        layers["se"] = blocks.squeeze_excite(scale(block.squeezed), function)
+        layers["project"] = blocks.conv_norm(scale(block.width), None)
+        body = L.Sequential(tuple(layers.items()))
+        parts[f"layer{number}"] = L.Residual(body) if block.residual else body
+    parts["head"] = blocks.conv_norm(scale(1280), "relu")
+    parts["pool"] = L.GlobalAveragePool()
+    return L.Sequential(tuple((parts | blocks.classifier(classes, 0.2)).items()))
+
+
+# Networks by name, and the function that builds one from its description, the scaling of widths, and the classes.
+_STYLES: tuple[tuple[Mapping[str, Any], Callable[[Any, Callable[[int], int], int], L.Sequential]], ...] = (
+    (MOBILENET_V2_STYLE, _mobilenet_v2_style),
+    (MOBILENET_V3_STYLE, _mobilenet_v3_style),
+    (STAGED_STYLE, _staged),
+    (BLOCK_STRING_STYLE, _of_block_strings),
+    (GATED_STYLE, _gated),
+)
 
 
 def reference_network(
@@ -116,15 +155,11 @@ def reference_network(
     def scale(width: int) -> int:
         return width if width_multiplier == 1 else L.nearest_multiple(width * width_multiplier)
 
-    if name in MOBILENET_V2_STYLE:
-        template = _mobilenet_v2_style(MOBILENET_V2_STYLE[name], scale, classes)
-    elif name in MOBILENET_V3_STYLE:
-        template = _mobilenet_v3_style(MOBILENET_V3_STYLE[name], scale, classes)
-    elif name in STAGED_STYLE:
-        template = _staged(STAGED_STYLE[name], scale, classes)
-    else:
-        raise SpaceError(f"unknown reference network {name!r}", expected=f"one of {', '.join(REFERENCE_NETWORKS)}")
-    return decode(change(template), (input_size, input_size, channels), {})
+    for style, build in _STYLES:
+        if name in style:
+            template = build(style[name], scale, classes)
+            return decode(change(template), (input_size, input_size, channels), {})
+    raise SpaceError(f"unknown reference network {name!r}", expected=f"one of {', '.join(REFERENCE_NETWORKS)}")
 
 
 def point(space: NetworkSpace, name: str) -> Architecture:

@@ -26,7 +26,6 @@ from nas_edge.runs.result import RunResult
 from nas_edge.runs.run import Run, RunFolderError, differing_settings
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.decisions import Architecture, SearchSpace
-from nas_edge.spaces.design import Design
 from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import RunContext
 from nas_edge.stages.delivering import deliver
@@ -136,10 +135,19 @@ def _settings(choice: Choice, target_ms: float | None, change: Callable[[RunConf
     if not config.device.targets:
         flags["target.latency_ms"] = aimed_ms
     config = load_config(flags=flags, base=config)
-    if fixed := [path for path in differing_settings(base, config) if not path.startswith(_MAY_DIFFER)]:
+    check_delivery(base, config)
+    return config
+
+
+def check_delivery(searched: RunConfig, config: RunConfig) -> None:
+    """Refuses settings of a delivery that cannot differ from those of the search.
+
+    Raises:
+        ConfigError: when there are some.
+    """
+    if fixed := [path for path in differing_settings(searched, config) if not path.startswith(_MAY_DIFFER)]:
         may = ", ".join(f"{prefix}*" if prefix.endswith(".") else prefix for prefix in _MAY_DIFFER)
         raise ConfigError(f"{', '.join(fixed[:5])} cannot differ from the search; what may: {may}")
-    return config
 
 
 def deliver_choice(context: RunContext, choice: Choice) -> RunResult:
@@ -156,7 +164,7 @@ def deliver_choice(context: RunContext, choice: Choice) -> RunResult:
     design = context.space.build(choice.architecture)
     network, latency = design.needed_network(), None
     if not context.bench.measures_candidates:
-        latency = context.bench.latency_source.submit(Candidate(Design(network), choice.architecture)).result()
+        latency = context.bench.latency_source.submit(Candidate(design, choice.architecture)).result()
     trial = Trial(0, 0, choice.architecture, choice.quality, latency, None, None)
     # What was trained before an interruption needs no weights to start from.
     starts = context.config.export.weights == "shared" and not context.run.path("winner/weights.npz").exists()

@@ -15,6 +15,7 @@ from nas_edge.config import RunConfig
 from nas_edge.errors import ConfigError
 from nas_edge.hardware import HARDWARE
 from nas_edge.hardware.lint import fit_template, space_for
+from nas_edge.joint import joint_space
 from nas_edge.latency import LatencyContext, open_latency_source
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.latency.cache import MeasuringKey
@@ -22,7 +23,7 @@ from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.several import Part, SeveralSources
 from nas_edge.latency.source import LatencySource
 from nas_edge.networks.graph import NetworkSpec
-from nas_edge.networks.precisions import PRECISIONS
+from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.progress import Reporter
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.result import LatencyEstimate
@@ -31,7 +32,9 @@ from nas_edge.runs.targets import TargetGroup
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
 from nas_edge.spaces.decisions import SearchSpace
+from nas_edge.spaces.design import Design
 from nas_edge.spaces.reference import reference_network
+from nas_edge.stages.deployed import deployed
 from nas_edge.tasks import TASKS
 from nas_edge.tasks.base import NetworkTask, Task, TaskData, head_of, with_head
 
@@ -205,7 +208,8 @@ def load_data(config: RunConfig, task: Task, reporter: Reporter) -> TaskData | N
 def make_space(
     config: RunConfig, task: Task, data: TaskData | None, say: Callable[[str], object] = lambda line: None
 ) -> SearchSpace:
-    """The search space, with the data's outputs and channels, and without what `export.hardware` cannot run.
+    """The search space, with the data's outputs and channels, without what `export.hardware` cannot run, and with what
+    is searched jointly.
 
     Args:
         config: of the run.
@@ -216,7 +220,7 @@ def make_space(
     Raises:
         SpaceError, ConfigError: when it cannot be made, or what remains of it cannot run on the hardware.
     """
-    return space_of(config, task.outputs(data), 3 if data is None else data.preprocessing.channels, say)
+    return space_of(config, task.outputs(data), 3 if data is None else data.preprocessing.shape[-1], say)
 
 
 def space_of(
@@ -230,7 +234,7 @@ def space_of(
     fitted, changes = space_for(space, hardware, precision)
     if changes:
         say(f"{space.name} for {config.export.hardware or precision}: {', '.join(changes)}")
-    return fitted
+    return joint_space(config.joint, fitted)
 
 
 def published_network(config: RunConfig, task: Task, data: TaskData | None) -> NetworkSpec | None:
@@ -241,13 +245,13 @@ def published_network(config: RunConfig, task: Task, data: TaskData | None) -> N
     settings = config.reference
     if settings is None or data is None:
         return None
-    with_task = head_of(task, (settings.input_size, settings.input_size, data.preprocessing.channels))
+    with_task = head_of(task, (settings.input_size, settings.input_size, data.preprocessing.shape[-1]))
     return reference_network(
         settings.reference_name,
         settings.input_size,
         settings.width_multiplier,
         task.outputs(data),
-        data.preprocessing.channels,
+        data.preprocessing.shape[-1],
         lambda template: fit_template(with_task(template), config.export.profile),
     )
 
@@ -291,13 +295,25 @@ def open_devices(
 def _source_of(
     config: RunConfig, agents: Sequence[DeviceAgent], reference: NetworkSpec | None, inputs: NDArray[Any] | None
 ) -> DeviceSource:
-    settings = config.device
-    cores = None if settings.cores is None else parse_cores(settings.cores)
-    spec = config.measure.spec(settings).replace(cores=cores_for(agents[0], cores, settings.threads))
+    spec = config.measure.spec(config.device).replace(cores=_cores_of(config, agents[0]))
     if inputs is not None:
         digests = {agent.take_examples(inputs) for agent in agents}
         spec = spec.replace(inputs="" if "" in digests else digests.pop())
-    return DeviceSource(agents, config.export.precision, spec, reference=reference)
+
+    def measuring(design: Design) -> tuple[Precision, BenchmarkSpec]:
+        changed = deployed(config, design)
+        if changed is config:
+            return config.export.precision, spec
+        own = changed.measure.spec(changed.device).replace(cores=_cores_of(changed, agents[0]), inputs=spec.inputs)
+        return changed.export.precision, own
+
+    return DeviceSource(agents, config.export.precision, spec, reference=reference, measuring=measuring)
+
+
+def _cores_of(config: RunConfig, agent: DeviceAgent) -> tuple[int, ...] | None:
+    settings = config.device
+    cores = None if settings.cores is None else parse_cores(settings.cores)
+    return cores_for(agent, cores, settings.threads)
 
 
 def open_device_models(
@@ -353,8 +369,10 @@ def open_parts(config: RunConfig, target_ms: float, inputs: NDArray[Any] | None 
 
 
 def final_spec(config: RunConfig, device: DeviceSource) -> BenchmarkSpec:
-    """How what is delivered is measured: on the cores and inputs that the search measured on."""
-    return config.final_measure.spec(config.device).replace(cores=device.spec.cores, inputs=device.spec.inputs)
+    """How what is delivered is measured: on the cores and inputs that the search measured it on."""
+    return config.final_measure.spec(config.device).replace(
+        cores=_cores_of(config, device.agent), inputs=device.spec.inputs
+    )
 
 
 @contextmanager

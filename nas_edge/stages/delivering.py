@@ -23,18 +23,21 @@ from nas_edge.export.sensitivity import LayerNoise, worst
 from nas_edge.formatting import command, reason
 from nas_edge.hardware.gate import HardwareCheck, require_hardware
 from nas_edge.hardware.npu import compile_for_npus
+from nas_edge.latency.answer import LatencyAnswer
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.networks.precisions import PRECISIONS, Precision
 from nas_edge.networks.tflite_graph import TFLiteGraph
 from nas_edge.networks.tflite_model import tflite_model
 from nas_edge.progress import Reporter
+from nas_edge.resources import RESOURCES, ResourceUse, Used, most_used, other_uses
 from nas_edge.runs.example_scores import ExampleScores, id_of_test_set, write_example_scores
 from nas_edge.runs.result import (
     DeviceResult,
     LatencyEstimate,
     OnDeviceCheck,
     Quantization,
+    ResourceResult,
     ResultRow,
     RunResult,
     with_intervals,
@@ -62,8 +65,8 @@ _ROUNDING_SHARE = 0.05
 # Test images whose noise is told apart by layers.
 EXAMINED_IMAGES = 16
 
-# Test images that go into the bundle with what the models answer.
-GOLDEN_IMAGES = 4
+# Test examples that go into the bundle with what the models answer.
+GOLDEN_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def deliver(
     target_ms: float,
     winner: Trial,
     contenders: Sequence[Contender],
+    estimate: LatencyEstimate | None = None,
 ) -> RunResult:
     """Trains, converts, measures and bundles.
 
@@ -127,6 +131,7 @@ def deliver(
         target_ms: what was asked for.
         winner: of the selection.
         contenders: the winner's network first, then what it is compared with.
+        estimate: what the winner was chosen by; None for what the run's latency source says of it.
 
     Raises:
         TrainingError, ExportError, RunError, DeviceError: see there.
@@ -141,6 +146,7 @@ def deliver(
     for number, part in enumerate(bench.parts[1:], start=2):
         with _measured_once(context, part.source, f"stages/final-{number}.jsonl") as measure:
             further.append((part, measure_models(context.config, part.source, measure, models, context.reporter)))
+    rows = _most_used(rows, [there for _, there in further])
     bundle = run.path("bundle")
     # There is one if the run was stopped before its result was written, and half of one if while it was written.
     for left in (bundle, *run.folder.glob(".bundle.*")):
@@ -148,7 +154,7 @@ def deliver(
     bundling = Bundling(
         config, task, context.space, data, bench.required_device, target_ms, tuple(further), reporter=context.reporter
     )
-    return bundling.write(bundle, winner.architecture, models, rows, bench.estimate(winner))
+    return bundling.write(bundle, winner.architecture, models, rows, estimate or bench.estimate(winner))
 
 
 def conclude(context: RunContext, target_ms: float, winner: Trial, rival: Trial | None) -> RunResult:
@@ -159,8 +165,11 @@ def conclude(context: RunContext, target_ms: float, winner: Trial, rival: Trial 
     rows = tuple(
         ResultRow(name, str(trial.architecture), trial.quality, {}, {}, trial.latency_ms) for name, trial in found
     )
-    hard = config.target.limit == "hard"
-    return RunResult(target_ms, config.export.precision, hard, rows, None, context.bench.estimate(winner))
+    precision, hard = config.export.precision, config.target.limit == "hard"
+    used = Used(context.space.build(winner.architecture).network, precision, winner.latency, winner.latency_ms)
+    asked = tuple(ResourceResult(one, RESOURCES[one.resource].use(used)) for one in config.target.of_resources)
+    estimate = context.bench.estimate(winner)
+    return RunResult(target_ms, precision, hard, rows, None, estimate, resources=asked)
 
 
 def train_and_convert(context: RunContext, contender: Contender) -> TrainedModel:
@@ -336,8 +345,13 @@ def measure_models(
         measured = measure([(file, whole) for _, _, file in files])
         show(len(files))
     latency: dict[str, dict[str, Measurement]] = {model.contender.name: {} for model in models}
-    for (model, precision, _), found in zip(files, measured, strict=True):
+    resources: dict[str, dict[str, dict[str, ResourceUse]]] = {model.contender.name: {} for model in models}
+    for (model, precision, file), found in zip(files, measured, strict=True):
         latency[model.contender.name][precision] = found
+        # What is computed is so of a file of one precision; of a mixed one, as of the precision that it is mostly in.
+        of_network = precision if precision in PRECISIONS else config.export.precision
+        used = Used(model.contender.network, of_network, LatencyAnswer.measured(found), made=file)
+        resources[model.contender.name][precision] = other_uses(used)
         reporter.say(f"{model.contender.name}, {precision}: {measurement_text(found, ' ms')}")
     return tuple(
         ResultRow(
@@ -347,9 +361,26 @@ def measure_models(
             model.quality,
             latency[model.contender.name],
             accuracy_interval=model.interval,
+            resources=resources[model.contender.name],
         )
         for model in models
     )
+
+
+def _most_used(rows: Sequence[ResultRow], elsewhere: Sequence[Sequence[ResultRow]]) -> tuple[ResultRow, ...]:
+    """Rows with the highest use over all models of devices; not available if it is not on one of them."""
+
+    def joined(row: ResultRow, others: Sequence[ResultRow]) -> ResultRow:
+        resources = {
+            precision: {
+                name: most_used([use, *(other.resources[precision][name] for other in others)])
+                for name, use in uses.items()
+            }
+            for precision, uses in row.resources.items()
+        }
+        return replace(row, resources=resources)
+
+    return tuple(joined(row, others) for row, *others in zip(rows, *elsewhere, strict=True))
 
 
 @dataclass(frozen=True)
@@ -429,7 +460,7 @@ class Bundling:
             section=task.bundle_section(data),
             metric=task.metric,
             preprocessing=data.preprocessing,
-            golden_images=data.dataset.stored(data.split.test[:GOLDEN_IMAGES]),
+            golden_examples=data.dataset.stored(data.split.test[:GOLDEN_EXAMPLES]),
             space=self.space.name,
             architecture=str(architecture),
             decisions=self.space.describe(architecture),
@@ -492,6 +523,11 @@ class Bundling:
             else representative_set(self.data, self.config.export.representative_images, self.config.seed).to_json(),
             "latency_estimate": result.to_json()["latency_estimate"],
             "comparisons": result.comparisons(),
+            "resources": {
+                precision: {name: asdict(use) for name, use in uses.items()}
+                for precision, uses in result.winner.resources.items()
+            },
+            "limits": [each.to_json() for each in result.resources],
             "hardware_check": None if result.hardware_check is None else result.hardware_check.to_json(),
         }
 
@@ -505,6 +541,7 @@ class Bundling:
         """What was found, with what is known of how sure the accuracies are."""
         config, metric, precision = self.config, self.task.metric, self.config.export.precision
         compared = with_paired_tests(rows, precision, metric.paired_test, scores_of(tested, self.data))
+        uses = compared[0].resources.get(precision, {})
         result = RunResult(
             self.target_ms,
             precision,
@@ -517,6 +554,9 @@ class Bundling:
             tested[0].hardware_check,
             quantization=tested[0].quantization,
             noisiest_layers=tuple(map(str, worst(tested[0].sensitivity))),
+            resources=tuple(
+                ResourceResult(one, uses[one.resource]) for one in config.target.of_resources if one.resource in uses
+            ),
         )
         return with_intervals(result, metric)
 

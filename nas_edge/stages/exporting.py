@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from nas_edge.config import RunConfig, load_config
+from nas_edge.config import RunConfig
 from nas_edge.latency.device import DeviceSource
 from nas_edge.networks.graph import NetworkSpec, Weights
 from nas_edge.networks.precisions import PRECISIONS, Precision
@@ -17,6 +17,7 @@ from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.stages.contender import Contender
 from nas_edge.stages.context import open_parts, timing_inputs
 from nas_edge.stages.delivering import Bundling, convert, measure_models
+from nas_edge.stages.deployed import deployed, with_precision
 from nas_edge.stages.fastest_precision import AUTO, TriedPrecision, fastest_precision
 from nas_edge.stages.quantizing import TESTED_AT_ONCE, is_settled, post_training, quantize_once
 from nas_edge.tasks.base import NetworkTask, TaskData
@@ -50,8 +51,9 @@ def export_winner(
         reporter: what the user sees.
         precision: see `pipeline.export`.
     """
+    config = deployed(config, space.build(architecture))
     if precision is not None and precision != AUTO:
-        config = _with_precision(config, precision)
+        config = with_precision(config, precision)
     if not is_settled(run, "winner"):  # nothing was tuned, and a finished run is not written to
         config = _changed(config, quantization="post-training")
     with ExitStack() as stack:
@@ -68,7 +70,7 @@ def export_winner(
         files: dict[Precision, bytes] = {}
         if precision == AUTO:
             tried, files = _precisions(run, config, task, data, network, weights, first.source, reporter)
-            config = _with_precision(config, tried[0].precision)
+            config = with_precision(config, tried[0].precision)
         chosen, how, made = quantize_once(run, config, task, data, network, weights, "winner", kept)
         model = convert(config, task, data, contender, weights, chosen, how, {**files, **made})
         rows, *further = (
@@ -78,16 +80,6 @@ def export_winner(
         elsewhere = tuple(zip(others, further, strict=True))
         bundling = Bundling(config, task, space, data, first.source, first.target_ms, elsewhere, tried, reporter)
         return bundling.write(out, architecture, [model], rows, found.latency_estimate)
-
-
-def _with_precision(config: RunConfig, precision: Precision) -> RunConfig:
-    """Settings that deliver another precision, from weights as trained where those that were tuned are of no use."""
-    given: dict[str, object] = {"export.precision": precision}
-    if PRECISIONS[precision].activations != "int8":
-        given["export.quantization"] = "post-training"
-    if precision != "int8":  # whose noisiest layers stay float
-        given["export.mixed_layers"] = 0
-    return load_config(flags=given, base=config)
 
 
 def _changed(config: RunConfig, **export: object) -> RunConfig:

@@ -9,7 +9,7 @@ from typing import Any
 from device_agents.api import Verdict
 from device_agents.noise import noise_line
 from device_agents.verdicts import FLAGS
-from nas_edge.errors import InfeasibleError, UnreliableLatencyError
+from nas_edge.errors import ConfigError, InfeasibleError, UnreliableLatencyError
 from nas_edge.formatting import command, ms_text
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.cache import CachedSource, MeasuringKey, repair
@@ -18,10 +18,11 @@ from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.retry import RetryingSource
 from nas_edge.latency.several import Part, SeveralSources
 from nas_edge.latency.source import CANDIDATE_FAULTS, Candidate, LatencySource
-from nas_edge.networks.precisions import PRECISIONS
+from nas_edge.resources import RESOURCES, Used
 from nas_edge.rewards import Objective
 from nas_edge.search.loop import SearchLoop, StepReport
 from nas_edge.search.methods import SearchContext, make_search
+from nas_edge.search.selection import smallest
 from nas_edge.search.trials import Trial
 from nas_edge.spaces.design import Design
 from nas_edge.stages.context import RunContext, published_network
@@ -74,7 +75,12 @@ def _journalled(context: RunContext) -> Iterator[tuple[str, LatencyAnswer]]:
 
 
 def find_targets(context: RunContext) -> dict[str, Any]:
-    """The latency to meet, and where there are several models of devices, that on each, as the run keeps them."""
+    """The latency to meet, and where there are several models of devices, that on each, as the run keeps them.
+
+    Raises:
+        InfeasibleError, ConfigError: when one cannot be found, or the device does not report another resource.
+    """
+    check_resources(context)
     devices = [{"device": part.source.name, "target_ms": part.target_ms} for part in context.bench.parts]
     return {"target_ms": find_target_ms(context), **({"devices": devices} if devices else {})}
 
@@ -115,6 +121,30 @@ def find_target_ms(context: RunContext) -> float:
     return target_ms
 
 
+def check_resources(context: RunContext) -> None:
+    """Measures one network before the search, to find out whether the device reports all resources.
+
+    Raises:
+        ConfigError: when it does not.
+    """
+    asked = [one.resource for one in context.config.target.of_resources if RESOURCES[one.resource].measured]
+    if not asked:
+        return
+    design = context.space.build(smallest(context.space))
+    for device in context.bench.devices:
+        with context.reporter.stage(f"measuring {', '.join(asked)}", 1) as show:
+            used = Used(design.network, context.config.export.precision, device.submit(Candidate(design)).result())
+            show(1)
+        for name in asked:
+            use = RESOURCES[name].use(used)
+            if use.value is None:
+                raise ConfigError(
+                    f"{name} is {use} (on {device.name})",
+                    fix="leave it out of the objectives and limits, or use a device that reports it",
+                )
+            context.reporter.say(f"{name} of the smallest network: {RESOURCES[name].text(use.value)}, {use.note}")
+
+
 def make_loop(context: RunContext, latency: LatencySource, target_ms: float) -> SearchLoop:
     """The search loop as it is before its first step.
 
@@ -123,7 +153,7 @@ def make_loop(context: RunContext, latency: LatencySource, target_ms: float) -> 
     """
     config = context.config
     latency_objective = (Objective("latency_ms", target_ms, config.target.beta),) if config.target.in_reward else ()
-    objectives = (*latency_objective, *config.target.objectives)
+    objectives = (*latency_objective, *config.target.of_resources)
     pooled = PooledLatency(context.space) if getattr(config.latency, "pooled", False) else None
     parts = SearchContext(
         context.space,
@@ -134,7 +164,7 @@ def make_loop(context: RunContext, latency: LatencySource, target_ms: float) -> 
         config.seed,
         pooled,
         evaluation_batch_size(context.space),
-        PRECISIONS[config.export.precision].activation_bytes,
+        config.export.precision,
     )
     return make_search(config.search, parts)
 

@@ -12,7 +12,7 @@ from nas_edge.latency.retry import BENCH_FAULTS
 from nas_edge.runs.run import RANDOM, RANDOM_SCORES, SELECTION
 from nas_edge.search.finalists import find_finalists
 from nas_edge.search.loop import SearchLoop
-from nas_edge.search.selection import predicted_limit_ms, select
+from nas_edge.search.selection import Limits, predicted_limit_ms, select
 from nas_edge.search.trials import Trial
 from nas_edge.seeds import generator
 from nas_edge.spaces.decisions import Architecture
@@ -34,7 +34,7 @@ def select_finalists(
         UnreliableLatencyError: when none has a latency, and the bench is to blame.
     """
     target, reporter = context.config.target, context.reporter
-    with _kept(context, SELECTION) as kept, reporter.stage("selection", None) as show:
+    with kept_trials(context, SELECTION) as kept, reporter.stage("selection", None) as show:
         done = 0
 
         def shown(architectures: Sequence[Architecture]) -> Sequence[Trial]:
@@ -66,6 +66,7 @@ def select_finalists(
                 trials,
                 quality_drifts=context.config.search.quality_drifts,
                 finalists=finalists,
+                resources=target.resource_limits,
             )
     winner = selection.winner
     timed = "not timed"
@@ -93,17 +94,21 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
     if not context.config.search.random_baseline or (context.task.delivers and not context.config.export.compare):
         return ()
     wanted, sampled = max(1, context.config.finalists.trained), context.config.finalists.sampled
+    limits = Limits(target_ms, 0.0, context.config.target.resource_limits)
     rng = generator(context.config.seed, "random baseline")
     drawn = list(dict.fromkeys(loop.space.canonical(context.space.sample(rng)) for _ in range(count + sampled)))
     reporter, text = context.reporter, context.task.metric.text
-    with _kept(context, RANDOM_SCORES) as kept, reporter.stage("scoring random architectures", len(drawn)) as show:
+    with (
+        kept_trials(context, RANDOM_SCORES) as kept,
+        reporter.stage("scoring random architectures", len(drawn)) as show,
+    ):
         scored: list[Trial] = []
         for some in _in_batches(drawn, TOGETHER):
             scored += kept(some, lambda missing: loop.evaluator.score_all(missing, loop.step))
             show(len(scored))
     by_quality = {trial.architecture: trial for trial in sorted(scored, key=_quality, reverse=True)}
     ranked = [architecture for architecture, trial in by_quality.items() if trial.quality is not None]
-    with _kept(context, RANDOM) as kept, reporter.stage("best of random", None) as show:
+    with kept_trials(context, RANDOM) as kept, reporter.stage("best of random", None) as show:
         measured, meeting = 0, list[Trial]()
         for some in _in_batches(ranked, MEASURED_TOGETHER):
             trials = kept(
@@ -111,7 +116,7 @@ def best_of_random(context: RunContext, loop: SearchLoop, target_ms: float, coun
                 lambda missing: loop.evaluator.measure_all([by_quality[one] for one in missing], loop.step),
             )
             measured += len(trials)
-            meeting += [trial for trial in trials if trial.latency_ms is not None and trial.latency_ms <= target_ms]
+            meeting += [trial for trial in trials if limits.meets(trial)]
             meeting.sort(key=_quality, reverse=True)
             show(measured, f"quality {text(meeting[0].quality)}" if meeting else "")
             if len(meeting) >= wanted:
@@ -128,7 +133,7 @@ def _quality(trial: Trial) -> float:
 
 
 @contextmanager
-def _kept(
+def kept_trials(
     context: RunContext, stage: str
 ) -> Iterator[Callable[[Sequence[Architecture], Callable[[Sequence[Architecture]], Sequence[Trial]]], list[Trial]]]:
     """Yields what scores and measures architectures outside the loop, in the way it is given.

@@ -27,7 +27,7 @@ def start_loop(context: RunContext, loop: SearchLoop) -> None:
         # Hours later its trainings are to start from them.
         network = context.space.build(Architecture((0,) * len(context.space.decisions))).needed_network()
         names = tuple(node.name for node in network.nodes if node.layer.weights())
-        _check(Start(tuple(name for name in names if name in donor.weights), names), what, "networks")
+        _check(Start(tuple(name for name in names if donor.of(name)), names), what, "networks")
         return
     _check(start, what, SUPERNET)
     known = read_warm_start(context.run)

@@ -220,16 +220,20 @@ class Supernet(keras.Model):  # type: ignore[misc]
         if isinstance(layer, L.Residual):
             self._find_widths(layer.body, channels, path, env, on, found)
             return self._find_widths(layer.shortcut, channels, join(path, "shortcut"), env, on, found)
+        if isinstance(layer, L.Concatenate):
+            self._find_widths(layer.first, channels, join(path, "first"), env, on, found)
+            return self._find_widths(layer.second, channels, join(path, "second"), env, on, found)
         if isinstance(layer, L.Gate):
             inner = dataclasses.replace(env, gate_channels=channels)
             self._find_widths(layer.body, channels, path, inner, on, found)
             return channels
         if isinstance(layer, L.OneOf):
-            for index, choice in enumerate(layer.layers()):
+            for indices in layer.alternatives():
                 chosen = on
                 if len(layer.choices) > 1:
-                    chosen = on * tf.cast(env.masks[layer.decision][index] > 0, tf.int32)
-                self._find_widths(choice, channels, choice_path(path, layer, index), env, chosen, found)
+                    chosen = on * tf.cast(_sum_of(env.masks[layer.decision], indices) > 0, tf.int32)
+                choice, inner_path = layer.layers()[indices[0]], choice_path(path, layer, indices[0])
+                self._find_widths(choice, channels, inner_path, env, chosen, found)
             return _channels(layer, channels, env)
         if isinstance(layer, L.Primitive):
             made = _width(layer.width, channels, env)
@@ -249,12 +253,18 @@ class Supernet(keras.Model):  # type: ignore[misc]
     def _run_inline(self, layer: L.Layer, x: _Features, path: str, env: _Environment) -> _Features:
         if isinstance(layer, L.Identity):
             return x
+        if isinstance(layer, L.Zero):
+            return _Features(*self._zero(layer, x, env), x.penalty)
         if isinstance(layer, L.Sequential):
             for name, part in layer.parts:
                 x = self._run(part, x, join(path, name), env)
             return x
         if isinstance(layer, (L.Residual, L.OneOf)):
             return self._run_choice(layer, x, path, env)
+        if isinstance(layer, L.Concatenate):
+            first = self._run(layer.first, x, join(path, "first"), env)
+            second = self._run(layer.second, dataclasses.replace(x, penalty=first.penalty), join(path, "second"), env)
+            return dataclasses.replace(second, values=L.Concat().run((), first.values, second.values))
         if isinstance(layer, L.Gate):
             inner = _Environment(env.weights, env.numbers, env.masks, x.channels)
             gate = self._run(layer.body, x, path, inner)
@@ -286,17 +296,18 @@ class Supernet(keras.Model):  # type: ignore[misc]
         adds = isinstance(layer, L.Residual)
         total, channels = (start.values, start.channels) if adds else self._zero(body, x, env)
         penalty = start.penalty
-        weights = env.masks[body.decision]
-        for index, choice in enumerate(body.layers()):
-            if isinstance(choice, L.Zero):
+        for indices in body.alternatives():
+            index = indices[0]
+            if isinstance(body.layers()[index], L.Zero):
                 continue
+            weight = _sum_of(env.masks[body.decision], indices)
 
             def on(
-                choice: L.Layer = choice, index: int = index, total: Tensor = total, penalty: Tensor = penalty
+                index: int = index, weight: Tensor = weight, total: Tensor = total, penalty: Tensor = penalty
             ) -> tuple[Tensor, Tensor]:
                 inner = _Features(x.values, x.channels, tf.zeros([]))
-                result = self._run(choice, inner, choice_path(path, body, index), env)
-                weight, values = weights[index], result.values
+                result = self._run(body.layers()[index], inner, choice_path(path, body, index), env)
+                values = result.values
                 # Of a single architecture there is nothing to weight, nor, but for a residual, to add to.
                 total = tf.cond(
                     weight == 1,
@@ -308,10 +319,10 @@ class Supernet(keras.Model):  # type: ignore[misc]
             def off(total: Tensor = total, penalty: Tensor = penalty) -> tuple[Tensor, Tensor]:
                 return total, penalty
 
-            total, penalty = tf.cond(weights[index] > 0, on, off)
+            total, penalty = tf.cond(weight > 0, on, off)
         return _Features(tf.ensure_shape(total, [None] * 4), channels, penalty)
 
-    def _zero(self, body: L.OneOf, x: _Features, env: _Environment) -> tuple[Tensor, Tensor]:
+    def _zero(self, body: L.OneOf | L.Zero, x: _Features, env: _Environment) -> tuple[Tensor, Tensor]:
         """What a sum of alternatives starts from, and its active channels.
 
         Sliced, something that broadcasts does; masked, the shape must be the sum's, for XLA.
@@ -461,11 +472,14 @@ def _build(layer: L.Layer, most: int, gate: int | None, path: str, leaves: dict[
     if isinstance(layer, L.Residual):
         _build(layer.body, most, gate, path, leaves, seed)
         return _build(layer.shortcut, most, gate, join(path, "shortcut"), leaves, seed)
+    if isinstance(layer, L.Concatenate):
+        _build(layer.first, most, gate, join(path, "first"), leaves, seed)
+        return _build(layer.second, most, gate, join(path, "second"), leaves, seed)
     if isinstance(layer, L.Gate):
         return _build(layer.body, most, most, path, leaves, seed)
     if isinstance(layer, L.OneOf):
-        choices = enumerate(layer.layers())
-        return max(_build(choice, most, gate, choice_path(path, layer, i), leaves, seed) for i, choice in choices)
+        choices, firsts = layer.layers(), [indices[0] for indices in layer.alternatives()]
+        return max(_build(choices[i], most, gate, choice_path(path, layer, i), leaves, seed) for i in firsts)
     if isinstance(layer, L.Primitive):
         most_out = resolve_width(layer.width, most, gate, _largest)
         if trainable_weights(layer):
@@ -477,11 +491,19 @@ def _build(layer: L.Layer, most: int, gate: int | None, path: str, leaves: dict[
 def _is_shared(layer: L.Layer) -> bool:
     """Whether a part gets traced functions of its own: choices, residuals, and layers that hold a choice.
 
-    A residual with another shortcut than the identity joins large parts of a network, and is there once.
+    A residual with another shortcut than the identity, or a choice of one, joins large parts of a network, and is there
+    once.
     """
     if isinstance(layer, L.Sequential):
         return any(isinstance(part, L.OneOf) and len(part.choices) > 1 for _, part in layer.parts)
-    return isinstance(layer, L.OneOf) or (isinstance(layer, L.Residual) and layer.shortcut == L.Identity())
+    if isinstance(layer, L.Residual):
+        return layer.shortcut == L.Identity() or isinstance(layer.shortcut, L.OneOf)
+    return isinstance(layer, L.OneOf)
+
+
+def _sum_of(weights: Tensor, indices: tuple[int, ...]) -> Tensor:
+    """How much an alternative weighs: as much as its choices together, scalar."""
+    return weights[indices[0]] if len(indices) == 1 else tf.add_n([weights[index] for index in indices])
 
 
 def _largest(one_of: L.OneOf) -> float:
@@ -497,9 +519,12 @@ def _width(width: L.Width | None, in_channels: Tensor, env: _Environment) -> Ten
     if isinstance(width, L.GateChannels):
         return env.gate_channels
     if isinstance(width, L.Scaled):
-        ratio = env.numbers[width.ratio.decision] if isinstance(width.ratio, L.OneOf) else width.ratio
-        product = tf.cast(in_channels, tf.float64) * ratio
-        rounded = tf.maximum(8.0 * tf.floor(product / 8.0 + 0.5), 8.0)
+        ratio, per = (
+            env.numbers[one.decision] if isinstance(one, L.OneOf) else one for one in (width.ratio, width.per)
+        )
+        product = tf.cast(in_channels, tf.float64) * ratio / per
+        divisor = 1.0 if width.rounding == "whole" else 8.0
+        rounded = tf.maximum(divisor * tf.floor(product / divisor + 0.5), divisor)
         if width.rounding == "divisible":
             rounded += tf.where(rounded < 0.9 * product, tf.constant(8.0, tf.float64), tf.constant(0.0, tf.float64))
         return tf.cast(rounded, tf.int32)
@@ -516,6 +541,8 @@ def _channels(layer: L.Layer, channels: Tensor, env: _Environment) -> Tensor:
         return _channels(layer.layers()[0], channels, env)
     if isinstance(layer, L.Residual):
         return _channels(layer.shortcut, channels, env)
+    if isinstance(layer, L.Concatenate):
+        return _channels(layer.second, channels, env)
     return _width(layer.width, channels, env) if isinstance(layer, L.Primitive) else channels
 
 
@@ -529,6 +556,8 @@ def _most_shape(layer: L.Layer, shape: Shape) -> Shape:
         return _most_shape(layer.layers()[0], shape)
     if isinstance(layer, L.Residual):
         return _most_shape(layer.shortcut, shape)
+    if isinstance(layer, L.Concatenate):
+        return L.Concat().output_shape(_most_shape(layer.first, shape), _most_shape(layer.second, shape))
     if isinstance(layer, L.Primitive):
         return layer.with_width(resolve_width(layer.width, shape[-1], None, _largest)).output_shape(shape)
     return shape  # the others keep it
@@ -546,15 +575,17 @@ def _form(layer: Any, decisions: list[str]) -> Hashable:
         if layer.of_numbers:
             return ("number", decisions.index(layer.decision))
         choices = tuple(_form(choice, decisions) for choice in layer.layers())
-        return ("choice", decisions.index(layer.decision), choices)
+        return ("choice", decisions.index(layer.decision), layer.alternatives(), choices)
     if isinstance(layer, L.Sequential):
         return tuple((name, _form(part, decisions)) for name, part in layer.parts)
     if isinstance(layer, L.Residual):
         return ("Residual", _form(layer.body, decisions), _form(layer.shortcut, decisions))
+    if isinstance(layer, L.Concatenate):
+        return ("Concatenate", _form(layer.first, decisions), _form(layer.second, decisions))
     if isinstance(layer, L.Gate):
         return ("Gate", _form(layer.body, decisions))
     if isinstance(layer, L.Scaled):
-        return ("scaled", _form(layer.ratio, decisions), layer.rounding)
+        return ("scaled", _form(layer.ratio, decisions), layer.rounding, _form(layer.per, decisions))
     if isinstance(layer, L.Primitive):
         values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
         return (type(layer), *(_form(value, decisions) for value in values))

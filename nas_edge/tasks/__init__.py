@@ -5,6 +5,8 @@
     regression       one or several numbers per image
     embedding        a vector per image, near those of images of its class
     segmentation     a class per pixel
+    detection        boxes around objects, with a class each
+    keyword-spotting one of several keywords per recording
     tabular          no networks at all: qualities and latencies are read from a table
 
 A new task of this package is one file with its settings and a class, and one line in `TASKS`. Other packages add theirs
@@ -18,7 +20,9 @@ from nas_edge.errors import NasEdgeError
 from nas_edge.registry import Entry, Registry
 from nas_edge.tasks.base import BundleSection, Metric, NetworkTask, PairedTest, Targets, Task, TaskData, TaskSettings
 from nas_edge.tasks.classification import Classification, ClassificationSettings
+from nas_edge.tasks.detection import Detection, DetectionSettings
 from nas_edge.tasks.embedding import Embedding, EmbeddingSettings
+from nas_edge.tasks.keyword_spotting import KeywordSpotting, KeywordSpottingSettings
 from nas_edge.tasks.multi_label import MultiLabel, MultiLabelSettings
 from nas_edge.tasks.regression import Regression, RegressionSettings
 from nas_edge.tasks.segmentation import Segmentation, SegmentationSettings
@@ -34,6 +38,8 @@ TASKS: Registry[Task] = Registry(
         "regression": Entry(RegressionSettings, Regression, "one or several numbers per image"),
         "embedding": Entry(EmbeddingSettings, Embedding, "a vector per image, near those of images of its class"),
         "segmentation": Entry(SegmentationSettings, Segmentation, "a class per pixel"),
+        "detection": Entry(DetectionSettings, Detection, "boxes around objects, with a class each"),
+        "keyword-spotting": Entry(KeywordSpottingSettings, KeywordSpotting, "one of several keywords per recording"),
         "tabular": Entry(TabularSettings, Tabular, "qualities and latencies from a table"),
     },
     made=Task,

@@ -17,7 +17,7 @@ from nas_edge.settings import ChoiceSettings
 if TYPE_CHECKING:
     import numpy as np
 
-    from nas_edge.data.augmentation import Augmentation
+    from nas_edge.data.augmentation import Changes
     from nas_edge.data.dataset import Dataset
     from nas_edge.data.loading import Batches
     from nas_edge.data.mixing import Mixing
@@ -40,25 +40,20 @@ class TaskSettings(ChoiceSettings):
 
     Attributes:
         name: of the task.
-        defaults: other defaults for a run of the task, by dotted name.
-        presets: likewise, of what a preset sets, by its name: for example data to see it work with, in `smoke`.
     """
-
-    defaults: ClassVar[Mapping[str, Any]] = {}
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     name: str
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """A dataset, how it is split, and how its images become inputs.
+    """A dataset, how it is split, and how its examples become inputs.
 
     Attributes:
         dataset: the examples as they are stored.
         split: which of them serve for what.
-        preprocessing: what a network sees of an image.
-        augmentation: of the images that are trained with.
+        preprocessing: turns examples into inputs.
+        augmentation: of training examples.
         workers: threads that read and decode ahead; they change no batch.
         mixing: changes to whole batches that are trained with; None for none.
         processes: that read ahead in place of the threads, where batches are shuffled.
@@ -67,7 +62,7 @@ class TaskData:
     dataset: Dataset
     split: Split
     preprocessing: Preprocessing
-    augmentation: Augmentation
+    augmentation: Changes
     workers: int = 0
     mixing: Mixing | None = None
     processes: int = 0
@@ -85,8 +80,8 @@ class TaskData:
 
         return in_order(self.dataset, indices, batch_size, self.preprocessing, self.workers)
 
-    def pixels(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """What a network sees of images before normalising, `uint8 [n, size, size, channels]`."""
+    def pixels(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Array:
+        """What a network sees of examples before normalising; of images `uint8 [n, size, size, channels]`."""
         return self.preprocessing.fit(self.dataset.stored(indices))
 
     def shuffled(
@@ -186,9 +181,12 @@ class BundleSection:
         answer: what an app makes of the outputs, in a clause.
         output: what one output is called in a formula, for example `logit`.
         output_shape: of one example.
-        snippet: Python lines that print what the array `outputs`, of one image, answers; `FOLDER` is the bundle's path.
-        files: what goes into the bundle beside models and golden images, by name.
+        snippet: Python lines that print what the array `outputs`, of one example, answers; `FOLDER` is the bundle's
+            path.
+        files: what goes into the bundle beside models and golden examples, by name.
         manifest: what goes into the manifest.
+        android: further Kotlin sources of `example_android`, of its package, by source set and name, for example
+            `main/Decoding.kt` and `test/DecodingTest.kt`.
     """
 
     title: str
@@ -199,6 +197,7 @@ class BundleSection:
     snippet: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    android: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -210,9 +209,11 @@ class Task(ABC):
     Attributes:
         delivers: whether a run ends with a trained network; otherwise with the architecture that was found.
         metric: what quality is.
+        examples: what examples are called, several of them.
     """
 
     delivers: ClassVar[bool] = False
+    examples: ClassVar[str] = "images"
     metric: Metric
 
     def __init__(self, settings: TaskSettings) -> None:
@@ -234,13 +235,14 @@ class Task(ABC):
         """One line that lets a user see that this is the data they meant."""
         parts = data.split
         train, validation, test = (len(part) for part in (parts.train, parts.validation, parts.test))
+        every = f"{train + validation + test} {self.examples}{self.contents(data)}"
         return (
-            f"data {settings.source}: {train + validation + test} images{self.contents(data)}; {train} to train with, "
-            f"{validation} to score architectures, {test} to test"
+            f"data {settings.source}: {every}; {train} to train with, {validation} to score architectures, "
+            f"{test} to test"
         )
 
     def contents(self, data: TaskData) -> str:
-        """What the images are of, as it follows their number in `describe`: ` of 10 classes`; may be empty."""
+        """What follows the number of examples in `describe`, such as ` of 10 classes`; may be empty."""
         return ""
 
 
@@ -251,8 +253,8 @@ class NetworkTask(Task):
 
     Attributes:
         targets: what a batch's second array is.
-        bootstraps: whether the interval of a delivered file's metric is found by drawing test images again; only where
-            `statistics` are sums.
+        bootstraps: whether the interval of a delivered file's metric is found by bootstrapping the test images; if
+            `statistics` are not sums, `drawn_again` has to be overridden.
     """
 
     delivers = True
@@ -329,6 +331,20 @@ class NetworkTask(Task):
     def quality(self, statistics: Array) -> float:
         """The metric's value, of joined `statistics`."""
 
+    def drawn_again(self, each: Sequence[Array]) -> Callable[[Array], float]:
+        """The metric on bootstrap resamples of the examples.
+
+        Args:
+            each: the `statistics` of each example.
+
+        Returns:
+            A function of how often each example was drawn, integers `[n]`.
+        """
+        import numpy as np
+
+        statistics = np.stack(each)
+        return lambda times: self.quality(times @ statistics)
+
     @abstractmethod
     def same_answer(self, first: Array, second: Array) -> float:
         """Share of examples, 0 to 1, for which an app would make the same of both outputs, float32 `[n, ...]`."""
@@ -354,19 +370,25 @@ class NetworkTask(Task):
         return None
 
     def breakdown(self, outputs: Array, targets: Array) -> Array | None:
-        """What a bundle says of a model beside the metric is worked out of; that of several batches is their sum.
+        """What a bundle says of a model beside the metric is worked out of.
 
         Args:
             outputs: float32 `[n, ...]`, of a file, dequantised; all of them numbers.
             targets: theirs.
 
         Returns:
-            An array of a fixed shape, such as a confusion matrix; None for nothing more to say.
+            An array of a fixed shape, such as a confusion matrix, or whatever `join_breakdowns` takes; None for nothing
+            more to say.
         """
         return None
 
+    def join_breakdowns(self, breakdowns: Sequence[Array]) -> Array:
+        """The breakdown of several batches as one; their sum unless overridden."""
+        total: Array = sum(breakdowns[1:], start=breakdowns[0])
+        return total
+
     def describe_breakdown(self, total: Array, data: TaskData) -> Mapping[str, Any]:
-        """Entries of the manifest, JSON values by name, of summed `breakdown`.
+        """Entries of the manifest, JSON values by name, of joined `breakdown`.
 
         What is a mapping of mappings, for example `{"classes": {"cat": {"accuracy": 0.9, "images": 40}, ...}}`, becomes
         a table of the model card: of each its value in the metric, which comes first and may be None, and what else.
@@ -405,7 +427,7 @@ def with_head(space: SpaceT, task: Task) -> SpaceT:
     if not isinstance(space, NetworkSpace) or not isinstance(task, NetworkTask):
         return space
     template = head_of(task, space.input_shape)(space.template)
-    return space if template == space.template else space.with_template(template)  # type: ignore[return-value] # as it was
+    return space if template == space.template else space.with_template(template)
 
 
 class RunningScore:

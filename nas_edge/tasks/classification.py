@@ -82,9 +82,13 @@ class Classification(NetworkTask):
     def load(self, settings: DataSettings, input_size: int, seed: int) -> TaskData:
         """See `Task`."""
         data = load_examples(settings, input_size, seed)
+        self.settle_targets(data)
+        return data
+
+    def settle_targets(self, data: TaskData) -> None:
+        """Uses class shares as targets if the data mixes examples."""
         if data.mixing is not None and data.mixing.mixes_targets:
             self.targets = Targets((len(data.dataset.class_names),), "float32")
-        return data
 
     def outputs(self, data: TaskData | None) -> int:
         """One per class."""
@@ -138,11 +142,11 @@ class Classification(NetworkTask):
         return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
     def describe_breakdown(self, total: Array, data: TaskData) -> Mapping[str, Any]:
-        """Accuracy and images of each class; of few classes the confusion matrix as well."""
-        names, images = data.dataset.class_names, total.sum(axis=1)
+        """Accuracy and number of examples of each class; of few classes the confusion matrix as well."""
+        names, counts = data.dataset.class_names, total.sum(axis=1)
         per_class = {
-            name: {"accuracy": None if count == 0 else float(total[i, i] / count), "images": int(count)}
-            for i, (name, count) in enumerate(zip(names, images, strict=True))
+            name: {"accuracy": None if count == 0 else float(total[i, i] / count), self.examples: int(count)}
+            for i, (name, count) in enumerate(zip(names, counts, strict=True))
         }
         matrix = {"confusion_matrix": total.tolist()} if len(names) <= _MOST_IN_MATRIX else {}
         return {"classes": per_class, **matrix}

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from nas_edge.tasks.base import Array, PairedTest
+from nas_edge.tasks.base import Array, NetworkTask, PairedTest, RunningScore
 
 _RESAMPLES = 1000
 _SHARE = 0.95
 
 
-def bootstrap_interval(statistics: Array, quality: Callable[[Array], float]) -> tuple[float, float] | None:
+def bootstrap_interval(count: int, quality: Callable[[Array], float]) -> tuple[float, float] | None:
     """95% interval of a metric, by how much it varies when examples are drawn again, with replacement.
 
     Args:
-        statistics: of each example, `[n, k]`; those of several add up.
-        quality: the metric's value, of summed statistics.
+        count: of examples.
+        quality: the metric's value, given how often each example was drawn, `[count]`; see `NetworkTask.drawn_again`.
 
     Returns:
         The interval, which contains the value itself; None for fewer than two examples, or where it cannot be computed.
@@ -25,19 +26,51 @@ def bootstrap_interval(statistics: Array, quality: Callable[[Array], float]) -> 
     Source: the percentile method of Efron, 1979, "Bootstrap methods: another look at the jackknife"; 1,000 samples,
     from a fixed seed, so that equal statistics have equal intervals.
     """
-    count = len(statistics)
     if count < 2:
         return None
     rng = np.random.default_rng(0)
     found = []
     for _ in range(_RESAMPLES):
         times = np.bincount(rng.integers(count, size=count), minlength=count)
-        found.append(quality(times @ statistics))
-    value, values = quality(statistics.sum(axis=0)), np.array(found)
+        found.append(quality(times))
+    value, values = quality(np.ones(count, np.int64)), np.array(found)
     if not (np.isfinite(values).all() and np.isfinite(value)):
         return None
     low, high = np.quantile(values, [(1 - _SHARE) / 2, (1 + _SHARE) / 2])
     return min(float(low), value), max(float(high), value)
+
+
+class ScoreWithInterval:
+    """A task's metric over successive batches, with its interval.
+
+    Args:
+        task: whose metric.
+    """
+
+    def __init__(self, task: NetworkTask) -> None:
+        self._task, self._score, self._count = task, RunningScore(task), 0
+        # Statistics of each example, for tasks that bootstrap.
+        self._each: list[Array] = []
+
+    def take(self, outputs: Array, targets: Array) -> None:
+        """Adds a batch."""
+        self._score.take(outputs, targets)
+        self._count += len(outputs)
+        if self._task.bootstraps and np.isfinite(outputs).all():
+            self._each += [self._task.statistics(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(outputs))]
+
+    def value(self) -> float:
+        """See `RunningScore`."""
+        return self._score.value()
+
+    def interval(self) -> tuple[float, float] | None:
+        """95% interval of the value; None if it is not known, or if an output was not finite."""
+        value = self.value()
+        if not math.isfinite(value):
+            return None
+        if self._task.bootstraps:
+            return bootstrap_interval(self._count, self._task.drawn_again(self._each))
+        return self._task.metric.interval(value, self._count)
 
 
 def wilcoxon_p_value(first: Array, second: Array) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,22 +12,19 @@ from pydantic import Field
 
 from nas_edge.data.settings import DataSettings
 from nas_edge.data.targets import MASKS, VOID
-from nas_edge.errors import SpaceError
 from nas_edge.networks import layers as L
 from nas_edge.networks.graph import Shape
-from nas_edge.networks.template import decode
 from nas_edge.spaces import blocks
 from nas_edge.tasks.base import Array, BundleSection, Metric, NetworkTask, Targets, TaskData, TaskSettings
 from nas_edge.tasks.classification import LABELS, labels_file
 from nas_edge.tasks.comparing import WILCOXON
 from nas_edge.tasks.examples import load_examples
+from nas_edge.tasks.pyramid import pyramid
 
 if TYPE_CHECKING:
     from nas_edge.training.settings import OptimizationSettings
 
 MEAN_IOU = Metric("mean IoU", ".2%", (0.0, 1.0), paired_test=WILCOXON)
-
-_Parts = Sequence[tuple[str, L.Layer]]
 
 
 class SegmentationSettings(TaskSettings):
@@ -77,42 +73,15 @@ class Segmentation(NetworkTask):
         return f" with masks of {self.outputs(data)} classes"
 
     def head(self, template: L.Layer, input_shape: Shape) -> L.Layer:
-        """See `NetworkTask`; joins the features at all strides from `stride` on, from the coarsest to the finest.
-
-        Features of each stride become `width` channels by a 1x1 convolution, and those of the next coarser one are
-        resized and added.
-
-        Source: Lin et al., 2017 (arXiv:1612.03144), section 3.
-        """
-        parts, logits = _without_classifier(template)
-        height, width = (-(-size // self.settings.stride) for size in input_shape[:2])
-        sizes = _sizes(parts, input_shape)
-        # The last part of each size that is no larger than the output.
-        ends = [i for i, size in enumerate(sizes) if i + 1 == len(sizes) or sizes[i + 1] != size]
-        ends = [i for i in ends if sizes[i][0] <= height and sizes[i][1] <= width]
-        if not ends:
-            raise SpaceError(
-                f"no part of the space's networks has features at a stride of {self.settings.stride} or more",
-                fix="set task.stride to a smaller number",
-            )
-        joined = self._joined(parts, sizes, ends)
+        """See `NetworkTask`; joins the features at all strides from `stride` on, see `pyramid`."""
+        found = pyramid(template, input_shape, self.settings.stride, self.settings.width, "segmentation")
         dense = L.sequential(
-            pyramid=joined,
+            pyramid=found.joined,
             smooth=blocks.separable(self.settings.width, blocks.depthwise_norm(3, "relu", 1)),
-            resize=L.Resize(height, width),
-            logits=logits,
+            resize=L.Resize(*(-(-size // self.settings.stride) for size in input_shape[:2])),
+            logits=found.logits,
         )
-        return L.Sequential((*parts[: ends[0] + 1], *dense.parts))
-
-    def _joined(self, parts: _Parts, sizes: Sequence[tuple[int, int]], ends: Sequence[int]) -> L.Layer:
-        """What makes `width` channels of the features after `ends[0]`, by itself and by what follows."""
-        own = blocks.conv_norm(self.settings.width, None)
-        if len(ends) == 1:
-            return L.Sequential((*own.parts, ("act", L.Activation("relu"))))
-        deeper = parts[ends[0] + 1 : ends[1] + 1]
-        coarser = self._joined(parts, sizes, ends[1:])
-        body = L.Sequential((*deeper, ("coarser", coarser), ("resize", L.Resize(*sizes[ends[0]]))))
-        return L.sequential(sum=L.Residual(body, own), act=L.Activation("relu"))
+        return L.Sequential((*found.early, *dense.parts))
 
     def loss(self, outputs: Any, targets: Any, settings: OptimizationSettings) -> Any:
         """See `NetworkTask`; cross-entropy, the mean over pixels of known classes, against smoothed targets."""
@@ -174,7 +143,7 @@ class Segmentation(NetworkTask):
 
     def bundle_section(self, data: TaskData) -> BundleSection:
         """See `NetworkTask`."""
-        labels, side = data.dataset.class_names, -(-data.preprocessing.input_size // self.settings.stride)
+        labels, side = data.dataset.class_names, -(-data.preprocessing.shape[0] // self.settings.stride)
         return BundleSection(
             title="segmentation model",
             says=f"tells which of {len(labels)} classes each of {side} x {side} pixels is of (`{LABELS}`, one per "
@@ -205,23 +174,6 @@ class Segmentation(NetworkTask):
             has, said = actual == number, answered == number
             both[:, number], either[:, number] = (has & said).sum(axis=1), (has | said).sum(axis=1)
         return both, either
-
-
-def _without_classifier(template: L.Layer) -> tuple[_Parts, L.Conv2D]:
-    """The parts of a classifier's template without pooling and head, and what makes its logits."""
-    parts = template.parts if isinstance(template, L.Sequential) else ()
-    for i, (_, part) in reversed(list(enumerate(parts))):
-        if isinstance(part, L.Conv2D) and part.kernel_init == "classifier":
-            left_out = (L.GlobalAveragePool, L.Dropout)
-            return [(name, one) for name, one in parts[:i] if not isinstance(one, left_out)], part
-    raise SpaceError("segmentation requires a space whose template is a Sequential with a classifier at its end")
-
-
-def _sizes(parts: _Parts, input_shape: Shape) -> list[tuple[int, int]]:
-    """Height and width after each part; no choice changes them."""
-    first: Mapping[str, int] = defaultdict(int)
-    shapes = [decode(L.Sequential(tuple(parts[: i + 1])), input_shape, first).output_shape for i in range(len(parts))]
-    return [(shape[0], shape[1]) for shape in shapes]
 
 
 @lru_cache

@@ -113,12 +113,17 @@ def _check_quality(task: NetworkTask, outputs: Array, targets: Array) -> None:
             f"`statistics` must be float64 [k], received {whole.dtype} {list(whole.shape)}",
         )
     else:
-        expect(not task.bootstraps, "a task that `bootstraps` must have statistics that are sums")
+        expect(
+            not task.bootstraps or type(task).drawn_again is not NetworkTask.drawn_again,
+            "a task that `bootstraps` must have statistics that are sums, or say in `drawn_again` what to do with them",
+        )
     quality, joined = task.quality(whole), task.join([first, second])
     expect(
         np.allclose(joined, whole) and math.isclose(task.quality(joined), quality),
         "the statistics of two batches do not add up to those of both together",
     )
+    if task.bootstraps:
+        _check_drawn_again(task, outputs, targets, quality)
     metric = task.metric
     expect(
         isinstance(quality, float) and math.isfinite(quality) and metric.allows(quality),
@@ -128,6 +133,17 @@ def _check_quality(task: NetworkTask, outputs: Array, targets: Array) -> None:
     if interval is not None:
         low, high = interval
         expect(low <= quality <= high, f"the 95% interval of {quality} is {low} to {high}, which does not contain it")
+
+
+def _check_drawn_again(task: NetworkTask, outputs: Array, targets: Array, quality: float) -> None:
+    each = [task.statistics(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(outputs))]
+    with expect_no_error("drawing examples again"):
+        drawn = task.drawn_again(each)
+        once, twice = (drawn(np.full(len(outputs), times)) for times in (1, 2))
+    expect(
+        math.isclose(once, quality) and math.isclose(twice, quality),
+        f"examples that all count once have the metric {once} by `drawn_again`, all twice {twice}, expected {quality}",
+    )
 
 
 def _check_example_scores(task: NetworkTask, outputs: Array, targets: Array) -> None:

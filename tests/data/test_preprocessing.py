@@ -23,7 +23,7 @@ from PIL import Image
 from nas_edge.data.augmentation import Augmentation, crop_box
 from nas_edge.data.dataset import Dataset, EncodedImage, Pixels, StoredImages
 from nas_edge.data.loading import Batches, in_order
-from nas_edge.data.preprocessing import Preprocessing, standardize, to_unit_range
+from nas_edge.data.preprocessing import ImagePreprocessing, standardize, to_unit_range
 from nas_edge.data.sources import load
 from nas_edge.errors import ConfigError, DataError
 
@@ -142,20 +142,20 @@ def test_images_of_one_colour_are_refused() -> None:
 def test_manifest_survives_json_and_restores_the_preprocessing_exactly() -> None:
     preprocessing = standardize(load("digits"), np.arange(100), 16, 1, crop=0.875, resize="bicubic")
     manifest = json.loads(json.dumps(preprocessing.manifest(), allow_nan=False))
-    assert Preprocessing.from_manifest(manifest) == preprocessing
+    assert ImagePreprocessing.from_manifest(manifest) == preprocessing
     assert manifest["formula"] == "(pixel - mean) / std"
     assert manifest["crop"] == "centre square of 87.5% of the shorter side"
     del manifest["crop_fraction"]
-    earlier = Preprocessing.from_manifest({**manifest, "resize": "bilinear, antialiased"})
-    assert earlier == Preprocessing(16, 1, preprocessing.mean, preprocessing.std)
+    earlier = ImagePreprocessing.from_manifest({**manifest, "resize": "bilinear, antialiased"})
+    assert earlier == ImagePreprocessing(16, 1, preprocessing.mean, preprocessing.std)
 
 
 def test_a_preprocessing_that_cannot_be_is_refused() -> None:
     for arguments in ((0, 1, (0.0,), (1.0,)), (8, 2, (0.0,) * 2, (1.0,) * 2), (8, 3, (0.0,), (1.0,))):
         with pytest.raises(ConfigError):
-            Preprocessing(*arguments)
+            ImagePreprocessing(*arguments)
     with pytest.raises(ConfigError, match=r"positive std\(s\)"):
-        Preprocessing(8, 1, (0.0,), (0.0,))
+        ImagePreprocessing(8, 1, (0.0,), (0.0,))
 
 
 # ---------------------------------------------------------------- augmentation
@@ -166,8 +166,9 @@ def changed(augmentation: Augmentation, images: StoredImages, size: int | None =
     if size is None or channels is None:
         assert isinstance(images, np.ndarray)
         size, channels = images.shape[1], images.shape[3]
-    draws = augmentation.draw(len(images), size, np.random.default_rng(0))
-    return augmentation(images, draws, to_unit_range(size, channels, resize="bicubic"))
+    preprocessing = to_unit_range(size, channels, resize="bicubic")
+    draws = augmentation.draw(len(images), preprocessing, np.random.default_rng(0))
+    return augmentation(images, draws, preprocessing)
 
 
 def centre_of_mass(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -218,10 +218,10 @@ def test_a_disk_without_room_is_told_before_drawing(never_drawn: None) -> None:
         ("difficulty=nan", "difficulty: .* received 'nan'"),
         ("classes=101", "classes: .* 100; received '101'"),
         ("classes=ten", "classes: .* received 'ten'"),
-        ("shapes=3", "no setting 'shapes'; expected one of size, classes, difficulty, train, test, seed"),
+        ("shapes=3", "no setting 'shapes'; expected one of classes, difficulty, train, test, seed, size"),
         ("size", "NAME=VALUE,.* received 'size'"),
         ("size=32,size=33", "NAME=VALUE,.* received 'size=33'"),
-        ("train=15", "as many images as classes, 16, .* received train=15"),
+        ("train=15", "as many examples as classes, 16, .* received train=15"),
     ],
 )
 def test_what_there_is_not_is_refused(text: str, because: str) -> None:

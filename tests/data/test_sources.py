@@ -8,6 +8,8 @@ import sys
 import tracemalloc
 import zlib
 from contextlib import closing, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas_edge.data import folders
+from nas_edge.data import folders, sources
 from nas_edge.data.dataset import EncodedImage, Pixels
 from nas_edge.data.examined import cache_folder
 from nas_edge.data.image_files import problem_with_file
@@ -275,7 +277,8 @@ def test_files_are_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         checked.append(path)
         return problem_with_file(path, decode)
 
-    monkeypatch.setattr(folders, "problem_with_file", counted)
+    files = replace(folders.IMAGE_FILES, problem=counted)
+    monkeypatch.setattr(sources, "load_folder", partial(folders.load_folder, files=files))
     first = load(str(folder), skip_bad=True, workers=3)
     assert sorted(checked) == sorted(folder.glob("*/*.png"))
     checked.clear()

@@ -38,6 +38,7 @@ def test_a_model_is_loaded_at_its_first_visit_only(agent: HostAgent) -> None:
     assert first.init_ms is not None
     assert first.first_inference_ms is not None
     assert (second.init_ms, again.init_ms) == (None, None)
+    assert first.peak_memory_bytes == second.peak_memory_bytes == again.peak_memory_bytes
     other = agent.measure_all([(model, SPEC.replace(threads=2, delegate="none"))])[0]
     assert other.init_ms is not None  # other settings, another interpreter
 

@@ -19,7 +19,7 @@ from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
 from nas_edge.data.dataset import EncodedImage
-from nas_edge.data.preprocessing import Preprocessing
+from nas_edge.data.preprocessing import ImagePreprocessing
 from nas_edge.errors import DataError, ExportError, RunError
 from nas_edge.export.bundle import Bundle, DeliveredModel, replay_golden, verify_bundle, write_bundle
 from nas_edge.export.golden import run_here
@@ -43,8 +43,8 @@ def write(exported: Exported, folder: Path, **changes: Any) -> Bundle:
         "precision": "int8" if "int8" in models else "float32",
         "section": labels_section(LABELS),
         "metric": ACCURACY,
-        "preprocessing": Preprocessing(12, 1, (127.5,), (60.0,)),
-        "golden_images": np.random.default_rng(3).integers(0, 256, (2, 20, 17, 1)).astype(np.uint8),
+        "preprocessing": ImagePreprocessing(12, 1, (127.5,), (60.0,)),
+        "golden_examples": np.random.default_rng(3).integers(0, 256, (2, 20, 17, 1)).astype(np.uint8),
         "space": "tiny",
         "architecture": "0:1",
         "decisions": {"block1.kernel": "k3", "block1.ratio": 6},
@@ -63,7 +63,7 @@ def test_bundle_holds_all_that_an_app_team_needs(exported: Exported, tmp_path: P
     bundle = write(exported, tmp_path / "run" / "bundle")
     assert {path.name for path in bundle.folder.iterdir()} == {
         "model_int8.tflite", "model_float32.tflite", "labels.txt", "golden", "README.md", "manifest.json",
-        "MODEL_CARD.md", "example_python.py", "example_android", "verify.py", "SHA256SUMS",
+        "MODEL_CARD.md", "example_python.py", "preprocessing.py", "example_android", "verify.py", "SHA256SUMS",
     }  # fmt: skip
     assert read_labels(bundle.files) == LABELS
     assert bundle.models == {"float32": exported.float32, "int8": exported.int8}
@@ -160,7 +160,7 @@ def test_replay_finds_a_model_that_answers_otherwise(exported: Exported, tmp_pat
     assert set(replay_golden(bundle)) == {"float32", "int8"}
     float_model = bundle.models["float32"]
     assert replay_golden(bundle, run_here) == replay_golden(bundle)
-    with pytest.raises(ExportError, match=r"model_float32\.tflite: outputs for the golden images differ .* at most"):
+    with pytest.raises(ExportError, match=r"model_float32\.tflite: outputs for the golden examples differ .* at most"):
         replay_golden(
             bundle, lambda model, inputs: [run_here(model, inputs)[0] + (model == float_model) * np.float32(1)]
         )
@@ -362,15 +362,15 @@ def test_a_tasks_files_have_names_of_their_own(exported: Exported, tmp_path: Pat
 
 def test_golden_images_must_fit(exported: Exported, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="golden image has the wrong shape"):
-        write(exported, tmp_path / "bundle", golden_images=np.zeros((1, 12, 12, 1), np.float32))
-    with pytest.raises(DataError, match="no golden images"):
-        write(exported, tmp_path / "bundle", golden_images=[])
+        write(exported, tmp_path / "bundle", golden_examples=np.zeros((1, 12, 12, 1), np.float32))
+    with pytest.raises(DataError, match="no golden examples"):
+        write(exported, tmp_path / "bundle", golden_examples=[])
 
 
 def test_large_photographs_become_smaller_ones(exported: Exported, tmp_path: Path) -> None:
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8)).save(stream, "JPEG")
-    bundle = write(exported, tmp_path / "bundle", golden_images=[EncodedImage(stream.getvalue(), "photo")])
+    bundle = write(exported, tmp_path / "bundle", golden_examples=[EncodedImage(stream.getvalue(), "photo")])
     with Image.open(bundle.folder / "golden/0.png") as image:
         assert (image.size, image.mode) == ((64, 48), "L")
     assert run_program(bundle.folder, "verify.py").returncode == 0

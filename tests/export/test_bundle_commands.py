@@ -56,7 +56,7 @@ def test_other_answers_and_a_model_that_cannot_run_are_found(exported: Exported,
     sealed(folder, "model_float32.tflite", exported.mixed)
     done = command("verify", str(folder))
     assert isinstance(done.exception, ExportError)
-    assert "outputs for the golden images differ" in str(done.exception)
+    assert "outputs for the golden examples differ" in str(done.exception)
     folder = write(exported, tmp_path / "second").folder
     sealed(folder, "model_int8.tflite", b"TFL3" * 100)
     assert isinstance(command("verify", str(folder)).exception, DeviceError)

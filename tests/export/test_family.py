@@ -88,8 +88,8 @@ def test_the_page_has_what_there_is_to_choose_from_and_leaves_out_what_is_odd() 
     index = {"metric": "accuracy", "members": [{**MEMBER, "name": "small"}], "targets_without_network_ms": [1.0]}
     shown = family_report("family", index)
     (row,) = shown.tables[0].rows()
-    assert row[:5] == ("small", "small/model_int8.tflite", 4.0, 3.5, "met")
-    assert row[6:9] == (0.975, 0.95, 0.99)
+    assert row[:6] == ("small", "small/model_int8.tflite", 4.0, 3.5, None, "met")
+    assert row[7:10] == (0.975, 0.95, 0.99)
     assert "No network was delivered for 1.000 ms." in shown.sections[0].says
     odd = family_report("family", {"members": [{"name": 3, "quality": "high", "quality_interval": 4}, "x"]})
-    assert list(odd.tables[0].rows()) == [(None,) * 10]
+    assert list(odd.tables[0].rows()) == [(None,) * 12]

@@ -17,6 +17,7 @@ from nas_edge.export.convert import float32_tflite
 from nas_edge.export.on_device import check_on_device, quality_on_device
 from nas_edge.networks.keras_model import keras_model
 from nas_edge.runs.result import OnDeviceQuality
+from nas_edge.tasks.classification import Classification, ClassificationSettings
 from nas_edge.testing.trainings import bright_or_dark, small_network
 from tests.support.agents import fake_info
 from tests.support.exported import Exported
@@ -108,8 +109,19 @@ def test_with_time_for_all_test_images_the_quality_there_is_the_one_here(file: b
     assert found.images == found.test_images == len(DATA.split.test)
     assert found.interval == TASK.metric.interval(whole, len(DATA.split.test))
     assert (found.device, found.runtime.split()[0], found.problem) == ("board", DEVICE.runtime, "")
-    assert f"accuracy on all {found.images} test images" in str(found)
+    assert f"accuracy on all {found.images} test examples" in str(found)
     assert OnDeviceQuality.from_json(json.loads(json.dumps(asdict(found)))) == found
+
+
+def test_the_quality_there_has_the_interval_that_the_file_has_here(file: bytes) -> None:
+    class Bootstrapping(Classification):
+        bootstraps = True
+
+    task = Bootstrapping(ClassificationSettings())
+    with HostAgent() as agent:
+        found = quality_on_device(file, agent.run, DEVICE, task, DATA, 3, 1e6, Clock())
+    assert found.interval is not None
+    assert found.interval == verify.file_quality(file, DATA.in_order(DATA.split.test, 16), task).interval
 
 
 def test_within_a_time_limit_it_is_of_a_random_sample_and_of_the_same_images_here(file: bytes) -> None:

@@ -16,7 +16,7 @@ import pytest
 from tensorflow.lite.python import schema_py_generated as schema
 
 from device_agents.tflite_file import inspect_model
-from nas_edge.data.preprocessing import Preprocessing
+from nas_edge.data.preprocessing import ImagePreprocessing
 from nas_edge.errors import ExportError
 from nas_edge.export import verify
 from nas_edge.export.tflite_metadata import with_metadata
@@ -24,7 +24,7 @@ from nas_edge.tasks.base import BundleSection
 from nas_edge.tasks.classification import labels_section
 from tests.support.exported import LABELS, Exported
 
-PREPROCESSING = Preprocessing(12, 1, (127.5,), (60.0,), 0.875, "bicubic")
+PREPROCESSING = ImagePreprocessing(12, 1, (127.5,), (60.0,), 0.875, "bicubic")
 
 
 class Table:

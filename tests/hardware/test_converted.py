@@ -18,9 +18,9 @@ from nas_edge.hardware.lint import fit_template
 from nas_edge.networks.keras_model import keras_model
 from nas_edge.networks.tflite_model import operators, tflite_model
 from nas_edge.quiet import held_stderr
-from nas_edge.spaces.published import REFERENCE_NETWORKS
 from nas_edge.spaces.reference import reference_network
 from tests.support.constructs import CONSTRUCTS, int8_file, network
+from tests.support.references import ONE_OF_A_FAMILY
 
 ALL = "cpu gpu edgetpu nnapi"
 
@@ -130,7 +130,7 @@ def test_published_networks_of_keras_pass_for_the_cpu(name: str) -> None:
     assert check_file(file, HARDWARE["edgetpu"]).passed == (name == "MobileNetV2")
 
 
-@pytest.mark.parametrize("name", REFERENCE_NETWORKS)
+@pytest.mark.parametrize("name", ONE_OF_A_FAMILY)
 def test_references_pass_for_the_edge_tpu_without_gates_and_h_swish(name: str) -> None:
     """As directly written files, which have the converter's operators."""
     edgetpu = HARDWARE["edgetpu"]

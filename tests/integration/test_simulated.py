@@ -12,7 +12,8 @@ import pytest
 from nas_edge import cli
 from nas_edge.hardware.edgetpu_timing import EDGETPU_TIMING
 from nas_edge.latency.answer import LatencyKind
-from nas_edge.latency.roofline import estimate, network_work
+from nas_edge.latency.roofline import estimate
+from nas_edge.networks.work import network_work
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES

@@ -60,6 +60,7 @@ def contents(run: Path) -> dict[str, bytes]:
         ("reinforce", 400),
         ("surrogate", 60),
         ("optuna:tpe", 80),
+        pytest.param("lstm", 200, marks=pytest.mark.slow),
         pytest.param("random", 400, marks=pytest.mark.slow),
         pytest.param("evolution", 400, marks=pytest.mark.slow),
         pytest.param("optuna:nsga2", 120, marks=pytest.mark.slow),

@@ -22,6 +22,12 @@ SETTINGS = {
     "regression": (DRAWN,),
     "embedding": (),
     "segmentation": (DRAWN, "task.stride=2"),
+    "detection": (f"{DRAWN},figures=2", "task.stride=2", "task.width=16"),
+    "keyword-spotting": (
+        "data.source=procedural:classes=4,difficulty=0.1,train=120,test=40",
+        "space.input_size=16",
+        "task.sample_rate_hz=4000",
+    ),
 }
 SHORT = (
     "space.name=tiny",
@@ -54,7 +60,7 @@ def test_a_task_is_searched_and_delivered(name: str, tmp_path: Path, monkeypatch
     folder = tmp_path / "run" / "bundle"
     bundle = verify_bundle(folder)
     assert metric.name in json.loads((folder / "manifest.json").read_text())["models"]["int8"]
-    assert "accuracy" not in bundle.files["MODEL_CARD.md"].decode()
+    assert ("accuracy" in bundle.files["MODEL_CARD.md"].decode()) == (metric.name == "accuracy")
     assert f"test {metric.name}" in (tmp_path / "run" / "report" / "report.json").read_text(encoding="utf-8")
     checked = subprocess.run([sys.executable, "verify.py"], cwd=folder, capture_output=True, text=True, check=False)
     assert checked.stdout.splitlines()[-1].startswith("pass"), checked.stdout

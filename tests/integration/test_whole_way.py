@@ -22,7 +22,7 @@ from nas_edge.progress import Reporter
 from nas_edge.report import result_text
 from nas_edge.runs.example_scores import read_example_scores
 from nas_edge.runs.paired_result import PairedResult
-from nas_edge.runs.result import RunResult, read_result
+from nas_edge.runs.result import Outcome, RunResult, read_result
 from nas_edge.runs.run import Run
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES
@@ -103,7 +103,7 @@ def test_a_run_delivers_what_it_promises(smoke: tuple[Path, RunResult]) -> None:
     assert Measurement.from_json(found["rows"][0]["latency"]["int8"]) == result.rows[0].latency["int8"]
     table = result_text.table(result, folder, metric_of(Run.open(folder).config.task))
     assert "best of random" in table
-    assert f"accuracy: on {result.test_images} test images, with 95% intervals" in table
+    assert f"accuracy: on {result.test_images} test examples, with 95% intervals" in table
     _check_intervals_and_tests(folder, result)
 
 
@@ -185,6 +185,7 @@ def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path
         "target.limit=none",
         "target.latency_ms=0.5",
         "target.objectives=[{resource: macs, target: 1000000, beta: -0.05}]",
+        "target.limits={file_size_bytes: 10000000, resident_memory_bytes: 1000000000}",
         f"data.source={photos}",
     ]
     result = pipeline.search(short_run(*settings), tmp_path / "run", quiet())
@@ -193,7 +194,19 @@ def test_other_space_other_data_float_from_shared_weights(photos: Path, tmp_path
     assert read_labels(bundle.files) == ("dark", "light")
     assert result.meets_limit
     trials: list[Any] = list(Run.open(tmp_path / "run").journal())
-    assert all(set(trial["usage"]) == {"latency_ms", "macs"} for trial in trials if trial["usage"])
+    named = {"latency_ms", "macs", "file_size_bytes", "resident_memory_bytes"}
+    assert all(set(trial["usage"]) == named for trial in trials if trial["usage"])
+    assert [each.objective.resource for each in result.resources] == [
+        "macs",
+        "file_size_bytes",
+        "resident_memory_bytes",
+    ]
+    _, size, memory = result.resources
+    assert size.use.value == len(bundle.files["model_float32.tflite"])
+    assert memory.use.value == result.winner.latency["float32"].peak_memory_bytes
+    assert (size.outcome, memory.outcome) == (Outcome.MET, Outcome.MET)
+    assert bundle.manifest["details"]["resources"]["float32"]["file_size_bytes"]["value"] == size.use.value
+    assert read_result(Run.open(tmp_path / "run")) == result
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from benchmarks.coral_networks import (
     squeezenet,
     unet_mv2,
 )
-from nas_edge.latency.roofline import OperatorWork
+from nas_edge.networks.work import OperatorWork
 
 
 def parameters(works: Sequence[OperatorWork]) -> int:

@@ -13,7 +13,10 @@ from device_agents.quiet import VisitSettings
 from nas_edge.errors import ConfigError
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.latency.device import DeviceSource
+from nas_edge.latency.source import Candidate
+from nas_edge.networks.precisions import Precision
 from nas_edge.networks.tflite_model import tflite_model
+from nas_edge.spaces.design import Design
 from tests.support.agents import FunctionAgent, fake_info
 from tests.support.candidates import candidate
 
@@ -59,6 +62,25 @@ def test_candidates_that_are_asked_for_together_share_rounds() -> None:
     rounds = [{visit.round for visit in one.visits} for one in measured if one is not None]
     assert len(rounds) == 4
     assert all(one == rounds[0] for one in rounds)
+
+
+def test_a_design_may_decide_how_it_is_measured() -> None:
+    asked: list[tuple[bytes, int]] = []
+
+    def measure(model: bytes, spec: BenchmarkSpec) -> Measurement:
+        asked.append((model, spec.threads))
+        return steady(1.0)
+
+    def measuring(design: Design) -> tuple[Precision, BenchmarkSpec]:
+        return "float32", SPEC.replace(threads=int(design.extras["threads"]))
+
+    network = candidate(0).network
+    with DeviceSource([FunctionAgent(measure)], "int8", SPEC, measuring=measuring) as source:
+        for threads in (1, 2):
+            assert source.submit(Candidate(Design(network, {"threads": threads}))).result(timeout=30).ok
+    written = tflite_model(network, "float32")
+    assert {threads for model, threads in asked if model == written} == {1, 2}
+    assert tflite_model(network, "int8") not in {model for model, _ in asked}
 
 
 def test_key_names_everything_but_the_network() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from nas_edge.latency.models.ridge import fit_ridge
 from nas_edge.latency.models.subject import Observation, OperatorShape, Subject, operator_sequence
 from nas_edge.spaces import find_space
 from nas_edge.spaces.reference import reference_network
-from tests.support.devices import network_ms, observations
+from tests.support.devices import network_ms, observations, operator_ms
 from tests.support.spaces import small_space
 
 SPACE = find_space("proxylessnas")(32, 0.25, 10, 3)
@@ -100,10 +102,12 @@ def test_an_operator_that_was_never_measured_takes_the_rates_of_its_group_and_wi
     assert found.relative_error[1] > found.relative_error[0] == table.error
 
 
-def test_parts_add_up_to_the_latency() -> None:
-    table = FITTED["operators"]
-    assert table is not None
-    assert math.fsum(table.parts_ms(SUBJECTS[0]).values()) == pytest.approx(table.predict(SUBJECTS[:1]).latency_ms[0])
+@pytest.mark.parametrize("kind", ["operators", "features"])
+def test_parts_add_up_to_the_latency(kind: str) -> None:
+    model = FITTED[kind]
+    assert model is not None
+    assert math.fsum(model.parts_ms(SUBJECTS[0]).values()) == pytest.approx(model.predict(SUBJECTS[:1]).latency_ms[0])
+    assert model.parts_ms(Subject(None, {})).get("CONV_2D 1x1") is None
 
 
 def test_a_linear_device_is_recovered_to_the_bit_of_noise_there_is() -> None:
@@ -149,6 +153,46 @@ def test_the_best_kind_is_chosen_by_what_it_was_not_fitted_to_and_its_intervals_
     assert found.covered is not None
     assert found.covered >= 0.85, "95% of them should be, and there are 40"
     assert found.mape < 0.03
+
+
+def alone(factor: float) -> list[Observation]:
+    """Operators on their own: there, they take so much of their time in a network, and an overhead of 0.2 ms."""
+    operators = {operator for one in HELD_OUT for operator in one.subject.sequence or ()}
+    chosen = sorted((one for one in operators if one.macs), key=str)[::3]
+    return [Observation(Subject((one,)), 0.2 + factor * operator_ms(one)) for one in chosen]
+
+
+def test_operators_on_their_own_tell_apart_what_few_networks_do_not() -> None:
+    few, isolated = observations(SPACE, 16, noise=0.01), alone(0.95)
+    plain, told = OperatorTable.fit(few), OperatorTable.fit_with_isolated(few, isolated)
+    assert plain is not None
+    assert told is not None
+    assert told.isolated_bias_ms == pytest.approx(0.2, abs=0.03)
+    assert plain.isolated_bias_ms is None
+
+    def off(table: OperatorTable) -> float:
+        operators = {one for network in HELD_OUT for one in network.subject.sequence or () if one.macs}
+        return fmean(abs(table.operator_ms(one) / operator_ms(one) - 1) for one in operators)
+
+    assert off(told) < 0.1 < 0.5 * off(plain)
+
+
+def test_operators_on_their_own_make_no_chosen_model_worse() -> None:
+    few, isolated = observations(SPACE, 24, noise=0.01), alone(0.95)
+    without, chosen = choose_model(few), choose_model(few, isolated=isolated)
+    assert set(chosen.errors) == {*without.errors, "operators and isolated"}
+    assert chosen.errors[chosen.name] <= without.errors[without.name]
+    before, after = (accuracy_on(found.model, HELD_OUT) for found in (without, chosen))
+    assert before is not None
+    assert after is not None
+    assert after.mape < before.mape + 0.003
+
+
+def test_operators_on_their_own_that_mislead_change_no_model() -> None:
+    few = observations(SPACE, 24)
+    best = choose_model(few)
+    chosen = choose_model(few, isolated=[replace(one, latency_ms=1 / one.latency_ms) for one in alone(30.0)])
+    assert (chosen.name, chosen.model) == (best.name, best.model)
 
 
 def test_too_few_networks_are_told() -> None:

@@ -14,10 +14,11 @@ from nas_edge.hardware.edgetpu_timing import EDGETPU_TIMING, EdgeTpuTiming
 from nas_edge.hardware.lint import fit_space
 from nas_edge.latency import LATENCY_SOURCES, LatencyContext, open_latency_source
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
-from nas_edge.latency.roofline import OperatorWork, estimate, kernel_work, network_work
+from nas_edge.latency.roofline import estimate
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.networks.analysis import analyze
 from nas_edge.networks.precisions import Precision
+from nas_edge.networks.work import OperatorWork, kernel_work, network_work
 from nas_edge.spaces import find_space
 from nas_edge.spaces.decisions import Architecture, SearchSpace
 from nas_edge.spaces.design import Design

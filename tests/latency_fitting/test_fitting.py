@@ -17,8 +17,10 @@ from nas_edge.errors import ConfigError, NasEdgeError, RunError
 from nas_edge.latency.device import DeviceSource
 from nas_edge.latency.model_file import read_model
 from nas_edge.latency.models.operators import OperatorTable
-from nas_edge.latency_fitting import fitting
+from nas_edge.latency.models.subject import parse_operator
+from nas_edge.latency_fitting import fitting, text
 from nas_edge.latency_fitting.fitting import FitRequest, adapt_device, fit_device, journal_of
+from nas_edge.latency_fitting.isolated import isolated_network
 from nas_edge.latency_fitting.page import model_report
 from nas_edge.latency_fitting.sampling import Role, Sampler
 from nas_edge.networks.tflite_model import tflite_model
@@ -80,6 +82,17 @@ def test_a_model_is_fitted_and_tested_on_networks_that_it_was_not_fitted_to(tmp_
     assert found.mape < min(0.02, file.accuracy["macs"].mape)
     assert file.noise_floor is not None
     assert file.noise_floor.mape == 0.0, "this device repeats itself"
+    alone = [one.operator for one in file.isolated]
+    assert len(set(alone)) == len(alone) >= 8, "two with each batch, but for the first ones"
+    for one in file.isolated:
+        assert one.latency_ms == pytest.approx(0.21 + np.prod(parse_operator(one.operator).output) / 4e4)
+    # Either is judged by the same networks.
+    other = next(name for name in file.accuracy if name.startswith("operators w") or name == "operators and isolated")
+    assert file.accuracy[other].networks == found.networks
+    summary = dict(text.summary_rows(file))
+    assert summary["operators alone"].startswith(f"{len(alone)} measured, {len(alone)} reliably; ")
+    assert {row[2] for row in text.isolated_rows(file)[1:]} <= set(alone)
+    assert "isolated" in {section.key for section in model_report("phone", file, None).sections}
     told = file.provenance
     assert (told.device, told.runtime, told.precision) == ("phone", "litert 1", "int8")
     assert told.space is not None
@@ -107,6 +120,7 @@ def test_a_fit_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, dev
     file = fit_device(request(32), out, Reporter())
     assert [one.architecture for one in file.measurements] == [one.architecture for one in whole.measurements]
     assert file.model == whole.model
+    assert file.isolated == whole.isolated != ()
     assert tflite_model(SPACE.decode(SPACE.parse(known["architecture"])), "int8") not in asked, "it was measured before"
 
 
@@ -162,6 +176,21 @@ def test_the_design_follows_from_the_seed_and_picks_what_is_least_known() -> Non
     least_known = [sampler._pool[place] for place in sampler._least_known(3, seen)]
     others = [one for place, one in enumerate(sampler._pool) if place not in before]
     assert np.mean([rarity(one) for one in least_known]) > np.mean([rarity(one) for one in others])
+
+
+def test_operators_are_measured_on_their_own_where_that_tells_most() -> None:
+    sampler, seen = Sampler(SPACE, 0, pool=32), observations(SPACE, 30)
+    assert sampler.isolated(2, seen[:5]) == [], "nothing is known to go by"
+    sampler.fitted(5, seen)
+    before = sampler._known(seen)
+    picked = sampler.isolated(3, seen)
+    assert len(set(picked)) == 3
+    assert all(isolated_network(operator) is not None for operator in picked)
+    after = sampler._known(seen)
+    assert np.trace(after.covariance) < np.trace(before.covariance)
+    able = [gain for operator, gain in zip(before.operators, before.gains, strict=True) if isolated_network(operator)]
+    assert before.gains[before.operators.index(picked[0])] == max(able)
+    assert not set(picked) & set(sampler.isolated(3, seen))
 
 
 def test_networks_are_held_out_without_any_to_fit_to() -> None:

@@ -34,12 +34,16 @@ LAYERS: dict[str, tuple[Primitive, Shape]] = {
     **{name: (L.Activation(name), (5, 5, 8)) for name in ACTIVATIONS},
     "pool": (L.GlobalAveragePool(), (5, 7, 8)),
     "pool of one pixel": (L.GlobalAveragePool(), (1, 1, 8)),
+    "average pool": (L.AveragePool(3), (5, 7, 8)),
+    "average pool with strides": (L.AveragePool(3, 2), (5, 7, 8)),
+    "average pool of one pixel": (L.AveragePool(3), (1, 1, 8)),
     "dropout": (L.Dropout(0.3), (5, 5, 8)),
     "path dropout": (L.PathDropout(0.3), (5, 5, 8)),
     "flatten": (L.Flatten(), (1, 1, 8)),
     "unit length": (L.L2Normalize(), (1, 1, 8)),
     "resize": (L.Resize(7, 6), (3, 3, 8)),
     "resize to the same size": (L.Resize(4, 4), (4, 4, 8)),
+    "places in a row": (L.FlattenPlaces(), (3, 4, 8)),
 }
 
 

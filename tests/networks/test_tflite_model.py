@@ -25,8 +25,8 @@ from nas_edge.networks.keras_model import get_weights, keras_model, set_weights
 from nas_edge.networks.precisions import Precision
 from nas_edge.networks.tflite_model import operators, tflite_model
 from nas_edge.spaces import find_space, network_space_names
-from nas_edge.spaces.published import REFERENCE_NETWORKS
 from nas_edge.spaces.reference import reference_network
+from tests.support.references import ONE_OF_A_FAMILY
 from tests.support.spaces import small_space
 
 pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs:UserWarning")
@@ -266,7 +266,7 @@ def test_int8_output_follows_the_float_one(name: str) -> None:
         assert np.corrcoef(run(file, image[None]).ravel(), expected.ravel())[0, 1] > 0.95
 
 
-@pytest.mark.parametrize("name", REFERENCE_NETWORKS)
+@pytest.mark.parametrize("name", ONE_OF_A_FAMILY)
 def test_reference_networks_are_written_and_run(name: str) -> None:
     spec = reference_network(name, 224, 0.5)
     for precision in PRECISIONS:

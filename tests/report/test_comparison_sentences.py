@@ -46,7 +46,7 @@ def said(
 def test_a_faster_winner_that_is_not_more_accurate() -> None:
     assert said(timed(1.21), p_value=0.25) == (
         f"The winner is 1.21x as fast as {RANDOM} (1.000 vs. 1.210 ms); the difference in test "
-        "accuracy (98.3% [96.4, 99.2] vs. 99.2% [97.6, 99.7]) is not significant (McNemar p = 0.25, 359 test images)."
+        "accuracy (98.3% [96.4, 99.2] vs. 99.2% [97.6, 99.7]) is not significant (McNemar p = 0.25, 359 test examples)."
     )
 
 
@@ -56,7 +56,7 @@ def test_a_faster_winner_that_is_not_more_accurate() -> None:
 def test_accuracies_that_differ(accuracy: float, how: str) -> None:
     sentence = said(timed(1.21), accuracy, 0.0002)
     assert f"; its test accuracy is significantly {how}" in sentence
-    assert sentence.endswith("; McNemar p < 0.001, 359 test images).")
+    assert sentence.endswith("; McNemar p < 0.001, 359 test examples).")
 
 
 def test_accuracies_that_were_not_tested_are_stated_and_no_more() -> None:

@@ -32,9 +32,11 @@ from nas_edge.report.analysis import FEWEST_FOR_PREDICTION, predict, rolling_sha
 from nas_edge.report.content import Column, Report, Table, text_of
 from nas_edge.report.drawing import draw, slots_of
 from nas_edge.report.write import to_csv
+from nas_edge.resources import ResourceUse
+from nas_edge.rewards import Objective
 from nas_edge.runs.example_scores import TEST_SCORES, ExampleScores, write_example_scores
 from nas_edge.runs.halving import HALVING, HalvingScore
-from nas_edge.runs.result import LatencyEstimate
+from nas_edge.runs.result import LatencyEstimate, ResourceResult
 from nas_edge.runs.run import SELECTION, Run
 from nas_edge.runs.stopped_early import EarlyStop, note_early_stop
 from nas_edge.runs.teacher import TeacherFacts, write_teacher
@@ -106,11 +108,11 @@ def test_the_answer_comes_first(report: Report) -> None:
     winner, reference = r"91\.0% \[86\.2, 94\.2\]", r"90\.5% \[85\.6, 93\.8\]"
     ending = (
         r"The winner is 1\.33x as fast as proxylessnas-mobile \(0\.900 vs\. 1\.200 ms\); the difference in test "
-        rf"accuracy \({winner} vs\. {reference}\) is not significant \(McNemar p = [01][.\d]*, 200 test images\)\.$"
+        rf"accuracy \({winner} vs\. {reference}\) is not significant \(McNemar p = [01][.\d]*, 200 test examples\)\.$"
     )
     assert re.search(ending, report.headline)
     notes = {tile.label: tile.note for tile in report.tiles}
-    assert notes["int8 accuracy"] == "on 200 held-out test images; 95% interval 86.2% to 94.2%"
+    assert notes["int8 accuracy"] == "on 200 held-out test examples; 95% interval 86.2% to 94.2%"
     tiles = {tile.label: tile.value for tile in report.tiles}
     assert tiles["Target"] == "1.000 ms"
     assert tiles["int8 accuracy"] == "91.0%"
@@ -243,7 +245,7 @@ def test_int8_against_float_is_said_plainly(tmp_path: Path, factor: float, expec
     report = run_report(read_run(finished_run(tmp_path / "run", 10, factor).folder))
     assert expected in section_text(report, "precision")
     assert re.search(
-        r"costs 1\.0 percentage points of test accuracy \(not significant: McNemar p = [\d.]+, 200 test images\)\.",
+        r"costs 1\.0 percentage points of test accuracy \(not significant: McNemar p = [\d.]+, 200 test examples\)\.",
         section_text(report, "precision"),
     )
 
@@ -437,6 +439,27 @@ def test_the_text_tells_the_same(report: Report) -> None:
     assert "nan" not in text
 
 
+def test_other_resources_stand_beside_the_latency_with_how_they_are_known(finished: Run) -> None:
+    facts = read_run(finished.folder)
+    assert facts.result is not None
+    size, energy = ResourceUse(84_000.0, "measured", "the TFLite file"), ResourceUse(None, "measured", "no counters")
+    uses = {"int8": {"file_size_bytes": size, "energy_mj": energy}}
+    winner = replace(facts.result.winner, resources=uses)
+    asked = (ResourceResult(Objective("file_size_bytes", 90_000.0, limit=True), size),)
+    result = replace(facts.result, rows=(winner, *facts.result.rows[1:]), resources=asked)
+    first, *others = facts.trials
+    trials = (replace(first, usage={"latency_ms": 1.0, "file_size_bytes": 84_100.0}), *others)
+    told = run_report(replace(facts, result=result, trials=trials))
+    assert column(told, "resources", "value") == [84_000.0, None]
+    assert column(told, "resources", "kind") == ["measured", "measured"]
+    assert column(told, "resources", "note") == ["the TFLite file", "no counters"]
+    assert column(told, "limits", "outcome") == ["met"]
+    assert column(told, "trials", "file_size_bytes")[:2] == [84_100.0, None]
+    keys = {each.key for table in told.tables if table.name == "trials" for each in table.columns}
+    assert "energy_mj" not in keys, "nothing was asked of it"
+    assert "met" in to_text(told)
+
+
 def test_tables_stand_beside_the_page(report: Report, tmp_path: Path) -> None:
     page = write_report(report, tmp_path / "report")
     assert page == tmp_path / "report" / "index.html"
@@ -563,7 +586,7 @@ def test_the_most_accurate_run_is_compared_on_the_same_images(tmp_path: Path) ->
     report = compare_report([read_run(run.folder) for run in runs])
     best = "the most accurate is that of a, with a test accuracy of 91.0% [86.2, 94.2]."
     # 2 / 2**4: of the four images on which they differ, a classifies all
-    doubt = " The difference in accuracy from b (McNemar p = 0.12, 200 test images) is not significant."
+    doubt = " The difference in accuracy from b (McNemar p = 0.12, 200 test examples) is not significant."
     assert report.headline.endswith(f"{best}{doubt}")
     assert column(report, "runs_1", "accuracy_text")[0] == "91.0% [86.2, 94.2]"
     assert column(report, "runs_1", "accuracy_low")[0] == pytest.approx(0.8622, abs=1e-4)
@@ -779,8 +802,8 @@ def test_how_networks_were_trained_is_told(tmp_path: Path) -> None:
     run.write_config(load_config(settings=["training.ema_decay=0.99"], base=run.config))
     says = section_text(run_report(read_run(run.folder)), "result")
     assert (
-        "All learned from the largest network of the space as well, whose accuracy on validation images is 87.5%."
+        "All learned from the largest network of the space as well, whose accuracy on validation examples is 87.5%."
         in says
     )
-    assert "Trainings stop early by validation images: winner ended after 40 of 100 steps with the weights of" in says
+    assert "Trainings stop early by validation examples: winner ended after 40 of 100 steps with the weights of" in says
     assert "Weights are a moving average over the steps, with a decay of 0.99." in says

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from nas_edge import cli
 from nas_edge.config import load_config
 from nas_edge.errors import RunError
 from nas_edge.latency.answer import AdjustedLatency, LatencyAnswer, LatencyKind
+from nas_edge.rewards import Objective
 from nas_edge.runs.columns import read_trials
 from nas_edge.runs.listing import list_runs
 from nas_edge.runs.reselect import Candidate, candidates_of, read_candidates
@@ -96,6 +98,14 @@ def test_what_was_judged_after_the_search_goes_first(tmp_path: Path) -> None:
         best = known.best_within(limit_ms)
         assert best is not None
         assert (best.architecture, best.final) == (Architecture((choice, 0)), final)
+
+
+def test_what_is_beyond_a_limit_of_another_resource_is_no_candidate(tmp_path: Path) -> None:
+    sized = [replace(one, usage={"file_size_bytes": 100.0 * one.architecture.choices[0]}) for one in TRIALS]
+    run = make_run(tmp_path / "run", sized)
+    assert {one.architecture.choices[0] for one in read_candidates(run.trials()).candidates} == {1, 2}
+    limits = [Objective("file_size_bytes", 100.0, limit=True)]
+    assert {one.architecture.choices[0] for one in read_candidates(run.trials(), limits=limits).candidates} == {1}
 
 
 def test_the_front_is_of_qualities_that_can_be_compared(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from nas_edge.cli.base import check_limit
 from nas_edge.errors import NasEdgeError
 from nas_edge.latency.answer import LatencyKind
 from nas_edge.report import result_text
-from nas_edge.runs.result import LatencyEstimate, Outcome, ResultRow, RunResult
+from nas_edge.resources import ResourceUse
+from nas_edge.rewards import Objective
+from nas_edge.runs.result import LatencyEstimate, Outcome, ResourceResult, ResultRow, RunResult
 from nas_edge.tasks.classification import ACCURACY
 
 RUN, METRIC = Path("runs/one"), ACCURACY
@@ -40,7 +43,18 @@ def estimated(latency_ms: float | None, interval_ms: tuple[float, float] | None 
     return RunResult(1.0, "int8", True, (row,), None, estimate)
 
 
+def limited(value: float | None, target: float, limit: bool = True, hard: bool = True) -> RunResult:
+    """A result that meets its latency, with something asked of the size of its file."""
+    use = ResourceUse(value, "measured", "no file" if value is None else "")
+    asked = ResourceResult(Objective("file_size_bytes", target, limit=limit), use)
+    return replace(result(measured(0.8, 0.9), hard), resources=(asked,))
+
+
 CASES = [
+    (limited(1000.0, 1000.0), Outcome.MET, 0),
+    (limited(1001.0, 1000.0), Outcome.MISSED, 3),
+    (limited(1001.0, 1000.0, hard=False), Outcome.MISSED, 3),
+    (limited(1001.0, 1000.0, limit=False), Outcome.MET, 0),
     (result(measured(0.8, 0.9)), Outcome.MET, 0),
     (result(measured(0.8, 1.0)), Outcome.MET, 0),
     (result(measured(1.1, 1.2)), Outcome.MISSED, 3),
@@ -117,3 +131,18 @@ def test_a_measurement_that_leaves_it_open_can_be_made_again() -> None:
     assert "0.9750 ms (95% interval 0.9000 to 1.050 ms), so it is not known whether it is within 1.000 ms" in open_
     assert "bundle: elsewhere\nmeasure again on a quiet device: nas-edge export runs/one --out FOLDER" in open_
     assert "export" not in result_text.answer(result(measured(1.1, 1.2)), RUN, Path("elsewhere"))
+
+
+def test_what_is_asked_of_other_resources_is_said_with_what_came_of_it() -> None:
+    missed, unknown = limited(1001.0, 1000.0), limited(None, 1000.0)
+    assert "int8 file_size_bytes: 1,001 bytes (measured), at most 1,000 bytes: missed" in table_of(missed)
+    assert result_text.limit_line(missed) == "the hard limit of 1,000 bytes (file_size_bytes) is missed"
+    assert unknown.outcome is Outcome.UNKNOWN
+    assert "int8 file_size_bytes: not available: no file, at most 1,000 bytes: unknown" in table_of(unknown)
+    assert result_text.limit_line(unknown).startswith("whether the hard limit of 1,000 bytes (file_size_bytes) is met")
+    late = replace(missed, rows=result(measured(1.1, 1.2)).rows)
+    assert result_text.limit_line(late) == "the hard limit of 1.000 ms and 1,000 bytes (file_size_bytes) is missed"
+
+
+def table_of(found: RunResult) -> str:
+    return result_text.table(found, RUN, METRIC)

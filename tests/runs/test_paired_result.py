@@ -18,12 +18,12 @@ from nas_edge.tasks.classification import ACCURACY
 @pytest.mark.parametrize(
     ("p_value", "says"),
     [
-        (1.0, "McNemar p = 1, 1,359 test images"),
-        (0.25, "McNemar p = 0.25, 1,359 test images"),
-        (0.03125, "McNemar p = 0.031, 1,359 test images"),
-        (0.0499, "McNemar p = 0.0499, 1,359 test images"),
-        (0.0002, "McNemar p < 0.001, 1,359 test images"),
-        (0.0, "McNemar p < 0.001, 1,359 test images"),
+        (1.0, "McNemar p = 1, 1,359 test examples"),
+        (0.25, "McNemar p = 0.25, 1,359 test examples"),
+        (0.03125, "McNemar p = 0.031, 1,359 test examples"),
+        (0.0499, "McNemar p = 0.0499, 1,359 test examples"),
+        (0.0002, "McNemar p < 0.001, 1,359 test examples"),
+        (0.0, "McNemar p < 0.001, 1,359 test examples"),
     ],
 )
 def test_it_says_test_p_value_and_number_of_images(p_value: float, says: str) -> None:

@@ -15,13 +15,24 @@ from nas_edge.config import load_config
 from nas_edge.errors import RunError
 from nas_edge.hardware.gate import HardwareCheck, OperatorProblem
 from nas_edge.latency.answer import LatencyKind
+from nas_edge.resources import ResourceUse
+from nas_edge.rewards import Objective
 from nas_edge.runs.paired_result import PairedResult
 from nas_edge.runs.reselect import Candidate
-from nas_edge.runs.result import LatencyEstimate, OnDeviceCheck, Outcome, ResultRow, RunResult, read_result
+from nas_edge.runs.result import (
+    LatencyEstimate,
+    OnDeviceCheck,
+    Outcome,
+    ResourceResult,
+    ResultRow,
+    RunResult,
+    read_result,
+)
 from nas_edge.runs.run import Run
 from nas_edge.spaces.decisions import Architecture
 from tests.support.measurements import MEASUREMENT
 
+SIZE, ENERGY = ResourceUse(84_000.0, "measured", "the TFLite file"), ResourceUse(None, "measured", "no counters")
 CHECK = OnDeviceCheck(4, True, "reference", 0.01, 1.0, 0.75)
 WINNER = ResultRow(
     "winner",
@@ -31,6 +42,7 @@ WINNER = ResultRow(
     {"int8": MEASUREMENT},
     accuracy_interval={"int8": (0.67, 0.73), "float32": (0.68, 0.74)},
     quantized_vs_float=PairedResult("McNemar", 1000, 0.4),
+    resources={"int8": {"file_size_bytes": SIZE, "energy_mj": ENERGY}},
 )
 RIVAL = ResultRow(
     "mobilenet-v2",
@@ -52,6 +64,10 @@ DELIVERED = RunResult(
     test_images=1000,
     hardware_check=HardwareCheck("edgetpu", 60, (), (OperatorProblem("se.multiply", "MUL", "gates an image"),)),
     front=(Candidate(Architecture((1, 0)), 0.5, 2.5, 1, True), Candidate(Architecture((2, 0)), 0.6, 3.5, 3, True)),
+    resources=(
+        ResourceResult(Objective("file_size_bytes", 90_000.0, limit=True), SIZE),
+        ResourceResult(Objective("energy_mj", 2.0), ENERGY),
+    ),
 )
 FOUND = RunResult(
     target_ms=4.0,

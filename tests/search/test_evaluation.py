@@ -43,9 +43,11 @@ def test_quality_and_latency_are_joined_in_the_reward() -> None:
     assert trial.reward == REWARDS["absolute"](0.5, {"latency_ms": 3.0}, [LATENCY])
 
 
-@pytest.mark.parametrize("bytes_per_value", [1, 4])
-def test_resources_are_those_of_the_network_at_the_precision_it_is_delivered_with(bytes_per_value: int) -> None:
-    made = evaluator((LATENCY, *RESOURCES), bytes_per_value=bytes_per_value)
+@pytest.mark.parametrize(("precision", "bytes_per_value"), [("int8", 1), ("float32", 4)])
+def test_resources_are_those_of_the_network_at_the_precision_it_is_delivered_with(
+    precision: str, bytes_per_value: int
+) -> None:
+    made = evaluator((LATENCY, *RESOURCES), precision=precision)
     usage = made.evaluate(FIRST, 0).usage
     analysis = analyze(made.candidate(FIRST).network, bytes_per_value)
     assert usage == {
@@ -58,7 +60,7 @@ def test_resources_are_those_of_the_network_at_the_precision_it_is_delivered_wit
 
 def test_a_network_has_float32_values_unless_it_is_said_otherwise() -> None:
     memory = RESOURCES[2:]
-    usual, float32 = evaluator(memory), evaluator(memory, bytes_per_value=4)
+    usual, float32 = evaluator(memory), evaluator(memory, precision="float32")
     assert usual.evaluate(FIRST, 0).usage == float32.evaluate(FIRST, 0).usage
 
 

@@ -189,7 +189,7 @@ def recorded(bench: Bench, folder: Path, stop: Stop | None = None, controller: s
     return (folder / "journal.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("controller", ["reinforce", "evolution"])
+@pytest.mark.parametrize("controller", ["reinforce", "lstm", "evolution"])
 def test_stopped_after_any_step_it_goes_on_as_if_nothing_had_happened(tmp_path: Path, controller: str) -> None:
     whole = recorded(Bench(), tmp_path / "whole", controller=controller)
     for after in range(2, STEPS + 1):

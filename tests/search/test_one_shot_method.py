@@ -64,7 +64,7 @@ def searching(
     space: NetworkSpace = SPACE,
     latency: FunctionSource | None = None,
     objectives: tuple[Objective, ...] = (Objective("latency_ms", 1.0),),
-    bytes_per_value: int = 4,
+    precision: str = "float32",
     shift: float = 0.0,
     **settings: Any,
 ) -> OneShotSearch:
@@ -76,7 +76,7 @@ def searching(
     }  # fmt: skip
     context = SearchContext(
         space, CLASSIFICATION, inverted_data(space, shift), latency or FunctionSource(lambda _: timed(1.0)), objectives,
-        seed=3, bytes_per_value=bytes_per_value,
+        seed=3, precision=precision,
     )  # fmt: skip
     loop = make_search(OneShotSettings(**given), context)
     assert isinstance(loop, OneShotSearch)
@@ -399,9 +399,9 @@ def test_a_reward_without_latency_is_the_quality_also_of_what_could_not_be_timed
 
 
 def test_peak_memory_is_that_of_the_delivered_precision() -> None:
-    for bytes_per_value in (4, 1):
+    for precision, bytes_per_value in (("float32", 4), ("int8", 1)):
         objective = Objective("peak_memory_bytes", 1000.0)
-        search = searching(objectives=(objective,), bytes_per_value=bytes_per_value)
+        search = searching(objectives=(objective,), precision=precision)
         (trial,) = search.take_step().trials
         values = analyze(SPACE.decode(trial.architecture), 1).peak_memory_bytes
         assert trial.usage == {"peak_memory_bytes": values * bytes_per_value}

@@ -15,6 +15,7 @@ from nas_edge.errors import InfeasibleError, UnreliableLatencyError
 from nas_edge.formatting import ms_text
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.networks.analysis import analyze
+from nas_edge.rewards import Objective
 from nas_edge.search.selection import nearest, predicted_limit_ms, required_ms, select, smallest
 from nas_edge.search.trials import Trial, late_trials
 from nas_edge.spaces.decisions import Architecture
@@ -323,3 +324,28 @@ def test_nearest_are_those_whose_alternative_is_hardly_less_likely() -> None:
 def test_of_trials_of_shared_weights_the_latter_half_may_be_compared() -> None:
     assert late_trials([1, 2, 3, 4, 5]) == [3, 4, 5]
     assert late_trials([1, 2, 3, 4], quality_drifts=False) == [1, 2, 3, 4]
+
+
+def size_of(architecture: Architecture) -> float:
+    return float(analyze(SPACE.decode(architecture)).parameters)
+
+
+def judge_sizes(architectures: Sequence[Architecture]) -> list[Trial]:
+    """The larger the better."""
+    return [
+        Trial(0, 0, one, size_of(one), timed(macs_ms(one)), {"file_size_bytes": size_of(one)}, size_of(one))
+        for one in architectures
+    ]
+
+
+@pytest.mark.parametrize("target_ms", [1e9, None])
+def test_the_winner_keeps_to_the_limits_of_other_resources(target_ms: float | None) -> None:
+    controller, least = settled_controller(), size_of(smallest(SPACE))
+    most_likely = size_of(SPACE.canonical(controller.most_likely()))
+    limit = Objective("file_size_bytes", (least + most_likely) / 2, limit=True)
+    selection = select(SPACE, controller, judge_sizes, target_ms, resources=[limit])
+    sizes = [size_of(trial.architecture) for trial in selection.trials]
+    assert max(sizes) > limit.target, "others were evaluated"
+    assert size_of(selection.winner.architecture) == max(size for size in sizes if size <= limit.target)
+    with pytest.raises(InfeasibleError, match=r"limits of other resources; the closest has file_size_bytes .*\(at"):
+        select(SPACE, controller, judge_sizes, target_ms, resources=[Objective("file_size_bytes", 1.0, limit=True)])

@@ -6,7 +6,7 @@ import pytest
 
 from nas_edge.spaces import find_space, network_space_names
 from nas_edge.testing import check_space, check_supernet
-from tests.support.spaces import small_space, tiny_space
+from tests.support.spaces import block_space, small_space, tiny_space
 
 
 @pytest.mark.parametrize("name", network_space_names())
@@ -17,6 +17,7 @@ def test_spaces_conform(name: str) -> None:
 def test_the_tests_own_spaces_conform() -> None:
     check_space(lambda size, _, classes, channels: small_space(size, channels, classes))
     check_space(lambda size, _, classes, channels: tiny_space(size, channels, classes))
+    check_space(lambda size, _, classes, channels: block_space(size, channels, classes))
 
 
 def test_a_supernet_conforms() -> None:

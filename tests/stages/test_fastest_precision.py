@@ -51,7 +51,8 @@ def choose(
 
     flags = {f"export.{name}": value for name, value in export.items()}
     config = load_config("smoke", flags=flags)
-    device: Any = SimpleNamespace(spec=config.measure.spec(config.device))
+    agent = SimpleNamespace(info=lambda: SimpleNamespace(measures_on_host=False))
+    device: Any = SimpleNamespace(spec=config.measure.spec(config.device), agent=agent)
     reporter = Reporter(Console(file=io.StringIO()))
     quality = {FILES[precision]: value for precision, value in QUALITY.items()}.__getitem__
     return fastest_precision(config, ACCURACY, device, make, quality, reporter, measure)

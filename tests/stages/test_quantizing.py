@@ -88,7 +88,7 @@ def test_auto_tunes_only_where_the_budget_is_not_kept(
     assert tunings == ([] if budget else [1])
     assert how.method == ("post-training" if budget else "aware")
     assert (again is trained) == (how.method == "post-training")
-    assert "on 32 validation images: float 1" in how.text("accuracy", ".2%")
+    assert "on 32 validation examples: float 1" in how.text("accuracy", ".2%")
     assert Quantization.from_json(how.to_json()) == how
     assert (how.aware_quality is None) == bool(budget)
 

@@ -46,8 +46,15 @@ class JointSpace(SearchSpace):
         return Design(self.networks.decode(Architecture(tuple(choices))), {"elements": ELEMENTS[elements]})
 
 
-def joint_space(settings: JointSettings, classes: int, channels: int) -> JointSpace:
-    """Makes the space; a task without networks has no classes either."""
+class NetworksSettings(NetworkSpaceSettings):
+    """Settings of the networks alone."""
+
+    name: str = "joint-networks"
+    input_size: int = 8
+
+
+def networks_alone(settings: NetworkSpaceSettings, classes: int, channels: int) -> NetworkSpace:
+    """Makes the space of networks; a task without networks has no classes either."""
     decisions = Decisions()
     width = number("stem.filters", (4, 8, 12, 16))
     parts: dict[str, L.Layer] = {"stem": conv_norm(width, "relu", 3, 2)}
@@ -55,7 +62,12 @@ def joint_space(settings: JointSettings, classes: int, channels: int) -> JointSp
     parts |= {"pool": L.GlobalAveragePool(), **classifier(max(2, classes), 0.0)}
     shape = (settings.input_size, settings.input_size, channels)
     template = L.Sequential(tuple(parts.items()))
-    return JointSpace(NetworkSpace("networks of joint", template, decisions.list, shape, max(2, classes)))
+    return NetworkSpace("networks of joint", template, decisions.list, shape, max(2, classes))
+
+
+def joint_space(settings: JointSettings, classes: int, channels: int) -> JointSpace:
+    """Makes the joint space."""
+    return JointSpace(networks_alone(settings, classes, channels))
 
 
 class ElementsSettings(LatencySettings):
@@ -100,5 +112,6 @@ def parameters(settings: ParametersSettings, context: QualityContext) -> Functio
 
 
 space = Entry(JointSettings, joint_space, "networks and the accelerator that runs them")
+networks = Entry(NetworksSettings, networks_alone, "the networks alone")
 latency = Entry(ElementsSettings, lambda settings, context: Elements(), "work per processing element")
 quality = Entry(ParametersSettings, parameters, "the number of parameters")

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support.packages import install
 
 GROUPS = {
-    "nas_edge.spaces": {"joint": "joint:space"},
+    "nas_edge.spaces": {"joint": "joint:space", "joint-networks": "joint:networks"},
     "nas_edge.latency_sources": {"elements": "joint:latency"},
     "nas_edge.quality_sources": {"parameters": "joint:quality"},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nas_edge.networks import layers as L
 from nas_edge.spaces import blocks, network_space
-from nas_edge.spaces.decisions import NetworkSpace
+from nas_edge.spaces.decisions import Decision, NetworkSpace
 
 
 def small_space(input_size: int = 12, channels: int = 3, classes: int = 5) -> NetworkSpace:
@@ -38,6 +38,31 @@ def small_space(input_size: int = 12, channels: int = 3, classes: int = 5) -> Ne
     parts |= blocks.classifier(classes, 0.2)
     shape = (input_size, input_size, channels)
     return NetworkSpace("small", L.Sequential(tuple(parts.items())), decisions.list, shape, classes)
+
+
+def block_space(input_size: int = 8, channels: int = 1, classes: int = 3) -> NetworkSpace:
+    """A block of one to three layers that decide together: kernel, shortcut and how many they are."""
+    decisions = blocks.Decisions()
+    width = blocks.number("block.filters", (8, 16))
+    parts: dict[str, L.Layer] = {"stem": blocks.conv_norm(width, "relu", 3, 2)}
+    kernels: dict[str, L.Layer] = {f"k{k}": blocks.depthwise_norm(k, "relu", 1) for k in (3, 5)}
+    kernel = decisions.layers("block.kernel", kernels)
+    shortcuts: dict[str, L.Layer] = {"none": L.Zero(), "pool": L.AveragePool(3), "identity": L.Identity()}
+    shortcut = decisions.layers("block.skip", shortcuts)
+    layer = L.Residual(blocks.separable(width, kernel), shortcut)
+    counts = (1, 2, 3)
+    for number in counts:
+        there = tuple(number <= count for count in counts)
+        parts[f"layer{number}"] = L.OneOf(
+            "block.layers",
+            tuple(layer if one else L.Identity() for one in there),
+            tuple("keep" if one else "skip" for one in there),
+        )
+    decisions.list.append(Decision("block.layers", counts, "op"))
+    decisions.declare(width)
+    parts |= {"pool": L.GlobalAveragePool(), **blocks.classifier(classes, 0.0)}
+    template = L.Sequential(tuple(parts.items()))
+    return NetworkSpace("block", template, decisions.list, (input_size, input_size, channels), classes)
 
 
 def tiny_space(input_size: int = 8, channels: int = 1, classes: int = 3) -> NetworkSpace:

@@ -143,7 +143,7 @@ def test_its_bundle_has_no_labels(model: TrainedModel, task: Brightness, data: T
         section=task.bundle_section(data),
         metric=task.metric,
         preprocessing=data.preprocessing,
-        golden_images=data.dataset.stored(data.split.test[:1]),
+        golden_examples=data.dataset.stored(data.split.test[:1]),
         space="tiny",
         architecture=str(ARCHITECTURE),
         decisions={},

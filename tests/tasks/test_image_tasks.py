@@ -22,6 +22,7 @@ from nas_edge.errors import DataError, SpaceError
 from nas_edge.export.bundle import DeliveredModel, replay_golden, verify_bundle, write_bundle
 from nas_edge.export.verify import file_quality
 from nas_edge.networks import layers as L
+from nas_edge.networks.donor import Donor
 from nas_edge.networks.keras_model import get_weights, keras_model
 from nas_edge.spaces import blocks
 from nas_edge.spaces.decisions import Architecture, NetworkSpace
@@ -140,7 +141,7 @@ def test_masks_are_changed_as_their_images_are() -> None:
     masks = (images[..., 0] > 127).astype(np.uint8)
     seen = to_unit_range(32, 1)
     augmentation = Augmentation(shift=0.2, rotation_degrees=20, zoom=0.2, flip=True, crop_area=0.6)
-    draws = augmentation.draw(6, 32, rng)
+    draws = augmentation.draw(6, seen, rng)
     changed = augmentation(images, draws, seen)[..., 0]
     followed = MaskView()(masks, seen, augmentation, draws)
     assert set(np.unique(followed)) == {0, 1, VOID}
@@ -208,9 +209,14 @@ def test_mean_iou_is_that_of_outputs_resized_to_the_masks() -> None:
 def test_an_interval_is_found_by_drawing_examples_again() -> None:
     correct = np.repeat([1.0, 0.0], [80, 20])
     statistics = np.stack([correct, np.ones(100)], axis=1)
-    low, high = bootstrap_interval(statistics, lambda total: float(total[0] / total[1])) or (None, None)
+
+    def share(times: Any) -> float:
+        total = times @ statistics
+        return float(total[0] / total[1])
+
+    low, high = bootstrap_interval(100, share) or (None, None)
     assert (low, high) == (pytest.approx(0.72, abs=0.02), pytest.approx(0.87, abs=0.02))  # 0.8 -+ 1.96 * 0.04
-    assert bootstrap_interval(statistics[:1], lambda total: 1.0) is None
+    assert bootstrap_interval(1, lambda times: 1.0) is None
 
 
 def test_networks_with_the_same_scores_do_not_differ() -> None:
@@ -256,6 +262,16 @@ def test_a_dense_head_joins_several_strides_alike_in_space_and_supernet() -> Non
     check_supernet(lambda *_: space)
 
 
+def test_a_dense_network_starts_from_all_layers_of_a_classifier_but_its_head() -> None:
+    task = TASKS.make(TASKS.settings({"name": "segmentation", "stride": 2, "width": 8}))
+    network = with_head(dense_space(3), task).decode(ARCHITECTURE)
+    classifier = dense_space(5).decode(ARCHITECTURE)
+    donor = Donor(get_weights(keras_model(classifier, seed=1), classifier), shared=False)
+    started, start = donor.start(network, get_weights(keras_model(network, seed=2), network))
+    assert start.taken == ("stem.k3.conv", "stem.k3.norm", "pyramid.sum.block.conv", "pyramid.sum.block.norm")
+    np.testing.assert_array_equal(started["pyramid.sum.block.conv"][0], donor.weights["block.conv"][0])
+
+
 def test_a_head_that_has_no_place_is_refused() -> None:
     space = tiny_space(input_size=16)
     with pytest.raises(SpaceError, match=r"stride of 4 or more; set task\.stride"):
@@ -273,6 +289,7 @@ PRINTED = {
     "regression": "right: ",
     "embedding": "embedding: ",
     "segmentation": "background: ",
+    "detection": "no objects",
 }
 
 
@@ -305,7 +322,7 @@ def test_a_bundle_says_what_its_task_says(delivered: Any, tmp_path: Path) -> Non
         section=task.bundle_section(data),
         metric=task.metric,
         preprocessing=data.preprocessing,
-        golden_images=data.dataset.stored(data.split.test[:1]),
+        golden_examples=data.dataset.stored(data.split.test[:1]),
         space="tiny",
         architecture=str(ARCHITECTURE),
         decisions={},
@@ -314,7 +331,7 @@ def test_a_bundle_says_what_its_task_says(delivered: Any, tmp_path: Path) -> Non
     assert max(replay_golden(bundle).values()) < 1
     facts = json.loads((folder / "manifest.json").read_text())["models"]["int8"]
     assert facts[task.metric.name] == pytest.approx(tested.value)
-    for table in facts["breakdown"].values():
+    for table in filter(lambda entry: isinstance(entry, dict), facts["breakdown"].values()):
         assert set(table) == set(data.dataset.class_names)
     for name in ("README.md", "MODEL_CARD.md"):
         text = bundle.files[name].decode()
@@ -334,6 +351,8 @@ def test_values_and_masks_are_not_taught_by_images_that_no_longer_show_them(pres
     assert (values.shift, values.rotation_degrees, values.zoom, values.flip) == (0, 0, 0, False)
     assert (values.crop_area, values.randaugment) == (1, 0)
     assert changes("segmentation").randaugment == 0
+    boxes = changes("detection")
+    assert (boxes.randaugment, boxes.rotation_degrees, boxes.crop_area) == (0, 0, 1 if preset == "smoke" else 0.5)
     chosen = load_config(preset, flags={"task.name": "regression"}, settings=["data.augmentation.flip=true"])
     assert chosen.data.augmentation.flip
 
@@ -346,6 +365,7 @@ def test_values_and_masks_are_not_taught_by_images_that_no_longer_show_them(pres
         ("regression", "120 images with "),
         ("embedding", "120 images of 4 classes; "),
         ("segmentation", "120 images with masks of "),
+        ("detection", "120 images with boxes of 2 classes; "),
     ],
 )
 def test_what_was_loaded_is_told_in_a_line(name: str, says: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from nas_edge.config import load_config
 from nas_edge.data.settings import DataSettings
 from nas_edge.tasks import TASKS
 from nas_edge.tasks.base import BundleSection, Metric, PairedTest, Targets, TaskData
@@ -18,13 +19,22 @@ from nas_edge.testing import check_task
 from tests.support.brightness import Brightness, BrightnessSettings
 
 # On which a task is tried; the digits have classes only.
-SOURCES = dict.fromkeys(("multi-label", "regression", "segmentation"), "procedural:size=16,classes=4,train=80,test=40")
+DRAWN = "procedural:size=16,classes=4,train=80,test=40"
+DATA = {
+    **dict.fromkeys(("multi-label", "regression", "segmentation"), DataSettings(source=DRAWN)),
+    "detection": DataSettings(source=f"{DRAWN},figures=2"),
+    # Whose recordings are not changed as images are by default.
+    "keyword-spotting": load_config(
+        "smoke", flags={"task.name": "keyword-spotting", "data.source": "procedural:classes=4,train=80,test=40"}
+    ).data,
+}
+# Settings for images that small.
+SMALL = {"detection": {"name": "detection", "stride": 4}}
 
 
 @pytest.mark.parametrize("name", TASKS.entries)
 def test_the_packages_own_tasks_pass(name: str) -> None:
-    data = DataSettings(source=SOURCES.get(name, "digits"))
-    check_task(lambda: TASKS.make(TASKS.settings(name)), data)
+    check_task(lambda: TASKS.make(TASKS.settings(SMALL.get(name, name))), DATA.get(name))
 
 
 def test_a_task_without_classes_passes() -> None:
@@ -152,6 +162,10 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "file name": (lambda: with_section(files={"../x": b""}), "plain name, received '../x'"),
     "file": (lambda: with_section(files={"x": "text"}), "x must be bytes, received str"),
     "statistics": (lambda: Broken(statistics=lambda o, t: np.array([0.5, 1.0])), "do not add up"),
+    "drawn again": (
+        lambda: Broken(bootstraps=True, drawn_again=lambda each: lambda times: 2.0),
+        "all count once have the metric 2.0 by `drawn_again`",
+    ),
     "statistics type": (lambda: Broken(statistics=lambda o, t: np.zeros((1, 2))), r"float64 \[k\]"),
     "same answer": (lambda: Broken(same_answer=lambda *_: 0.5), "of the same outputs must be 1"),
     "always the same": (lambda: Broken(same_answer=lambda *_: 1.0), "of opposite outputs"),

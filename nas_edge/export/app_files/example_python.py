@@ -1,9 +1,9 @@
-"""Runs the model of this folder on an image.
+"""Runs the model of this folder on a file.
 
-    python example_python.py IMAGE [--model model_float32.tflite]
+    python example_python.py FILE [--model model_float32.tflite]
 
-Requires NumPy, Pillow and a TFLite runtime: `pip install numpy pillow ai-edge-litert`, or `pip install "numpy<2" pillow
-tflite-runtime`. All that is specific to the model is read from `manifest.json`.
+Requires NumPy, a TFLite runtime (`pip install ai-edge-litert`, or `pip install "numpy<2" tflite-runtime`) and what
+`preprocessing.py` beside it does. All that is specific to the model is read from `manifest.json`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+
+sys.dont_write_bytecode = True  # the folder stays as it was delivered
 
 FOLDER = Path(__file__).resolve().parent
 RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite")
@@ -23,20 +25,6 @@ RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorf
 def read_manifest():
     """What is known of the models, as JSON values."""
     return json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
-
-
-def preprocess(image, rules):
-    """A Pillow image as a network's input, float32 [1, size, size, channels]; `rules` is the manifest's."""
-    size = rules["input_size"]
-    image = ImageOps.exif_transpose(image).convert("RGB" if len(rules["mean"]) == 3 else "L")
-    side = max(1, round(min(image.size) * rules["crop_fraction"]))
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side))
-    resampling = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}[rules["resize"].split(",")[0]]
-    if image.size != (size, size):
-        image = image.resize((size, size), resampling)
-    pixels = np.asarray(image, np.float32).reshape(1, size, size, len(rules["mean"]))
-    return (pixels - np.float32(rules["mean"])) / np.float32(rules["std"])
 
 
 def load(file):
@@ -78,19 +66,21 @@ def dequantize(stored, tensor):
 
 
 def show(outputs):
-    """Prints what the outputs of one image, an array without the batch, answer."""
+    """Prints what the outputs of one example, an array without the batch, answer."""
     print(outputs)  # replaced by the task's own lines
 
 
 def main():
-    """Runs the model on the image that is named."""
+    """Runs the model on the file that is named."""
+    import preprocessing
+
+    example = preprocessing.EXAMPLE
     manifest = read_manifest()
-    parser = argparse.ArgumentParser(description="Runs the model of this folder on an image.")
-    parser.add_argument("image", type=Path)
+    parser = argparse.ArgumentParser(description=f"Runs the model of this folder on {example}s.")
+    parser.add_argument("file", type=Path, metavar=example.upper())
     parser.add_argument("--model", default=manifest["model"], help="file in this folder; default: %(default)s")
     arguments = parser.parse_args()
-    with Image.open(arguments.image) as image:
-        values = preprocess(image, manifest["preprocessing"])
+    values = preprocessing.preprocess(preprocessing.read(arguments.file), manifest["preprocessing"])
     show(run(load(FOLDER / arguments.model), values)[0])
 
 

@@ -2,11 +2,10 @@
 
     python verify.py
 
-Requires NumPy, Pillow and a TFLite runtime: `pip install numpy pillow ai-edge-litert`, or `pip install "numpy<2" pillow
-tflite-runtime`. Prints what differs and exits with 1, or ends with `pass`.
+Requires what `example_python.py` does. Prints what differs and exits with 1, or ends with `pass`.
 
-The images in `golden/` are preprocessed and run by the code of `example_python.py`. Runtimes have two families of
-kernels that round differently; a model's outputs have to agree with the recorded ones of either family.
+The examples in `golden/` are preprocessed by `preprocessing.py` and run by the code of `example_python.py`. Runtimes
+have two families of kernels that round differently; a model's outputs have to agree with the recorded ones of either.
 """
 
 from __future__ import annotations
@@ -16,16 +15,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 sys.dont_write_bytecode = True  # the folder stays as it was delivered
 
 FOLDER = Path(__file__).resolve().parent
 SUMS = "SHA256SUMS"
 KERNELS = ("xnnpack", "builtin")
-
-# Another version of Pillow may round a resized pixel the other way.
-PIXEL_STEPS = 1.01
 
 
 def changed_files():
@@ -50,18 +45,19 @@ def changed_files():
 def differing_outputs():
     """What differs from the recorded inputs and outputs, and how large the differences are."""
     import example_python as example
+    import preprocessing
 
     manifest = example.read_manifest()
-    rules, images = manifest["preprocessing"], manifest["golden"]
+    rules, names = manifest["preprocessing"], manifest["golden"]
     wrong, says = [], []
     inputs = []
-    for number, name in enumerate(images):
-        with Image.open(FOLDER / name) as image:
-            found = example.preprocess(image, rules)
+    for number, name in enumerate(names):
+        found = preprocessing.preprocess(preprocessing.read(FOLDER / name), rules)
         expected = np.load(FOLDER / f"golden/{number}_input.npy", allow_pickle=False)
         steps = float((np.abs(found - expected) * np.float32(rules["std"])).max())
-        if not steps <= PIXEL_STEPS:
-            wrong.append(f"{name}: preprocessed, it differs by {steps:.3g} of 255 from golden/{number}_input.npy")
+        if not steps <= preprocessing.TOLERANCE:
+            differs = f"it differs by {steps:.3g} {preprocessing.UNIT} from golden/{number}_input.npy"
+            wrong.append(f"{name}: preprocessed, {differs}")
         inputs.append(expected)
     for precision, facts in manifest["models"].items():
         interpreter = example.load(FOLDER / facts["file"])
@@ -69,8 +65,8 @@ def differing_outputs():
         outputs = [example.run(interpreter, values) for values in inputs]
         differences = {}
         for kernels in KERNELS:
-            names = [f"golden/{number}_{precision}_{kernels}.npy" for number in range(len(images))]
-            recorded = [example.dequantize(np.load(FOLDER / name, allow_pickle=False), result) for name in names]
+            files = [f"golden/{number}_{precision}_{kernels}.npy" for number in range(len(names))]
+            recorded = [example.dequantize(np.load(FOLDER / file, allow_pickle=False), result) for file in files]
             differences[kernels] = float(np.abs(np.concatenate(outputs) - np.concatenate(recorded)).max())
         nearest = min(differences, key=differences.get)
         line = f"{facts['file']}: outputs differ by {differences[nearest]:.3g} from those of {nearest} kernels"

@@ -11,8 +11,10 @@ Source: Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -25,6 +27,8 @@ from nas_edge.latency.models.subject import Observation
 
 FOLDS = 5
 _COVERAGE = 0.95
+WITH_ISOLATED = " and isolated"
+"""Suffix of the name of a kind that was also fitted to operators on their own."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,15 @@ class ChosenModel:
     """What came of a fit.
 
     Attributes:
+        name: of the best: its kind, with the suffix `WITH_ISOLATED` if it was also fitted to operators on their own.
         model: of the best kind, fitted to all observations.
         half_width: see `ModelFile.half_width`.
         scores: errors at observations that the model was not fitted to, per unit of what it says of its error, `[n]`.
-        errors: mean error of each kind at observations that it was not fitted to, as a share of them.
-        others: the other kinds, fitted to all observations.
+        errors: mean relative error of each on held-out observations, by name.
+        others: the other models, fitted to all observations, by name.
     """
 
+    name: str
     model: Predictor
     half_width: float
     scores: FloatArray
@@ -46,21 +52,33 @@ class ChosenModel:
     others: Mapping[str, Predictor]
 
 
-def choose_model(observations: Sequence[Observation], kinds: Sequence[str] = tuple(PREDICTORS)) -> ChosenModel:
+Fit: TypeAlias = Callable[[Sequence[Observation]], "Predictor | None"]
+
+
+def choose_model(
+    observations: Sequence[Observation],
+    kinds: Sequence[str] = tuple(PREDICTORS),
+    isolated: Sequence[Observation] = (),
+) -> ChosenModel:
     """Fits every kind that can be fitted, and chooses one.
 
+    A kind that can use operators on their own is fitted with and without them; held-out networks decide.
+
     Args:
-        observations: what was measured, in an order that has nothing to do with latencies.
+        observations: what was measured of networks, in an order that has nothing to do with latencies.
         kinds: names in `PREDICTORS`.
+        isolated: operators that were measured on their own.
 
     Raises:
         ConfigError: when there are too few of them for any.
     """
+    fits: dict[str, Fit] = {kind: PREDICTORS[kind].fit for kind in kinds}
+    if isolated:
+        fits |= {f"{kind}{WITH_ISOLATED}": partial(_with_isolated, PREDICTORS[kind], isolated) for kind in kinds}
     with threadpool_limits(1):  # sums in another order would be another model, and the matrices are small
-        fitted = {kind: PREDICTORS[kind].fit(observations) for kind in kinds}
-        kept = {kind: PREDICTORS[kind] for kind, model in fitted.items() if model is not None}
-        held_out = {kind: _held_out(predictor, observations) for kind, predictor in kept.items()}
-    errors = {kind: _mean_error(found, observations) for kind, found in held_out.items() if found is not None}
+        fitted = {name: fit(observations) for name, fit in fits.items()}
+        held_out = {name: _held_out(fits[name], observations) for name, model in fitted.items() if model is not None}
+    errors = {name: _mean_error(found, observations) for name, found in held_out.items() if found is not None}
     if not errors:
         fewest = min(PREDICTORS[kind].fewest for kind in kinds)
         raise ConfigError(
@@ -69,21 +87,27 @@ def choose_model(observations: Sequence[Observation], kinds: Sequence[str] = tup
             received=f"{len(observations)}",
             fix="measure longer (--budget)",
         )
-    best = min(errors, key=lambda kind: errors[kind])
+    best = min(errors, key=lambda name: errors[name])
     model, found = fitted[best], held_out[best]
     assert model is not None
     assert found is not None
-    others = {kind: other for kind, other in fitted.items() if other is not None and kind in errors and kind != best}
+    others = {name: other for name, other in fitted.items() if other is not None and name in errors and name != best}
     scores = error_scores(found, observations)
-    return ChosenModel(model, half_width_of(scores), scores, errors, others)
+    return ChosenModel(best, model, half_width_of(scores), scores, errors, others)
 
 
-def _held_out(kind: type[Predictor], observations: Sequence[Observation]) -> Prediction | None:
+def _with_isolated(
+    kind: type[Predictor], isolated: Sequence[Observation], observations: Sequence[Observation]
+) -> Predictor | None:
+    return kind.fit_with_isolated(observations, isolated)
+
+
+def _held_out(fit: Fit, observations: Sequence[Observation]) -> Prediction | None:
     """What a kind predicts of each observation when fitted to the other folds."""
     folds = np.arange(len(observations)) % FOLDS
     latencies_ms, errors = np.full(len(folds), np.nan), np.full(len(folds), np.nan)
     for fold in range(FOLDS):
-        model = kind.fit([one for one, of in zip(observations, folds, strict=True) if of != fold])
+        model = fit([one for one, of in zip(observations, folds, strict=True) if of != fold])
         if model is None:
             return None
         places = np.flatnonzero(folds == fold).tolist()

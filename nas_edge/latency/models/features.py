@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -138,6 +139,16 @@ class FeatureModel(Predictor):
     def operator_ms(self, operator: OperatorShape) -> float:
         """See `Predictor`: by the rates alone."""
         return self.rates.latency_ms(operator)
+
+    def parts_ms(self, subject: Subject) -> Mapping[str, float]:
+        """See `Predictor`; by the rates, and the difference between their sum and the whole network."""
+        parts: Counter[str] = Counter()
+        for operator, count in (subject.operators or {}).items():
+            parts[operator.group] += count * self.operator_ms(operator)  # type: ignore[assignment]
+        if not parts:
+            return {}
+        whole_ms = float(self.predict([subject]).latency_ms[0])
+        return {**parts, "correction of the network": whole_ms - math.fsum(parts.values())}
 
 
 def _features(subject: Subject, groups: Sequence[str]) -> FloatArray:

@@ -4,7 +4,12 @@
 
 Operators that are equal, wherever they stand, share an entry. An entry is drawn towards what the rates of its group say
 (`rates.py`), the more, the less was measured of it: operators that always occur together could not be told apart
-otherwise. The overhead of starting an operator is part of its time.
+otherwise. If operators were also measured on their own, rates and entries are fitted to these as well:
+
+    T(operator on its own) = isolated bias + t(operator)
+
+The overhead of starting an operator is part of its time; that of a network, or of a network of a single operator, is a
+bias.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from nas_edge.latency.models.predictor import FloatArray, Prediction, Predictor, weights_of
-from nas_edge.latency.models.rates import RatesOfGroups, fit_rates
+from nas_edge.latency.models.rates import ERROR_OF_ISOLATED, RatesOfGroups, fit_rates
 from nas_edge.latency.models.ridge import fit_ridge
 from nas_edge.latency.models.subject import Observation, OperatorShape, Subject, parse_operator
 
@@ -26,7 +31,8 @@ from nas_edge.latency.models.subject import Observation, OperatorShape, Subject,
 _ERROR_OF_RATES = 0.3
 
 
-def _operator_line(text: str) -> str:
+def operator_line(text: str) -> str:
+    """Returns a line of text that is an operator; raises ValueError for others."""
     parse_operator(text)
     return text
 
@@ -39,38 +45,56 @@ class OperatorTable(Predictor):
         entries: milliseconds by operator, see `OperatorShape`.
         rates: of those without an entry.
         error: relative standard error of a network all of whose operators have an entry.
+        isolated_bias_ms: overhead of an operator measured on its own; None if the fit uses none.
     """
 
     kind: Literal["operators"] = "operators"
     bias_ms: float
-    entries: Mapping[Annotated[str, AfterValidator(_operator_line)], Annotated[float, Field(ge=0)]]
+    entries: Mapping[Annotated[str, AfterValidator(operator_line)], Annotated[float, Field(ge=0)]]
     rates: RatesOfGroups
     error: float = Field(ge=0)
+    isolated_bias_ms: float | None = None
 
     @classmethod
     def fit(cls, observations: Sequence[Observation]) -> OperatorTable | None:
         """By ridge regression around the rates; None where there are observations without operators."""
-        told = [one.subject.operators for one in observations]
+        return cls._fit(observations, ())
+
+    @classmethod
+    def fit_with_isolated(
+        cls, observations: Sequence[Observation], isolated: Sequence[Observation]
+    ) -> OperatorTable | None:
+        """See `Predictor`; an operator on its own is a row with its entry and an overhead shared by all such rows."""
+        return cls._fit(observations, isolated)
+
+    @classmethod
+    def _fit(cls, observations: Sequence[Observation], isolated: Sequence[Observation]) -> OperatorTable | None:
+        told = [one.subject.operators for one in (*observations, *isolated)]
         counts = [operators for operators in told if operators is not None]
-        if len(counts) < max(cls.fewest, len(told)):
+        networks = len(observations)
+        if len(counts) < len(told) or networks < cls.fewest:
             return None
-        rates = fit_rates(observations)
+        rates = fit_rates(observations, isolated)
         operators = list(dict.fromkeys(operator for counter in counts for operator in counter))
         features = count_matrix(counts, operators)
         prior_ms = np.array([rates.latency_ms(operator) for operator in operators])
-        latencies_ms = np.array([one.latency_ms for one in observations])
+        latencies_ms = np.array([one.latency_ms for one in (*observations, *isolated)])
         weights = weights_of(observations)
+        if isolated:
+            weights = np.append(weights, weights_of(isolated, ERROR_OF_ISOLATED))
         # In proportion to its own time, and never nothing: the rates of a group may have come out as zero.
         deviations = prior_ms + float(np.mean(prior_ms)) * 0.1
-        found = fit_ridge(features, latencies_ms - features @ prior_ms, weights, deviations**2)
+        values = latencies_ms - features @ prior_ms
+        sizes = [networks, len(isolated)] if isolated else [networks]
+        found = fit_ridge(features, values, weights, deviations**2, group_sizes=sizes)
         entries_ms = np.maximum(prior_ms + found.coefficients, 0.0)
-        bias_ms = found.base - float(found.centre @ found.coefficients)
-        error = float(np.sqrt(np.mean(np.square(found.held_out / weights / latencies_ms))))
+        off = found.held_out[:networks] / weights[:networks] / latencies_ms[:networks]
         return cls(
-            bias_ms=bias_ms,
+            bias_ms=float(found.biases[0]),
             entries={str(operator): float(ms) for operator, ms in zip(operators, entries_ms, strict=True)},
             rates=rates,
-            error=error,
+            error=float(np.sqrt(np.mean(np.square(off)))),
+            isolated_bias_ms=float(found.biases[1]) if isolated else None,
         )
 
     @cached_property

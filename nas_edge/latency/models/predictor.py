@@ -50,6 +50,13 @@ class Predictor(BaseModel, ABC):
         """The model of some measurements; None where this kind cannot be fitted to them."""
         return None
 
+    @classmethod
+    def fit_with_isolated(
+        cls, observations: Sequence[Observation], isolated: Sequence[Observation]
+    ) -> Predictor | None:
+        """As `fit`, also to operators that were measured on their own; None if this kind cannot use them."""
+        return None
+
     @abstractmethod
     def predict(self, subjects: Sequence[Subject]) -> Prediction:
         """What the latencies of some candidates are."""

@@ -19,6 +19,9 @@ from nas_edge.latency.models.subject import Observation, OperatorShape, Subject
 _MILLION = 1e6
 # Keeps a rate from growing where others explain as much; columns and target are scaled to length 1.
 _PENALTY = 0.01
+# Relative standard error of an operator's time on its own, when its inputs and weights stay in caches, around its time
+# in a network.
+ERROR_OF_ISOLATED = 0.1
 
 
 class Rates(BaseModel):
@@ -60,21 +63,27 @@ class RatesOfGroups(BaseModel):
         return self.groups.get(operator.group, self.others).latency_ms(operator)
 
 
-def fit_rates(observations: Sequence[Observation]) -> RatesOfGroups:
+def fit_rates(observations: Sequence[Observation], isolated: Sequence[Observation] = ()) -> RatesOfGroups:
     """The rates under which the latencies of networks are best explained.
 
     Args:
         observations: of networks, with operators.
+        isolated: of operators on their own, which all have the same overhead.
 
     Source: Lawson and Hanson, "Solving Least Squares Problems", 1974: least squares with no negative coefficient.
     """
     from scipy.optimize import nnls
 
-    groups = sorted({operator.group for one in observations for operator in one.subject.operators or ()})
-    works = np.stack([group_works(one.subject, groups) for one in observations])  # [n, groups, 3]
+    rows = [*observations, *isolated]
+    groups = sorted({operator.group for one in rows for operator in one.subject.operators or ()})
+    works = np.stack([group_works(one.subject, groups) for one in rows])  # [n, groups, 3]
     weights = weights_of(observations)
-    columns = works.reshape(len(observations), -1) * weights[:, None]
-    target = weights * np.array([one.latency_ms for one in observations])
+    columns = works.reshape(len(rows), -1)
+    if isolated:
+        weights = np.append(weights, weights_of(isolated, ERROR_OF_ISOLATED))
+        columns = np.column_stack([columns, np.arange(len(rows)) >= len(observations)])
+    columns = columns * weights[:, None]
+    target = weights * np.array([one.latency_ms for one in rows])
     scales = np.linalg.norm(columns, axis=0)
     scales[scales == 0] = 1.0
     size = float(np.linalg.norm(target))
@@ -82,7 +91,7 @@ def fit_rates(observations: Sequence[Observation]) -> RatesOfGroups:
     found, _ = nnls(
         np.concatenate([columns / scales, penalty]), np.concatenate([target / size, np.zeros(columns.shape[1])])
     )
-    rates = (found * size / scales).reshape(-1, 3)
+    rates = (found * size / scales)[: 3 * len(groups)].reshape(-1, 3)
     shares = works.sum(axis=0)  # [groups, 3]
     with np.errstate(invalid="ignore"):
         means = np.nan_to_num((rates * shares).sum(axis=0) / shares.sum(axis=0))

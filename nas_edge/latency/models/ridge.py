@@ -10,6 +10,7 @@ Source: Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning",
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,11 +26,12 @@ class Ridge:
     """A fit.
 
     Attributes:
-        base: of a row in the middle.
-        centre: weighted mean of the columns, `[K]`.
+        base: of a row in the middle of the first group.
+        centre: weighted mean of the columns there, `[K]`.
         coefficients: `[K]`.
         noise: the chosen `s`.
         held_out: `w_i` times the error at each row without it, `[n]`.
+        biases: of a row of zeros, in each group.
     """
 
     base: float
@@ -37,6 +39,7 @@ class Ridge:
     coefficients: FloatArray
     noise: float
     held_out: FloatArray
+    biases: FloatArray
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Values of rows `[m, K]`: `[m]`."""
@@ -50,6 +53,7 @@ def fit_ridge(
     weights: FloatArray,
     variances: FloatArray,
     noise: float | None = None,
+    group_sizes: Sequence[int] = (),
 ) -> Ridge:
     """The fit.
 
@@ -59,16 +63,20 @@ def fit_ridge(
         weights: `w`, `[n]`.
         variances: `v`, `[K]`, up to a common factor.
         noise: `s`, as a share of what the columns explain; None chooses it.
+        group_sizes: how many rows belong together, one group after the other: each group has a base of its own, and the
+            first alone chooses the noise. Empty for one group.
     """
-    squares = weights**2
-    total = float(squares.sum())
-    centre, base = squares @ features / total, float(squares @ values / total)
-    scaled = (features - centre) * weights[:, None] * np.sqrt(variances)
-    target = weights * (values - base)
+    squares, sizes = weights**2, list(group_sizes) or [len(weights)]
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    of_groups = np.eye(len(sizes))[groups] * squares[:, None]  # [n, groups]
+    totals = of_groups.sum(axis=0)
+    centres, bases = of_groups.T @ features / totals[:, None], of_groups.T @ values / totals
+    scaled = (features - centres[groups]) * weights[:, None] * np.sqrt(variances)
+    target = weights * (values - bases[groups])
     eigenvalues, vectors = np.linalg.eigh(scaled @ scaled.T)
     eigenvalues = np.maximum(eigenvalues, 0.0)
     size = float(eigenvalues.mean()) or 1.0
-    rotated, of_base = vectors.T @ target, squares / total
+    rotated, of_base = vectors.T @ target, squares / totals[groups]
 
     def left_out(share: float) -> FloatArray:
         kept = eigenvalues / (eigenvalues + share * size)
@@ -77,7 +85,8 @@ def fit_ridge(
         return errors
 
     candidates = _NOISES if noise is None else [noise]
-    chosen = min(candidates, key=lambda share: float(np.square(left_out(share)).sum()))
+    chosen = min(candidates, key=lambda share: float(np.square(left_out(share)[: sizes[0]]).sum()))
     dual = vectors @ (rotated / (eigenvalues + chosen * size))
     coefficients = np.sqrt(variances) * (scaled.T @ dual)
-    return Ridge(base, centre, coefficients, float(chosen), left_out(chosen))
+    biases = bases - centres @ coefficients
+    return Ridge(float(bases[0]), centres[0], coefficients, float(chosen), left_out(chosen), biases)

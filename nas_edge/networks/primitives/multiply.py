@@ -1,4 +1,4 @@
-"""The product that ends a gate."""
+"""The product that ends a gate, or a swish."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Multiply(Primitive):
-    """The product of an input and a `[1, 1, channels]` gate. Appears in graphs; templates say `Gate`."""
+    """The product of an input and a gate, `[1, 1, channels]` or of the input's shape. Templates say `Gate`."""
 
     input_count = 2
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """That of the first input."""
         channels = image_shape(self, inputs[0])[-1]
-        if inputs[1] != (1, 1, channels):
-            raise ValueError(f"a gate must be [1, 1, {channels}], received {list(inputs[1])}")
+        if inputs[1] not in ((1, 1, channels), inputs[0]):
+            raise ValueError(
+                f"a gate must be [1, 1, {channels}] or have the shape of its input, received {list(inputs[1])}"
+            )
         return inputs[0]
 
     def keras_layer(self, name: str, seed: int) -> Any:

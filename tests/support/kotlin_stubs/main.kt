@@ -1,6 +1,6 @@
 import ai.nasedge.example.PreprocessingTest
 
 fun main() {
-    PreprocessingTest().preprocessesTheGoldenImagesAsInTraining()
+    PreprocessingTest().preprocessesTheGoldenExamplesAsInTraining()
     println("preprocessed as recorded")
 }

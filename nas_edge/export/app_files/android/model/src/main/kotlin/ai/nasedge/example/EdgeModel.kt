@@ -1,7 +1,6 @@
 package ai.nasedge.example
 
 import android.content.Context
-import android.graphics.Bitmap
 import java.io.Closeable
 import java.io.FileInputStream
 import java.nio.ByteBuffer
@@ -18,22 +17,17 @@ import org.tensorflow.lite.Tensor
  * The model of this bundle. Not for use from several threads at once; close it after use.
  *
  *     EdgeModel(context).use { model ->
- *         val outputs = model.run(bitmap)
+ *         val outputs = model.run(values)
  *     }
+ *
+ * `Input.kt` runs it on what the app has, and preprocesses that.
  */
 class EdgeModel(context: Context, file: String = ModelFacts.FILE, threads: Int = 4) : Closeable {
     private val interpreter = Interpreter(map(context, file), Interpreter.Options().setNumThreads(threads))
     private val source = interpreter.getInputTensor(0)
     private val result = interpreter.getOutputTensor(0)
 
-    /** What the model says of an upright image: real values, the batch left out. */
-    fun run(bitmap: Bitmap): FloatArray {
-        val argb = IntArray(bitmap.width * bitmap.height)
-        bitmap.getPixels(argb, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
-        return run(ModelFacts.preprocessing().apply(argb, bitmap.width, bitmap.height))
-    }
-
-    /** What the model says of preprocessed values. */
+    /** What the model says of preprocessed values: real values, the batch left out. */
     fun run(values: FloatArray): FloatArray {
         val input = buffer(source)
         for (value in values) put(input, value)

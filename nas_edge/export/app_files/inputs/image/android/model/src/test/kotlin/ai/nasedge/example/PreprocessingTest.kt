@@ -10,9 +10,9 @@ import org.junit.Test
 /** Runs on the development machine: `./gradlew :model:test`. */
 class PreprocessingTest {
     @Test
-    fun preprocessesTheGoldenImagesAsInTraining() {
+    fun preprocessesTheGoldenExamplesAsInTraining() {
         val bundle = File(System.getProperty("bundle"))
-        for (number in 0 until ModelFacts.GOLDEN_IMAGES) {
+        for (number in 0 until ModelFacts.GOLDEN_EXAMPLES) {
             val image = ImageIO.read(File(bundle, "golden/$number.png"))
             // Not getRGB, which takes a grey image for linear light and brightens it; Android's decoder does not.
             val raster = image.raster
