@@ -1,9 +1,9 @@
 """`Donor`: weights of other networks to start a training from, layer by layer where they fit.
 
 Layers are matched by name, which in networks of one space is their path in the template. A task may nest layers that
-others have at the top level, as segmentation does, so the first parts of an unknown name are dropped until one is known:
-`pyramid.sum.block2.conv` matches `block2.conv`. A layer is taken as a whole or not at all: one of other shapes, such as
-the head for another number of classes, starts fresh.
+others have at the top level, as segmentation does, so the first parts of an unknown name are dropped until one is
+known: `pyramid.sum.block2.conv` matches `block2.conv`. A layer is taken as a whole or not at all: one of other shapes,
+such as the head for another number of classes, starts fresh.
 """
 
 from __future__ import annotations
