@@ -74,8 +74,11 @@ def enas_micro(settings: EnasMicroSettings, classes: int, channels: int) -> Netw
 
 
 def _sources(node: int) -> list[str]:
-    """What a node may read: the cell before the last, the last cell, and the nodes before it."""
-    return ["input1", "input2", *(f"node{number}" for number in range(1, node))]
+    """What a node may read, nearest first: the nodes before it, the last cell, and the cell before that.
+
+    The published code counts from the other end, where first choices alone would make all nodes alike.
+    """
+    return [*(f"node{number}" for number in reversed(range(1, node))), "input2", "input1"]
 
 
 def _decisions(kind: str, nodes: int) -> list[Decision]:

@@ -395,9 +395,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
 
         def on() -> tuple[Tensor, Tensor]:
             made = self._run(part.layer, dataclasses.replace(x, penalty=tf.zeros([])), part.path, env)
-            values = made.values
-            scaled = tf.cond(part.weight == 1, lambda: values, lambda: tf.cast(part.weight, values.dtype) * values)
-            return total + scaled, penalty + part.weight * made.penalty
+            return total + tf.cast(part.weight, made.values.dtype) * made.values, penalty + part.weight * made.penalty
 
         return tf.cond(part.weight > 0, on, lambda: (total, penalty))  # type: ignore[no-any-return]
 
@@ -558,7 +556,9 @@ def _build(layer: L.Layer, most: int, gate: int | None, path: str, leaves: dict[
         made = {INPUT: most}
         for name, edges in layer.nodes:
             for edge in edges:
-                made[name] = _build(edge.layer, made[edge.source], gate, join(join(path, name), edge.name), leaves, seed)
+                made[name] = _build(
+                    edge.layer, made[edge.source], gate, join(join(path, name), edge.name), leaves, seed
+                )
         return made[layer.nodes[-1][0]]
     if isinstance(layer, L.Gate):
         return _build(layer.body, most, most, path, leaves, seed)
