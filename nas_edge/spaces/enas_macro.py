@@ -33,7 +33,7 @@ OPS = ("conv3", "sep3", "conv5", "sep5", "avg3", "max3")
 class EnasMacroSettings(NetworkSpaceSettings):
     """Settings of `enas-macro`."""
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"space.layers": 4}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"space.layers": 3}}
     name: str = "enas-macro"
     layers: int = Field(12, ge=3, le=24, description="layers, in three stages; published: 12")
     filters: int = Field(36, ge=1, description="channels of every layer before width_multiplier; published: 36")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nas_edge.config import load_config
 from nas_edge.controllers.recurrent import INDEX, SKIP, steps_of
 from nas_edge.hardware import HARDWARE
 from nas_edge.hardware.lint import lint_space
@@ -132,3 +133,9 @@ def test_every_operator_is_known(name: str) -> None:
         spec = space.decode(space.sample(np.random.default_rng(seed)))
         kinds = {operator.kind for operator in TFLiteGraph(spec).operators}
         assert "STRIDED_SLICE" not in kinds
+
+
+def test_a_preset_makes_the_spaces_small() -> None:
+    for name, expected in (("enas-macro", {"layers": 3}), ("enas-micro", {"cells": 1, "nodes": 2})):
+        chosen = load_config("smoke", flags={"space.name": name}).space.model_dump()
+        assert expected.items() <= chosen.items()
