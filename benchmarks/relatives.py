@@ -35,6 +35,7 @@ from nas_edge.rewards import Objective
 from nas_edge.runs.result import read_result
 from nas_edge.runs.run import Run
 from nas_edge.runs.targets import TargetGroup
+from nas_edge.spaces import find_space
 from nas_edge.spaces.reference import reference_network
 from nas_edge.testing.mnasnet import mnasnet_a1
 
@@ -93,6 +94,11 @@ def gain_of_best_accelerator() -> float:
     return float(1 - every.latency_ms[best] / simulate(network, accelerators([baseline()])).latency_ms[0])
 
 
+def size_of_macro_space() -> float:
+    """How many architectures the macro space of ENAS has."""
+    return float(find_space("enas-macro")(32, 1.0, 10, 3).size)
+
+
 _MNAS = ("--space", "mnas", "--hardware", "edgetpu")
 _MULTI_TRIAL = ("--method", "multi-trial", "--set", "search.steps=4")
 
@@ -117,6 +123,13 @@ SYSTEMS = {
         searches={
             "one-shot": ("--controller", "lstm"),
             "multi-trial": (*_MULTI_TRIAL, "--controller", "lstm"),
+        },
+    ),
+    "enas": System(
+        golden=(Golden("architectures of the macro space", 1.6e29, size_of_macro_space),),
+        searches={
+            "macro, one-shot": ("--space", "enas-macro", "--controller", "lstm:enas-macro"),
+            "micro, one-shot": ("--space", "enas-micro", "--controller", "lstm:enas-micro"),
         },
     ),
     "joint accelerator": System(
