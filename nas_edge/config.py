@@ -397,7 +397,7 @@ CHOICES: dict[tuple[str, ...], Registry[Any]] = {
     ("training",): TRAINING_METHODS,
 }
 # Tables whose entries may change defaults of other settings; later tables take precedence.
-CHANGE_DEFAULTS = (("task",), ("joint",))
+CHANGE_DEFAULTS = (("task",), ("joint",), ("space",))
 
 
 Overrides: TypeAlias = dict[str, Any]

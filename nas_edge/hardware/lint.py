@@ -131,6 +131,10 @@ def _places(layer: L.Layer, path: str) -> Iterator[_Place]:
     elif isinstance(layer, L.Concatenate):
         yield from _places(layer.first, join(path, "first"))
         yield from _places(layer.second, join(path, "second"))
+    elif isinstance(layer, L.Graph):
+        for name, edges in layer.nodes:
+            for edge in edges:
+                yield from _places(edge.layer, join(join(path, name), edge.name))
     elif isinstance(layer, L.OneOf):
         for index, choice in enumerate(layer.layers()):
             below = choice_path(path, layer, index)
@@ -268,6 +272,8 @@ class _Fitting:
             return L.Residual(self.layer(layer.body), self.layer(layer.shortcut))
         if isinstance(layer, L.Concatenate):
             return L.Concatenate(self.layer(layer.first), self.layer(layer.second))
+        if isinstance(layer, L.Graph):
+            return layer.changed(self.layer)
         if isinstance(layer, L.Gate):
             if self._hardware.keeps_gates or isinstance(layer.body, L.Activation):  # the latter is a swish
                 return L.Gate(self.layer(layer.body))

@@ -1,9 +1,9 @@
 """`Donor`: weights of other networks to start a training from, layer by layer where they fit.
 
-Layers go by their names, which in networks of one space are their paths in the template. A task may nest what others
-have at the top, as segmentation does, so where a name is not known its first parts are left out:
-`pyramid.sum.block2.conv` goes by `block2.conv`. A layer is taken as a whole or not at all: one of other shapes, such as
-the head for another number of classes, starts fresh.
+Layers are matched by name, which in networks of one space is their path in the template. A task may nest layers that
+others have at the top level, as segmentation does, so the first parts of an unknown name are dropped until one is
+known: `pyramid.sum.block2.conv` matches `block2.conv`. A layer is taken as a whole or not at all: one of other shapes,
+such as the head for another number of classes, starts fresh.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Donor:
     shared: bool
 
     def of(self, name: str) -> tuple[np.ndarray[Any, Any], ...]:
-        """The weights that a layer of that name goes by; empty for none."""
+        """The weights that match a layer of that name; empty if there are none."""
         while name not in self.weights and "." in name:
             name = name.split(".", 1)[1]
         return tuple(self.weights.get(name, ()))

@@ -13,7 +13,8 @@ semantics follow TuNAS (public patent US11347995 and reference code); the squeez
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nas_edge.networks.open_values import GateChannels as GateChannels
@@ -35,6 +36,7 @@ from nas_edge.networks.primitives.dropout import Dropout as Dropout
 from nas_edge.networks.primitives.flatten import Flatten as Flatten
 from nas_edge.networks.primitives.flatten_places import FlattenPlaces as FlattenPlaces
 from nas_edge.networks.primitives.l2_normalize import L2Normalize as L2Normalize
+from nas_edge.networks.primitives.max_pool import MaxPool as MaxPool
 from nas_edge.networks.primitives.multiply import Multiply as Multiply
 from nas_edge.networks.primitives.path_dropout import PathDropout as PathDropout
 from nas_edge.networks.primitives.pool import GlobalAveragePool as GlobalAveragePool
@@ -80,10 +82,46 @@ class Concatenate:
 
 @dataclass(frozen=True)
 class Zero:
-    """Nothing: stands for a skipped layer or a missing shortcut. Only inside a `Residual`."""
+    """Nothing: stands for a skipped layer or a missing shortcut. Only inside a `Residual` or `Graph`."""
 
 
-Layer: TypeAlias = Primitive | Sequential | Residual | Concatenate | Gate | Identity | Zero | OneOf
+@dataclass(frozen=True)
+class Edge:
+    """What a node of a `Graph` reads.
+
+    Attributes:
+        name: part of the layer paths; unique in its node.
+        source: an earlier node, or `input`.
+        layer: applied to it; where it is `Zero`, the edge is not there.
+        unread: whether the edge is there only if no earlier edge reads the source: it leads from a loose end.
+    """
+
+    name: str
+    source: str
+    layer: Layer
+    unread: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Named nodes in order, each the sum of its edges; the last is the output. What leads to none of it is left out."""
+
+    nodes: tuple[tuple[str, tuple[Edge, ...]], ...]
+
+    def readers(self, source: str) -> tuple[Edge, ...]:
+        """The edges that read a node, apart from those that are there only if no other does."""
+        return tuple(edge for _, edges in self.nodes for edge in edges if edge.source == source and not edge.unread)
+
+    def changed(self, change: Callable[[Layer], Layer]) -> Graph:
+        """The graph with the layers of its edges changed."""
+        return Graph(
+            tuple(
+                (name, tuple(replace(edge, layer=change(edge.layer)) for edge in edges)) for name, edges in self.nodes
+            )
+        )
+
+
+Layer: TypeAlias = Primitive | Sequential | Residual | Concatenate | Graph | Gate | Identity | Zero | OneOf
 
 
 def sequential(**parts: Layer) -> Sequential:

@@ -45,6 +45,8 @@ def occurrences(layer: L.Layer, guard: Guard = ()) -> list[Occurrence]:
         return occurrences(layer.body, guard) + occurrences(layer.shortcut, guard)
     if isinstance(layer, L.Concatenate):
         return occurrences(layer.first, guard) + occurrences(layer.second, guard)
+    if isinstance(layer, L.Graph):
+        return [found for _, edges in layer.nodes for edge in edges for found in occurrences(edge.layer, guard)]
     if isinstance(layer, L.Gate):
         return occurrences(layer.body, guard)
     if isinstance(layer, L.OneOf):
@@ -90,6 +92,8 @@ def resolve(template: L.Layer, choices: Mapping[str, int]) -> L.Layer:
         return shortcut if isinstance(shortcut, L.Identity) else L.Sequential((("shortcut", shortcut),))
     if isinstance(template, L.Concatenate):
         return L.Concatenate(resolve(template.first, choices), resolve(template.second, choices))
+    if isinstance(template, L.Graph):
+        return template.changed(lambda layer: resolve(layer, choices))
     if isinstance(template, L.Gate):
         return L.Gate(resolve(template.body, choices))
     if isinstance(template, L.OneOf):
@@ -140,6 +144,8 @@ class _Decoder:
             if len(nodes) != len(made):
                 raise ValueError(f"{path}: a Zero layer may only stand directly inside a Residual")
             return self._graph.add(join(path, "concat"), L.Concat(), *nodes)
+        if isinstance(layer, L.Graph):
+            return self._emit_graph(layer, source, path)
         if isinstance(layer, L.Gate):
             self._gate_channels.append(self._graph.shape(source)[-1])
             gate = self.emit(layer.body, source, path)
@@ -156,6 +162,36 @@ class _Decoder:
                 resolve_width(layer.width, self._graph.shape(source)[-1], gate_channels, self._number)
             )
         return self._graph.add(path, layer, source)
+
+    def _emit_graph(self, graph: L.Graph, source: str, path: str) -> str:
+        """Adds the nodes that lead to the last one, each after what it reads."""
+        made = {INPUT: source}
+        edges_of = dict(graph.nodes)
+
+        def node(name: str) -> str:
+            if name not in made:
+                total: str | None = None
+                for edge in edges_of[name]:
+                    if not self._is_there(edge.layer) or (edge.unread and self._is_read(graph, edge.source)):
+                        continue
+                    inner = join(path, name)
+                    one = self.emit(edge.layer, node(edge.source), join(inner, edge.name))
+                    assert one is not None
+                    total = one if total is None else self._graph.add(f"{inner}.add_{edge.name}", L.Add(), total, one)
+                if total is None:
+                    raise ValueError(f"{join(path, name)}: the edges of a node cannot all be Zero")
+                made[name] = total
+            return made[name]
+
+        return node(graph.nodes[-1][0])
+
+    def _is_there(self, layer: L.Layer) -> bool:
+        while isinstance(layer, L.OneOf):
+            layer = layer.layers()[self._choices[layer.decision]]
+        return not isinstance(layer, L.Zero)
+
+    def _is_read(self, graph: L.Graph, source: str) -> bool:
+        return any(self._is_there(edge.layer) for edge in graph.readers(source))
 
     def _number(self, one_of: L.OneOf) -> float:
         return one_of.numbers()[self._choices[one_of.decision]]

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from nas_edge.errors import SpaceError
 from nas_edge.registry import Entry, Registry
-from nas_edge.spaces import mnas, mobilenet_v3_like, proxylessnas, scaled, table
+from nas_edge.spaces import enas_macro, enas_micro, mnas, mobilenet_v3_like, proxylessnas, scaled, table
 from nas_edge.spaces.decisions import NetworkSpace, SearchSpace
 from nas_edge.spaces.settings import NetworkSpaceSettings, SpaceSettings
 
@@ -44,6 +44,8 @@ SPACES: Registry[SearchSpace] = Registry(
             mobilenet_v3_like.mobilenet_v3_like, mobilenet_v3_like.MobileNetV3LikeSettings
         ),
         "mnas": Entry(mnas.MnasSettings, mnas.mnas_space),
+        "enas-macro": Entry(enas_macro.EnasMacroSettings, enas_macro.enas_macro),
+        "enas-micro": Entry(enas_micro.EnasMicroSettings, enas_micro.enas_micro),
         "scaled": Entry(scaled.ScaledSettings, _scaled),
         "table": Entry(table.TableSpaceSettings, table.table_space),
     },

@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 from nas_edge.networks import layers as L
-from nas_edge.networks.graph import NetworkSpec, Shape, Weights
+from nas_edge.networks.graph import INPUT, NetworkSpec, Shape, Weights
 from nas_edge.networks.keras_model import layer_seed
 from nas_edge.networks.open_values import resolve_width
 from nas_edge.networks.primitives import Weight
@@ -105,6 +105,21 @@ class _Part:
     counts: dict[str, int]
     numbers: list[str]
     masks: list[str]
+
+
+@dataclass(frozen=True)
+class _Alternative:
+    """One layer that an edge of a graph may have.
+
+    Attributes:
+        layer: the layer.
+        path: where it is.
+        weight: of its output in the node's sum, scalar.
+    """
+
+    layer: L.Layer
+    path: str
+    weight: Tensor
 
 
 class Supernet(keras.Model):  # type: ignore[misc]
@@ -189,7 +204,7 @@ class Supernet(keras.Model):  # type: ignore[misc]
             masks={
                 decision.path: row[: len(decision.choices)]
                 for decision, row in zip(self.space.decisions, rows, strict=True)
-                if decision.kind == "op"
+                if decision.kind != "filters"
             },
             gate_channels=tf.zeros([], tf.int32),
         )
@@ -223,6 +238,17 @@ class Supernet(keras.Model):  # type: ignore[misc]
         if isinstance(layer, L.Concatenate):
             self._find_widths(layer.first, channels, join(path, "first"), env, on, found)
             return self._find_widths(layer.second, channels, join(path, "second"), env, on, found)
+        if isinstance(layer, L.Graph):
+            made = {INPUT: channels}
+            there = _graph_weights(layer, env)
+            for name, edges in layer.nodes:
+                for edge in edges:
+                    run = on * tf.cast(there[name] > 0, tf.int32)
+                    if edge.unread:
+                        run *= tf.cast(_loose(layer, edge.source, env) > 0, tf.int32)
+                    inner_path = join(join(path, name), edge.name)
+                    made[name] = self._find_widths(edge.layer, made[edge.source], inner_path, env, run, found)
+            return made[layer.nodes[-1][0]]
         if isinstance(layer, L.Gate):
             inner = dataclasses.replace(env, gate_channels=channels)
             self._find_widths(layer.body, channels, path, inner, on, found)
@@ -265,6 +291,8 @@ class Supernet(keras.Model):  # type: ignore[misc]
             first = self._run(layer.first, x, join(path, "first"), env)
             second = self._run(layer.second, dataclasses.replace(x, penalty=first.penalty), join(path, "second"), env)
             return dataclasses.replace(second, values=L.Concat().run((), first.values, second.values))
+        if isinstance(layer, L.Graph):
+            return self._run_graph(layer, x, path, env)
         if isinstance(layer, L.Gate):
             inner = _Environment(env.weights, env.numbers, env.masks, x.channels)
             gate = self._run(layer.body, x, path, inner)
@@ -321,6 +349,55 @@ class Supernet(keras.Model):  # type: ignore[misc]
 
             total, penalty = tf.cond(weight > 0, on, off)
         return _Features(tf.ensure_shape(total, [None] * 4), channels, penalty)
+
+    def _run_graph(self, graph: L.Graph, x: _Features, path: str, env: _Environment) -> _Features:
+        """The nodes one after another, each the sum of its edges, weighted by whether they are there.
+
+        An edge of a node that leads nowhere costs nothing, like an edge that is not there.
+        """
+        made, penalty = {INPUT: x}, x.penalty
+        leads = _graph_weights(graph, env)
+        shapes = _graph_shapes(graph, tuple(x.values.shape[1:])) if self.execution == "masked" else {}
+        for name, edges in graph.nodes:
+            shape = [1, 1, 1, 1]
+            if self.execution == "masked":
+                shape = [tf.shape(x.values)[0] if x.values.shape[0] is None else x.values.shape[0], *shapes[name]]
+            total = tf.zeros(shape, x.values.dtype)
+            for edge in edges:
+                source = made[edge.source]
+                inner = join(join(path, name), edge.name)
+                channels = _channels(edge.layer, source.channels, env)
+                parts: list[tuple[L.Layer, str, Tensor]] = [(edge.layer, inner, tf.ones([]))]
+                if isinstance(edge.layer, L.OneOf):
+                    parts = [
+                        (
+                            edge.layer.layers()[indices[0]],
+                            choice_path(inner, edge.layer, indices[0]),
+                            _sum_of(env.masks[edge.layer.decision], indices),
+                        )
+                        for indices in edge.layer.alternatives()
+                    ]
+                for layer, inner_path, weight in parts:
+                    if isinstance(layer, L.Zero):
+                        continue
+                    if edge.unread:
+                        weight = weight * _loose(graph, edge.source, env)
+                    there = tf.where(leads[name] > 0, weight, tf.zeros([]))
+                    one = _Alternative(layer, inner_path, there)
+                    total, penalty = self._add_part(one, source, total, penalty, env)
+            made[name] = _Features(tf.ensure_shape(total, [None] * 4), channels, penalty)
+        return dataclasses.replace(made[graph.nodes[-1][0]], penalty=penalty)
+
+    def _add_part(
+        self, part: _Alternative, x: _Features, total: Tensor, penalty: Tensor, env: _Environment
+    ) -> tuple[Tensor, Tensor]:
+        """A sum, and the penalty, with a part added as it weighs."""
+
+        def on() -> tuple[Tensor, Tensor]:
+            made = self._run(part.layer, dataclasses.replace(x, penalty=tf.zeros([])), part.path, env)
+            return total + tf.cast(part.weight, made.values.dtype) * made.values, penalty + part.weight * made.penalty
+
+        return tf.cond(part.weight > 0, on, lambda: (total, penalty))  # type: ignore[no-any-return]
 
     def _zero(self, body: L.OneOf | L.Zero, x: _Features, env: _Environment) -> tuple[Tensor, Tensor]:
         """What a sum of alternatives starts from, and its active channels.
@@ -475,6 +552,14 @@ def _build(layer: L.Layer, most: int, gate: int | None, path: str, leaves: dict[
     if isinstance(layer, L.Concatenate):
         _build(layer.first, most, gate, join(path, "first"), leaves, seed)
         return _build(layer.second, most, gate, join(path, "second"), leaves, seed)
+    if isinstance(layer, L.Graph):
+        made = {INPUT: most}
+        for name, edges in layer.nodes:
+            for edge in edges:
+                made[name] = _build(
+                    edge.layer, made[edge.source], gate, join(join(path, name), edge.name), leaves, seed
+                )
+        return made[layer.nodes[-1][0]]
     if isinstance(layer, L.Gate):
         return _build(layer.body, most, most, path, leaves, seed)
     if isinstance(layer, L.OneOf):
@@ -543,6 +628,11 @@ def _channels(layer: L.Layer, channels: Tensor, env: _Environment) -> Tensor:
         return _channels(layer.shortcut, channels, env)
     if isinstance(layer, L.Concatenate):
         return _channels(layer.second, channels, env)
+    if isinstance(layer, L.Graph):
+        made = {INPUT: channels}
+        for name, edges in layer.nodes:
+            made[name] = _channels(edges[0].layer, made[edges[0].source], env)
+        return made[layer.nodes[-1][0]]
     return _width(layer.width, channels, env) if isinstance(layer, L.Primitive) else channels
 
 
@@ -558,9 +648,56 @@ def _most_shape(layer: L.Layer, shape: Shape) -> Shape:
         return _most_shape(layer.shortcut, shape)
     if isinstance(layer, L.Concatenate):
         return L.Concat().output_shape(_most_shape(layer.first, shape), _most_shape(layer.second, shape))
+    if isinstance(layer, L.Graph):
+        return _graph_shapes(layer, shape)[layer.nodes[-1][0]]
     if isinstance(layer, L.Primitive):
         return layer.with_width(resolve_width(layer.width, shape[-1], None, _largest)).output_shape(shape)
     return shape  # the others keep it
+
+
+def _graph_shapes(graph: L.Graph, shape: Shape) -> dict[str, Shape]:
+    """Output shape per node of a graph, every width inside at its largest."""
+    made = {INPUT: shape}
+    for name, edges in graph.nodes:  # a sum, so any edge will do that is not always absent
+        made[name] = _most_shape(_first_there(edges[0].layer), made[edges[0].source])
+    return made
+
+
+def _first_there(layer: L.Layer) -> L.Layer:
+    """A layer that an edge may have."""
+    while isinstance(layer, L.OneOf):
+        layer = next(one for one in layer.layers() if not isinstance(one, L.Zero))
+    return layer
+
+
+def _weight(layer: L.Layer, env: _Environment) -> Tensor:
+    """How much of an edge is there, scalar."""
+    if not isinstance(layer, L.OneOf):
+        return tf.zeros([]) if isinstance(layer, L.Zero) else tf.ones([])
+    there = tuple(i for i, one in enumerate(layer.layers()) if not isinstance(one, L.Zero))
+    return _sum_of(env.masks[layer.decision], there)
+
+
+def _loose(graph: L.Graph, source: str, env: _Environment) -> Tensor:
+    """How much of a node is a loose end: what remains of 1 after all edges that read it, scalar."""
+    remains = tf.ones([])
+    for edge in graph.readers(source):
+        remains *= 1.0 - _weight(edge.layer, env)
+    return remains
+
+
+def _graph_weights(graph: L.Graph, env: _Environment) -> dict[str, Tensor]:
+    """Per node more than 0 where it leads to the graph's output, scalar."""
+    leads = {name: tf.zeros([]) for name, _ in graph.nodes} | {INPUT: tf.zeros([])}
+    leads[graph.nodes[-1][0]] = tf.ones([])
+    for name, edges in reversed(graph.nodes):
+        for edge in edges:
+            weight = _weight(edge.layer, env)
+            if edge.unread:
+                weight = weight * _loose(graph, edge.source, env)
+            there = tf.cast((weight > 0) & (leads[name] > 0), tf.float32)
+            leads[edge.source] = tf.maximum(leads[edge.source], there)
+    return leads
 
 
 def _form(layer: Any, decisions: list[str]) -> Hashable:
@@ -582,6 +719,14 @@ def _form(layer: Any, decisions: list[str]) -> Hashable:
         return ("Residual", _form(layer.body, decisions), _form(layer.shortcut, decisions))
     if isinstance(layer, L.Concatenate):
         return ("Concatenate", _form(layer.first, decisions), _form(layer.second, decisions))
+    if isinstance(layer, L.Graph):
+        return (
+            "Graph",
+            tuple(
+                (name, tuple((edge.name, edge.source, edge.unread, _form(edge.layer, decisions)) for edge in edges))
+                for name, edges in layer.nodes
+            ),
+        )
     if isinstance(layer, L.Gate):
         return ("Gate", _form(layer.body, decisions))
     if isinstance(layer, L.Scaled):

@@ -37,6 +37,8 @@ LAYERS: dict[str, tuple[Primitive, Shape]] = {
     "average pool": (L.AveragePool(3), (5, 7, 8)),
     "average pool with strides": (L.AveragePool(3, 2), (5, 7, 8)),
     "average pool of one pixel": (L.AveragePool(3), (1, 1, 8)),
+    "max pool": (L.MaxPool(3), (5, 7, 8)),
+    "max pool with strides": (L.MaxPool(3, 2), (5, 7, 8)),
     "dropout": (L.Dropout(0.3), (5, 5, 8)),
     "path dropout": (L.PathDropout(0.3), (5, 5, 8)),
     "flatten": (L.Flatten(), (1, 1, 8)),

@@ -66,12 +66,12 @@ def dequantize(stored, tensor):
 
 
 def show(outputs):
-    """Prints what the outputs of one example, an array without the batch, answer."""
+    """Prints the answer for one example, given its outputs without the batch dimension."""
     print(outputs)  # replaced by the task's own lines
 
 
 def main():
-    """Runs the model on the file that is named."""
+    """Runs the model on the given file."""
     import preprocessing
 
     example = preprocessing.EXAMPLE

@@ -7,12 +7,12 @@ from PIL import Image, ImageOps
 
 EXAMPLE = "image"
 
-# How far another machine's result may be off: another version of Pillow may round a resized pixel the other way.
+# Tolerance for other machines: another version of Pillow may round a resized pixel the other way.
 TOLERANCE, UNIT = 1.01, "of 255"
 
 
 def read(file):
-    """An image file, upright, as Pillow holds it."""
+    """Reads an image file as an upright Pillow image."""
     with Image.open(file) as image:
         return ImageOps.exif_transpose(image)
 

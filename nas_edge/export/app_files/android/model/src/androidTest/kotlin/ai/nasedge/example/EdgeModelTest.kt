@@ -9,7 +9,7 @@ import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
 
-/** Runs on a phone: `./gradlew :model:connectedAndroidTest`. */
+/** Runs on a phone: `gradle :model:connectedAndroidTest`. */
 @RunWith(AndroidJUnit4::class)
 class EdgeModelTest {
     private val context = InstrumentationRegistry.getInstrumentation().targetContext

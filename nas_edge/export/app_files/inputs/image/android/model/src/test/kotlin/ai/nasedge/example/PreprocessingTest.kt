@@ -7,7 +7,7 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** Runs on the development machine: `./gradlew :model:test`. */
+/** Runs on the development machine: `gradle :model:test`. */
 class PreprocessingTest {
     @Test
     fun preprocessesTheGoldenExamplesAsInTraining() {

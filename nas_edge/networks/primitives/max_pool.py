@@ -1,0 +1,49 @@
+"""The maximum pool of a window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nas_edge.networks.primitives.base import Primitive, Shape, Tensor, image_shape
+
+if TYPE_CHECKING:
+    from nas_edge.networks.graph import Node
+    from nas_edge.networks.tflite_graph import TFLiteGraph
+
+
+@dataclass(frozen=True)
+class MaxPool(Primitive):
+    """The largest value of each window, per channel, of its pixels that are inside the image.
+
+    Attributes:
+        size: side of the square window.
+        strides: step in both directions.
+    """
+
+    size: int
+    strides: int = 1
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """`[ceil(height / strides), ceil(width / strides), channels]`."""
+        height, width, channels = image_shape(self, inputs[0])
+        return (-(-height // self.strides), -(-width // self.strides), channels)
+
+    def keras_layer(self, name: str, seed: int) -> Any:
+        """`keras.layers.MaxPooling2D`."""
+        import keras
+
+        return keras.layers.MaxPooling2D(self.size, self.strides, padding="same", name=name)
+
+    def run(self, weights: tuple[Tensor, ...], *inputs: Tensor) -> Tensor:
+        """Pools."""
+        import tensorflow as tf
+
+        return tf.nn.max_pool2d(inputs[0], self.size, self.strides, padding="SAME")
+
+    def lower(self, graph: TFLiteGraph, node: Node) -> None:
+        """`MAX_POOL_2D`; an activation after it stays an operator of its own."""
+        fields: dict[str, int | float] = {"filterWidth": self.size, "filterHeight": self.size}
+        fields |= {"strideW": self.strides, "strideH": self.strides}
+        source = graph.tensors[node.inputs[0]]
+        graph.add("MAX_POOL_2D", node, [source], options=("Pool2DOptions", fields), int8_scale="input")
