@@ -11,12 +11,12 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv  ## search, train, quantise and verify on this machine, then print what came out
 	$(BIN)/nas-edge search --preset demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
-# A file's tests in one process, since they share what is trained and converted. Quick ones in three processes on two
+# A file's tests in one process, since they share what is trained and converted. Quick ones in four processes on two
 # cores, since many wait for a server, a worker or a timeout; slow ones cause faults at moments that load may shift.
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 test: .venv/test-extras  ## the tests, but for the slow ones
-	$(PYTEST) -n 3 -m "not slow"
+	$(PYTEST) -n 4 -m "not slow"
 
 test-slow: .venv/test-extras  ## the slow ones
 	$(PYTEST) -n 2 -m slow

@@ -79,9 +79,9 @@ class LstmSettings(ChoiceSettings):
     learning_rate: float | None = Field(
         None, gt=0, description="at the end of the delay; null: from the number of steps; published: 0.001, 0.0035"
     )
-    final_factor: float = Field(10.0, gt=0, description="ratio of the last learning rate to the first; published: 1")
+    final_factor: float = Field(3.0, gt=0, description="ratio of the last learning rate to the first; published: 1")
     lstm_factor: float = Field(
-        0.01, gt=0, le=1, description="learning rate of all other weights relative to that of the biases; published: 1"
+        0.003, gt=0, le=1, description="learning rate of all other weights relative to that of the biases; published: 1"
     )
     adam_epsilon: float = Field(1e-8, gt=0, description="published: 0.001")
     entropy_weight: float = Field(0.0, ge=0, description="reward per nat of entropy; published: 1e-4")

@@ -28,6 +28,8 @@ class AcceleratorSettings(JointSettings):
 
     widens: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {"latency.source": "accelerator", "search.method": "alternating"}
+    # Each step of alternation trains its networks on their own.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"search.steps": 2}}
 
     kind: str = "accelerator"
     max_area: float = Field(1.0, gt=0, description="largest area of an accelerator, relative to the baseline's")
