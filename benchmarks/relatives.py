@@ -100,7 +100,7 @@ def size_of_macro_space() -> float:
 
 
 _MNAS = ("--space", "mnas", "--hardware", "edgetpu")
-_MULTI_TRIAL = ("--method", "multi-trial", "--set", "search.steps=4")
+_MULTI_TRIAL = ("--method", "multi-trial", "--set", "search.steps=2")
 
 SYSTEMS = {
     "mnas": System(
