@@ -26,6 +26,7 @@ from nas_edge.errors import ConfigError, NasEdgeError
 from nas_edge.progress import Reporter
 from nas_edge.runs.interrupts import StopSignals
 from nas_edge.runs.result import ResultRow, RunResult
+from nas_edge.scaling import TRAINED
 
 if TYPE_CHECKING:
     from nas_edge.latency.model_file import ModelFile
@@ -289,7 +290,7 @@ def scale(
     *,
     settings: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
-    trained: int = 8,
+    trained: int = TRAINED,
     reporter: Reporter | None = None,
 ) -> tuple[Path, list[TargetResult]]:
     """Scales depth, width and input size of the network that a run delivered, to several latencies on the device.

@@ -10,6 +10,7 @@ import click
 from nas_edge.cli import completion
 from nas_edge.cli.base import PATH, Command, print_results, read_latencies_ms, settings_option
 from nas_edge.cli.options import DEVICE_HELP, HARDWARE_HELP
+from nas_edge.scaling import TRAINED
 
 
 @click.command(cls=Command)
@@ -26,7 +27,7 @@ from nas_edge.cli.options import DEVICE_HELP, HARDWARE_HELP
 @click.option(
     "--candidates",
     type=click.IntRange(min=1),
-    default=8,
+    default=TRAINED,
     show_default=True,
     help="Networks to train briefly, over all targets.",
 )

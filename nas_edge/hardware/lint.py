@@ -120,21 +120,9 @@ class _Place:
 
 
 def _places(layer: L.Layer, path: str) -> Iterator[_Place]:
-    if isinstance(layer, L.Sequential):
-        for name, part in layer.parts:
+    if isinstance(layer, L.Composite):
+        for name, part in layer.inside():
             yield from _places(part, join(path, name))
-    elif isinstance(layer, L.Gate):
-        yield from _places(layer.body, path)
-    elif isinstance(layer, L.Residual):
-        yield from _places(layer.body, path)
-        yield from _places(layer.shortcut, join(path, "shortcut"))
-    elif isinstance(layer, L.Concatenate):
-        yield from _places(layer.first, join(path, "first"))
-        yield from _places(layer.second, join(path, "second"))
-    elif isinstance(layer, L.Graph):
-        for name, edges in layer.nodes:
-            for edge in edges:
-                yield from _places(edge.layer, join(join(path, name), edge.name))
     elif isinstance(layer, L.OneOf):
         for index, choice in enumerate(layer.layers()):
             below = choice_path(path, layer, index)
@@ -266,19 +254,12 @@ class _Fitting:
 
     def layer(self, layer: L.Layer) -> L.Layer:
         """The layer as it fits."""
-        if isinstance(layer, L.Sequential):
-            return L.Sequential(tuple((name, self.layer(part)) for name, part in layer.parts))
-        if isinstance(layer, L.Residual):
-            return L.Residual(self.layer(layer.body), self.layer(layer.shortcut))
-        if isinstance(layer, L.Concatenate):
-            return L.Concatenate(self.layer(layer.first), self.layer(layer.second))
-        if isinstance(layer, L.Graph):
-            return layer.changed(self.layer)
-        if isinstance(layer, L.Gate):
-            if self._hardware.keeps_gates or isinstance(layer.body, L.Activation):  # the latter is a swish
-                return L.Gate(self.layer(layer.body))
+        excites = isinstance(layer, L.Gate) and not isinstance(layer.body, L.Activation)  # which is a swish
+        if excites and not self._hardware.keeps_gates:
             self._count("without squeeze-and-excitation")
             return L.Identity()
+        if isinstance(layer, L.Composite):
+            return layer.changed(self.layer)
         if isinstance(layer, L.OneOf):
             indices = self._kept.get(layer.decision, range(len(layer.choices)))
             choices = tuple(self.layer(layer.layers()[i]) for i in indices)

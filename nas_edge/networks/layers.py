@@ -13,6 +13,7 @@ semantics follow TuNAS (public patent US11347995 and reference code); the squeez
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -45,18 +46,46 @@ from nas_edge.networks.primitives.resize import Resize as Resize
 # ---------------------------------------------------------------- composites (templates only)
 
 
+class Composite(ABC):
+    """A layer that joins others."""
+
+    @abstractmethod
+    def inside(self) -> tuple[tuple[str, Layer], ...]:
+        """The layers that it joins, each with its path inside the composite; an empty path is the composite's own."""
+
+    @abstractmethod
+    def changed(self, change: Callable[[Layer], Layer]) -> Layer:
+        """The same composite of changed layers."""
+
+
 @dataclass(frozen=True)
-class Sequential:
+class Sequential(Composite):
     """Named layers applied in order; the names become part of the layer paths."""
 
     parts: tuple[tuple[str, Layer], ...]
 
+    def inside(self) -> tuple[tuple[str, Layer], ...]:
+        """See `Composite`."""
+        return self.parts
+
+    def changed(self, change: Callable[[Layer], Layer]) -> Sequential:
+        """See `Composite`."""
+        return Sequential(tuple((name, change(part)) for name, part in self.parts))
+
 
 @dataclass(frozen=True)
-class Gate:
+class Gate(Composite):
     """`x * body(x)`, where the body's output is `[1, 1, channels]` or, as in a swish, has the shape of x."""
 
     body: Layer
+
+    def inside(self) -> tuple[tuple[str, Layer], ...]:
+        """See `Composite`."""
+        return (("", self.body),)
+
+    def changed(self, change: Callable[[Layer], Layer]) -> Gate:
+        """See `Composite`."""
+        return Gate(change(self.body))
 
 
 @dataclass(frozen=True)
@@ -65,19 +94,35 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Residual:
+class Residual(Composite):
     """`shortcut(x) + body(x)`. If either is `Zero`, it is the other; the shortcut is nearly always the identity."""
 
     body: Layer
     shortcut: Layer = Identity()
 
+    def inside(self) -> tuple[tuple[str, Layer], ...]:
+        """See `Composite`."""
+        return (("", self.body), ("shortcut", self.shortcut))
+
+    def changed(self, change: Callable[[Layer], Layer]) -> Residual:
+        """See `Composite`."""
+        return Residual(change(self.body), change(self.shortcut))
+
 
 @dataclass(frozen=True)
-class Concatenate:
+class Concatenate(Composite):
     """The rows of `first(x)` followed by those of `second(x)`, which have equally many columns and channels."""
 
     first: Layer
     second: Layer
+
+    def inside(self) -> tuple[tuple[str, Layer], ...]:
+        """See `Composite`."""
+        return (("first", self.first), ("second", self.second))
+
+    def changed(self, change: Callable[[Layer], Layer]) -> Concatenate:
+        """See `Composite`."""
+        return Concatenate(change(self.first), change(self.second))
 
 
 @dataclass(frozen=True)
@@ -103,7 +148,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Graph:
+class Graph(Composite):
     """Named nodes in order, each the sum of its edges; the last is the output. What leads to none of it is left out."""
 
     nodes: tuple[tuple[str, tuple[Edge, ...]], ...]
@@ -112,8 +157,12 @@ class Graph:
         """The edges that read a node, apart from those that are there only if no other does."""
         return tuple(edge for _, edges in self.nodes for edge in edges if edge.source == source and not edge.unread)
 
+    def inside(self) -> tuple[tuple[str, Layer], ...]:
+        """See `Composite`."""
+        return tuple((f"{name}.{edge.name}", edge.layer) for name, edges in self.nodes for edge in edges)
+
     def changed(self, change: Callable[[Layer], Layer]) -> Graph:
-        """The graph with the layers of its edges changed."""
+        """See `Composite`."""
         return Graph(
             tuple(
                 (name, tuple(replace(edge, layer=change(edge.layer)) for edge in edges)) for name, edges in self.nodes

@@ -99,9 +99,14 @@ class Scaled:
     rounding: Literal["nearest", "divisible", "whole"] = "nearest"
     per: float | OneOf = 1.0
 
-    def resolve(self, channels: int, number: Callable[[OneOf], float]) -> int:
-        """The width for `channels` input channels; `number` gives the value of an open choice."""
+    def closed(self, number: Callable[[OneOf], float]) -> tuple[float, float]:
+        """`ratio` and `per`; `number` gives the value of an open choice."""
         ratio, per = (number(one) if isinstance(one, OneOf) else one for one in (self.ratio, self.per))
+        return ratio, per
+
+    def resolve(self, channels: int, number: Callable[[OneOf], float]) -> int:
+        """The width for `channels` input channels; see `closed` for `number`."""
+        ratio, per = self.closed(number)
         if self.rounding == "divisible":
             return make_divisible(channels * ratio / per)
         return nearest_multiple(channels * ratio / per, 1 if self.rounding == "whole" else 8)
@@ -126,7 +131,7 @@ def closed_width(width: Width | None, number: Callable[[OneOf], float]) -> Width
     if isinstance(width, OneOf):
         return int(number(width))
     if isinstance(width, Scaled):
-        ratio, per = (number(one) if isinstance(one, OneOf) else one for one in (width.ratio, width.per))
+        ratio, per = width.closed(number)
         return replace(width, ratio=ratio, per=per)
     return width
 

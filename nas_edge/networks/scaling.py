@@ -114,10 +114,6 @@ def _widened(layer: L.Layer, width: float) -> L.Layer:
 
 def _each(layer: L.Layer, change: Callable[[L.Primitive], L.Primitive]) -> L.Layer:
     """A layer with all its primitives changed."""
-    if isinstance(layer, L.Sequential):
-        return L.Sequential(tuple((name, _each(part, change)) for name, part in layer.parts))
-    if isinstance(layer, L.Residual):
-        return L.Residual(_each(layer.body, change), _each(layer.shortcut, change))
-    if isinstance(layer, L.Gate):
-        return L.Gate(_each(layer.body, change))
+    if isinstance(layer, L.Composite):
+        return layer.changed(lambda part: _each(part, change))
     return change(layer) if isinstance(layer, L.Primitive) else layer

@@ -29,7 +29,7 @@ class Occurrence:
 
 def join(path: str, name: str) -> str:
     """The path of a part inside a composite. Dots, because Keras forbids slashes in layer names."""
-    return f"{path}.{name}" if path else name
+    return f"{path}.{name}" if path and name else path or name
 
 
 def choice_path(path: str, one_of: L.OneOf, index: int) -> str:
@@ -39,16 +39,8 @@ def choice_path(path: str, one_of: L.OneOf, index: int) -> str:
 
 def occurrences(layer: L.Layer, guard: Guard = ()) -> list[Occurrence]:
     """Every `OneOf` of a template, parents before children."""
-    if isinstance(layer, L.Sequential):
-        return [found for _, part in layer.parts for found in occurrences(part, guard)]
-    if isinstance(layer, L.Residual):
-        return occurrences(layer.body, guard) + occurrences(layer.shortcut, guard)
-    if isinstance(layer, L.Concatenate):
-        return occurrences(layer.first, guard) + occurrences(layer.second, guard)
-    if isinstance(layer, L.Graph):
-        return [found for _, edges in layer.nodes for edge in edges for found in occurrences(edge.layer, guard)]
-    if isinstance(layer, L.Gate):
-        return occurrences(layer.body, guard)
+    if isinstance(layer, L.Composite):
+        return [found for _, part in layer.inside() for found in occurrences(part, guard)]
     if isinstance(layer, L.OneOf):
         found = [Occurrence(layer, guard)]
         for index, choice in enumerate(layer.layers()):
@@ -81,8 +73,6 @@ def resolve(template: L.Layer, choices: Mapping[str, int]) -> L.Layer:
     Raises:
         KeyError: when a decision of the template has no choice.
     """
-    if isinstance(template, L.Sequential):
-        return L.Sequential(tuple((name, resolve(part, choices)) for name, part in template.parts))
     if isinstance(template, L.Residual):
         body, shortcut = resolve(template.body, choices), resolve(template.shortcut, choices)
         if isinstance(shortcut, L.Zero):
@@ -90,12 +80,8 @@ def resolve(template: L.Layer, choices: Mapping[str, int]) -> L.Layer:
         if not isinstance(body, L.Zero):
             return L.Residual(body, shortcut)
         return shortcut if isinstance(shortcut, L.Identity) else L.Sequential((("shortcut", shortcut),))
-    if isinstance(template, L.Concatenate):
-        return L.Concatenate(resolve(template.first, choices), resolve(template.second, choices))
-    if isinstance(template, L.Graph):
+    if isinstance(template, L.Composite):
         return template.changed(lambda layer: resolve(layer, choices))
-    if isinstance(template, L.Gate):
-        return L.Gate(resolve(template.body, choices))
     if isinstance(template, L.OneOf):
         index = choices[template.decision]
         chosen = resolve(template.layers()[index], choices)
@@ -138,8 +124,7 @@ class _Decoder:
                 return shortcut or body
             return self._graph.add(join(path, "add"), L.Add(), shortcut, body)
         if isinstance(layer, L.Concatenate):
-            parts = {"first": layer.first, "second": layer.second}
-            made = [self.emit(part, source, join(path, name)) for name, part in parts.items()]
+            made = [self.emit(part, source, join(path, name)) for name, part in layer.inside()]
             nodes = [name for name in made if name is not None]
             if len(nodes) != len(made):
                 raise ValueError(f"{path}: a Zero layer may only stand directly inside a Residual")

@@ -32,8 +32,9 @@ from nas_edge.runs.reselect import CHOSEN
 from nas_edge.runs.result import LatencyEstimate, RunResult, read_result
 from nas_edge.runs.run import CHANGEABLE, Run, RunFolderError, differing_settings
 from nas_edge.runs.targets import TargetGroup, TargetResult
+from nas_edge.scaling import TRAINED
 from nas_edge.scaling.grid import POINT, Grid, Scale
-from nas_edge.scaling.study import TRAINED, Study
+from nas_edge.scaling.study import Study
 from nas_edge.search.trials import Trial
 from nas_edge.spaces import SPACES, NetworkSpaceSettings
 from nas_edge.spaces.decisions import NetworkSpace

@@ -207,13 +207,17 @@ def at(array: FloatArray, architectures: Sequence[Architecture]) -> FloatArray:
 
 def grows(grid: Grid) -> BoolArray:
     """The points that are no smaller than the network that was found, on any axis."""
-    at_least = [np.arange(len(d.choices)) >= base for d, base in zip(grid.decisions, grid.base.choices, strict=True)]
-    found: BoolArray = np.logical_and.reduce(np.meshgrid(*at_least, indexing="ij"))
-    return found
+    return _where_all(grid, np.greater_equal)
 
 
 def shrinks(grid: Grid) -> BoolArray:
     """The points that are no larger than the network that was found, on any axis."""
-    at_most = [np.arange(len(d.choices)) <= base for d, base in zip(grid.decisions, grid.base.choices, strict=True)]
-    found: BoolArray = np.logical_and.reduce(np.meshgrid(*at_most, indexing="ij"))
+    return _where_all(grid, np.less_equal)
+
+
+def _where_all(grid: Grid, compare: Callable[[NDArray[np.intp], int], BoolArray]) -> BoolArray:
+    """The points whose steps on every axis compare like that with those of the network that was found."""
+    axes = zip(grid.decisions, grid.base.choices, strict=True)
+    met = [compare(np.arange(len(decision.choices)), base) for decision, base in axes]
+    found: BoolArray = np.logical_and.reduce(np.meshgrid(*met, indexing="ij"))
     return found

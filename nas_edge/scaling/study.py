@@ -31,6 +31,7 @@ from nas_edge.latency.answer import LatencyKind
 from nas_edge.latency.retry import BENCH_FAULTS
 from nas_edge.latency.source import Candidate, LatencySource
 from nas_edge.runs.halving import HalvingScore
+from nas_edge.scaling import TRAINED
 from nas_edge.scaling.design import NETWORKS, alone, sample
 from nas_edge.scaling.frontier import BAND, candidates
 from nas_edge.scaling.grid import AXES, FloatArray, Grid, at
@@ -47,8 +48,8 @@ from nas_edge.tasks.base import TaskData
 from nas_edge.text import answer_text, kind_suffix
 
 LATENCIES, QUALITIES, AGAIN = (f"stages/{name}.jsonl" for name in ("scaling", "scaling_quality", "scaling_again"))
-# Candidates to train: over all targets by default, and at most for one target.
-TRAINED, PER_TARGET = 8, 5
+# Candidates to train for one target, at most.
+PER_TARGET = 5
 # Rounds of proposing and measuring candidates.
 _ROUNDS = 5
 # Share of the epochs of a full training.

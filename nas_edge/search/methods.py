@@ -18,6 +18,7 @@ from typing import Any
 
 from nas_edge.controllers import CONTROLLERS, SearchPlan
 from nas_edge.controllers.base import Controller
+from nas_edge.errors import ConfigError
 from nas_edge.joint.space import JointSpace
 from nas_edge.latency.pooled import PooledLatency
 from nas_edge.latency.source import LatencySource
@@ -163,8 +164,6 @@ def _multi_trial(settings: MultiTrialSettings, context: SearchContext) -> Search
 
 
 def _alternating(settings: AlternatingSettings, context: SearchContext) -> SearchLoop:
-    from nas_edge.errors import ConfigError
-
     space = context.space
     if not isinstance(space, JointSpace) or not isinstance(space, Enumerable):
         raise ConfigError(

@@ -232,20 +232,15 @@ class Supernet(keras.Model):  # type: ignore[misc]
             for name, part in layer.parts:
                 channels = self._find_widths(part, channels, join(path, name), env, on, found)
             return channels
-        if isinstance(layer, L.Residual):
-            self._find_widths(layer.body, channels, path, env, on, found)
-            return self._find_widths(layer.shortcut, channels, join(path, "shortcut"), env, on, found)
-        if isinstance(layer, L.Concatenate):
-            self._find_widths(layer.first, channels, join(path, "first"), env, on, found)
-            return self._find_widths(layer.second, channels, join(path, "second"), env, on, found)
+        if isinstance(layer, (L.Residual, L.Concatenate)):
+            below = [(part, join(path, name)) for name, part in layer.inside()]
+            return [self._find_widths(part, channels, there, env, on, found) for part, there in below][-1]
         if isinstance(layer, L.Graph):
             made = {INPUT: channels}
             there = _graph_weights(layer, env)
             for name, edges in layer.nodes:
                 for edge in edges:
-                    run = on * tf.cast(there[name] > 0, tf.int32)
-                    if edge.unread:
-                        run *= tf.cast(_loose(layer, edge.source, env) > 0, tf.int32)
+                    run = on * tf.cast(_if_unread(layer, edge, there[name], env) > 0, tf.int32)
                     inner_path = join(join(path, name), edge.name)
                     made[name] = self._find_widths(edge.layer, made[edge.source], inner_path, env, run, found)
             return made[layer.nodes[-1][0]]
@@ -367,24 +362,13 @@ class Supernet(keras.Model):  # type: ignore[misc]
                 source = made[edge.source]
                 inner = join(join(path, name), edge.name)
                 channels = _channels(edge.layer, source.channels, env)
-                parts: list[tuple[L.Layer, str, Tensor]] = [(edge.layer, inner, tf.ones([]))]
-                if isinstance(edge.layer, L.OneOf):
-                    parts = [
-                        (
-                            edge.layer.layers()[indices[0]],
-                            choice_path(inner, edge.layer, indices[0]),
-                            _sum_of(env.masks[edge.layer.decision], indices),
-                        )
-                        for indices in edge.layer.alternatives()
-                    ]
-                for layer, inner_path, weight in parts:
-                    if isinstance(layer, L.Zero):
+                for one in _alternatives(edge.layer, inner, env):
+                    if isinstance(one.layer, L.Zero):
                         continue
-                    if edge.unread:
-                        weight = weight * _loose(graph, edge.source, env)
+                    weight = _if_unread(graph, edge, one.weight, env)
                     there = tf.where(leads[name] > 0, weight, tf.zeros([]))
-                    one = _Alternative(layer, inner_path, there)
-                    total, penalty = self._add_part(one, source, total, penalty, env)
+                    part = dataclasses.replace(one, weight=there)
+                    total, penalty = self._add_part(part, source, total, penalty, env)
             made[name] = _Features(tf.ensure_shape(total, [None] * 4), channels, penalty)
         return dataclasses.replace(made[graph.nodes[-1][0]], penalty=penalty)
 
@@ -546,12 +530,8 @@ def _build(layer: L.Layer, most: int, gate: int | None, path: str, leaves: dict[
         for name, part in layer.parts:
             most = _build(part, most, gate, join(path, name), leaves, seed)
         return most
-    if isinstance(layer, L.Residual):
-        _build(layer.body, most, gate, path, leaves, seed)
-        return _build(layer.shortcut, most, gate, join(path, "shortcut"), leaves, seed)
-    if isinstance(layer, L.Concatenate):
-        _build(layer.first, most, gate, join(path, "first"), leaves, seed)
-        return _build(layer.second, most, gate, join(path, "second"), leaves, seed)
+    if isinstance(layer, (L.Residual, L.Concatenate)):
+        return [_build(part, most, gate, join(path, name), leaves, seed) for name, part in layer.inside()][-1]
     if isinstance(layer, L.Graph):
         made = {INPUT: most}
         for name, edges in layer.nodes:
@@ -678,6 +658,25 @@ def _weight(layer: L.Layer, env: _Environment) -> Tensor:
     return _sum_of(env.masks[layer.decision], there)
 
 
+def _alternatives(layer: L.Layer, path: str, env: _Environment) -> list[_Alternative]:
+    """The layers that an edge may have."""
+    if not isinstance(layer, L.OneOf):
+        return [_Alternative(layer, path, tf.ones([]))]
+    return [
+        _Alternative(
+            layer.layers()[indices[0]],
+            choice_path(path, layer, indices[0]),
+            _sum_of(env.masks[layer.decision], indices),
+        )
+        for indices in layer.alternatives()
+    ]
+
+
+def _if_unread(graph: L.Graph, edge: L.Edge, weight: Tensor, env: _Environment) -> Tensor:
+    """The weight of an edge; of one that leads from a loose end, times how much of that is loose."""
+    return weight * _loose(graph, edge.source, env) if edge.unread else weight
+
+
 def _loose(graph: L.Graph, source: str, env: _Environment) -> Tensor:
     """How much of a node is a loose end: what remains of 1 after all edges that read it, scalar."""
     remains = tf.ones([])
@@ -692,9 +691,7 @@ def _graph_weights(graph: L.Graph, env: _Environment) -> dict[str, Tensor]:
     leads[graph.nodes[-1][0]] = tf.ones([])
     for name, edges in reversed(graph.nodes):
         for edge in edges:
-            weight = _weight(edge.layer, env)
-            if edge.unread:
-                weight = weight * _loose(graph, edge.source, env)
+            weight = _if_unread(graph, edge, _weight(edge.layer, env), env)
             there = tf.cast((weight > 0) & (leads[name] > 0), tf.float32)
             leads[edge.source] = tf.maximum(leads[edge.source], there)
     return leads

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from nas_edge.formatting import ms_text
 from nas_edge.latency.answer import LatencyAnswer, LatencyKind
 from nas_edge.networks.analysis import analyze
 from nas_edge.rewards import Objective
-from nas_edge.search.selection import nearest, predicted_limit_ms, required_ms, select, smallest
+from nas_edge.search.selection import Limits, nearest, predicted_limit_ms, required_ms, select, smallest
 from nas_edge.search.trials import Trial, late_trials
 from nas_edge.spaces.decisions import Architecture
 from tests.support.sources import timed, visited
@@ -305,6 +307,17 @@ def test_the_walk_goes_on_from_the_fastest_as_often_as_it_may(rounds: int) -> No
     assert asked[1] == 2
     assert len(asked) == 4 + rounds
     assert sum(count > 0 for count in asked[3:-1]) >= rounds - 1
+
+
+def test_what_exceeds_its_most_exceeded_limit_least_is_the_nearest() -> None:
+    one = SPACE.canonical(Architecture((0,) * len(SPACE.decisions)))
+    used = replace(trial(one, 15.0), usage={"latency_ms": 15.0, "macs": 400.0})
+    small = [Objective("macs", 200.0, limit=True)]
+    assert Limits(10.0).excess(used) == 1.5
+    assert Limits(10.0, resources=small).excess(used) == 2.0
+    assert Limits(5.0, resources=small).excess(used) == 3.0
+    assert Limits(None).excess(used) == 15.0
+    assert Limits(10.0, resources=small).excess(trial(one, 1.0)) == math.inf  # its size is not known
 
 
 def test_nearest_are_those_whose_alternative_is_hardly_less_likely() -> None:

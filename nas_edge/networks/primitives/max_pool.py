@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas_edge.networks.primitives.base import Primitive, Shape, Tensor, image_shape
+from nas_edge.networks.primitives.base import Primitive, Shape, Tensor
+from nas_edge.networks.primitives.window_pool import lower_pool, pooled_shape
 
 if TYPE_CHECKING:
     from nas_edge.networks.graph import Node
@@ -26,8 +27,7 @@ class MaxPool(Primitive):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """`[ceil(height / strides), ceil(width / strides), channels]`."""
-        height, width, channels = image_shape(self, inputs[0])
-        return (-(-height // self.strides), -(-width // self.strides), channels)
+        return pooled_shape(self, inputs[0], self.strides)
 
     def keras_layer(self, name: str, seed: int) -> Any:
         """`keras.layers.MaxPooling2D`."""
@@ -43,7 +43,4 @@ class MaxPool(Primitive):
 
     def lower(self, graph: TFLiteGraph, node: Node) -> None:
         """`MAX_POOL_2D`; an activation after it stays an operator of its own."""
-        fields: dict[str, int | float] = {"filterWidth": self.size, "filterHeight": self.size}
-        fields |= {"strideW": self.strides, "strideH": self.strides}
-        source = graph.tensors[node.inputs[0]]
-        graph.add("MAX_POOL_2D", node, [source], options=("Pool2DOptions", fields), int8_scale="input")
+        lower_pool(graph, node, "MAX_POOL_2D", self.size, self.strides)
